@@ -1,0 +1,12 @@
+"""The two ways in which a call can end badly, told apart for the command line's exit code."""
+
+
+class UserError(ValueError):
+    """Something the caller can mend: a bad argument, a missing file. Exit code 2.
+
+    The message is one sentence that says what is wrong and what to do.
+    """
+
+
+class SystemFault(RuntimeError):
+    """Something that is not the caller's fault: a full disk, a broken download. Exit code 1."""

@@ -1,0 +1,295 @@
+"""The recipe for base codecs: rate-distortion training that survives a kill at any point.
+
+Loss: L(λ) = λ·255²·MSE + bpp with additive uniform noise for quantisation (Ballé et al., arXiv
+1802.01436; Minnen et al., arXiv 1809.02736). The optimiser is SOAP (Vyas et al., arXiv 2409.11321), whose
+second-order steps are worth several times Adam's on this problem. The learning rate is warmed up, held, and
+brought linearly to zero over the last part, so that a run can be prolonged until its cool-down begins.
+
+There is no auxiliary loss: the quantiles of the factorised prior do not enter the training loss, and
+bisection finds them exactly whenever weights are written.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from compressai.models import MeanScaleHyperprior
+from pytorch_optimizer import SOAP
+from torch import Tensor
+
+from . import files, runtime
+from .codecs import Codec
+from .errors import SystemFault, UserError
+from .layers import replace_gdn
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that determines a training run.
+
+    Attributes:
+        name: family name of the result.
+        N, M: channels of the transforms and of the latent y.
+        lmbda: λ of the loss.
+        steps: optimiser steps in all; may be raised on resuming while the cool-down has not begun.
+        cooldown: the last steps, over which the learning rate falls linearly to zero.
+        warmup: the first steps, over which it rises linearly.
+        lr: SOAP's learning rate between the two.
+        crop, batch: pixels per side and number of the random crops of one step.
+        clip: largest norm of the gradient.
+        seed: of the initial weights, the crops and the noise.
+        holdout: the last so many photographs (by name) are never trained on.
+    """
+
+    name: str = "mshyper-s"
+    N: int = 64
+    M: int = 96
+    lmbda: float = 0.01
+    steps: int = 30_000
+    cooldown: int = 9_000
+    warmup: int = 200
+    lr: float = 1e-3
+    crop: int = 128
+    batch: int = 8
+    clip: float = 1.0
+    seed: int = 0
+    holdout: int = 16
+
+    def __post_init__(self) -> None:
+        if self.lmbda <= 0:
+            raise UserError(f"lambda must be positive, not {self.lmbda}")
+        if self.crop < 64 or self.crop % 64:
+            raise UserError(f"the crop must be a multiple of 64 pixels, not {self.crop}")
+        if self.steps < self.cooldown + self.warmup:
+            raise UserError(
+                f"{self.steps} steps are fewer than warm-up and cool-down together "
+                f"({self.warmup} + {self.cooldown})"
+            )
+
+    def learning_rate(self, step: int) -> float:
+        """The learning rate of step ``step`` = 0, 1, …"""
+        rise = (step + 1) / max(1, self.warmup)
+        fall = (self.steps - step) / max(1, self.cooldown)
+        return self.lr * min(1.0, rise, fall)
+
+
+def generator_for(seed: int, step: int) -> torch.Generator:
+    """The random numbers of one step, a function of (seed, step) alone: resuming changes nothing."""
+    return torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
+
+
+def sample_crops(photographs: Sequence[Tensor], recipe: Recipe, generator: torch.Generator) -> Tensor:
+    """Random crops (B, 3, crop, crop) in [0, 1], photographs drawn by area, turned and mirrored at random.
+
+    Args:
+        photographs: uint8 tensors (3, H, W).
+    """
+    areas = torch.tensor([photo[0].numel() for photo in photographs], dtype=torch.float64)
+    chosen = torch.multinomial(areas, recipe.batch, replacement=True, generator=generator)
+    crops = []
+    for index in chosen.tolist():
+        photo = photographs[index]
+        top, left = (
+            int(torch.randint(side - recipe.crop + 1, (), generator=generator)) for side in photo.shape[1:]
+        )
+        crop = photo[:, top : top + recipe.crop, left : left + recipe.crop]
+        flip, turn = torch.randint(2, (2,), generator=generator).tolist()
+        crop = crop.flip(2) if flip else crop
+        crops.append(crop.transpose(1, 2) if turn else crop)
+    return torch.stack(crops).float() / 255
+
+
+def rate_distortion(codec: Codec, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Training loss, bits per pixel and mean squared error of ``x`` (B, 3, H, W), each a scalar."""
+
+    def noisy(v: Tensor, name: str) -> Tensor:
+        return v + (torch.rand(v.shape, generator=generator) - 0.5).to(v.device)
+
+    decoded = codec.decode(codec.analyse(x), noisy)
+    pixels = x.shape[0] * x.shape[2] * x.shape[3]
+    bpp = sum(bits.sum() for bits in decoded.bits.values()) / pixels
+    mse = (decoded.x_hat - x).square().mean()
+    return codec.lmbda * 255**2 * mse + bpp, bpp, mse
+
+
+def _optimizer(parameters: list[Tensor], recipe: Recipe) -> torch.optim.Optimizer:
+    return SOAP(
+        parameters,
+        lr=recipe.lr,
+        betas=(0.95, 0.95),
+        weight_decay=0.0,
+        precondition_frequency=20,
+        max_precondition_dim=256,
+    )
+
+
+@dataclass
+class Run:
+    """A training run: its recipe, its codec, and where it stands."""
+
+    recipe: Recipe
+    codec: Codec
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    seconds: float = 0.0
+    log: list[dict[str, float]] = None
+
+    @classmethod
+    def start(
+        cls,
+        recipe: Recipe,
+        device: str = "auto",
+        dtype: str = "auto",
+        weights: dict[str, Tensor] | None = None,
+    ) -> Run:
+        """A new run, from random weights or from ``weights``, a state dict of the same architecture.
+
+        Raises:
+            UserError: the weights are of another architecture.
+        """
+        runtime.keep_freed_memory()
+        torch.manual_seed(recipe.seed)
+        model = MeanScaleHyperprior(recipe.N, recipe.M)
+        if weights is not None:
+            load_weights(model, weights)
+        replace_gdn(model).train()
+        model.entropy_bottleneck.quantiles.requires_grad_(False)
+        resolved = runtime.resolve_device(device)
+        model.to(resolved, memory_format=torch.channels_last)
+        codec = Codec(recipe.name, recipe.lmbda, model, "", runtime.resolve_dtype(dtype, resolved))
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        return cls(recipe, codec, _optimizer(parameters, recipe), log=[])
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint; the old one stays until the new one is complete."""
+        state = {
+            "recipe": asdict(self.recipe),
+            "model": self.codec.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "log": self.log,
+        }
+        with files.atomic(path) as temporary:
+            torch.save(state, temporary)
+
+    @classmethod
+    def resume(cls, path: Path, recipe: Recipe, device: str = "auto", dtype: str = "auto") -> Run:
+        """Continue from a checkpoint of the same recipe; only ``steps`` and ``cooldown`` may differ.
+
+        Raises:
+            UserError: the checkpoint is of another recipe, or its cool-down had begun and would change.
+        """
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        stored = Recipe(**state["recipe"])
+        if replace(stored, steps=recipe.steps, cooldown=recipe.cooldown) != recipe:
+            differing = [k for k, v in asdict(stored).items() if asdict(recipe)[k] != v]
+            raise UserError(
+                f"{path} was made with other settings ({', '.join(differing)}): use another file or these settings"
+            )
+        if stored != recipe and state["step"] > min(
+            stored.steps - stored.cooldown, recipe.steps - recipe.cooldown
+        ):
+            raise UserError(
+                f"{path} is at step {state['step']}: its cool-down has begun, the schedule cannot change"
+            )
+        run = cls.start(recipe, device, dtype)
+        run.codec.model.load_state_dict(state["model"])
+        run.optimizer.load_state_dict(state["optimizer"])
+        run.step, run.seconds, run.log = state["step"], state["seconds"], state["log"]
+        return run
+
+    def advance(self, photographs: Sequence[Tensor]) -> dict[str, float]:
+        """One optimiser step; returns its loss, bpp and PSNR in dB.
+
+        Raises:
+            SystemFault: the loss is not finite. The weights are then still those of the step before.
+        """
+        started = time.perf_counter()
+        generator = generator_for(self.recipe.seed, self.step)
+        x = sample_crops(photographs, self.recipe, generator).to(self.codec.device)
+        loss, bpp, mse = rate_distortion(self.codec, x, generator)
+        if not math.isfinite(loss.item()):
+            raise SystemFault(f"the loss is {loss.item()} at step {self.step}: lower the learning rate")
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        for group in self.optimizer.param_groups:
+            torch.nn.utils.clip_grad_norm_(group["params"], self.recipe.clip)
+            group["lr"] = self.recipe.learning_rate(self.step)
+        self.optimizer.step()
+        self.step += 1
+        self.seconds += time.perf_counter() - started
+        return {"loss": loss.item(), "bpp": bpp.item(), "psnr": -10 * math.log10(mse.item())}
+
+    def weights(self) -> dict[str, Tensor]:
+        """The state dict to publish: exact quantiles, no tables, float16 outside the entropy model."""
+        self.codec.model.entropy_bottleneck._update_quantiles()
+        return publishable(self.codec.model.state_dict())
+
+
+def publishable(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Leave out tables that `update` recomputes and halve what can be halved without loss."""
+    tables = ("_offset", "_quantized_cdf", "_cdf_length", "scale_table", "scale_bound", ".target")
+    kept = {name: value for name, value in state.items() if not name.endswith(tables)}
+    return {
+        name: (value.float() if name.startswith("entropy_bottleneck") else value.half()).contiguous().cpu()
+        for name, value in kept.items()
+    }
+
+
+def load_weights(model: torch.nn.Module, weights: dict[str, Tensor]) -> None:
+    """Load a published state dict (tables left out) into ``model`` and recompute its tables.
+
+    Raises:
+        UserError: names or shapes do not fit the model.
+    """
+    own = publishable(model.state_dict())
+    weights = publishable(weights)
+    wrong = sorted(
+        set(own) ^ set(weights) | {k for k in own if k in weights and own[k].shape != weights[k].shape}
+    )
+    if wrong:
+        raise UserError(
+            f"the weights are of another architecture than {type(model).__name__} with these widths "
+            f"({len(wrong)} tensors differ, {wrong[0]} among them)"
+        )
+    torch.nn.Module.load_state_dict(model, {k: v.float() for k, v in weights.items()}, strict=False)
+    model.update(force=True)
+
+
+def train(
+    run: Run,
+    photographs: Sequence[Tensor],
+    checkpoint: Path,
+    save_every: int = 500,
+    report: Callable[[int, dict[str, float]], Any] = lambda step, values: None,
+) -> Run:
+    """Advance ``run`` to its last step, with a checkpoint every ``save_every`` steps and at the end.
+
+    Args:
+        photographs: uint8 tensors (3, H, W), each side at least the crop.
+        report: called with the step and the means since the last call, every 100 steps.
+
+    Raises:
+        SystemFault: the loss is not finite; the last checkpoint is kept.
+    """
+    usable = [photo for photo in photographs if min(photo.shape[1:]) >= run.recipe.crop]
+    if not usable:
+        raise UserError(f"no training photograph is at least {run.recipe.crop} pixels wide and high")
+    recent: list[dict[str, float]] = []
+    while run.step < run.recipe.steps:
+        recent.append(run.advance(usable))
+        if run.step % 100 == 0 or run.step == run.recipe.steps:
+            means = {key: sum(r[key] for r in recent) / len(recent) for key in recent[0]}
+            run.log.append({"step": run.step, "seconds": run.seconds, **means})
+            report(run.step, means)
+            recent = []
+        if run.step % save_every == 0 or run.step == run.recipe.steps:
+            run.save(checkpoint)
+    return run
