@@ -27,6 +27,7 @@ from . import files, runtime
 from .codecs import Codec
 from .errors import SystemFault, UserError
 from .layers import replace_gdn
+from .weights import load_parameters
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ class Run:
         torch.manual_seed(recipe.seed)
         model = MeanScaleHyperprior(recipe.N, recipe.M)
         if weights is not None:
-            load_weights(model, weights)
+            load_parameters(model, weights)
         replace_gdn(model).train()
         model.entropy_bottleneck.quantiles.requires_grad_(False)
         resolved = runtime.resolve_device(device)
@@ -228,39 +229,21 @@ class Run:
         return {"loss": loss.item(), "bpp": bpp.item(), "psnr": -10 * math.log10(mse.item())}
 
     def weights(self) -> dict[str, Tensor]:
-        """The state dict to publish: exact quantiles, no tables, float16 outside the entropy model."""
+        """The parameters to publish, with exact quantiles; see `publishable`."""
         self.codec.model.entropy_bottleneck._update_quantiles()
-        return publishable(self.codec.model.state_dict())
+        return publishable(self.codec.model)
 
 
-def publishable(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Leave out tables that `update` recomputes and halve what can be halved without loss."""
-    tables = ("_offset", "_quantized_cdf", "_cdf_length", "scale_table", "scale_bound", ".target")
-    kept = {name: value for name, value in state.items() if not name.endswith(tables)}
-    return {
-        name: (value.float() if name.startswith("entropy_bottleneck") else value.half()).contiguous().cpu()
-        for name, value in kept.items()
-    }
+def publishable(model: torch.nn.Module) -> dict[str, Tensor]:
+    """The model's parameters: float16, the small entropy model in float32; no buffers.
 
-
-def load_weights(model: torch.nn.Module, weights: dict[str, Tensor]) -> None:
-    """Load a published state dict (tables left out) into ``model`` and recompute its tables.
-
-    Raises:
-        UserError: names or shapes do not fit the model.
+    Buffers hold constants below float16's range (the likelihood's bound of 1e-9) and tables that
+    `update` recomputes: both belong to the class, not to the weights.
     """
-    own = publishable(model.state_dict())
-    weights = publishable(weights)
-    wrong = sorted(
-        set(own) ^ set(weights) | {k for k in own if k in weights and own[k].shape != weights[k].shape}
-    )
-    if wrong:
-        raise UserError(
-            f"the weights are of another architecture than {type(model).__name__} with these widths "
-            f"({len(wrong)} tensors differ, {wrong[0]} among them)"
-        )
-    torch.nn.Module.load_state_dict(model, {k: v.float() for k, v in weights.items()}, strict=False)
-    model.update(force=True)
+    return {
+        name: (value if name.startswith("entropy_bottleneck") else value.half()).detach().contiguous().cpu()
+        for name, value in model.named_parameters()
+    }
 
 
 def train(

@@ -1,0 +1,95 @@
+"""Distortion, the rate-distortion loss, Bjøntegaard deltas and intervals: thin calls into libraries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import bjontegaard
+import numpy as np
+import torch
+from pytorch_msssim import ms_ssim as _ms_ssim
+from torch import Tensor
+
+from .errors import UserError
+
+# MS-SSIM halves the image four times and then needs an 11-pixel window.
+_MS_SSIM_SIDE = 161
+
+
+def mse(x: Tensor, x_hat: Tensor) -> Tensor:
+    """Mean squared error of each image in float64, (B,); images (B, 3, H, W) in [0, 1]."""
+    return (x.double() - x_hat.double()).square().flatten(1).mean(1)
+
+
+def psnr(x: Tensor, x_hat: Tensor) -> Tensor:
+    """−10·log₁₀ MSE in dB of each image, (B,): on floats as they are, which is the paper's PSNR."""
+    return -10 * torch.log10(mse(x, x_hat))
+
+
+def to_8bit(x: Tensor) -> Tensor:
+    """What a decoder writes: clamped to [0, 1] and rounded to multiples of 1/255."""
+    return torch.round(x.clamp(0, 1) * 255) / 255
+
+
+def psnr_8bit(x: Tensor, x_hat: Tensor) -> Tensor:
+    """PSNR in dB of the clamped 8-bit reconstruction, (B,): what a codec is judged by."""
+    return psnr(x, to_8bit(x_hat))
+
+
+def ms_ssim(x: Tensor, x_hat: Tensor) -> Tensor:
+    """MS-SSIM of the clamped 8-bit reconstruction, (B,); NaN for images under 161 pixels a side."""
+    if min(x.shape[-2:]) < _MS_SSIM_SIDE:
+        return torch.full((x.shape[0],), torch.nan, dtype=torch.float64, device=x.device)
+    return _ms_ssim(x, to_8bit(x_hat), data_range=1.0, size_average=False).double()
+
+
+def rd_loss(lmbda: float, mse: Tensor, bpp: Tensor) -> Tensor:
+    """L(λ) = λ·255²·MSE + bpp (paper, section 2)."""
+    return lmbda * 255**2 * mse + bpp
+
+
+def bd_rate(
+    anchor: tuple[Sequence[float], Sequence[float]],
+    test: tuple[Sequence[float], Sequence[float]],
+    method: str = "pchip",
+) -> float:
+    """Bjøntegaard delta rate in percent of ``test`` against ``anchor``; negative is better.
+
+    Args:
+        anchor, test: (bpp, PSNR in dB) of at least four points each.
+        method: the interpolation, ``"pchip"`` or ``"akima"``.
+
+    Raises:
+        UserError: too few points.
+    """
+    if min(len(anchor[0]), len(test[0])) < 4:
+        raise UserError("a Bjøntegaard delta needs at least four points on each curve")
+    ordered = [np.array(curve)[:, np.argsort(curve[0])] for curve in (anchor, test)]
+    return float(
+        bjontegaard.bd_rate(*ordered[0], *ordered[1], method=method, require_matching_points=False)
+    )
+
+
+def bootstrap_interval(
+    values: Sequence[float],
+    statistic: Callable[..., np.ndarray] = np.mean,
+    level: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of a statistic over images (Efron and Tibshirani 1993, chapter 13).
+
+    Args:
+        values: one value per image; for a comparison, the paired differences.
+        statistic: a reduction that takes ``axis``.
+
+    Returns:
+        Lower and upper end; NaN where there are fewer than two values.
+    """
+    sample = np.asarray(values, dtype=float)
+    if sample.size < 2:
+        return float("nan"), float("nan")
+    drawn = np.random.default_rng(seed).integers(0, sample.size, (resamples, sample.size))
+    tails = [(1 - level) / 2, (1 + level) / 2]
+    low, high = np.quantile(statistic(sample[drawn], axis=1), tails)
+    return float(low), float(high)

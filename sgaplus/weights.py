@@ -1,0 +1,264 @@
+"""Where codecs come from: bundled families, CompressAI's zoo, one's own checkpoints."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import torch
+from compressai.models import MeanScaleHyperprior
+from compressai.zoo.image import cfgs, model_architectures, model_urls
+from compressai.zoo.pretrained import load_pretrained
+from platformdirs import user_cache_path
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from . import files
+from .codecs import FAMILIES, Codec, freeze
+from .errors import SystemFault, UserError
+
+# λ of the zoo's models trained for MSE, by quality (CompressAI's documentation, "Training").
+ZOO_LAMBDAS = (0.0018, 0.0035, 0.0067, 0.0130, 0.0250, 0.0483, 0.0932, 0.1800)
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a bundled codec says of itself; stored as JSON beside its weights.
+
+    Attributes:
+        name, lmbda: as `load_codec` takes them.
+        architecture: CompressAI's name of the model.
+        N, M: channels of the transforms and of the latent y.
+        sha256: of the weights' file.
+        training: data, recipe, hardware, seconds.
+        kodak: the unrefined codec's mean point on Kodak: bpp, psnr (dB), loss.
+    """
+
+    name: str
+    lmbda: float
+    architecture: str
+    N: int
+    M: int
+    sha256: str
+    training: dict[str, Any]
+    kodak: dict[str, float]
+
+
+@functools.cache
+def bundled_folder() -> Path:
+    """The folder of bundled weights: inside an installed package, or the checkout's ``data/models``."""
+    installed = Path(__file__).parent / "_models"
+    return installed if installed.is_dir() else Path(__file__).parents[1] / "data" / "models"
+
+
+def zoo_folder() -> Path:
+    """Where downloaded zoo weights are kept."""
+    return user_cache_path("sgaplus") / "zoo"
+
+
+def cards(folder: Path | None = None) -> list[Card]:
+    """The cards of all bundled codecs, by family and λ."""
+    paths = (folder or bundled_folder()).glob("*.json")
+    found = [Card(**json.loads(path.read_text())) for path in paths]
+    return sorted(found, key=lambda card: (card.name, card.lmbda))
+
+
+def stem(name: str, lmbda: float) -> str:
+    """File name of a codec's weights and card, without suffix."""
+    return f"{name}_lambda{lmbda:g}"
+
+
+def save_codec(weights: dict[str, Tensor], card: Card, folder: Path) -> Path:
+    """Write weights and card; the card's ``sha256`` is filled in. Returns the weights' path."""
+    path = folder / f"{stem(card.name, card.lmbda)}.safetensors"
+    with files.atomic(path) as temporary:
+        save_file(weights, temporary)
+    content = asdict(card) | {"sha256": files.sha256(path)}
+    with files.atomic(path.with_suffix(".json")) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
+    return path
+
+
+def load_parameters(model: torch.nn.Module, weights: dict[str, Tensor]) -> None:
+    """Copy the parameters among ``weights`` into ``model`` and recompute its coding tables.
+
+    Raises:
+        UserError: a parameter is missing or has another shape.
+    """
+    wrong = [
+        name
+        for name, value in model.named_parameters()
+        if name not in weights or weights[name].shape != value.shape
+    ]
+    if wrong:
+        raise UserError(
+            f"the weights are of another architecture than {type(model).__name__} with these widths "
+            f"({len(wrong)} tensors differ, {wrong[0]} among them)"
+        )
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            value.copy_(weights[name])
+    model.update(force=True)
+
+
+def _load_bundled(name: str, lmbda: float | None) -> Codec:
+    family = [card for card in cards() if card.name == name]
+    lambdas = ", ".join(f"{card.lmbda:g}" for card in family)
+    if lmbda is None and len(family) > 1:
+        raise UserError(f"{name} comes with several lambda: choose one of {lambdas}")
+    for card in family:
+        if lmbda is None or card.lmbda == lmbda:
+            path = bundled_folder() / f"{stem(name, card.lmbda)}.safetensors"
+            if not path.is_file():
+                raise SystemFault(f"{path} is missing: reinstall sgaplus")
+            found = files.sha256(path)
+            if found != card.sha256:
+                raise UserError(f"{path} has sha256 {found}, its card says {card.sha256}: restore the file")
+            model = model_architectures[card.architecture](card.N, card.M)
+            load_parameters(model, load_file(path))
+            return Codec(name, card.lmbda, freeze(model), card.sha256, card=asdict(card))
+    raise UserError(f"{name} is not bundled with lambda {lmbda:g}: choose one of {lambdas}")
+
+
+def fetch_zoo(name: str, quality: int, metric: str = "mse") -> Path:
+    """Download a zoo codec's weights unless they are cached; the file name's hash is checked.
+
+    Raises:
+        UserError: the zoo has no such model.
+        SystemFault: the download fails or its checksum does not match.
+    """
+    try:
+        url = model_urls[name][metric][quality]
+    except KeyError:
+        choices = ", ".join(map(str, model_urls.get(name, {}).get(metric, {})))
+        raise UserError(f"the zoo has no {name} of quality {quality}: choose one of {choices}") from None
+    path = zoo_folder() / url.rsplit("/", 1)[1]
+    prefix = re.search(r"-([0-9a-f]{8})\.", path.name)[1]
+    if path.is_file() and files.sha256(path).startswith(prefix):
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        # Writes beside the target and moves it there only when the hash is right.
+        torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix, progress=False)
+    except (URLError, OSError) as error:
+        raise SystemFault(
+            f"could not download {url} ({error}): check the network, or put the file into {path.parent}"
+        ) from error
+    except RuntimeError as error:
+        raise SystemFault(f"{url} arrived damaged ({error}): try again") from error
+    return path
+
+
+def _unpickle(path: Path) -> dict[str, Tensor]:
+    """A state dict from a PyTorch checkpoint: bare, or under ``state_dict`` or ``model``; nothing is executed."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(f"{path} is not a PyTorch checkpoint of plain tensors") from error
+    for key in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise UserError(f"{path} holds no state dict")
+    return load_pretrained(content)
+
+
+def _load_zoo(name: str, quality: int, metric: str) -> Codec:
+    path = fetch_zoo(name, quality, metric)
+    model = model_architectures[name](*cfgs[name][quality])
+    load_parameters(model, _unpickle(path))
+    lmbda = ZOO_LAMBDAS[quality - 1]
+    return Codec(name, lmbda, freeze(model), files.sha256(path), card={"quality": quality, "metric": metric})
+
+
+def _load_checkpoint(path: Path, lmbda: float | None) -> Codec:
+    if lmbda is None:
+        raise UserError(f"a checkpoint does not say its lambda: give lmbda=… with {path}")
+    if path.suffix == ".safetensors":
+        try:
+            weights = load_file(path)
+        except SafetensorError as error:
+            raise UserError(f"{path} is not a safetensors file ({error})") from error
+    else:
+        weights = _unpickle(path)
+    try:
+        widths = weights["g_a.0.weight"].shape[0], weights["g_a.6.weight"].shape[0]
+        model = MeanScaleHyperprior(*widths)
+    except (KeyError, IndexError) as error:
+        raise UserError(f"{path} is not a mean-scale hyperprior of CompressAI") from error
+    load_parameters(model, weights)
+    return Codec(path.stem, lmbda, freeze(model), files.sha256(path))
+
+
+def load_codec(
+    name: str | Path,
+    lmbda: float | None = None,
+    *,
+    quality: int | None = None,
+    metric: str = "mse",
+    device: str = "auto",
+    dtype: str = "auto",
+) -> Codec:
+    """Load a pretrained codec, frozen and ready for refinement.
+
+    Args:
+        name: a bundled family (``"mshyper-s"``), a CompressAI zoo name (``"mbt2018-mean"``, downloaded on
+            first use), or the path of a checkpoint (.safetensors, .pt, .pth, .pth.tar).
+        lmbda: the λ it was trained with; needed for a checkpoint, and where a family has several.
+        quality: 1 … 8, of a zoo model.
+        metric: ``"mse"`` or ``"ms-ssim"``, of a zoo model.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        dtype: of the convolutions while refining: ``"auto"``, ``"float32"`` or ``"bfloat16"``.
+
+    Raises:
+        UserError: no such codec, or a file that does not fit.
+        SystemFault: a download failed.
+    """
+    if lmbda is not None and not lmbda > 0:
+        raise UserError(f"lambda must be positive, not {lmbda}")
+    families = sorted({card.name for card in cards()})
+    zoo = [key for key, cls in model_architectures.items() if cls in FAMILIES]
+    if str(name) in families:
+        codec = _load_bundled(str(name), lmbda)
+    elif str(name) in zoo:
+        if quality is None:
+            raise UserError(f"{name} comes from the zoo in several qualities: give quality=1 … 8")
+        codec = _load_zoo(str(name), quality, metric)
+    elif Path(name).is_file():
+        codec = _load_checkpoint(Path(name), lmbda)
+    else:
+        raise UserError(
+            f"unknown codec '{name}': use {', '.join(families)} (bundled), {', '.join(zoo)} (zoo), "
+            "or the path of a checkpoint"
+        )
+    return codec.to(device, dtype)
+
+
+def listing() -> list[dict[str, Any]]:
+    """One row per codec that `load_codec` knows: where it is, its size in bytes, its λ and Kodak point."""
+    rows = []
+    for card in cards():
+        path = bundled_folder() / f"{stem(card.name, card.lmbda)}.safetensors"
+        rows.append(
+            {"name": card.name, "where": "bundled", "lmbda": card.lmbda, "bytes": path.stat().st_size}
+            | {f"kodak_{key}": value for key, value in card.kodak.items()}
+        )
+    for name, cls in model_architectures.items():
+        for quality, url in model_urls.get(name, {}).get("mse", {}).items() if cls in FAMILIES else ():
+            path = zoo_folder() / url.rsplit("/", 1)[1]
+            size = None
+            with contextlib.suppress(OSError):
+                size = path.stat().st_size
+            where = "downloadable" if size is None else "cached"
+            lmbda = ZOO_LAMBDAS[quality - 1]
+            rows.append(
+                {"name": name, "where": where, "lmbda": lmbda, "quality": quality, "bytes": size}
+            )
+    return rows
