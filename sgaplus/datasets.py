@@ -1,0 +1,171 @@
+"""The photographs of the studies: named data sets, folders and files, each known by its SHA-256.
+
+Reading never touches the network; `fetch` does, and only when it is called.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from . import files
+from .downloads import fetch
+from .errors import UserError
+from .images import note, read_image
+from .sources import NAMES, SAMPLE, SOURCES, folder_of, natural_key, present, registered, root
+
+__all__ = ["NAMES", "ImageFile", "Status", "fetch", "folder_of", "list_images", "root", "status"]
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm")
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """A photograph on disk.
+
+    Attributes:
+        name: the file's name without its suffix, such as ``kodim01``.
+        path: where it is.
+        expected: its registered SHA-256, or None where none is known.
+    """
+
+    name: str
+    path: Path
+    expected: str | None = None
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the file, computed once per process while the file does not change.
+
+        Raises:
+            UserError: the file cannot be read or is not the registered one.
+        """
+        try:
+            state = self.path.stat()
+            found = _sha256(self.path, state.st_size, state.st_mtime_ns)
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be read: {error.strerror}") from error
+        if self.expected not in (None, found):
+            raise UserError(
+                f"{self.path} is not the registered image (expected SHA-256 {self.expected}, found {found}): "
+                "delete it and fetch the data set again"
+            )
+        return found
+
+    def read(self) -> Tensor:
+        """The photograph as float32 (3, H, W) in [0, 1], its checksum verified where one is known.
+
+        Raises:
+            UserError: as `sha256` and `sgaplus.images.read_image`.
+        """
+        if self.expected:
+            _ = self.sha256
+        return read_image(self.path)
+
+
+@dataclass(frozen=True)
+class Status:
+    """How much of a data set is on this computer: ``have`` of ``of`` images in ``folder``."""
+
+    name: str
+    have: int
+    of: int
+    folder: Path
+    about: str
+
+
+def list_images(
+    source: str | Path | Sequence[str | Path],
+    images: Sequence[str] | None = None,
+    limit: int | None = None,
+) -> list[ImageFile]:
+    """The photographs of a data set, a folder, a file, or a list of any of these.
+
+    Those of one name or folder come in natural order (``kodim2`` before ``kodim10``), those of a list in the
+    list's order. A named data set that is incomplete on this computer is listed with an `ImageNote`.
+
+    Args:
+        source: a name in `NAMES` (a folder of the same name is written ``./kodak``) or a path.
+        images: only these, by name or file name, in this order.
+        limit: only the first so many.
+
+    Raises:
+        UserError: there is no such data set, folder, file or image, or two images have the same name.
+    """
+    if limit is not None and limit < 1:
+        raise UserError(f"the limit of images must be at least 1, not {limit}")
+    found = _found(source, complain=images is None)
+    by_name: dict[str, ImageFile] = {}
+    for image in found:
+        twin = by_name.setdefault(image.name, image)
+        if twin is not image:
+            raise UserError(
+                f"two images are called '{image.name}' ({twin.path} and {image.path}): rename one of them"
+            )
+    if images is not None:
+        images = [images] if isinstance(images, str) else list(dict.fromkeys(images))
+        if not images:
+            raise UserError("no image is chosen: name at least one, or leave the choice out")
+        by_name |= {image.path.name: image for image in found}
+        missing = [name for name in images if name not in by_name]
+        if missing:
+            hint = f": the names are {found[0].name} to {found[-1].name}" if found else ""
+            raise UserError(f"there is no image '{missing[0]}' in {source}{hint}")
+        found = [by_name[name] for name in images]
+    return found[:limit]
+
+
+def status() -> list[Status]:
+    """How much of each named data set is here, without reading an image."""
+    rows = [Status("sample", len(_sample()), len(SAMPLE), folder_of("sample"), "photographs of scikit-image")]
+    for name, source in SOURCES.items():
+        rows.append(Status(name, len(present(name)), source.images, folder_of(name), source.about))
+    return rows
+
+
+def _found(source: str | Path | Sequence[str | Path], complain: bool) -> list[ImageFile]:
+    if not isinstance(source, str | Path):
+        if not source:
+            raise UserError("the list of images is empty: name a data set, a folder or files")
+        return [image for item in source for image in _found(item, complain)]
+    if isinstance(source, str) and source in NAMES:
+        return _sample() if source == "sample" else _named(source, complain)
+    path = Path(source).expanduser()
+    if path.is_dir():
+        paths = [p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
+        if not paths:
+            raise UserError(f"there is no image in {path}: files of these kinds count: {' '.join(SUFFIXES)}")
+        return [ImageFile(p.stem, p) for p in sorted(paths, key=lambda p: natural_key(p.name))]
+    if not path.exists():
+        close = difflib.get_close_matches(str(source), NAMES, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else f"data sets are {', '.join(NAMES)}"
+        raise UserError(f"'{source}' is neither a data set nor an existing file or folder: {hint}")
+    return [ImageFile(path.stem, path)]
+
+
+def _named(name: str, complain: bool) -> list[ImageFile]:
+    folder, paths, of = folder_of(name), present(name), SOURCES[name].images
+    if not paths:
+        raise UserError(
+            f"the {name} images are not in {folder}: run `sgaplus data fetch {name}`, or set SGAPLUS_DATA to "
+            f"the folder that holds {name}/"
+        )
+    if len(paths) < of and complain:
+        note(f"{name} is incomplete: {len(paths)} of its {of} images are in {folder}")
+    expected = registered(name)
+    return [ImageFile(path.stem, path, expected.get(path.name)) for path in paths]
+
+
+def _sample() -> list[ImageFile]:
+    folder = folder_of("sample")
+    return [ImageFile(Path(file).stem, folder / file) for file in SAMPLE if (folder / file).is_file()]
+
+
+@functools.cache
+def _sha256(path: Path, size: int, modified: int) -> str:
+    return files.sha256(path)

@@ -1,0 +1,386 @@
+"""Data sets on disk, and their fetching from a server on this computer."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import http.server
+import io
+import os
+import threading
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sgaplus import datasets, files, sources
+from sgaplus.datasets import ImageFile, fetch, list_images, status
+from sgaplus.errors import SystemFault, UserError
+from sgaplus.images import ImageNote, read_image
+
+DATA = os.environ.get("SGAPLUS_DATA")
+
+
+def photo_bytes(seed: int) -> bytes:
+    """A small PNG whose pixels depend on ``seed``."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (6, 4, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def zip_bytes(members: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+PHOTOS = {f"p{number}.png": photo_bytes(number) for number in (1, 2, 10)}
+
+
+class Server:
+    """A folder served on 127.0.0.1; it notes the paths ``asked`` for and breaks off half way in ``cut``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.asked, self.cut = folder, [], set()
+        asked, cut = self.asked, self.cut
+
+        class Handler(http.server.SimpleHTTPRequestHandler):
+            def log_message(self, *args) -> None:
+                """Stay silent."""
+
+            def do_GET(self) -> None:
+                asked.append(self.path)
+                if self.path not in cut:
+                    return super().do_GET()
+                content = (folder / self.path.lstrip("/")).read_bytes()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content[: len(content) // 2])
+                return None
+
+        handler = functools.partial(Handler, directory=str(folder))
+        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}"
+        self.thread = threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.01})
+        self.thread.start()
+
+    def stop(self) -> None:
+        self.http.shutdown()
+        self.thread.join()
+        self.http.server_close()
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """An empty data folder and an empty registry: nothing of this computer's own shows through."""
+    folder = tmp_path / "data"
+    monkeypatch.setenv("SGAPLUS_DATA", str(folder))
+    monkeypatch.setattr(sources, "REGISTRY", tmp_path / "registry")
+    (tmp_path / "registry").mkdir()
+    return folder
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    (tmp_path / "www").mkdir()
+    running = Server(tmp_path / "www")
+    yield running
+    running.stop()
+
+
+def publish(name: str, contents: dict[str, bytes]) -> None:
+    lines = [f"{sha256(content)}  {file}\n" for file, content in contents.items()]
+    (sources.REGISTRY / f"{name}.sha256").write_text("".join(lines))
+
+
+@pytest.fixture
+def kodak(root, server, monkeypatch):
+    """A data set of three single files with published checksums."""
+    for file, content in PHOTOS.items():
+        (server.folder / file).write_bytes(content)
+    publish("kodak", PHOTOS)
+    source = replace(sources.SOURCES["kodak"], images=3, urls=(f"{server.url}/{{file}}",))
+    monkeypatch.setitem(sources.SOURCES, "kodak", source)
+    return root / "kodak"
+
+
+@pytest.fixture
+def tecnick(root, server, monkeypatch):
+    """A data set of three files in an archive, of which one checksum is published."""
+    members = {f"TESTIMAGES/RGB/R/{file}": content for file, content in PHOTOS.items()}
+    others = {"TESTIMAGES/GRAY/g.png": photo_bytes(5), "__MACOSX/R/._p1.png": b"x", "README.TXT": b"x"}
+    (server.folder / "images.zip").write_bytes(zip_bytes(members | others))
+    publish("tecnick", {"p1.png": PHOTOS["p1.png"]})
+    source = replace(sources.SOURCES["tecnick"], images=3, urls=(f"{server.url}/images.zip",), inside="R")
+    monkeypatch.setitem(sources.SOURCES, "tecnick", source)
+    return root / "tecnick"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()} if folder.exists() else {}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "photos"
+    path.mkdir()
+    for file, content in PHOTOS.items():
+        (path / file).write_bytes(content)
+    (path / "notes.txt").write_text("not a photograph")
+    (path / ".hidden.png").write_bytes(photo_bytes(3))
+    return path
+
+
+def test_folder_in_natural_order(folder):
+    images = list_images(folder)
+    assert [image.name for image in images] == ["p1", "p2", "p10"]
+    assert images[0].sha256 == sha256(PHOTOS["p1.png"])
+    assert torch.equal(images[0].read(), read_image(folder / "p1.png"))
+
+
+def test_file_list_and_choices(folder):
+    assert [i.path for i in list_images(str(folder / "p2.png"))] == [folder / "p2.png"]
+    assert [i.name for i in list_images([folder / "p10.png", str(folder / "p1.png")])] == ["p10", "p1"]
+    assert [i.name for i in list_images(folder, images=["p10.png", "p1", "p10.png"])] == ["p10", "p1"]
+    assert [i.name for i in list_images(folder, limit=2)] == ["p1", "p2"]
+    assert len(list_images(folder, limit=99)) == 3
+
+
+def test_what_cannot_be_listed(folder, tmp_path, root):
+    (tmp_path / "twins").mkdir()
+    for file in ("a.png", "a.jpg"):
+        (tmp_path / "twins" / file).touch()
+    (tmp_path / "empty").mkdir()
+    for call, reason in [
+        (lambda: list_images("kodac"), "did you mean 'kodak'"),
+        (lambda: list_images("no/such/folder"), "data sets are sample, kodak"),
+        (lambda: list_images([]), "list of images is empty"),
+        (lambda: list_images(tmp_path / "empty"), "no image in"),
+        (lambda: list_images(tmp_path / "twins"), "two images are called 'a'"),
+        (lambda: list_images(folder, images=["p3"]), "no image 'p3'.*p1 to p10"),
+        (lambda: list_images(folder, images=[]), "no image is chosen"),
+        (lambda: list_images(folder, limit=0), "at least 1, not 0"),
+        (lambda: list_images("kodak"), "sgaplus data fetch kodak.*SGAPLUS_DATA"),
+        (lambda: fetch("kodac"), "no data set 'kodac'"),
+    ]:
+        with pytest.raises(UserError, match=reason):
+            call()
+
+
+def test_missing_data_set_names_the_folder_looked_at(root):
+    with pytest.raises(UserError, match=str(root / "clic2020")):
+        list_images("clic2020")
+
+
+def test_cache_folder_without_the_variable(monkeypatch):
+    monkeypatch.delenv("SGAPLUS_DATA", raising=False)
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda name: Path("/cache") / name)
+    assert datasets.root() == Path("/cache/sgaplus")
+
+
+def test_a_changed_file_is_noticed(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(PHOTOS["p1.png"])
+    image = ImageFile("a", path, sha256(PHOTOS["p1.png"]))
+    assert image.read().shape == (3, 6, 4)
+    path.write_bytes(PHOTOS["p2.png"] + b" ")
+    for call in (image.read, lambda: image.sha256):
+        with pytest.raises(UserError, match=f"a.png.*expected.*{sha256(PHOTOS['p1.png'])}.*found"):
+            call()
+    path.unlink()
+    with pytest.raises(UserError, match="cannot be read"):
+        image.read()
+
+
+def test_a_file_is_hashed_once(folder, monkeypatch):
+    calls = []
+    monkeypatch.setattr(files, "sha256", lambda path: calls.append(path) or "0" * 64)
+    image = list_images(folder / "p1.png")[0]
+    assert image.sha256 == image.sha256 == "0" * 64
+    assert len(calls) == 1
+
+
+def test_sample_needs_no_network_and_is_of_real_photographs():
+    images = list_images("sample")
+    assert [image.name for image in images] == ["astronaut", "chelsea", "coffee", "motorcycle_left", "rocket"]
+    assert fetch("sample").is_dir()
+    for image in images:
+        x = image.read()
+        assert x.shape[0] == 3
+        assert min(x.shape[1:]) >= 256
+        # A photograph varies, is coloured, and its neighbouring pixels resemble each other.
+        assert x.std() > 0.1
+        assert (x[0] - x[2]).abs().mean() > 0.01
+        assert (x[:, 1:] - x[:, :-1]).abs().mean() < 0.3 * x.std()
+
+
+def test_fetch_of_single_files(kodak, server):
+    assert fetch("kodak", progress=False) == kodak
+    assert contents(kodak) == PHOTOS
+    assert [image.name for image in list_images("kodak")] == ["p1", "p2", "p10"]
+    assert all(image.expected == image.sha256 for image in list_images("kodak"))
+    asked = len(server.asked)
+    fetch("kodak", progress=False)
+    assert len(server.asked) == asked == 3
+
+
+def test_fetch_resumes_with_what_is_missing_or_damaged(kodak, server):
+    kodak.mkdir(parents=True)
+    (kodak / "p1.png").write_bytes(PHOTOS["p1.png"])
+    (kodak / "p2.png").write_bytes(b"half")
+    with pytest.warns(ImageNote, match="incomplete: 2 of its 3"):
+        images = list_images("kodak")
+    with pytest.raises(UserError, match=r"p2.png.*expected"):
+        images[1].read()
+    fetch("kodak", progress=False)
+    assert sorted(server.asked) == ["/p10.png", "/p2.png"]
+    assert contents(kodak) == PHOTOS
+    assert len([image.read() for image in list_images("kodak")]) == 3
+
+
+def test_fetch_keeps_nothing_wrong(kodak, server):
+    (server.folder / "p2.png").write_bytes(photo_bytes(99))
+    with pytest.raises(SystemFault, match=r"127.0.0.1 delivered a p2.png with a wrong checksum"):
+        fetch("kodak", progress=False)
+    assert contents(kodak) == {"p1.png": PHOTOS["p1.png"]}
+
+
+def test_fetch_says_what_the_server_answers(kodak, server):
+    (server.folder / "p10.png").unlink()
+    with pytest.raises(SystemFault, match=f"127.0.0.1 refuses p10.png .404.*by hand.*{kodak}"):
+        fetch("kodak", progress=False)
+    assert sorted(contents(kodak)) == ["p1.png", "p2.png"]
+
+
+@pytest.mark.parametrize(("name", "file"), [("kodak", "p1.png"), ("tecnick", "images.zip")])
+def test_a_download_that_breaks_off_leaves_nothing(request, server, name, file):
+    folder = request.getfixturevalue(name)
+    server.cut.add(f"/{file}")
+    with pytest.raises(SystemFault, match=f"broke off during {file}"):
+        fetch(name, progress=False)
+    assert contents(folder) == {}
+
+
+def test_fetch_without_a_server(kodak, server, monkeypatch):
+    server.http.server_close()
+    with pytest.raises(SystemFault, match=f"127.0.0.1 cannot be reached.*by hand from.*into {kodak}"):
+        fetch("kodak", progress=False)
+    assert contents(kodak) == {}
+
+
+def test_fetch_into_a_file_in_the_way(kodak):
+    kodak.parent.mkdir()
+    kodak.write_text("in the way")
+    with pytest.raises(UserError, match="cannot write to"):
+        fetch("kodak", progress=False)
+
+
+def test_fetch_of_an_archive_records_unknown_checksums(tecnick, server):
+    with pytest.warns(ImageNote, match="2 images of tecnick have no published checksum"):
+        fetch("tecnick", progress=False)
+    found = contents(tecnick)
+    lock = found.pop("SHA256SUMS").decode()
+    assert found == PHOTOS
+    assert lock == "".join(f"{sha256(PHOTOS[file])}  {file}\n" for file in ("p2.png", "p10.png"))
+    assert all(image.expected == sha256(PHOTOS[image.path.name]) for image in list_images("tecnick"))
+    fetch("tecnick", progress=False)
+    assert server.asked == ["/images.zip"]
+
+
+def test_damage_after_the_first_fetch_is_noticed_and_mended(tecnick):
+    with pytest.warns(ImageNote):
+        fetch("tecnick", progress=False)
+    (tecnick / "p2.png").write_bytes(photo_bytes(99))
+    with pytest.raises(UserError, match=r"p2.png is not the registered image"):
+        list_images("tecnick")[1].read()
+    fetch("tecnick", progress=False)
+    assert (tecnick / "p2.png").read_bytes() == PHOTOS["p2.png"]
+
+
+def test_an_archive_downloaded_by_hand_is_used(tecnick, server):
+    tecnick.mkdir(parents=True)
+    (server.folder / "images.zip").rename(tecnick / "images.zip")
+    with pytest.warns(ImageNote, match="no published checksum"):
+        fetch("tecnick", progress=False)
+    assert server.asked == []
+    assert sorted(contents(tecnick)) == ["SHA256SUMS", "p1.png", "p10.png", "p2.png"]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"<html>Please choose a mirror</html>", "no zip archive"),
+        (zip_bytes({"R/p1.png": PHOTOS["p1.png"]}), "holds 1 of the images instead of 3"),
+        (zip_bytes({f"R/{file}": photo_bytes(7) for file in PHOTOS}), "holds another p1.png"),
+        (zip_bytes({f"R/{file}": content for file, content in PHOTOS.items()})[:-60], "no zip archive"),
+        (
+            zip_bytes({f"R/{f}": c for f, c in PHOTOS.items()}).replace(
+                PHOTOS["p2.png"][50:60], b"0123456789"
+            ),
+            "is damaged",
+        ),
+    ],
+    ids=["web page", "too few", "other images", "cut off", "damaged within"],
+)
+def test_a_wrong_archive_leaves_nothing(tecnick, server, content, reason):
+    (server.folder / "images.zip").write_bytes(content)
+    with pytest.raises(SystemFault, match=f"images.zip .*{reason}"):
+        fetch("tecnick", progress=False)
+    assert contents(tecnick) == {}
+
+
+def test_the_second_address_is_tried(tecnick, server, monkeypatch, capsys):
+    urls = (f"{server.url}/gone.zip", f"{server.url}/images.zip")
+    source = replace(sources.SOURCES["tecnick"], urls=urls, digests=("md5:" + "0" * 32, None))
+    monkeypatch.setitem(sources.SOURCES, "tecnick", source)
+    with pytest.warns(ImageNote):
+        fetch("tecnick", progress=True)
+    assert server.asked == ["/gone.zip", "/images.zip"]
+    assert len(list_images("tecnick")) == 3
+    assert "100%" in capsys.readouterr().err
+
+
+def test_status(kodak):
+    kodak.mkdir(parents=True)
+    (kodak / "p1.png").write_bytes(PHOTOS["p1.png"])
+    (kodak / "stranger.png").write_bytes(PHOTOS["p2.png"])
+    rows = {row.name: row for row in status()}
+    assert list(rows) == ["sample", "kodak", "tecnick", "clic2020", "clic2025"]
+    assert (rows["sample"].have, rows["sample"].of) == (5, 5)
+    assert (rows["kodak"].have, rows["kodak"].of, rows["kodak"].folder) == (1, 3, kodak)
+    assert (rows["clic2020"].have, rows["clic2020"].of) == (0, 41)
+
+
+def test_registry_of_the_package():
+    counts = {name: len(sources.published(name)) for name in sources.SOURCES}
+    assert counts == {"kodak": 24, "tecnick": 1, "clic2020": 0, "clic2025": 23}
+    for name, source in sources.SOURCES.items():
+        assert all(len(bytes.fromhex(digest)) == 32 for digest in sources.published(name).values())
+        assert len(source.urls) == len(source.digests)
+        assert all(url.startswith("https://") for url in source.urls)
+
+
+@pytest.mark.skipif(not DATA, reason="SGAPLUS_DATA is not set: no data folder to check")
+@pytest.mark.parametrize("name", ["kodak", "clic2025"])
+def test_the_real_images_are_the_registered_ones(name):
+    if not (Path(DATA) / name).is_dir():
+        pytest.skip(f"SGAPLUS_DATA has no folder {name}/")
+    images = list_images(name)
+    assert len(images) == sources.SOURCES[name].images
+    assert {image.path.name: image.sha256 for image in images} == sources.published(name)
+    if name == "kodak":
+        assert [image.name for image in images] == [f"kodim{number:02}" for number in range(1, 25)]
+        assert sorted(images[0].read().shape) == [3, 512, 768]
