@@ -1,0 +1,433 @@
+"""The rounding methods: what takes the place of ⌊v⌉ while latents are optimised.
+
+Stochastic Gumbel annealing (SGA; Yang, Bamler and Mandt, arXiv 2006.04240, section 3.2) and SGA+
+(arXiv 2401.17789) choose at random between the integers next to a value v and relax the choice. With class
+log-probabilities f, temperature τ and one Gumbel variable G per class, the weights of a draw are
+
+    softmax((f/τ + G)/τ),
+
+in which τ stands twice: it sharpens the probabilities, and it hardens the sample. The relaxed value is the
+weighted mean of the class values.
+
+For two classes only the difference of the log-probabilities d = f(ceil) − f(floor) matters, and the
+difference of two Gumbel variables is one logistic variable, logit(u) with u uniform. A draw is therefore
+exactly ⌊v⌋ + σ((d/τ + logit(u))/τ). Every two-class method is its d(x), a function of x = v − ⌊v⌋.
+
+Randomness comes from outside: `Method.draw` makes uniform numbers, `Method.relax` takes them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .errors import UserError
+
+# Below this temperature a draw is hard for every purpose; 1/τ² and the gradients stay in float32's range.
+TAU_FLOOR = 1e-4
+# Exponents and scales beyond this are plain rounding, and would let gradients leave float32's range.
+_SHARPEST = 1e6
+# Arguments of f keep this distance from 0 and 1 (the authors' code).
+_CLIP = 1e-5
+# The authors' code bounds the probability cos² from below by 1e-7. That happens at this argument.
+_COSINE_CLIP = 2 / math.pi * math.asin(math.sqrt(1e-7))
+# Uniform numbers keep this distance from 0 and 1, where a Gumbel variable is infinite; 1 − 2⁻²⁴ is the
+# largest float32 number below 1.
+_UNIFORM_CLIP = 2.0**-24
+
+
+def number(value: Any, what: str, low: float = 0.0, high: float = math.inf) -> float:
+    """``value`` as a float in (low, high].
+
+    Raises:
+        UserError: it is no finite number, or not in the range; ``what`` names it in the message.
+    """
+    try:
+        result = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        result = math.nan
+    if not (math.isfinite(result) and low < result <= high):
+        above = f" greater than {low:g}" if math.isfinite(low) else ""
+        below = f" and at most {high:g}" if math.isfinite(high) else ""
+        raise UserError(f"{what} must be a finite number{above}{below}, not {value!r}")
+    return result
+
+
+class Named:
+    """What has a plain specification: a name and numbers, as a dictionary or as a string."""
+
+    kind: ClassVar[str]
+    name: ClassVar[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able and canonical: equal objects give equal dictionaries, e.g. {"method": "ssl", "a": 2.3}."""
+        return {self.kind: self.name, **asdict(self)}
+
+    @property
+    def spec(self) -> str:
+        """The same as one string, e.g. ``"ssl:a=2.3"``."""
+        parameters = [f"{key}={value}" for key, value in self.as_dict().items() if key != self.kind]
+        return f"{self.name}:{','.join(parameters)}" if parameters else self.name
+
+
+def parse_named(spec: str | Mapping[str, Any], kind: str, choices: Mapping[str, type]) -> tuple[type, dict]:
+    """Split a specification into the class that it names and its parameters.
+
+    Args:
+        spec: ``"name:key=value,key=value"`` or a mapping as `Named.as_dict` returns it.
+        kind: the mapping's key for the name.
+        choices: the classes by name.
+
+    Raises:
+        UserError: there is no such name, or a parameter is given twice.
+    """
+    if isinstance(spec, str):
+        name, _, tail = spec.partition(":")
+        pairs = [tuple(part.strip() for part in pair.partition("=")[::2]) for pair in tail.split(",") if tail]
+        values: dict[str, Any] = dict(pairs)
+        if len(values) < len(pairs):
+            raise UserError(f"'{spec}' gives a parameter twice: give each one once")
+        values[kind] = name.strip()
+    elif isinstance(spec, Mapping):
+        values = dict(spec)
+    else:
+        raise UserError(f"a {kind} is given as a string or as a dictionary, not as {spec!r}")
+    name = values.pop(kind, None)
+    if not isinstance(name, str) or name not in choices:
+        raise UserError(f"unknown {kind} {name!r}: use one of {', '.join(choices)}")
+    return choices[name], values
+
+
+def build(cls: type, values: Mapping[str, Any]) -> Any:
+    """``cls(**values)``.
+
+    Raises:
+        UserError: the class has no such parameter, needs one that is not given, or does not take its value.
+    """
+    known = {field.name: field.default is MISSING for field in fields(cls)}
+    for key in values:
+        if key not in known:
+            takes = f"it takes {', '.join(known)}" if known else "it takes none"
+            raise UserError(f"{cls.kind} {cls.name} has no parameter {key!r}: {takes}")
+    for key, required in known.items():
+        if required and key not in values:
+            raise UserError(f"{cls.kind} {cls.name} needs its parameter {key}, as in {cls.name}:{key}=0.1")
+    return cls(**values)
+
+
+def _temperature(tau: float | Tensor) -> float | Tensor:
+    if isinstance(tau, Tensor):  # no check: it would wait for the device
+        return tau.clamp_min(TAU_FLOOR)
+    return max(number(tau, "the temperature", high=1.0), TAU_FLOOR)
+
+
+class Method(Named):
+    """A rounding method. By itself: a deterministic one, which ends at the nearest integer.
+
+    Tensors v are floating point, of any shape. A temperature tau is a number in (0, 1] or a 0-dim tensor;
+    below `TAU_FLOOR` it acts as `TAU_FLOOR`.
+    """
+
+    kind = "method"
+    label: ClassVar[str]  # for tables and legends
+
+    def noise_shape(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+        """Shape of the uniform numbers that values of ``shape`` need; None for none."""
+        return None
+
+    def draw(
+        self,
+        shape: tuple[int, ...],
+        generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
+    ) -> Tensor | None:
+        """Uniform numbers in [0, 1) for one call of `relax` on values of ``shape``, float32; None for none.
+
+        The first axes are those of ``shape``, so the draws of several images can be stacked like the images.
+        """
+        wanted = self.noise_shape(tuple(shape))
+        return None if wanted is None else torch.rand(wanted, generator=generator, device=device)
+
+    def classes(self, v: Tensor) -> Tensor:
+        """The integers between which the method chooses, (..., K)."""
+        return torch.round(v).unsqueeze(-1)
+
+    def log_probabilities(self, v: Tensor, tau: float | Tensor = 1.0) -> Tensor:
+        """Normalised log-probabilities of the classes, log softmax(f/τ), (..., K)."""
+        return torch.zeros_like(v).unsqueeze(-1)
+
+    def probabilities(self, v: Tensor, tau: float | Tensor = 1.0) -> Tensor:
+        """Probabilities of the classes, softmax(f/τ), (..., K)."""
+        return self.log_probabilities(v, tau).exp()
+
+    def relax(self, v: Tensor, tau: float | Tensor = 1.0, noise: Tensor | None = None) -> Tensor:
+        """The value that stands for the rounded v while optimising; same shape, differentiable in v.
+
+        Args:
+            noise: what `draw` returned for the shape of v.
+
+        Raises:
+            UserError: the temperature is out of range, or the noise is not what the method needs.
+        """
+        raise NotImplementedError
+
+    def _checked(self, noise: Tensor | None, v: Tensor) -> Tensor:
+        wanted = self.noise_shape(tuple(v.shape))
+        if noise is None or tuple(noise.shape) != wanted:
+            got = "none" if noise is None else tuple(noise.shape)
+            raise UserError(f"{self.name} needs noise of shape {wanted}, got {got}: make it with draw()")
+        return noise
+
+
+class TwoClass(Method):
+    """A choice between ⌊v⌋ and ⌊v⌋ + 1 (at an integer too, so that nothing jumps there)."""
+
+    clip: ClassVar[float] = _CLIP
+
+    def log_odds(self, x: Tensor) -> Tensor:
+        """d(x) = f(1 − x) − f(x), the log-odds of ceil against floor at τ = 1, for x in [clip, 1 − clip]."""
+        raise NotImplementedError
+
+    def log_kernel(self, u: Tensor) -> Tensor:
+        """log f(u) of `ThreeClass` at n = 1, for a distance u from the class in [clip, 1 − clip]."""
+        raise NotImplementedError
+
+    def _split(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        low = torch.floor(v)
+        return low, self.log_odds((v - low).clamp(self.clip, 1 - self.clip))
+
+    def noise_shape(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+        return shape
+
+    def classes(self, v: Tensor) -> Tensor:
+        low = torch.floor(v)
+        return torch.stack([low, low + 1], -1)
+
+    def log_probabilities(self, v: Tensor, tau: float | Tensor = 1.0) -> Tensor:
+        d = self._split(v)[1] / _temperature(tau)
+        return F.logsigmoid(torch.stack([-d, d], -1))
+
+    def relax(self, v: Tensor, tau: float | Tensor = 1.0, noise: Tensor | None = None) -> Tensor:
+        logistic = torch.logit(self._checked(noise, v))  # ±∞ at u = 0 and 1: a hard choice without gradient
+        tau = _temperature(tau)
+        low, d = self._split(v)
+        return low + torch.sigmoid(d.div(tau * tau).add_(logistic.div_(tau)))
+
+
+@dataclass(frozen=True)
+class Atanh(TwoClass):
+    """SGA: f(x) = −atanh(x) (arXiv 2006.04240, section 3.2), here normalised.
+
+    d(x) = atanh(x) − atanh(1 − x) = ½ logit(x) + atanh((2x − 1)/3), which loses no digits near 0 and 1.
+    """
+
+    name, label = "atanh", "atanh (SGA)"
+
+    def log_odds(self, x: Tensor) -> Tensor:
+        return torch.logit(x).mul(0.5).add_(x.sub(0.5).mul_(2 / 3).atanh())
+
+
+@dataclass(frozen=True)
+class DeterministicAnnealing(Atanh):
+    """Baseline A4 of arXiv 2006.04240, Table 1: softmax(f/τ) of atanh in place of a sample (τ once)."""
+
+    name, label = "da", "deterministic annealing"
+
+    def noise_shape(self, shape: tuple[int, ...]) -> None:
+        return None
+
+    def relax(self, v: Tensor, tau: float | Tensor = 1.0, noise: Tensor | None = None) -> Tensor:
+        low, d = self._split(v)
+        return low + torch.sigmoid(d / _temperature(tau))
+
+
+@dataclass(frozen=True)
+class Linear(TwoClass):
+    """SGA+ linear: f(x) = log(1 − x), d(x) = logit(x)."""
+
+    name = label = "linear"
+
+    def log_odds(self, x: Tensor) -> Tensor:
+        return torch.logit(x)
+
+    def log_kernel(self, u: Tensor) -> Tensor:
+        return torch.log1p(-u)
+
+
+@dataclass(frozen=True)
+class Cosine(TwoClass):
+    """SGA+ cosine: f(x) = log cos²(πx/2), d(x) = 2 log tan(πx/2); three-class: f(u) = cos(πu/2).
+
+    The authors' floor of 1e-7 under cos² is the clip of the argument where cos² reaches it.
+    """
+
+    name = label = "cosine"
+    clip = _COSINE_CLIP
+
+    def log_odds(self, x: Tensor) -> Tensor:
+        return torch.tan(x * (math.pi / 2)).log() * 2
+
+    def log_kernel(self, u: Tensor) -> Tensor:
+        # As a sine of 1 − u, which float32 holds exactly where the cosine is small.
+        return torch.sin((1 - u) * (math.pi / 2)).log()
+
+
+@dataclass(frozen=True)
+class SSL(TwoClass):
+    """SGA+ sigmoid scaled logit: f(x) = log σ(−a·logit(x)), d(x) = a·logit(x).
+
+    Attributes:
+        a: slope of the probability at x = ½; 1 is linear, ∞ plain rounding, 0 a coin toss.
+
+    Raises:
+        UserError: a is not in (0, 1e6].
+    """
+
+    name = "ssl"
+    a: float = 2.3
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "a", number(self.a, "SSL's a", high=_SHARPEST))
+
+    @property
+    def label(self) -> str:
+        return f"SSL (a = {self.a:.4g})"
+
+    def log_odds(self, x: Tensor) -> Tensor:
+        return torch.logit(x).mul(self.a)
+
+    def log_kernel(self, u: Tensor) -> Tensor:
+        return F.logsigmoid(torch.logit(u).mul(-self.a))
+
+
+# Best r and n in the authors' code.
+_BEST_STRETCH = {Linear: (0.98, 1.5), Cosine: (0.98, 2.0), SSL: (1.4 / 1.5, 1.5)}
+
+
+@dataclass(frozen=True)
+class ThreeClass(Method):
+    """SGA+ three-class rounding: ⌊v⌉ − 1, ⌊v⌉, ⌊v⌉ + 1 with log-probabilities n·log f(r·|v − class|).
+
+    Half-integers are rounded up, so that shifting v by an integer shifts everything. Two neighbouring triples
+    of classes agree at a half-integer when r ≥ 2/3, where the outermost class has no mass; for a smaller r
+    the probabilities jump there. Arguments beyond 1 are clipped like those near 1.
+
+    Attributes:
+        base: `Linear`, `Cosine` or `SSL`.
+        r: stretches f, so that the third class gets mass; r = 1 is two-class rounding (cosine: with n = 2).
+        n: sharpens f.
+        Both are the authors' best for the base unless given.
+
+    Raises:
+        UserError: the base cannot be stretched, r is not in (0, 1], or n is not in (0, 1e6].
+    """
+
+    name = "three-class"
+    base: Linear | Cosine | SSL = Linear()
+    r: float | None = None
+    n: float | None = None
+
+    def __post_init__(self) -> None:
+        if type(self.base) not in _BEST_STRETCH:
+            known = ", ".join(cls.name for cls in _BEST_STRETCH)
+            raise UserError(f"three-class rounding needs a base among {known}, not {self.base!r}")
+        best_r, best_n = _BEST_STRETCH[type(self.base)]
+        r, n = (best if value is None else value for value, best in ((self.r, best_r), (self.n, best_n)))
+        object.__setattr__(self, "r", number(r, "three-class r", high=1.0))
+        object.__setattr__(self, "n", number(n, "three-class n", high=_SHARPEST))
+
+    @property
+    def label(self) -> str:
+        return f"{self.base.label}, three-class (r = {self.r:.4g}, n = {self.n:.4g})"
+
+    def as_dict(self) -> dict[str, Any]:
+        return {self.kind: self.name, "base": self.base.name, **asdict(self.base), "r": self.r, "n": self.n}
+
+    def noise_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (*shape, 3)
+
+    def classes(self, v: Tensor) -> Tensor:
+        near = torch.floor(v + 0.5)
+        return torch.stack([near - 1, near, near + 1], -1)
+
+    def _split(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        """⌊v⌉ and log f of the three classes, (3, ...): whole planes are faster than triples."""
+        near = torch.floor(v + 0.5)
+        w = v - near
+        u = torch.stack([1 + w, w.abs(), 1 - w]).mul(self.r).clamp(self.base.clip, 1 - self.base.clip)
+        return near, self.base.log_kernel(u)
+
+    def log_probabilities(self, v: Tensor, tau: float | Tensor = 1.0) -> Tensor:
+        return F.log_softmax(self._split(v)[1] * (self.n / _temperature(tau)), 0).movedim(0, -1)
+
+    def relax(self, v: Tensor, tau: float | Tensor = 1.0, noise: Tensor | None = None) -> Tensor:
+        uniform = self._checked(noise, v).clamp(_UNIFORM_CLIP, 1 - _UNIFORM_CLIP)
+        minus_gumbel = uniform.log_().neg_().log_().movedim(-1, 0)
+        tau = _temperature(tau)
+        near, log_f = self._split(v)
+        weights = torch.softmax(log_f.mul(self.n / (tau * tau)).sub_(minus_gumbel.div_(tau)), 0)
+        return near + (weights[2] - weights[0])
+
+
+@dataclass(frozen=True)
+class StraightThrough(Method):
+    """Straight-through estimator: ⌊v⌉ with the gradient of the identity."""
+
+    name, label = "ste", "STE"
+
+    def relax(self, v: Tensor, tau: float | Tensor = 1.0, noise: Tensor | None = None) -> Tensor:
+        return v + (torch.round(v) - v).detach()
+
+
+@dataclass(frozen=True)
+class UniformNoise(Method):
+    """Additive noise v + U(−½, ½), the relaxation with which codecs are trained."""
+
+    name, label = "uniform", "uniform noise"
+
+    def noise_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return shape
+
+    def relax(self, v: Tensor, tau: float | Tensor = 1.0, noise: Tensor | None = None) -> Tensor:
+        return v + (self._checked(noise, v) - 0.5)
+
+
+@dataclass(frozen=True)
+class MAP(Method):
+    """No rounding while optimising, only at the end."""
+
+    name, label = "map", "MAP"
+
+    def relax(self, v: Tensor, tau: float | Tensor = 1.0, noise: Tensor | None = None) -> Tensor:
+        return v
+
+
+_BASES = {cls.name: cls for cls in _BEST_STRETCH}
+_BASELINES = (StraightThrough, UniformNoise, MAP, DeterministicAnnealing, Atanh)
+# Every method by its name in specifications.
+METHODS: dict[str, type[Method]] = {cls.name: cls for cls in (*_BASELINES, Linear, Cosine, SSL, ThreeClass)}
+
+
+def parse(spec: str | Mapping[str, Any] | Method) -> Method:
+    """The method that a specification describes; the inverse of `Method.as_dict` and of `Method.spec`.
+
+    ``"ssl"``, ``"ssl:a=2.3"``, ``"three-class:base=ssl,a=1.4"``, ``{"method": "ssl", "a": 2.3}``. What is left
+    out takes its default. The parameters of a three-class method's base stand beside its own.
+
+    Raises:
+        UserError: an unknown method or parameter, or a value out of range.
+    """
+    if isinstance(spec, Method):
+        return spec
+    cls, values = parse_named(spec, Method.kind, METHODS)
+    if cls is ThreeClass:
+        base, _ = parse_named({"base": values.pop("base", Linear.name)}, "base", _BASES)
+        shared = [field.name for field in fields(base) if field.name in values]
+        values["base"] = build(base, {key: values.pop(key) for key in shared})
+    return build(cls, values)
