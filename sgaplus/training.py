@@ -44,6 +44,9 @@ class Recipe:
         lr: SOAP's learning rate between the two.
         crop, batch: pixels per side and number of the random crops of one step.
         clip: largest norm of the gradient.
+        lmbda_start: λ of the first steps: higher, so that the transforms learn detail before the rate
+            prunes it. Held for half of ``lmbda_until`` steps, then lowered geometrically to ``lmbda``.
+        lmbda_until: the step from which λ is ``lmbda``; 0 for no such start.
         seed: of the initial weights, the crops and the noise.
         holdout: the last so many photographs (by name) are never trained on.
     """
@@ -59,6 +62,8 @@ class Recipe:
     crop: int = 128
     batch: int = 8
     clip: float = 1.0
+    lmbda_start: float = 0.05
+    lmbda_until: int = 0
     seed: int = 0
     holdout: int = 16
 
@@ -78,6 +83,11 @@ class Recipe:
         rise = (step + 1) / max(1, self.warmup)
         fall = (self.steps - step) / max(1, self.cooldown)
         return self.lr * min(1.0, rise, fall)
+
+    def tradeoff(self, step: int) -> float:
+        """λ of step ``step`` = 0, 1, …"""
+        descended = min(1.0, max(0.0, 2 * step / self.lmbda_until - 1)) if self.lmbda_until else 1.0
+        return self.lmbda_start ** (1 - descended) * self.lmbda**descended
 
 
 def generator_for(seed: int, step: int) -> torch.Generator:
@@ -106,7 +116,9 @@ def sample_crops(photographs: Sequence[Tensor], recipe: Recipe, generator: torch
     return torch.stack(crops).float() / 255
 
 
-def rate_distortion(codec: Codec, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+def rate_distortion(
+    codec: Codec, x: Tensor, lmbda: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
     """Training loss, bits per pixel and mean squared error of ``x`` (B, 3, H, W), each a scalar."""
 
     def noisy(v: Tensor, name: str) -> Tensor:
@@ -116,7 +128,7 @@ def rate_distortion(codec: Codec, x: Tensor, generator: torch.Generator) -> tupl
     pixels = x.shape[0] * x.shape[2] * x.shape[3]
     bpp = sum(bits.sum() for bits in decoded.bits.values()) / pixels
     mse = (decoded.x_hat - x).square().mean()
-    return codec.lmbda * 255**2 * mse + bpp, bpp, mse
+    return lmbda * 255**2 * mse + bpp, bpp, mse
 
 
 def _optimizer(parameters: list[Tensor], recipe: Recipe) -> torch.optim.Optimizer:
@@ -215,7 +227,7 @@ class Run:
         started = time.perf_counter()
         generator = generator_for(self.recipe.seed, self.step)
         x = sample_crops(photographs, self.recipe, generator).to(self.codec.device)
-        loss, bpp, mse = rate_distortion(self.codec, x, generator)
+        loss, bpp, mse = rate_distortion(self.codec, x, self.recipe.tradeoff(self.step), generator)
         if not math.isfinite(loss.item()):
             raise SystemFault(f"the loss is {loss.item()} at step {self.step}: lower the learning rate")
         self.optimizer.zero_grad(set_to_none=True)

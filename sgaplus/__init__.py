@@ -1,0 +1,37 @@
+"""Robustly overfitting latents for flexible neural image compression (SGA+), reproduced and carried on.
+
+    codec = sgaplus.load_codec("mshyper-s", lmbda=0.01)
+    image = sgaplus.read_image("photo.png")
+    run = sgaplus.refine(codec, [image], sgaplus.rounding.SSL(a=2.3), iterations=500)
+    run.rows
+"""
+
+import warnings
+
+with warnings.catch_warnings():
+    # CompressAI's and torch_geometric's own imports use what torch has deprecated.
+    warnings.simplefilter("ignore")
+    import compressai as _compressai  # noqa: F401
+
+from . import datasets, metrics, rounding, schedules
+from .codecs import Codec
+from .errors import SystemFault, UserError
+from .images import read_image, write_image
+from .refine import Run, refine
+from .weights import load_codec
+
+__version__ = "0.1.0"
+__all__ = [
+    "Codec",
+    "Run",
+    "SystemFault",
+    "UserError",
+    "datasets",
+    "load_codec",
+    "metrics",
+    "read_image",
+    "refine",
+    "rounding",
+    "schedules",
+    "write_image",
+]

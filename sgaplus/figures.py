@@ -1,0 +1,145 @@
+"""Every plot of the book, from tables and methods alone: nothing here computes a result.
+
+Colours are Okabe and Ito's, which readers with any colour vision can tell apart, in one order for all pages.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from .metrics import bootstrap_interval
+from .rounding import Method
+
+_OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+_DASHES = ("-", "--", ":", "-.")
+
+
+def style() -> None:
+    """The book's style: small, light, legible on a phone."""
+    sns.set_theme(context="notebook", style="whitegrid", palette=_OKABE_ITO)
+    plt.rcParams.update(
+        {"figure.dpi": 96, "axes.titlesize": "medium", "axes.titleweight": "bold", "legend.frameon": False}
+    )
+
+
+def _colour(position: int) -> str:
+    return _OKABE_ITO[position % len(_OKABE_ITO)]
+
+
+def probability_space(methods: Sequence[Method], tau: float = 1.0, points: int = 1001) -> Figure:
+    """Probability of every class over v in [−½, 3/2], at temperature τ (paper, Figure 1).
+
+    Two-class methods show p(⌊v⌋) and p(⌈v⌉), three-class ones all classes that can be reached there. A colour
+    is a method, a dash an integer.
+    """
+    v = torch.linspace(-0.5, 1.5, points, dtype=torch.float64)
+    figure, axes = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
+    for position, method in enumerate(methods):
+        classes, p = method.classes(v), method.probabilities(v, tau)
+        for integer in range(-1, 3):
+            mass = torch.where(classes == integer, p, 0.0).sum(-1).numpy()
+            if mass.max() < 1e-3:
+                continue
+            label = method.label if integer == 0 else None
+            axes.plot(v, mass, _DASHES[integer % 4], color=_colour(position), label=label, linewidth=1.8)
+    axes.set(xlabel="$v$", ylabel="probability of the class", xlim=(-0.5, 1.5), ylim=(-0.02, 1.02))
+    axes.set_xticks(np.arange(-0.5, 1.51, 0.5))
+    figure.legend(loc="outside upper center", ncols=2)
+    return figure
+
+
+def rounding_slopes(methods: Sequence[Method], tau: float = 1.0, points: int = 1001) -> Figure:
+    """dp(⌈v⌉)/dv over x = v − ⌊v⌋ in (0, 1), by automatic differentiation: where each method lets latents move."""
+    x = torch.linspace(0, 1, points + 2, dtype=torch.float64)[1:-1].requires_grad_()
+    figure, axes = plt.subplots(figsize=(7.5, 3.6), layout="constrained")
+    for position, method in enumerate(methods):
+        (slope,) = torch.autograd.grad(method.probabilities(x, tau)[..., 1].sum(), x)
+        axes.plot(x.detach(), slope, color=_colour(position), label=method.label, linewidth=1.8)
+    axes.set(xlabel="$v - \\lfloor v \\rfloor$", ylabel="slope of $p(\\lceil v \\rceil)$", xlim=(0, 1))
+    axes.set_ylim(0, min(axes.get_ylim()[1], 6))
+    figure.legend(loc="outside upper center", ncols=3)
+    return figure
+
+
+def _mean_with_band(axes: Axes, table: pd.DataFrame, column: str, colour: str, label: str) -> None:
+    grouped = table.groupby("iteration")[column]
+    mean = grouped.mean().dropna()
+    band = np.array([bootstrap_interval(grouped.get_group(t), resamples=1000) for t in mean.index])
+    axes.plot(mean.index, mean, color=colour, label=label, linewidth=1.8)
+    if np.isfinite(band).all():
+        axes.fill_between(mean.index, *band.T, color=colour, alpha=0.12, linewidth=0)
+
+
+def convergence(trace: pd.DataFrame) -> Figure:
+    """True loss, discretisation gap, PSNR and rate over iterations, mean over images (paper, Figure 2).
+
+    Values are differences from the codec's own (iteration 0) except for the gap, so that the bands, 95 %
+    bootstrap intervals over images, show the spread of the gain and not that of the images.
+
+    Args:
+        trace: `Run.trace` of one or several methods, concatenated.
+    """
+    start = trace[trace["iteration"] == 0].set_index(["method", "image"])
+    index = pd.MultiIndex.from_frame(trace[["method", "image"]])
+    table = trace.assign(
+        gap=trace["method_loss"] - trace["loss"],
+        **{f"delta_{c}": trace[c] - start[c].reindex(index).to_numpy() for c in ("loss", "psnr", "bpp")},
+    )
+    panels = {
+        "delta_loss": "true R-D loss − codec's",
+        "gap": "method's loss − true loss",
+        "delta_psnr": "PSNR − codec's (dB)",
+        "delta_bpp": "bpp − codec's",
+    }
+    figure, grid = plt.subplots(2, 2, figsize=(9, 6.4), layout="constrained", sharex=True)
+    for axes, (column, label) in zip(grid.flat, panels.items(), strict=True):
+        for position, (method, rows) in enumerate(table.groupby("method", sort=False)):
+            _mean_with_band(axes, rows, column, _colour(position), method)
+        axes.axhline(0, color="0.4", linewidth=0.8)
+        axes.set_ylabel(label)
+    for axes in grid[1]:
+        axes.set_xlabel("iteration")
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=min(4, len(labels)))
+    return figure
+
+
+def thumbnails(images: Sequence[Tensor], titles: Sequence[str], columns: int = 4) -> Figure:
+    """Images (3, H, W) side by side, each under its title."""
+    rows = math.ceil(len(images) / columns)
+    size = (2.6 * min(columns, len(images)), 2.6 * rows)
+    figure, grid = plt.subplots(
+        rows, min(columns, len(images)), figsize=size, layout="constrained", squeeze=False
+    )
+    for axes in grid.flat:
+        axes.axis("off")
+    for axes, image, title in zip(grid.flat, images, titles, strict=False):
+        axes.imshow(image.clamp(0, 1).permute(1, 2, 0).numpy())
+        axes.set_title(title, fontweight="normal", fontsize="small")
+    return figure
+
+
+def crops(
+    versions: dict[str, Tensor], top: int, left: int, side: int, captions: dict[str, str] | None = None
+) -> Figure:
+    """The same square of several versions of one image (3, H, W), enlarged without smoothing."""
+    figure, grid = plt.subplots(
+        1, len(versions), figsize=(3 * len(versions), 3.5), layout="constrained", squeeze=False
+    )
+    for axes, (name, image) in zip(grid.flat, versions.items(), strict=True):
+        square = image[:, top : top + side, left : left + side].clamp(0, 1)
+        axes.imshow(square.permute(1, 2, 0).numpy(), interpolation="nearest")
+        caption = (captions or {}).get(name)
+        axes.set_title(f"{name}\n{caption}" if caption else name, fontweight="normal", fontsize="small")
+        axes.axis("off")
+    return figure

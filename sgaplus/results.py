@@ -1,0 +1,247 @@
+"""The store of results: Parquet, keyed by content, written atomically.
+
+A *job* is one image refined in one way: its whole specification, hashed, is its key. A job's table (one line
+per evaluated iteration) is one Parquet file; files can be packed into fewer, larger ones. A job is stored
+completely or not at all, so that a run killed at any point resumes where it was.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import subprocess
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from . import files, runtime
+from .codecs import Codec
+from .datasets import ImageFile
+from .errors import UserError
+from .refine import Progress, Run, refine
+from .rounding import Method
+from .schedules import Schedule, defaults_for
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image refined in one way: everything that determines the numbers, and nothing else.
+
+    Attributes:
+        codec, codec_lmbda, codec_sha256: the base codec and the hash of its weights.
+        image, image_sha256: the image's name and the hash of its file.
+        method, temperature, lr: specifications of the rounding method and its two schedules.
+        lmbda: λ of the refinement.
+        iterations: Adam steps.
+        read_offs: iterations, beside 0 and the last, at which every metric is computed.
+        trace_every: iterations between two true losses.
+        dtype: number format of the loop.
+        seed: of the rounding noise.
+    """
+
+    codec: str
+    codec_lmbda: float
+    codec_sha256: str
+    image: str
+    image_sha256: str
+    method: dict[str, Any]
+    temperature: dict[str, Any]
+    lr: dict[str, Any]
+    lmbda: float
+    iterations: int
+    read_offs: tuple[int, ...]
+    trace_every: int
+    dtype: str
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """Hash of the specification; the image's name does not count, its content does."""
+        content = {name: value for name, value in vars(self).items() if name != "image"}
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@functools.cache
+def git_commit() -> str:
+    """The commit of the checkout this package runs from, "+" where it was changed; empty outside one."""
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():
+        return ""
+    git = ["git", "-C", str(root)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "sgaplus"], capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return head.stdout.strip() + ("+" if changed.returncode else "")
+
+
+def provenance(device: torch.device) -> dict[str, str]:
+    """Where a row comes from: package, commit, hardware, library and time."""
+    try:
+        package = version("sgaplus")
+    except PackageNotFoundError:
+        package = "uninstalled"
+    return {
+        "sgaplus_version": package,
+        "git_commit": git_commit(),
+        "device": runtime.describe(device),
+        "torch_version": torch.__version__,
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+class Store:
+    """A folder of Parquet files, each holding whole jobs.
+
+    Args:
+        root: the folder; made on the first write.
+    """
+
+    def __init__(self, root: str | Path):
+        self.root = Path(root)
+
+    def _files(self) -> list[Path]:
+        return sorted(path for path in self.root.rglob("*.parquet") if not path.name.startswith("."))
+
+    def keys(self) -> set[str]:
+        """Keys of all stored jobs."""
+        return {key for path in self._files() for key in _read(path, ["key"])["key"]}
+
+    def load(self) -> pd.DataFrame:
+        """All lines of all jobs; a job stored in two files counts once."""
+        tables = [_read(path) for path in self._files()]
+        if not tables:
+            return pd.DataFrame()
+        table = pd.concat(tables, ignore_index=True)
+        return table.drop_duplicates(["key", "iteration"], ignore_index=True)
+
+    def put(self, job: Job, table: pd.DataFrame) -> Path:
+        """Store one job's lines (as `Run.trace` with every metric) together with its provenance."""
+        path = self.root / "jobs" / f"{job.key}.parquet"
+        self._write(path, table)
+        return path
+
+    def pack(self, name: str) -> Path:
+        """Merge all single-job files into ``<name>.parquet``, together with what it held; then drop them."""
+        path = self.root / f"{name}.parquet"
+        singles = [p for p in self._files() if p.parent.name == "jobs"]
+        sources = [*([path] if path.is_file() else []), *singles]
+        if not singles:
+            raise UserError(f"there is no job to pack in {self.root / 'jobs'}")
+        table = pd.concat([_read(p) for p in sources], ignore_index=True)
+        table = table.drop_duplicates(["key", "iteration"]).sort_values(["key", "iteration"])
+        self._write(path, table.reset_index(drop=True))
+        for single in singles:
+            single.unlink()
+        return path
+
+    @staticmethod
+    def _write(path: Path, table: pd.DataFrame) -> None:
+        with files.atomic(path) as temporary:
+            pq.write_table(
+                pa.Table.from_pandas(table, preserve_index=False), temporary, compression="zstd"
+            )
+
+
+def _read(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
+    try:
+        return pq.read_table(path, columns=columns, partitioning=None).to_pandas()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{path} is not a whole Parquet file ({error}): delete it, its jobs run again") from error
+
+
+def refine_stored(
+    store: Store,
+    codec: Codec,
+    images: Sequence[ImageFile],
+    method: Method,
+    *,
+    lmbda: float | None = None,
+    iterations: int = 500,
+    read_offs: Iterable[int] = (500,),
+    trace_every: int | None = None,
+    temperature: Schedule | None = None,
+    lr: Schedule | None = None,
+    seed: int = 0,
+    batch_size: int = 1,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Refine what is not stored yet, store it batch by batch, and return all lines of these jobs.
+
+    Arguments are those of `refine.refine`; ``images`` are files, so that their content can be hashed.
+    """
+    settings = defaults_for(method)
+    temperature, lr = temperature or settings.temperature, lr or settings.lr
+    read_offs = tuple(sorted({t for t in read_offs if t <= iterations}))
+    trace_every = trace_every or max(1, iterations // 20)
+    lmbda = codec.lmbda if lmbda is None else lmbda
+
+    def job_of(image: ImageFile) -> Job:
+        return Job(
+            codec=codec.name,
+            codec_lmbda=codec.lmbda,
+            codec_sha256=codec.sha256,
+            image=image.name,
+            image_sha256=image.sha256,
+            method=method.as_dict(),
+            temperature=temperature.as_dict(),
+            lr=lr.as_dict(),
+            lmbda=lmbda,
+            iterations=iterations,
+            read_offs=read_offs,
+            trace_every=trace_every,
+            dtype=str(codec.dtype).removeprefix("torch."),
+            seed=seed,
+        )
+
+    jobs = {job.key: job for job in map(job_of, images)}
+    stored = store.keys()
+    missing = [image for image in images if job_of(image).key not in stored]
+    for start in range(0, len(missing), batch_size):
+        group = missing[start : start + batch_size]
+        run = refine(
+            codec,
+            [image.read() for image in group],
+            method,
+            lmbda=lmbda,
+            iterations=iterations,
+            read_offs=read_offs,
+            trace_every=trace_every,
+            temperature=temperature,
+            lr=lr,
+            seed=seed,
+            names=[image.name for image in group],
+            batch_size=batch_size,
+            progress=progress,
+        )
+        for image in group:
+            job = job_of(image)
+            store.put(job, lines_of(job, run, codec.device))
+    table = store.load()
+    return table[table["key"].isin(jobs)].reset_index(drop=True)
+
+
+def lines_of(job: Job, run: Run, device: torch.device) -> pd.DataFrame:
+    """The lines of one job: specification, values at every evaluated iteration, provenance."""
+    on_trace = ["image", "iteration"]
+    extra = run.rows[[*on_trace, "psnr_8bit", "ms_ssim"]]
+    values = run.trace.merge(extra, on=on_trace, how="left")
+    values = values[values["image"] == job.image].drop(columns=["method", "lmbda", "seed"])
+    values["read_off"] = values["iteration"].isin(run.rows["iteration"])
+    specification = {
+        name: json.dumps(value) if isinstance(value, dict | tuple) else value
+        for name, value in vars(job).items()
+        if name != "image"
+    }
+    return values.assign(key=job.key, **specification, **provenance(device)).reset_index(drop=True)
