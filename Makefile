@@ -1,0 +1,52 @@
+# `make book` and `make test` set themselves up. Needs GNU make 3.81 or later and Python 3.11 or 3.12.
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+# Another interpreter: make book PYTHON=/path/to/python3.12
+PYTHON ?= $(firstword $(foreach name,python3.12 python3.11 python3,$(shell command -v $(name) 2>/dev/null)))
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
+WHICH := needs Python 3.11 or 3.12: install one of them, or name one with make PYTHON=/path/to/python3.12
+
+# pip says only what matters.
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help book test lint clean
+
+help:
+	@echo 'make book    set up, run the stale pages, build the book into _build/html'
+	@echo 'make test    set up, run the tests'
+	@echo 'make lint    set up, check the style'
+	@echo 'make clean   remove the built book and the executed pages (.venv stays)'
+
+$(READY): requirements.lock pyproject.toml
+	@test -x $(BIN)/python || test -n '$(PYTHON)' || { echo 'sgaplus $(WHICH).' >&2; exit 1; }
+	@test -x $(BIN)/python || '$(PYTHON)' -c '$(SUPPORTED)' \
+	  || { echo 'sgaplus $(WHICH); found '"$$('$(PYTHON)' --version 2>&1)"'.' >&2; exit 1; }
+	@test -x $(BIN)/python || '$(PYTHON)' -m venv $(VENV) \
+	  || { rm -rf $(VENV); echo 'sgaplus needs the module venv of Python (Debian: apt-get install python3-venv).' >&2; exit 1; }
+	@$(BIN)/python -c '$(SUPPORTED)' \
+	  || { echo 'sgaplus $(WHICH); $(VENV) has another one: remove it and run make again.' >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip
+	@echo 'Installing the pinned packages into $(VENV), once …'
+	@$(BIN)/python -m pip install --quiet -r requirements.lock \
+	  || { echo 'The pinned packages could not be installed: is the package registry in reach?' >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+# Sphinx warns only of the sources that it reads: after a failure all of them have to be read again.
+book: $(READY)
+	@$(BIN)/jupyter-book build -W -n --keep-going book/ || { rm -rf _build/.doctrees; exit 1; }
+	@test -s _build/html/index.html || { echo 'The build wrote no _build/html/index.html.' >&2; exit 1; }
+	@echo 'The book is ready: open _build/html/index.html in a browser.'
+
+test: $(READY)
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(READY)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+clean:
+	rm -rf _build book/executed

@@ -1,0 +1,436 @@
+"""The book's pages: templates run by papermill, the key that tells a stale page, the Sphinx extension.
+
+``book/pages.yml`` lists the pages. Each is a template of ``notebooks/`` with parameters; papermill writes
+it to ``book/executed/<name>.ipynb``, the name in ``book/_toc.yml``. A page is stale when its template, its
+parameters, the source of this package or a result file that it reads has changed. The extension runs every
+stale page before Sphinx reads the sources, so that ``jupyter-book build book/`` publishes no stale page.
+
+Templates use three functions: `check_parameters` in the cell after the parameters, `show` for figures, and
+`progress_stream` for whatever draws a progress bar.
+"""
+
+from __future__ import annotations
+
+import ast
+import base64
+import contextlib
+import functools
+import hashlib
+import html
+import io
+import json
+import os
+import platform
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import metadata, util
+from pathlib import Path
+from typing import Any, TextIO
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
+
+from . import files
+from .errors import SystemFault, UserError
+
+# papermill's first line of the cell that it injects after the parameters.
+_INJECTED = "# Parameters"
+# Set while a page is being executed, to the page's name.
+_PAGE_VARIABLE = "SGAPLUS_PAGE"
+# MathJax as one file without fonts; `mathjax_path` of _config.yml names it.
+_MATHJAX_PACKAGE, _MATHJAX_FILE = "sphinx-mathjax-offline", "static/mathjax/tex-svg-full.js"
+
+Log = Callable[[str], Any]
+
+
+class Page(BaseModel):
+    """One entry of ``book/pages.yml``.
+
+    Attributes:
+        name: of the page's file and address; lower-case letters, digits and hyphens.
+        template: name of a notebook in ``notebooks/``, without its ending.
+        title: the page's heading; the template's own when left out.
+        parameters: values for the cell tagged ``parameters``.
+        reads: files that the page depends on, as globs relative to the root of the repository.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    template: str = Field(pattern=r"^\w[\w-]*$")
+    title: str | None = Field(default=None, min_length=1)
+    parameters: dict[str, JsonValue] = {}
+    reads: tuple[str, ...] = ()
+
+
+def load_pages(root: Path) -> list[Page]:
+    """The pages that ``book/pages.yml`` lists, in its order, each checked against its template.
+
+    Args:
+        root: of the repository.
+
+    Raises:
+        UserError: the file is missing or malformed, a name occurs twice, a template does not exist or
+            does not declare one of the parameters.
+    """
+    path = root / "book" / "pages.yml"
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8")) or []
+        pages = TypeAdapter(list[Page]).validate_python(entries)
+    except OSError as error:
+        raise UserError(f"cannot read the list of pages {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise UserError(f"{path} does not describe pages: {problems}") from error
+    names = [page.name for page in pages]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(f"{path} names a page twice: {', '.join(twice)}")
+    for page in pages:
+        declared = declared_parameters(read_template(page, root))
+        if unknown := sorted(set(page.parameters) - declared):
+            known = ", ".join(sorted(declared)) or "none"
+            raise UserError(
+                f"page '{page.name}' sets {', '.join(unknown)}, which its template "
+                f"'{page.template}' does not declare (declared: {known})"
+            )
+    return pages
+
+
+def output_path(page: Page, root: Path) -> Path:
+    """Where the executed notebook of ``page`` lies."""
+    return root / "book" / "executed" / f"{page.name}.ipynb"
+
+
+def read_template(page: Page, root: Path) -> dict[str, Any]:
+    """The template's notebook as plain JSON.
+
+    Raises:
+        UserError: it does not exist, is not a notebook, or does not begin with a heading.
+    """
+    path = root / "notebooks" / f"{page.template}.ipynb"
+    try:
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        first = notebook["cells"][0]
+        heading = first["cell_type"] == "markdown" and _source(first).startswith("# ")
+    except FileNotFoundError:
+        raise UserError(f"page '{page.name}' wants the template {path}, which does not exist") from None
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise UserError(f"the template {path} is not a notebook with cells") from error
+    if not heading:
+        raise UserError(f"the template {path} must begin with a Markdown cell '# Title'")
+    return notebook
+
+
+def _source(cell: Mapping[str, Any]) -> str:
+    """A cell's text; nbformat stores it as one string or as a list of lines."""
+    return "".join(cell["source"])
+
+
+def _assigned(source: str) -> set[str]:
+    """Names that the top level of ``source`` assigns; none where it is not plain Python."""
+    try:
+        statements = ast.parse(source).body
+    except SyntaxError:
+        return set()
+    targets = [
+        target
+        for statement in statements
+        if isinstance(statement, ast.Assign | ast.AnnAssign)
+        for target in (statement.targets if isinstance(statement, ast.Assign) else [statement.target])
+    ]
+    return {node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)}
+
+
+def declared_parameters(notebook: Mapping[str, Any]) -> set[str]:
+    """Names that the cell tagged ``parameters`` assigns; none without such a cell."""
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code" and "parameters" in cell["metadata"].get("tags", []):
+            return _assigned(_source(cell))
+    return set()
+
+
+def check_parameters() -> None:
+    """Refuse parameters that the template does not declare; the call of the cell after the parameters.
+
+    papermill warns about an unknown parameter and runs on with the defaults. Its injected cell is found
+    in the kernel's history; whatever that cell assigns must have been assigned before. Without an
+    injected cell, as in an interactive session, nothing is checked.
+
+    Raises:
+        UserError: naming the unknown parameters and the declared ones.
+    """
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    cells: Sequence[str] = [] if shell is None else shell.user_ns["In"]
+    # In[0] is empty and In[1] is the template's own first cell, whatever comment it opens with.
+    injected = [i for i in range(2, len(cells)) if cells[i].split("\n", 1)[0].strip() == _INJECTED]
+    if not injected:
+        return
+    declared = set().union(*(_assigned(cell) for cell in cells[: injected[-1]]))
+    if unknown := sorted(_assigned(cells[injected[-1]]) - declared):
+        raise UserError(
+            f"unknown parameter {', '.join(unknown)}: this notebook takes {', '.join(sorted(declared))}"
+        )
+
+
+def key(page: Page, root: Path) -> str:
+    """SHA-256 (hexadecimal) of everything that a page's content depends on.
+
+    That is the template without its outputs, the title, the parameters, the source of this package and
+    the content of the files that the page reads.
+
+    Raises:
+        UserError: a glob of ``reads`` leaves the repository or matches no file.
+    """
+    template = read_template(page, root)
+    package = Path(__file__).parent
+    parts = {
+        "template": [[c["cell_type"], _source(c), c["metadata"]] for c in template["cells"]],
+        "title": page.title,
+        "parameters": page.parameters,
+        "source": {p.relative_to(package).as_posix(): files.sha256(p) for p in package.rglob("*.py")},
+        "reads": {p.relative_to(root).as_posix(): files.sha256(p) for p in _files_read(page, root)},
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _files_read(page: Page, root: Path) -> Iterator[Path]:
+    for pattern in page.reads:
+        if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
+            raise UserError(f"page '{page.name}' may only read files of this repository, not '{pattern}'")
+        found = [path for path in root.glob(pattern) if path.is_file()]
+        if not found:
+            raise UserError(f"page '{page.name}' reads '{pattern}', which matches no file")
+        yield from found
+
+
+def stale(page: Page, root: Path) -> bool:
+    """Whether the executed notebook of ``page`` is missing, broken or made from something else than now."""
+    try:
+        executed = json.loads(output_path(page, root).read_text(encoding="utf-8"))
+        return executed["metadata"]["sgaplus"]["key"] != key(page, root)
+    except (OSError, ValueError, KeyError, TypeError):
+        return True
+
+
+def execute(page: Page, root: Path, force: bool = False, log: Log = print) -> float:
+    """Run the page's template with papermill, from the root of the repository, where the page is stale.
+
+    What the notebook writes to stderr is handed to ``log`` and does not appear on the page. The executed
+    notebook says in ``metadata.sgaplus`` what it was made from. When the run fails no page is left.
+
+    Args:
+        page, root: as `load_pages` takes and returns them.
+        force: run a page that is not stale, too.
+        log: receives lines for the terminal.
+
+    Returns:
+        Seconds that the run took; 0 for a page that was up to date.
+
+    Raises:
+        UserError: the notebook raised one, an unknown parameter for example.
+        SystemFault: the notebook failed otherwise; the message ends with the traceback's last lines.
+    """
+    import nbformat
+
+    if not force and not stale(page, root):
+        return 0.0
+    identity = key(page, root)
+    output_path(page, root).unlink(missing_ok=True)
+    notebook = nbformat.reads(json.dumps(read_template(page, root)), as_version=4)
+    if page.title:
+        _, newline, rest = notebook.cells[0].source.partition("\n")
+        notebook.cells[0].source = f"# {page.title}{newline}{rest}"
+    started = time.perf_counter()
+    executed = _papermill(notebook, page, root)
+    seconds = time.perf_counter() - started
+    for cell in executed.cells:
+        noise = [o for o in cell.get("outputs", []) if o.get("name") == "stderr"]
+        for output in noise:
+            log(f"{page.name}: {output.text.rstrip()}")
+            cell.outputs.remove(output)
+    executed.metadata["sgaplus"] = {
+        "key": identity,
+        "parameters": page.parameters,
+        "seconds": round(seconds, 1),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in ("torch", "compressai", "papermill")},
+        },
+    }
+    with files.atomic(output_path(page, root)) as temporary:
+        temporary.write_text(nbformat.writes(executed), encoding="utf-8")
+    return seconds
+
+
+def _papermill(notebook: Any, page: Page, root: Path) -> Any:
+    """The executed notebook; papermill is given and returns objects, so that no half page is ever written."""
+    import papermill
+    from ipykernel.kernelspec import get_kernel_dict
+    from jupyter_client import AsyncKernelManager
+    from jupyter_client.kernelspec import KernelSpec
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    class OwnKernel(AsyncKernelManager):
+        """The running interpreter, whichever kernel specifications are installed on the machine."""
+
+        @property
+        def kernel_spec(self) -> KernelSpec:
+            return KernelSpec(**get_kernel_dict(["--log-level=ERROR"]))
+
+    bar = {"desc": page.name, "leave": False} if sys.stderr.isatty() else False
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    try:
+        with _environment({_PAGE_VARIABLE: page.name, "TQDM_DISABLE": "1"}):
+            return papermill.execute_notebook(
+                notebook,
+                None,
+                parameters=dict(page.parameters),
+                kernel_name="python3",
+                language="python",
+                progress_bar=bar,
+                cwd=str(root),
+                kernel_manager_class=OwnKernel,
+            )
+    except PapermillExecutionError as error:
+        if error.ename == UserError.__name__:
+            raise UserError(f"page '{page.name}': {error.evalue}") from None
+        lines = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback)).rstrip().split("\n")
+        raise SystemFault(
+            f"page '{page.name}' failed with {error.ename}: {error.evalue}\n" + "\n".join(lines[-12:])
+        ) from None
+    except DeadKernelError as error:
+        raise SystemFault(
+            f"page '{page.name}' failed: its kernel died, perhaps for want of memory"
+        ) from error
+
+
+@contextlib.contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for the kernels that are started in the block."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def execute_all(pages: Sequence[Page], root: Path, force: bool = False, log: Log = print) -> int:
+    """Run every stale page, one after the other, with a line for each: ``[2/5] refine-sample … 41 s``.
+
+    Args:
+        pages, root, force, log: as `execute` takes them.
+
+    Returns:
+        How many pages were run.
+
+    Raises:
+        UserError, SystemFault: from the first page that fails.
+    """
+    due = [page for page in pages if force or stale(page, root)]
+    log(f"{len(pages) - len(due)} of {len(pages)} pages are up to date")
+    for number, page in enumerate(due, start=1):
+        label = f"[{number}/{len(due)}] {page.name} …"
+        log(label)
+        log(f"{label} {execute(page, root, force=True, log=log):.0f} s")
+    return len(due)
+
+
+@functools.cache
+def progress_stream() -> TextIO:
+    """Where a notebook draws its progress: the terminal of the book's build, never the page.
+
+    In a kernel ``sys.stderr`` writes to the notebook, but its descriptor is the terminal that started the
+    kernel. Outside a build of the book this is ``sys.stderr`` itself. Give ``disable=None`` to tqdm, so that
+    nothing is drawn where there is no terminal.
+    """
+    if _PAGE_VARIABLE not in os.environ:
+        return sys.stderr
+    try:
+        descriptor = sys.stderr.fileno()
+    except io.UnsupportedOperation:  # a kernel that leaves the descriptors alone
+        descriptor = 2
+    return os.fdopen(os.dup(descriptor), "w", buffering=1)
+
+
+def show(figure: Any, *, alt: str, caption: str, command: str | None = None) -> None:
+    """Display a Matplotlib figure with a text alternative, a caption and the command that makes it.
+
+    The picture is a PNG of two pixels per CSS pixel inside the HTML, so that one output serves the book,
+    Jupyter and viewers of notebooks. The figure is closed.
+
+    Args:
+        figure: a `matplotlib.figure.Figure`.
+        alt: what the figure shows, for who cannot see it.
+        caption: plain text under the figure.
+        command: shell command that makes the same figure.
+
+    Raises:
+        UserError: the text alternative or the caption is empty.
+    """
+    import matplotlib.pyplot as plt
+    from IPython.display import display
+    from PIL import Image
+
+    if not alt.strip() or not caption.strip():
+        raise UserError("a figure needs a text alternative and a caption: give alt=… and caption=…")
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=192, bbox_inches="tight", metadata={"Software": None})
+    plt.close(figure)
+    width = Image.open(picture).width // 2
+    made_by = f"<br><small>Made by <code>{html.escape(command)}</code></small>" if command else ""
+    markup = (
+        f'<figure><img src="data:image/png;base64,{base64.b64encode(picture.getvalue()).decode()}" '
+        f'alt="{html.escape(alt)}" width="{width}" style="max-width: 100%; height: auto">'
+        f"<figcaption>{html.escape(caption)}{made_by}</figcaption></figure>"
+    )
+    display({"text/html": markup, "text/plain": f"{caption} [{alt}]"}, raw=True)
+
+
+def _ship_mathjax(app: Any, config: Any) -> None:
+    """Sphinx event ``config-inited``: copy MathJax into the book, so that formulas need no network."""
+    package = util.find_spec(_MATHJAX_PACKAGE)
+    locations = package.submodule_search_locations if package else None
+    if not locations:
+        from sphinx.errors import ExtensionError
+
+        raise ExtensionError(f"MathJax is missing: install the package {_MATHJAX_PACKAGE}")
+    config.html_static_path.append(str(Path(locations[0]) / _MATHJAX_FILE))
+
+
+def _execute_stale(app: Any) -> None:
+    """Sphinx event ``builder-inited``: run every stale page before the sources are looked for.
+
+    A page that fails ends the build with its message alone, not with a traceback of Sphinx around it.
+    """
+    from sphinx.util import logging
+
+    root, logger = Path(app.srcdir).parent, logging.getLogger(__name__)
+    try:
+        pages = load_pages(root)
+        listed = {name for name in app.config.external_site_map if name.startswith("executed/")}
+        wanted = {f"executed/{page.name}" for page in pages}
+        if unmatched := sorted(listed ^ wanted):
+            raise UserError(f"book/pages.yml and book/_toc.yml must agree on {', '.join(unmatched)}")
+        execute_all(pages, root, log=logger.info)
+    except (UserError, SystemFault) as error:
+        logger.error(str(error))
+        raise SystemExit(2 if isinstance(error, UserError) else 1) from error
+
+
+def setup(app: Any) -> dict[str, Any]:
+    """Connect the events; Sphinx calls this because ``_config.yml`` names the module."""
+    app.connect("config-inited", _ship_mathjax)
+    app.connect("builder-inited", _execute_stale)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,153 @@
+"""pyproject.toml, requirements.lock and environment.yml describe one environment."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+BUILD = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]
+# Pinned by torch's own metadata, exactly, and on Linux only.
+TORCHS_OWN = re.compile(r"(nvidia|cuda)-.*|triton")
+PLATFORMS = {"linux": ("Linux", "x86_64"), "darwin": ("Darwin", "arm64")}
+
+
+def locked() -> dict[str, Requirement]:
+    """The lock's requirements by canonical name."""
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    found = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    return {canonicalize_name(requirement.name): requirement for requirement in found}
+
+
+def pin(requirement: Requirement) -> str:
+    """The one version that a line of the lock allows."""
+    [specifier] = requirement.specifier
+    assert specifier.operator == "==", requirement
+    assert not specifier.version.endswith("*"), requirement
+    return specifier.version
+
+
+def extra(name: str) -> list[Requirement]:
+    return [Requirement(line) for line in PROJECT["optional-dependencies"][name]]
+
+
+@pytest.mark.parametrize(
+    "requirement",
+    [*map(Requirement, PROJECT["dependencies"] + BUILD["requires"]), *extra("book"), *extra("dev")],
+    ids=lambda requirement: requirement.name,
+)
+def test_lock_pins_a_version_that_pyproject_allows(requirement):
+    line = locked()[canonicalize_name(requirement.name)]
+    assert pin(line) in requirement.specifier
+    assert line.marker is None
+
+
+def test_lock_is_what_is_installed():
+    """These tests run in the environment that the lock describes."""
+    here = {name: line for name, line in locked().items() if line.marker is None or line.marker.evaluate()}
+    different = {
+        name: (pin(line), metadata.version(name))
+        for name, line in here.items()
+        if metadata.version(name).split("+")[0] != pin(line)
+    }
+    assert different == {}
+
+
+@pytest.mark.parametrize("system", PLATFORMS)
+@pytest.mark.parametrize("python", ["3.11", "3.12"])
+def test_lock_leaves_nothing_to_be_resolved(system, python):
+    """Whatever a locked package needs on a supported platform is locked too."""
+    platform_system, machine = PLATFORMS[system]
+    environment = default_environment() | {
+        "sys_platform": system,
+        "platform_system": platform_system,
+        "platform_machine": machine,
+        "python_version": python,
+        "python_full_version": f"{python}.9",
+        "extra": "",
+    }
+    lock = {
+        name: line for name, line in locked().items() if not line.marker or line.marker.evaluate(environment)
+    }
+    installed = [d for d in metadata.distributions() if canonicalize_name(d.name) in lock]
+    assert len(installed) > 100
+    loose = {
+        f"{distribution.name} needs {requirement}"
+        for distribution in installed
+        for requirement in map(Requirement, distribution.requires or [])
+        if requirement.marker is None or requirement.marker.evaluate(environment)
+        if not TORCHS_OWN.fullmatch(name := canonicalize_name(requirement.name))
+        if name not in lock or pin(lock[name]) not in requirement.specifier
+    }
+    assert loose == set()
+
+
+def test_lock_holds_for_every_platform():
+    """No line names an index, a file or a package that only one platform has."""
+    text = (ROOT / "requirements.lock").read_text()
+    assert "://" not in text
+    assert not re.search(r"^\s*-", text, re.MULTILINE)
+    assert [name for name in locked() if TORCHS_OWN.fullmatch(name)] == []
+
+
+def test_conda_environment_agrees():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    assert environment["name"] == PROJECT["name"]
+    assert environment["channels"] == ["conda-forge"]
+    python, pip, packages = environment["dependencies"]
+    assert python == f"python{PROJECT['requires-python']}"
+    assert pip == "pip"
+    lock, project = packages["pip"]
+    assert (ROOT / lock.removeprefix("-r ")).is_file()
+    match = re.fullmatch(r"-e \.\[(.+)\]", project)
+    assert match and set(match.group(1).split(",")) <= set(PROJECT["optional-dependencies"])
+    assert {"book", "dev"} <= set(match.group(1).split(","))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Makefile",
+        "environment.yml",
+        "requirements.lock",
+        "pyproject.toml",
+        "_config.yml",
+        ".ci/run",
+        "CITATION.cff",
+    ],
+)
+def test_no_registry_is_named(name):
+    """The packages come from whichever registry pip is configured for."""
+    text = (ROOT / name).read_text()
+    assert not re.search(r"pypi\.|pythonhosted|index-url|find-links|anaconda\.", text)
+
+
+def test_make_says_what_it_needs(tmp_path):
+    """Another Python, or none, is refused in one sentence before anything is installed."""
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        (tmp_path / name).write_text((ROOT / name).read_text())
+    old = tmp_path / "old-python"
+    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.2 && exit 0\nexit 1\n')
+    old.chmod(0o755)
+    for python, message in ((old, "found Python 3.9.2"), ("", "install one of them")):
+        result = subprocess.run(
+            ["make", "test", f"PYTHON={python}"], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert result.returncode != 0
+        sentence = result.stderr.splitlines()[0]
+        assert sentence.startswith("sgaplus needs Python 3.11 or 3.12")
+        assert message in sentence
+        assert not (tmp_path / ".venv").exists()
+
+
+def test_this_python_is_supported():
+    assert sys.version_info[:2] in ((3, 11), (3, 12))

@@ -1,0 +1,277 @@
+"""Pages are listed, run and told from stale ones; each test makes its own small repository."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from nbformat import v4
+
+from sgaplus import pages
+from sgaplus.errors import SystemFault, UserError
+
+REPOSITORY = Path(__file__).parents[1]
+# Raised by the kernel's client when a session ends, not by the code under test.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+def write_template(
+    root: Path, *code: str, name: str = "tiny", declared: str = "amplitude = 1.0\nlabel = 'a'"
+):
+    """A template with a title, the parameters ``declared`` and one cell for each of ``code``."""
+    parameters = v4.new_code_cell(declared, metadata={"tags": ["parameters"]})
+    guard = v4.new_code_cell("from sgaplus import pages\n\npages.check_parameters()")
+    cells = [v4.new_markdown_cell("# Own title\n\nWords."), parameters, guard, *map(v4.new_code_cell, code)]
+    notebook = v4.new_notebook(cells=cells)
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, root / "notebooks" / f"{name}.ipynb")
+
+
+def write_pages(root: Path, *entries: dict) -> list[pages.Page]:
+    (root / "book" / "pages.yml").write_text(yaml.safe_dump(list(entries)))
+    return pages.load_pages(root)
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """An empty repository; kernels started in it import the package under test."""
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "book").mkdir()
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    return tmp_path
+
+
+def executed(page: pages.Page, root: Path) -> dict:
+    return json.loads(pages.output_path(page, root).read_text())
+
+
+def text(notebook: dict) -> str:
+    """Everything that the code cells wrote to stdout."""
+    outputs = [o for c in notebook["cells"] if c["cell_type"] == "code" for o in c["outputs"]]
+    return "".join("".join(o["text"]) for o in outputs if o.get("name") == "stdout")
+
+
+def test_a_page_runs_with_its_parameters_and_says_what_it_was_made_from(root, capfd):
+    write_template(
+        root,
+        "import sys\nprint(amplitude, label, sys.executable)\nprint('odd', file=sys.stderr)",
+        "print('drawn', file=pages.progress_stream())",
+    )
+    [page] = write_pages(
+        root, {"name": "first", "template": "tiny", "title": "Given", "parameters": {"amplitude": 2.5}}
+    )
+    assert pages.stale(page, root)
+    lines: list[str] = []
+    assert pages.execute_all([page], root, log=lines.append) == 1
+    notebook = executed(page, root)
+    assert text(notebook).split() == ["2.5", "a", sys.executable]
+    assert "".join(notebook["cells"][0]["source"]) == "# Given\n\nWords."
+    assert "first: odd" in lines
+    assert "drawn" in capfd.readouterr().err
+    assert '"stderr"' not in json.dumps(notebook)
+    assert re.fullmatch(r"\[1/1\] first … \d+ s", lines[-1])
+    assert notebook["metadata"]["language_info"]["pygments_lexer"] == "ipython3"
+    record = notebook["metadata"]["sgaplus"]
+    assert record["key"] == pages.key(page, root)
+    assert record["parameters"] == {"amplitude": 2.5}
+    assert record["seconds"] > 0
+    assert record["versions"]["torch"]
+    assert not pages.stale(page, root)
+    before = pages.output_path(page, root).stat().st_mtime_ns
+    assert pages.execute(page, root) == 0
+    assert pages.output_path(page, root).stat().st_mtime_ns == before
+    assert list((root / "book" / "executed").iterdir()) == [pages.output_path(page, root)]
+
+
+def test_key_follows_everything_a_page_depends_on(root, monkeypatch):
+    (root / "data").mkdir()
+    (root / "data" / "rows.csv").write_text("1")
+    entry = {"name": "one", "template": "tiny", "parameters": {"amplitude": 1}, "reads": ["data/*.csv"]}
+    write_template(root, "print(1)")
+    [page] = write_pages(root, entry)
+    keys = [pages.key(page, root)]
+
+    template = root / "notebooks" / "tiny.ipynb"
+    notebook = nbformat.read(template, as_version=4)
+    notebook.cells[1].execution_count = 7
+    notebook.cells[1].outputs = [v4.new_output("stream", text="old")]
+    notebook.metadata["language_info"] = {"name": "python", "version": "3.12.1"}
+    nbformat.write(notebook, template)
+    assert pages.key(page, root) == keys[0], "outputs of the template are no content of the page"
+
+    notebook.cells[3].source = "print(2)"
+    nbformat.write(notebook, template)
+    keys.append(pages.key(page, root))
+    keys.append(pages.key(write_pages(root, {**entry, "parameters": {"amplitude": 2}})[0], root))
+    keys.append(pages.key(write_pages(root, {**entry, "title": "Other"})[0], root))
+    (root / "data" / "rows.csv").write_text("2")
+    keys.append(pages.key(page, root))
+    (root / "data" / "more.csv").write_text("3")
+    keys.append(pages.key(page, root))
+    package = root / "package"
+    package.mkdir()
+    (package / "pages.py").write_text("changed")
+    monkeypatch.setattr(pages, "__file__", str(package / "pages.py"))
+    keys.append(pages.key(page, root))
+    assert len(set(keys)) == len(keys)
+
+
+def test_a_failing_page_is_not_published(root):
+    write_template(root, "raise OSError('the lamp went out')")
+    [page] = write_pages(root, {"name": "one", "template": "tiny"})
+    pages.output_path(page, root).parent.mkdir()
+    pages.output_path(page, root).write_text("{}")
+    with pytest.raises(SystemFault, match=r"(?s)page 'one' failed with OSError.*OSError: the lamp went out$"):
+        pages.execute(page, root)
+    assert list((root / "book" / "executed").iterdir()) == []
+
+
+def test_a_users_mistake_in_a_notebook_stays_one(root):
+    write_template(root, "from sgaplus.errors import UserError\nraise UserError('no such image')")
+    [page] = write_pages(root, {"name": "one", "template": "tiny"})
+    with pytest.raises(UserError, match="page 'one': no such image"):
+        pages.execute(page, root)
+
+
+def test_unknown_parameters_are_refused_by_plain_papermill_too(root):
+    write_template(root, "print(amplitude)")
+    arguments = [root / "notebooks" / "tiny.ipynb", root / "out.ipynb", "-p", "bogus", "1"]
+    command = [sys.executable, "-m", "papermill", *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode != 0
+    assert "UserError: unknown parameter bogus: this notebook takes amplitude, label" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("history", "refused"),
+    [
+        (["", "x = 1", "check()"], False),
+        (["", "x = 1", "# Parameters\nx = 2", "check()"], False),
+        (["", "# Parameters\nx = 1", "check()"], False),
+        (["", "x = 1", "# Parameters\ny = 2", "check()"], True),
+        (["", "x: int = 1", "not python", "# Parameters\nx = 2\ny = 2", "check()"], True),
+    ],
+)
+def test_check_parameters_reads_the_history(monkeypatch, history, refused):
+    import IPython
+
+    shell = type("Shell", (), {"user_ns": {"In": history}})()
+    monkeypatch.setattr(IPython, "get_ipython", lambda: shell)
+    if refused:
+        with pytest.raises(UserError, match=r"unknown parameter y: this notebook takes x"):
+            pages.check_parameters()
+    else:
+        pages.check_parameters()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("- {name: one, template: tiny, titel: X}", "titel: Extra inputs"),
+        ("- {name: One, template: tiny}", "name: String should match"),
+        ("- {name: one, template: ../tiny}", "template: String should match"),
+        ("- {name: one, template: other}", "other.ipynb, which does not exist"),
+        ("- {name: one, template: tiny, parameters: {bogus: 1}}", r"sets bogus.*declared: amplitude, label"),
+        ("- {name: one, template: tiny}\n- {name: one, template: tiny}", "names a page twice: one"),
+        ("- {name: [", "not valid YAML"),
+        ("name: one", "does not describe pages"),
+        ("- {name: one, template: broken}", "is not a notebook"),
+        ("- {name: one, template: untitled}", "must begin with a Markdown cell"),
+    ],
+)
+def test_mistakes_in_the_list_of_pages(root, content, message):
+    write_template(root)
+    (root / "notebooks" / "broken.ipynb").write_text("{}")
+    nbformat.write(v4.new_notebook(cells=[v4.new_code_cell("1")]), root / "notebooks" / "untitled.ipynb")
+    (root / "book" / "pages.yml").write_text(content)
+    with pytest.raises(UserError, match=message):
+        pages.load_pages(root)
+
+
+@pytest.mark.parametrize("pattern", ["data/none-*.parquet", "../outside", "/etc/hostname"])
+def test_reads_must_match_files_of_the_repository(root, pattern):
+    write_template(root)
+    [page] = write_pages(root, {"name": "one", "template": "tiny", "reads": [pattern]})
+    with pytest.raises(UserError, match=re.escape(pattern)):
+        pages.key(page, root)
+
+
+def test_show_gives_picture_alternative_and_caption(monkeypatch):
+    import IPython.display
+    import matplotlib.pyplot as plt
+
+    shown = []
+    monkeypatch.setattr(IPython.display, "display", lambda data, raw: shown.append(data))
+    figure, axes = plt.subplots(figsize=(3, 2))
+    axes.plot([0, 1])
+    pages.show(figure, alt='A "line"', caption="τ < 1 & falling", command="sgaplus figure x > y")
+    [data] = shown
+    assert not plt.get_fignums()
+    assert 'src="data:image/png;base64,iVBOR' in data["text/html"]
+    assert 'alt="A &quot;line&quot;"' in data["text/html"]
+    assert "<figcaption>τ &lt; 1 &amp; falling<br>" in data["text/html"]
+    assert "<code>sgaplus figure x &gt; y</code>" in data["text/html"]
+    assert data["text/plain"] == 'τ < 1 & falling [A "line"]'
+    with pytest.raises(UserError, match="needs a text alternative"):
+        pages.show(figure, alt=" ", caption="c")
+
+
+def test_progress_goes_past_the_page_to_the_terminal(root, capfd, monkeypatch):
+    # A kernel that finds itself under pytest leaves the descriptors alone; outside it captures them.
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")
+    write_template(root, "print('drawn', file=pages.progress_stream())\nprint('kept')")
+    [page] = write_pages(root, {"name": "one", "template": "tiny"})
+    pages.execute(page, root)
+    assert text(executed(page, root)) == "kept\n"
+    assert "drawn" in capfd.readouterr().err
+    assert pages.progress_stream.__wrapped__() is sys.stderr
+
+
+@pytest.fixture
+def book(root, monkeypatch):
+    """A small book with one page, this repository's own configuration and a copy of the package."""
+    shutil.copytree(REPOSITORY / "sgaplus", root / "sgaplus", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setenv("PYTHONPATH", str(root))
+    (root / "_config.yml").write_text((REPOSITORY / "_config.yml").read_text())
+    (root / "book" / "references.bib").write_text("")
+    (root / "book" / "intro.md").write_text("# Intro\n\n$x^2$\n")
+    (root / "book" / "_toc.yml").write_text(
+        "format: jb-book\nroot: intro\nchapters:\n  - file: executed/one\n"
+    )
+    write_template(root, "print(amplitude)")
+    write_pages(root, {"name": "one", "template": "tiny"})
+    return root
+
+
+def build(root: Path) -> subprocess.CompletedProcess:
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", "-W", "-n", "--keep-going", "book/"]
+    environment = {**os.environ, "NO_COLOR": "1"}
+    return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_building_the_book_runs_the_stale_pages_and_only_them(book):
+    first = build(book)
+    assert first.returncode == 0, first.stderr
+    assert "0 of 1 pages are up to date" in first.stdout
+    html = (book / "_build" / "html" / "executed" / "one.html").read_text()
+    assert "Own title" in html
+    assert (book / "_build" / "html" / "_static" / "tex-svg-full.js").stat().st_size > 1_000_000
+    assert re.findall(r'(?:src|href)="https?://[^"]*"', html) == []
+    second = build(book)
+    assert second.returncode == 0, second.stderr
+    assert "1 of 1 pages are up to date" in second.stdout
+    write_template(book, "raise OSError('the lamp went out')")
+    third = build(book)
+    assert third.returncode == 1
+    assert "ERROR: page 'one' failed with OSError: the lamp went out" in third.stderr
+    assert "jupyter_book/cli" not in third.stderr
+    write_pages(book, {"name": "one", "template": "tiny"}, {"name": "two", "template": "tiny"})
+    fourth = build(book)
+    assert fourth.returncode == 2
+    assert "book/pages.yml and book/_toc.yml must agree on executed/two" in fourth.stderr
