@@ -6,7 +6,7 @@ parameters, the source of this package or a result file that it reads has change
 stale page before Sphinx reads the sources, so that ``jupyter-book build book/`` publishes no stale page.
 
 Templates use three functions: `check_parameters` in the cell after the parameters, `show` for figures, and
-`progress_stream` for whatever draws a progress bar.
+`progress` around refinements.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from typing import Any, TextIO
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
+from tqdm import tqdm
 
 from . import files
 from .errors import SystemFault, UserError
@@ -326,18 +327,20 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def execute_all(pages: Sequence[Page], root: Path, force: bool = False, log: Log = print) -> int:
-    """Run every stale page, one after the other, with a line for each: ``[2/5] refine-sample … 41 s``.
+def execute_all(root: Path = Path(), force: bool = False, log: Log = print) -> int:
+    """Run every stale page of the book, one after the other, with a line for each: ``[2/5] name … 41 s``.
 
     Args:
-        pages, root, force, log: as `execute` takes them.
+        root, force, log: as `execute` takes them; the root is the working directory when left out.
 
     Returns:
         How many pages were run.
 
     Raises:
-        UserError, SystemFault: from the first page that fails.
+        UserError: the list of pages is wrong, or the first page that fails says so.
+        SystemFault: the first page that fails otherwise.
     """
+    pages = load_pages(root)
     due = [page for page in pages if force or stale(page, root)]
     log(f"{len(pages) - len(due)} of {len(pages)} pages are up to date")
     for number, page in enumerate(due, start=1):
@@ -347,13 +350,36 @@ def execute_all(pages: Sequence[Page], root: Path, force: bool = False, log: Log
     return len(due)
 
 
-@functools.cache
-def progress_stream() -> TextIO:
-    """Where a notebook draws its progress: the terminal of the book's build, never the page.
+@contextlib.contextmanager
+def progress(total: int) -> Iterator[Callable[[], Callable[[int, int], None]]]:
+    """One bar over several refinements, drawn on the terminal that builds the book and never on the page.
 
-    In a kernel ``sys.stderr`` writes to the notebook, but its descriptor is the terminal that started the
-    kernel. Outside a build of the book this is ``sys.stderr`` itself. Give ``disable=None`` to tqdm, so that
-    nothing is drawn where there is no terminal.
+        with pages.progress(len(methods) * steps) as advance:
+            runs = [sgaplus.refine(…, progress=advance()) for method in methods]
+
+    Nothing is drawn where there is no terminal.
+
+    Args:
+        total: image steps of all refinements together.
+    """
+    with tqdm(total=total, desc="refine", unit="step", leave=False, file=_terminal(), disable=None) as bar:
+
+        def advance() -> Callable[[int, int], None]:
+            start = bar.n
+
+            def update(done: int, _of: int) -> None:
+                bar.update(start + done - bar.n)
+
+            return update
+
+        yield advance
+
+
+@functools.cache
+def _terminal() -> TextIO:
+    """stderr of the process that executes the page; outside such a run ``sys.stderr`` itself.
+
+    In a kernel ``sys.stderr`` writes to the notebook, but its descriptor is the terminal's.
     """
     if _PAGE_VARIABLE not in os.environ:
         return sys.stderr
@@ -418,12 +444,11 @@ def _execute_stale(app: Any) -> None:
 
     root, logger = Path(app.srcdir).parent, logging.getLogger(__name__)
     try:
-        pages = load_pages(root)
         listed = {name for name in app.config.external_site_map if name.startswith("executed/")}
-        wanted = {f"executed/{page.name}" for page in pages}
+        wanted = {f"executed/{page.name}" for page in load_pages(root)}
         if unmatched := sorted(listed ^ wanted):
             raise UserError(f"book/pages.yml and book/_toc.yml must agree on {', '.join(unmatched)}")
-        execute_all(pages, root, log=logger.info)
+        execute_all(root, log=logger.info)
     except (UserError, SystemFault) as error:
         logger.error(str(error))
         raise SystemExit(2 if isinstance(error, UserError) else 1) from error

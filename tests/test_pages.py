@@ -1,5 +1,7 @@
 """Pages are listed, run and told from stale ones; each test makes its own small repository."""
 
+import functools
+import io
 import json
 import os
 import re
@@ -12,6 +14,7 @@ import nbformat
 import pytest
 import yaml
 from nbformat import v4
+from tqdm import tqdm
 
 from sgaplus import pages
 from sgaplus.errors import SystemFault, UserError
@@ -61,14 +64,14 @@ def test_a_page_runs_with_its_parameters_and_says_what_it_was_made_from(root, ca
     write_template(
         root,
         "import sys\nprint(amplitude, label, sys.executable)\nprint('odd', file=sys.stderr)",
-        "print('drawn', file=pages.progress_stream())",
+        "print('drawn', file=pages._terminal())",
     )
     [page] = write_pages(
         root, {"name": "first", "template": "tiny", "title": "Given", "parameters": {"amplitude": 2.5}}
     )
     assert pages.stale(page, root)
     lines: list[str] = []
-    assert pages.execute_all([page], root, log=lines.append) == 1
+    assert pages.execute_all(root, log=lines.append) == 1
     notebook = executed(page, root)
     assert text(notebook).split() == ["2.5", "a", sys.executable]
     assert "".join(notebook["cells"][0]["source"]) == "# Given\n\nWords."
@@ -225,12 +228,24 @@ def test_show_gives_picture_alternative_and_caption(monkeypatch):
 def test_progress_goes_past_the_page_to_the_terminal(root, capfd, monkeypatch):
     # A kernel that finds itself under pytest leaves the descriptors alone; outside it captures them.
     monkeypatch.delenv("PYTEST_CURRENT_TEST")
-    write_template(root, "print('drawn', file=pages.progress_stream())\nprint('kept')")
+    write_template(root, "print('drawn', file=pages._terminal())\nprint('kept')")
     [page] = write_pages(root, {"name": "one", "template": "tiny"})
     pages.execute(page, root)
     assert text(executed(page, root)) == "kept\n"
     assert "drawn" in capfd.readouterr().err
-    assert pages.progress_stream.__wrapped__() is sys.stderr
+
+
+def test_one_bar_counts_several_refinements(monkeypatch):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(pages, "_terminal", lambda: terminal)
+    monkeypatch.setattr(pages, "tqdm", functools.partial(tqdm, mininterval=0))
+    with pages.progress(20) as advance:
+        for _ in range(2):
+            update = advance()
+            update(4, 10)
+            update(10, 10)
+    assert re.findall(r"(\d+)/20", terminal.getvalue())[-1] == "20"
 
 
 @pytest.fixture
