@@ -1,9 +1,9 @@
 """Robustly overfitting latents for flexible neural image compression (SGA+), reproduced and carried on.
 
-    codec = sgaplus.load_codec("mshyper-s", lmbda=0.01)
-    image = sgaplus.read_image("photo.png")
-    run = sgaplus.refine(codec, [image], sgaplus.rounding.SSL(a=2.3), iterations=500)
-    run.rows
+codec = sgaplus.load_codec("mshyper-s", lmbda=0.01)
+image = sgaplus.read_image("photo.png")
+run = sgaplus.refine(codec, [image], sgaplus.rounding.SSL(a=2.3), iterations=500)
+run.rows
 """
 
 import warnings

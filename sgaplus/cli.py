@@ -35,9 +35,7 @@ app.add_typer(pages_app, name="pages")
 out, err = Console(soft_wrap=False), Console(stderr=True)
 
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Dtype = Annotated[
-    str, typer.Option(help="Number format of the convolutions: auto, float32 or bfloat16.")
-]
+Dtype = Annotated[str, typer.Option(help="Number format of the convolutions: auto, float32 or bfloat16.")]
 
 
 def _table(frame: pd.DataFrame, formats: dict[str, str]) -> Table:
@@ -85,14 +83,18 @@ def refine(
         str,
         typer.Option(help="Rounding method: ssl:a=2.3, atanh, linear, cosine, three-class:base=linear, …"),
     ] = "ssl",
-    iterations: Annotated[int, typer.Option(help="Adam steps; results are read off at 500 and at the end.")] = 500,
+    iterations: Annotated[
+        int, typer.Option(help="Adam steps; results are read off at 500 and at the end.")
+    ] = 500,
     device: Device = "auto",
     dtype: Dtype = "auto",
     seed: Annotated[int, typer.Option(help="Of the rounding noise.")] = 0,
     out_folder: Annotated[
         Path, typer.Option("--out", help="Folder for the reconstructions (PNG) and the rows.")
     ] = Path("refined"),
-    rows: Annotated[str, typer.Option(help="File of the rows in that folder: .csv or .parquet.")] = "rows.csv",
+    rows: Annotated[
+        str, typer.Option(help="File of the rows in that folder: .csv or .parquet.")
+    ] = "rows.csv",
 ) -> None:
     """Refine photographs and write what the decoder makes of them.
 
@@ -133,7 +135,9 @@ def refine(
         "ms_ssim": "{:.4f}",
         "seconds": "{:.1f}",
     }
-    out.print(f"{loaded.name}, λ = {loaded.lmbda:g}, {chosen.label}, {str(loaded.dtype)[6:]} on {loaded.device}")
+    out.print(
+        f"{loaded.name}, λ = {loaded.lmbda:g}, {chosen.label}, {str(loaded.dtype)[6:]} on {loaded.device}"
+    )
     out.print(_table(run.rows, shown))
     out.print(f"reconstructions and {rows} are in {out_folder}")
 
@@ -148,7 +152,9 @@ def codecs() -> None:
     if "quality" not in frame:
         frame["quality"] = None
     formats = {"name": "{}", "where": "{}", "lmbda": "{:g}", "quality": "{:.0f}", "MB": "{:.1f}"}
-    kodak = {c: "{:.4f}" if c.endswith("bpp") else "{:.2f}" for c in frame if c in ("kodak_bpp", "kodak_psnr")}
+    kodak = {
+        c: "{:.4f}" if c.endswith("bpp") else "{:.2f}" for c in frame if c in ("kodak_bpp", "kodak_psnr")
+    }
     out.print(_table(frame, formats | kodak))
 
 
@@ -179,7 +185,9 @@ def train(
     m: Annotated[int, typer.Option("--M", help="Channels of the latent y.")] = 96,
     lmbda: Annotated[float, typer.Option(help="λ of the loss.")] = 0.01,
     steps: Annotated[int, typer.Option(help="Optimiser steps; may be raised on resuming.")] = 30_000,
-    cooldown: Annotated[int, typer.Option(help="Last steps, in which the learning rate falls to zero.")] = 9_000,
+    cooldown: Annotated[
+        int, typer.Option(help="Last steps, in which the learning rate falls to zero.")
+    ] = 9_000,
     lr: Annotated[float, typer.Option(help="SOAP's learning rate.")] = 1e-3,
     crop: Annotated[int, typer.Option(help="Pixels per side of the random crops.")] = 128,
     batch: Annotated[int, typer.Option(help="Crops per step.")] = 8,
@@ -194,7 +202,7 @@ def train(
 
     Example: `sgaplus train photographs --out trained --lmbda 0.01`
     """
-    from . import training, weights
+    from . import publishing, training, weights
 
     recipe = training.Recipe(
         name=name,
@@ -227,7 +235,7 @@ def train(
             )
 
         training.train(run, photographs, checkpoint, report=report)
-    path = training.publish(run, out_folder, photos)
+    path = publishing.publish(run, out_folder, f"{len(photographs)} photographs of {photos.name}")
     out.print(f"weights and card: {path}")
 
 

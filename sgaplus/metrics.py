@@ -65,9 +65,7 @@ def bd_rate(
     if min(len(anchor[0]), len(test[0])) < 4:
         raise UserError("a Bjøntegaard delta needs at least four points on each curve")
     ordered = [np.array(curve)[:, np.argsort(curve[0])] for curve in (anchor, test)]
-    return float(
-        bjontegaard.bd_rate(*ordered[0], *ordered[1], method=method, require_matching_points=False)
-    )
+    return float(bjontegaard.bd_rate(*ordered[0], *ordered[1], method=method, require_matching_points=False))
 
 
 def bootstrap_interval(

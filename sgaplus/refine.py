@@ -22,7 +22,7 @@ from torch import Tensor
 from . import metrics
 from .codecs import Codec, Latents, hard
 from .errors import SystemFault, UserError
-from .rounding import Method, StraightThrough, parse
+from .rounding import Method, parse
 from .schedules import Schedule, defaults_for
 
 Progress = Callable[[int, int], None]
@@ -277,9 +277,7 @@ def refine(
         x = torch.stack([images[i] for i in group]).to(codec.device)
         with torch.no_grad():
             start = codec.to(codec.device, "float32").analyse(codec.pad(x))
-        generators = [
-            torch.Generator(codec.device).manual_seed(image_seed(seed, images[i])) for i in group
-        ]
+        generators = [torch.Generator(codec.device).manual_seed(image_seed(seed, images[i])) for i in group]
         batch = _Batch(codec, x, [names[i] for i in group], method, lmbda, start, generators)
         table, best = _refine_batch(
             batch,

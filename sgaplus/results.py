@@ -149,16 +149,16 @@ class Store:
     @staticmethod
     def _write(path: Path, table: pd.DataFrame) -> None:
         with files.atomic(path) as temporary:
-            pq.write_table(
-                pa.Table.from_pandas(table, preserve_index=False), temporary, compression="zstd"
-            )
+            pq.write_table(pa.Table.from_pandas(table, preserve_index=False), temporary, compression="zstd")
 
 
 def _read(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
     try:
         return pq.read_table(path, columns=columns, partitioning=None).to_pandas()
     except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path} is not a whole Parquet file ({error}): delete it, its jobs run again") from error
+        raise UserError(
+            f"{path} is not a whole Parquet file ({error}): delete it, its jobs run again"
+        ) from error
 
 
 def refine_stored(

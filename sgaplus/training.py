@@ -26,8 +26,11 @@ from torch import Tensor
 from . import files, runtime
 from .codecs import Codec
 from .errors import SystemFault, UserError
+from .images import read_image, to_uint8
 from .layers import replace_gdn
 from .weights import load_parameters
+
+PHOTOGRAPHS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff"})
 
 
 @dataclass(frozen=True)
@@ -240,22 +243,25 @@ class Run:
         self.seconds += time.perf_counter() - started
         return {"loss": loss.item(), "bpp": bpp.item(), "psnr": -10 * math.log10(mse.item())}
 
-    def weights(self) -> dict[str, Tensor]:
-        """The parameters to publish, with exact quantiles; see `publishable`."""
-        self.codec.model.entropy_bottleneck._update_quantiles()
-        return publishable(self.codec.model)
 
+def read_photographs(folder: Path, recipe: Recipe) -> list[Tensor]:
+    """The training photographs below ``folder`` as uint8 tensors (3, H, W), without the held-out ones.
 
-def publishable(model: torch.nn.Module) -> dict[str, Tensor]:
-    """The model's parameters: float16, the small entropy model in float32; no buffers.
-
-    Buffers hold constants below float16's range (the likelihood's bound of 1e-9) and tables that
-    `update` recomputes: both belong to the class, not to the weights.
+    Raises:
+        UserError: there is no such folder, a file in it is broken, or nothing is as large as the crop.
     """
-    return {
-        name: (value if name.startswith("entropy_bottleneck") else value.half()).detach().contiguous().cpu()
-        for name, value in model.named_parameters()
-    }
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}: name one with training photographs")
+    paths = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in PHOTOGRAPHS]
+    held_out = recipe.holdout if len(paths) > 2 * recipe.holdout else 0
+    photographs = [to_uint8(read_image(path)) for path in paths[: len(paths) - held_out]]
+    large = [photo for photo in photographs if min(photo.shape[1:]) >= recipe.crop]
+    if not large:
+        raise UserError(
+            f"{folder} holds no photograph of at least {recipe.crop} pixels a side: "
+            f"add some ({', '.join(sorted(PHOTOGRAPHS))}) or lower the crop"
+        )
+    return large
 
 
 def train(

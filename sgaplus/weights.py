@@ -178,16 +178,22 @@ def _load_zoo(name: str, quality: int, metric: str) -> Codec:
     return Codec(name, lmbda, freeze(model), files.sha256(path), card={"quality": quality, "metric": metric})
 
 
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file.
+
+    Raises:
+        UserError: there is no such file, or it is not one.
+    """
+    try:
+        return load_file(path)
+    except (SafetensorError, FileNotFoundError) as error:
+        raise UserError(f"{path} is not a safetensors file ({error})") from error
+
+
 def _load_checkpoint(path: Path, lmbda: float | None) -> Codec:
     if lmbda is None:
         raise UserError(f"a checkpoint does not say its lambda: give lmbda=… with {path}")
-    if path.suffix == ".safetensors":
-        try:
-            weights = load_file(path)
-        except SafetensorError as error:
-            raise UserError(f"{path} is not a safetensors file ({error})") from error
-    else:
-        weights = _unpickle(path)
+    weights = read_safetensors(path) if path.suffix == ".safetensors" else _unpickle(path)
     try:
         widths = weights["g_a.0.weight"].shape[0], weights["g_a.6.weight"].shape[0]
         model = MeanScaleHyperprior(*widths)
@@ -258,7 +264,5 @@ def listing() -> list[dict[str, Any]]:
                 size = path.stat().st_size
             where = "downloadable" if size is None else "cached"
             lmbda = ZOO_LAMBDAS[quality - 1]
-            rows.append(
-                {"name": name, "where": where, "lmbda": lmbda, "quality": quality, "bytes": size}
-            )
+            rows.append({"name": name, "where": where, "lmbda": lmbda, "quality": quality, "bytes": size})
     return rows

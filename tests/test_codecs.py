@@ -1,0 +1,137 @@
+"""The adapter against CompressAI's own forward pass, and against a float64 computation written from the formulas."""
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from compressai.models import JointAutoregressiveHierarchicalPriors, MeanScaleHyperprior
+
+from sgaplus.codecs import Codec, freeze, hard
+from sgaplus.errors import UserError
+
+
+def untrained(n: int = 16, m: int = 24, seed: int = 0) -> MeanScaleHyperprior:
+    torch.manual_seed(seed)
+    model = MeanScaleHyperprior(n, m)
+    with torch.no_grad():
+        # Latents of a few units and medians off the integers, as in a trained model.
+        model.g_a[-1].weight *= 40
+        model.entropy_bottleneck.quantiles += torch.rand_like(model.entropy_bottleneck.quantiles) - 0.5
+    model.update(force=True)
+    return model
+
+
+@pytest.fixture(scope="module")
+def codec() -> Codec:
+    return Codec("untrained", 0.01, freeze(untrained()), sha256="")
+
+
+@pytest.fixture(scope="module")
+def image() -> torch.Tensor:
+    grid = torch.linspace(0, 6, 128)
+    waves = torch.stack([torch.sin(k * grid)[:, None] * torch.cos(grid) for k in (1, 2, 3)])
+    noise = torch.rand(3, 128, 128, generator=torch.Generator().manual_seed(1))
+    return (0.5 + 0.3 * waves + 0.2 * (noise - 0.5)).clamp(0, 1)[None]
+
+
+def test_hard_latents_cost_what_compressai_says(codec, image):
+    expected = untrained().eval()(image)
+    decoded = codec.decode(codec.analyse(image))
+    for name, bits in decoded.bits.items():
+        own = -expected["likelihoods"][name].log2().sum()
+        assert bits.item() == pytest.approx(own.item(), rel=1e-5)
+    torch.testing.assert_close(decoded.x_hat, expected["x_hat"], atol=2e-5, rtol=1e-4)
+
+
+def test_bits_agree_with_an_independent_float64_sum(codec, image):
+    decoded = codec.decode(codec.analyse(image))
+    model = untrained().double().eval()
+    z_hat, y_hat = decoded.latents["z"].double(), decoded.latents["y"].double()
+    scales, means = model.h_s(z_hat).chunk(2, 1)
+    sigma = scales.clamp_min(0.11).detach().numpy()
+    v = torch.round(y_hat - means).abs().detach().numpy()
+    upper, lower = (scipy.stats.norm.cdf((half - v) / sigma) for half in (0.5, -0.5))
+    bits_y = -np.log2(np.maximum(upper - lower, 1e-9)).sum()
+    assert decoded.bits["y"].item() == pytest.approx(bits_y, rel=1e-5)
+
+    def cumulative(x: np.ndarray) -> np.ndarray:
+        """The factorised prior's cumulative logits of arXiv 1802.01436, appendix 6.1; x is (C, n)."""
+        h = x[:, None, :]
+        parameters = dict(model.entropy_bottleneck.named_parameters())
+        for k in range(5):
+            matrix = np.logaddexp(0, parameters[f"matrices.{k}"].detach().numpy())
+            h = np.einsum("cij,cjn->cin", matrix, h) + parameters[f"biases.{k}"].detach().numpy()
+            if k < 4:
+                h = h + np.tanh(parameters[f"factors.{k}"].detach().numpy()) * np.tanh(h)
+        return 1 / (1 + np.exp(-h[:, 0]))
+
+    z = z_hat[0].flatten(1).detach().numpy()
+    p = cumulative(z + 0.5) - cumulative(z - 0.5)
+    bits_z = -np.log2(np.maximum(p, 1e-9)).sum()
+    assert decoded.bits["z"].item() == pytest.approx(bits_z, rel=1e-5)
+
+
+def test_latents_lie_on_the_coders_grid(codec, image):
+    decoded = codec.decode(codec.analyse(image))
+    medians = codec.model.entropy_bottleneck._get_medians().reshape(1, -1, 1, 1)
+    means = codec.model.h_s(decoded.latents["z"]).chunk(2, 1)[1]
+    for offset in (decoded.latents["z"] - medians, decoded.latents["y"] - means):
+        torch.testing.assert_close(offset, offset.round(), atol=1e-5, rtol=0)
+
+
+def test_compressai_codes_these_latents_back_to_themselves(codec, image):
+    latents = codec.analyse(image)
+    decoded = codec.decode(latents)
+    model = codec.model
+    z_strings = model.entropy_bottleneck.compress(latents["z"])
+    z_hat = model.entropy_bottleneck.decompress(z_strings, latents["z"].shape[-2:])
+    torch.testing.assert_close(z_hat, decoded.latents["z"], atol=1e-5, rtol=0)
+    scales, means = model.h_s(z_hat).chunk(2, 1)
+    indexes = model.gaussian_conditional.build_indexes(scales)
+    y_strings = model.gaussian_conditional.compress(latents["y"], indexes, means=means)
+    y_hat = model.gaussian_conditional.decompress(y_strings, indexes, means=means)
+    torch.testing.assert_close(y_hat, decoded.latents["y"], atol=1e-4, rtol=0)
+
+
+def test_the_quantiser_sees_the_distance_from_the_grid(codec, image):
+    seen = {}
+
+    def spy(v, name):
+        seen[name] = v
+        return hard(v, name)
+
+    latents = codec.analyse(image)
+    decoded = codec.decode(latents, spy)
+    assert set(seen) == {"y", "z"}
+    for name, v in seen.items():
+        torch.testing.assert_close(v - v.round(), latents[name] - decoded.latents[name], atol=1e-4, rtol=0)
+
+
+def test_no_gradient_reaches_the_weights(codec, image):
+    latents = {name: value.requires_grad_() for name, value in codec.analyse(image).items()}
+    decoded = codec.decode(latents, lambda v, name: v)
+    (decoded.x_hat.square().mean() + sum(bits.sum() for bits in decoded.bits.values())).backward()
+    assert all(latent.grad.abs().sum() > 0 for latent in latents.values())
+    assert all(p.grad is None and not p.requires_grad for p in codec.model.parameters())
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (63, 65), (64, 64), (100, 130)])
+def test_padding_keeps_the_picture_and_reaches_the_stride(codec, height, width):
+    x = torch.rand(1, 3, height, width)
+    padded = codec.pad(x)
+    assert padded.shape[-2] % 64 == padded.shape[-1] % 64 == 0
+    assert torch.equal(padded[..., :height, :width], x)
+    assert torch.equal(padded[..., -1, -1], x[..., -1, -1])
+
+
+def test_bfloat16_changes_the_numbers_little_and_returns_float32(codec, image):
+    exact = codec.decode(codec.analyse(image))
+    rough = codec.to("cpu", "bfloat16")
+    decoded = rough.decode(rough.analyse(image))
+    assert decoded.x_hat.dtype == decoded.bits["y"].dtype == torch.float32
+    assert decoded.bits["y"].item() == pytest.approx(exact.bits["y"].item(), rel=0.02)
+
+
+def test_a_model_without_an_adapter_is_refused():
+    with pytest.raises(UserError, match="cannot be refined yet"):
+        Codec("x", 0.01, JointAutoregressiveHierarchicalPriors(8, 8), sha256="")

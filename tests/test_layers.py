@@ -1,0 +1,43 @@
+"""The hand-written GDN against CompressAI's, values and gradients."""
+
+import pytest
+import torch
+from compressai.layers import GDN
+
+from sgaplus.layers import DivisiveNorm, replace_gdn
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+def test_values_and_gradients_are_those_of_compressai(inverse):
+    torch.manual_seed(0)
+    plain = GDN(6, inverse=inverse).double()
+    with torch.no_grad():
+        plain.gamma += 0.05 * torch.rand_like(plain.gamma)
+    x = torch.randn(2, 6, 5, 4, dtype=torch.float64)
+    weight = torch.randn_like(x)
+    results = []
+    for layer in (plain, DivisiveNorm(plain)):
+        plain.zero_grad()
+        own = x.clone().requires_grad_()
+        y = layer(own)
+        (y * weight).sum().backward()
+        results.append([y.detach(), own.grad, plain.gamma.grad.clone(), plain.beta.grad.clone()])
+    for expected, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+def test_gradient_by_finite_differences(inverse):
+    torch.manual_seed(1)
+    layer = DivisiveNorm(GDN(3, inverse=inverse).double())
+    x = torch.randn(1, 3, 2, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(layer, x)
+
+
+def test_replacement_keeps_the_state_dict():
+    plain = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), GDN(4), torch.nn.Sequential(GDN(4, inverse=True)))
+    before = {name: value.clone() for name, value in plain.state_dict().items()}
+    replaced = replace_gdn(plain)
+    after = replaced.state_dict()
+    assert isinstance(replaced[1], DivisiveNorm) and isinstance(replaced[2][0], DivisiveNorm)
+    assert before.keys() == after.keys() and all(torch.equal(before[k], after[k]) for k in before)
