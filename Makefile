@@ -3,9 +3,10 @@
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
-# Another interpreter: make book PYTHON=/path/to/python3.12
-PYTHON ?= $(firstword $(foreach name,python3.12 python3.11 python3,$(shell command -v $(name) 2>/dev/null)))
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
+# The first that runs: a name on the PATH may be a version manager's shim. Another: make book PYTHON=/path/to/it
+PYTHON ?= $(shell for name in python3.12 python3.11 python3; do \
+  $$name -c '$(SUPPORTED)' >/dev/null 2>&1 && echo $$name && break; done)
 WHICH := needs Python 3.11 or 3.12: install one of them, or name one with make PYTHON=/path/to/python3.12
 
 # pip says only what matters.
@@ -23,7 +24,7 @@ help:
 $(READY): requirements.lock pyproject.toml
 	@test -x $(BIN)/python || test -n '$(PYTHON)' || { echo 'sgaplus $(WHICH).' >&2; exit 1; }
 	@test -x $(BIN)/python || '$(PYTHON)' -c '$(SUPPORTED)' \
-	  || { echo 'sgaplus $(WHICH); found '"$$('$(PYTHON)' --version 2>&1)"'.' >&2; exit 1; }
+	  || { echo 'sgaplus $(WHICH); found '"$$('$(PYTHON)' --version 2>&1 | head -n 1)"'.' >&2; exit 1; }
 	@test -x $(BIN)/python || '$(PYTHON)' -m venv $(VENV) \
 	  || { rm -rf $(VENV); echo 'sgaplus needs the module venv of Python (Debian: apt-get install python3-venv).' >&2; exit 1; }
 	@$(BIN)/python -c '$(SUPPORTED)' \
