@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
 
 import torch
@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .errors import UserError
+from .specs import Named, build, number, parse_named
 
 # Below this temperature a draw is hard for every purpose; 1/τ² and the gradients stay in float32's range.
 TAU_FLOOR = 1e-4
@@ -40,85 +41,6 @@ _COSINE_CLIP = 2 / math.pi * math.asin(math.sqrt(1e-7))
 # Uniform numbers keep this distance from 0 and 1, where a Gumbel variable is infinite; 1 − 2⁻²⁴ is the
 # largest float32 number below 1.
 _UNIFORM_CLIP = 2.0**-24
-
-
-def number(value: Any, what: str, low: float = 0.0, high: float = math.inf) -> float:
-    """``value`` as a float in (low, high].
-
-    Raises:
-        UserError: it is no finite number, or not in the range; ``what`` names it in the message.
-    """
-    try:
-        result = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        result = math.nan
-    if not (math.isfinite(result) and low < result <= high):
-        above = f" greater than {low:g}" if math.isfinite(low) else ""
-        below = f" and at most {high:g}" if math.isfinite(high) else ""
-        raise UserError(f"{what} must be a finite number{above}{below}, not {value!r}")
-    return result
-
-
-class Named:
-    """What has a plain specification: a name and numbers, as a dictionary or as a string."""
-
-    kind: ClassVar[str]
-    name: ClassVar[str]
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-able and canonical: equal objects give equal dictionaries, e.g. {"method": "ssl", "a": 2.3}."""
-        return {self.kind: self.name, **asdict(self)}
-
-    @property
-    def spec(self) -> str:
-        """The same as one string, e.g. ``"ssl:a=2.3"``."""
-        parameters = [f"{key}={value}" for key, value in self.as_dict().items() if key != self.kind]
-        return f"{self.name}:{','.join(parameters)}" if parameters else self.name
-
-
-def parse_named(spec: str | Mapping[str, Any], kind: str, choices: Mapping[str, type]) -> tuple[type, dict]:
-    """Split a specification into the class that it names and its parameters.
-
-    Args:
-        spec: ``"name:key=value,key=value"`` or a mapping as `Named.as_dict` returns it.
-        kind: the mapping's key for the name.
-        choices: the classes by name.
-
-    Raises:
-        UserError: there is no such name, or a parameter is given twice.
-    """
-    if isinstance(spec, str):
-        name, _, tail = spec.partition(":")
-        pairs = [tuple(part.strip() for part in pair.partition("=")[::2]) for pair in tail.split(",") if tail]
-        values: dict[str, Any] = dict(pairs)
-        if len(values) < len(pairs):
-            raise UserError(f"'{spec}' gives a parameter twice: give each one once")
-        values[kind] = name.strip()
-    elif isinstance(spec, Mapping):
-        values = dict(spec)
-    else:
-        raise UserError(f"a {kind} is given as a string or as a dictionary, not as {spec!r}")
-    name = values.pop(kind, None)
-    if not isinstance(name, str) or name not in choices:
-        raise UserError(f"unknown {kind} {name!r}: use one of {', '.join(choices)}")
-    return choices[name], values
-
-
-def build(cls: type, values: Mapping[str, Any]) -> Any:
-    """``cls(**values)``.
-
-    Raises:
-        UserError: the class has no such parameter, needs one that is not given, or does not take its value.
-    """
-    known = {field.name: field.default is MISSING for field in fields(cls)}
-    for key in values:
-        if key not in known:
-            takes = f"it takes {', '.join(known)}" if known else "it takes none"
-            raise UserError(f"{cls.kind} {cls.name} has no parameter {key!r}: {takes}")
-    for key, required in known.items():
-        if required and key not in values:
-            raise UserError(f"{cls.kind} {cls.name} needs its parameter {key}, as in {cls.name}:{key}=0.1")
-    return cls(**values)
 
 
 def _temperature(tau: float | Tensor) -> float | Tensor:

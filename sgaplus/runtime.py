@@ -32,7 +32,8 @@ def keep_freed_memory() -> bool:
         return False
     mallopt = ctypes.CDLL(None).mallopt
     settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 2**27))
-    return all([mallopt(name, value) for name, value in settings])
+    taken = [mallopt(name, value) for name, value in settings]
+    return all(taken)
 
 
 def resolve_device(device: str | torch.device = "auto") -> torch.device:
@@ -49,6 +50,10 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
         raise UserError(f"unknown device '{device}': use auto, cpu or cuda") from None
     if resolved.type == "cuda" and not torch.cuda.is_available():
         raise UserError("no CUDA device is available here: use --device cpu or auto")
+    if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
+        raise UserError(
+            f"there is no device '{device}': this machine has {torch.cuda.device_count()} CUDA devices, from cuda:0"
+        )
     if resolved.type not in ("cpu", "cuda"):
         raise UserError(f"device '{device}' is not supported: use auto, cpu or cuda")
     return resolved

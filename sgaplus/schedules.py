@@ -14,7 +14,8 @@ from typing import Any
 
 from . import rounding
 from .errors import UserError
-from .rounding import TAU_FLOOR, Method, Named, build, number, parse_named
+from .rounding import TAU_FLOOR, Method
+from .specs import Named, build, number, parse_named
 
 
 def _progress(t: int, iterations: int) -> float:
