@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import tempfile
@@ -11,21 +12,36 @@ from pathlib import Path
 
 from .errors import SystemFault, UserError
 
+# What is not the user's fault although it happens on opening a file.
+_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE}
+
+
+def reason(error: OSError) -> str:
+    """Why a file could not be written, with the remedy where there is one."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full, free some space and run again"
+    return error.strerror or str(error)
+
 
 @contextlib.contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; it takes ``path``'s place only when the block succeeds.
 
+    Write with Python's own files inside: other libraries have their own exceptions for a full disk.
+
     Raises:
-        UserError: the folder cannot be made or written to.
+        UserError: the folder cannot be made or written to, or ``path`` is a folder.
         SystemFault: the disk is full or fails.
     """
     path = Path(path)
+    if path.is_dir():
+        raise UserError(f"cannot write {path}: it is a folder")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
     except OSError as error:
-        raise UserError(f"cannot write to {path.parent}: {error.strerror}") from error
+        kind = SystemFault if error.errno in _FAULTS else UserError
+        raise kind(f"cannot write to {path.parent}: {reason(error)}") from error
     os.close(handle)
     temporary = Path(name)
     try:
@@ -38,9 +54,24 @@ def atomic(path: str | Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
     except OSError as error:
-        raise SystemFault(f"could not write {path}: {error.strerror or error}") from error
+        raise SystemFault(f"could not write {path}: {reason(error)}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_folder(folder: str | Path) -> None:
+    """Make sure, before any work is done, that results can be written into ``folder``; nothing is created.
+
+    Raises:
+        UserError: they cannot.
+    """
+    nearest = Path(folder).absolute()
+    while not os.path.lexists(nearest):
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        raise UserError(f"cannot write to {folder}: {nearest} is not a folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise UserError(f"cannot write to {folder}: {nearest} is not yours to write to")
 
 
 def sha256(path: str | Path) -> str:

@@ -55,17 +55,39 @@ def bd_rate(
 ) -> float:
     """Bjøntegaard delta rate in percent of ``test`` against ``anchor``; negative is better.
 
+    log₁₀ of the rate is interpolated over PSNR and averaged over the range of PSNR that both curves cover.
+
     Args:
-        anchor, test: (bpp, PSNR in dB) of at least four points each.
+        anchor, test: (bpp, PSNR in dB) of at least four points each, in any order.
         method: the interpolation, ``"pchip"`` or ``"akima"``.
 
     Raises:
-        UserError: too few points.
+        UserError: too few points, one that is no rate or no PSNR, a PSNR that does not grow with the rate,
+            curves without a common range, or an unknown interpolation.
     """
-    if min(len(anchor[0]), len(test[0])) < 4:
-        raise UserError("a Bjøntegaard delta needs at least four points on each curve")
-    ordered = [np.array(curve)[:, np.argsort(curve[0])] for curve in (anchor, test)]
-    return float(bjontegaard.bd_rate(*ordered[0], *ordered[1], method=method, require_matching_points=False))
+    if method not in ("pchip", "akima"):
+        raise UserError(f"unknown interpolation '{method}': use pchip or akima")
+    curves = [_curve(*anchor), _curve(*test)]
+    low, high = max(psnr[0] for _, psnr in curves), min(psnr[-1] for _, psnr in curves)
+    if low >= high:
+        raise UserError(f"the curves have no PSNR in common ({low:.2f} dB is above {high:.2f} dB)")
+    return float(bjontegaard.bd_rate(*curves[0], *curves[1], method=method, require_matching_points=False))
+
+
+def _curve(bpp: Sequence[float], psnr: Sequence[float]) -> np.ndarray:
+    """A rate-distortion curve as (2, points), ordered by rate and fit for interpolation."""
+    if len(bpp) != len(psnr) or len(bpp) < 4:
+        raise UserError(
+            "a Bjøntegaard delta needs at least four points on each curve, each with bpp and PSNR, "
+            f"not {len(bpp)} and {len(psnr)}"
+        )
+    curve = np.array([bpp, psnr], dtype=float)
+    if not np.isfinite(curve).all() or curve[0].min() <= 0:
+        raise UserError("a Bjøntegaard delta needs positive bpp and finite PSNR")
+    curve = curve[:, np.argsort(curve[0])]
+    if (np.diff(curve) <= 0).any():
+        raise UserError("a Bjøntegaard delta needs curves on which PSNR grows with the bpp")
+    return curve
 
 
 def bootstrap_interval(

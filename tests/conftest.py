@@ -1,0 +1,92 @@
+"""What the tests share: an untrained codec in place of the bundled ones, photographs, a disk that fills up."""
+
+import contextlib
+import resource
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from compressai.models import MeanScaleHyperprior
+from PIL import Image
+
+from sgaplus import publishing, weights
+
+WIDTHS = 8, 12
+
+
+def untrained(n: int = WIDTHS[0], m: int = WIDTHS[1], seed: int = 0) -> MeanScaleHyperprior:
+    """A mean-scale hyperprior whose latents are a few units wide, as a trained one's are."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        model = MeanScaleHyperprior(n, m)
+        model.g_a[-1].weight *= 40
+    return model
+
+
+def write_codec(folder: Path, name: str = "mshyper-s", lmbda: float = 0.01, **changes) -> Path:
+    """An untrained codec with its card, as `publishing.publish` would write them."""
+    card = weights.Card(
+        name=name,
+        lmbda=lmbda,
+        architecture="mbt2018-mean",
+        N=WIDTHS[0],
+        M=WIDTHS[1],
+        sha256="",
+        training={},
+        kodak={"images": 24, "bpp": 0.5, "psnr": 30.0, "loss": 1.0},
+    )
+    return weights.save_codec(publishing.publishable(untrained(**changes)), card, folder)
+
+
+@pytest.fixture
+def bundled(tmp_path, monkeypatch) -> Path:
+    """A folder of bundled codecs with one untrained member, ``mshyper-s`` at λ = 0.01."""
+    folder = tmp_path / "bundled"
+    write_codec(folder)
+    monkeypatch.setattr(weights, "bundled_folder", lambda: folder)
+    return folder
+
+
+@pytest.fixture
+def no_zoo(tmp_path, monkeypatch) -> Path:
+    """An empty cache of downloaded codecs."""
+    folder = tmp_path / "zoo"
+    monkeypatch.setattr(weights, "zoo_folder", lambda: folder)
+    return folder
+
+
+def write_photo(path: Path, size: tuple[int, int] = (70, 66), mode: str = "RGB", seed: int = 0) -> Path:
+    """A photograph (width, height) of smooth noise in any of Pillow's modes; ``I;16`` is 16-bit greyscale."""
+    width, height = size
+    noise = np.random.default_rng(seed).random((height // 8 + 2, width // 8 + 2, 3))
+    image = Image.fromarray((255 * noise).astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path) if mode == "I;16" else image.convert(mode).save(path)
+    return path
+
+
+@pytest.fixture
+def photo(tmp_path) -> Path:
+    return write_photo(tmp_path / "photo.png")
+
+
+@pytest.fixture
+def file_size_limit():
+    """A context in which no file can grow beyond so many bytes, for every library in this process."""
+
+    @contextlib.contextmanager
+    def limited(size: int):
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+            signal.signal(signal.SIGXFSZ, before)
+
+    return limited

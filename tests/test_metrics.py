@@ -1,0 +1,142 @@
+"""Metrics against closed forms, and against what an interval promises."""
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from sgaplus import metrics
+from sgaplus.errors import UserError
+
+BPP = (0.12, 0.25, 0.5, 0.9, 1.4)
+PSNR = (27.0, 29.5, 32.0, 34.5, 36.5)
+
+
+def random_image(*shape, seed=0):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_psnr_of_a_constant_error():
+    x = torch.full((2, 3, 8, 8), 0.5)
+    x_hat = x + torch.tensor([0.1, 0.01]).reshape(2, 1, 1, 1)
+    torch.testing.assert_close(metrics.psnr(x, x_hat), torch.tensor([20.0, 40.0]).double(), atol=1e-4, rtol=0)
+    torch.testing.assert_close(metrics.mse(x, x_hat), torch.tensor([1e-2, 1e-4]).double(), atol=1e-7, rtol=0)
+
+
+def test_psnr_of_an_image_with_itself_is_infinite():
+    x = random_image(2, 3, 8, 8)
+    assert metrics.psnr(x, x).tolist() == [math.inf, math.inf]
+
+
+def test_8bit_psnr_clamps_and_rounds_the_reconstruction():
+    x = torch.stack([torch.zeros(3, 4, 4), torch.ones(3, 4, 4)])
+    beyond = x + torch.tensor([-0.5, 0.5]).reshape(2, 1, 1, 1)
+    assert metrics.psnr_8bit(x, beyond).tolist() == [math.inf, math.inf]
+    assert metrics.psnr(x, beyond).tolist() == pytest.approx([20 * math.log10(2)] * 2)
+    # An error of 1.4 steps is one of 1 step after rounding.
+    grey = torch.full((1, 3, 4, 4), 100 / 255)
+    assert metrics.psnr_8bit(grey, grey + 1.4 / 255).item() == pytest.approx(20 * math.log10(255), abs=1e-4)
+
+
+def test_the_dataset_value_is_not_the_psnr_of_the_mean_error():
+    x = torch.zeros(2, 3, 4, 4)
+    x_hat = torch.stack([torch.full((3, 4, 4), 0.1), torch.full((3, 4, 4), 0.001)])
+    assert metrics.psnr(x, x_hat).mean().item() == pytest.approx(40, abs=1e-4)
+    assert -10 * metrics.mse(x, x_hat).mean().log10().item() == pytest.approx(23.01, abs=1e-2)
+
+
+def test_ms_ssim_falls_with_noise_from_one():
+    x = random_image(1, 3, 161, 170).round(decimals=2)
+    x = metrics.to_8bit(x)
+    worse = [metrics.ms_ssim(x, x + scale * random_image(*x.shape, seed=1)).item() for scale in (0, 0.1, 0.4)]
+    assert worse[0] == pytest.approx(1, abs=1e-6)
+    assert worse[0] > worse[1] > worse[2] > 0
+
+
+def test_ms_ssim_of_a_small_image_is_not_a_number():
+    x = random_image(2, 3, 160, 400)
+    assert metrics.ms_ssim(x, x).isnan().tolist() == [True, True]
+
+
+def test_rd_loss():
+    loss = metrics.rd_loss(0.01, torch.tensor([1e-3]), torch.tensor([0.5]))
+    assert loss.item() == pytest.approx(0.01 * 65.025 + 0.5)
+
+
+@pytest.mark.parametrize("method", ["pchip", "akima"])
+def test_bd_rate_of_scaled_rates_is_the_scale(method):
+    assert metrics.bd_rate((BPP, PSNR), (BPP, PSNR), method) == pytest.approx(0, abs=1e-9)
+    for factor in (0.5, 0.848, 2):
+        scaled = [factor * bpp for bpp in BPP]
+        assert metrics.bd_rate((BPP, PSNR), (scaled, PSNR), method) == pytest.approx(100 * (factor - 1))
+
+
+def test_bd_rate_does_not_care_for_the_order_or_number_of_points():
+    scaled = [0.5 * bpp for bpp in BPP]
+    assert metrics.bd_rate((BPP, PSNR), (scaled[::-1], PSNR[::-1])) == pytest.approx(-50)
+    # On log-linear curves every subset of points gives the same interpolation.
+    line = [10 ** (psnr / 20) for psnr in PSNR]
+    half = [bpp / 2 for bpp in (line[0], *line[2:])]
+    assert metrics.bd_rate((line, PSNR), (half, (PSNR[0], *PSNR[2:]))) == pytest.approx(-50)
+
+
+@pytest.mark.parametrize(
+    ("bpp", "psnr", "message"),
+    [
+        (BPP[:3], PSNR[:3], "at least four points"),
+        (BPP, PSNR[:4], "at least four points"),
+        ((0, *BPP[1:]), PSNR, "positive bpp"),
+        (BPP, (math.nan, *PSNR[1:]), "finite PSNR"),
+        (BPP, (*PSNR[:4], 34), "grows with the bpp"),
+        ((BPP[1], *BPP[1:]), PSNR, "grows with the bpp"),
+        (BPP, [psnr + 20 for psnr in PSNR], "no PSNR in common"),
+    ],
+)
+def test_bd_rate_refuses_what_is_no_curve(bpp, psnr, message):
+    with pytest.raises(UserError, match=message):
+        metrics.bd_rate((BPP, PSNR), (bpp, psnr))
+    with pytest.raises(UserError, match=message):
+        metrics.bd_rate((bpp, psnr), (BPP, PSNR))
+
+
+def test_bd_rate_refuses_other_interpolations():
+    with pytest.raises(UserError, match="use pchip or akima"):
+        metrics.bd_rate((BPP, PSNR), (BPP, PSNR), "cubic")
+
+
+def test_the_interval_covers_the_mean_about_as_often_as_it_says():
+    generator = np.random.default_rng(1)
+    covered = 0
+    for seed in range(300):
+        low, high = metrics.bootstrap_interval(generator.normal(3, 2, 24), resamples=500, seed=seed)
+        covered += low <= 3 <= high
+    # 24 values: the percentile interval is known to fall a little short of its level.
+    assert 0.89 <= covered / 300 <= 0.975
+
+
+def test_the_interval_is_that_of_the_normal_distribution_for_many_values():
+    values = np.random.default_rng(2).normal(3, 2, 400)
+    low, high = metrics.bootstrap_interval(values)
+    error = values.std() / 20
+    assert low == pytest.approx(values.mean() - 1.96 * error, abs=0.1 * error)
+    assert high == pytest.approx(values.mean() + 1.96 * error, abs=0.1 * error)
+
+
+def test_the_interval_is_reproducible_and_takes_other_statistics():
+    values = [1.0, 2.0, 5.0, 9.0, 30.0]
+    assert metrics.bootstrap_interval(values) == metrics.bootstrap_interval(values)
+    few = [metrics.bootstrap_interval(values, resamples=20, seed=seed) for seed in range(3)]
+    assert len(set(few)) > 1
+    low, high = metrics.bootstrap_interval(values, np.median)
+    assert {low, high} <= set(values)
+    narrow = metrics.bootstrap_interval(values, level=0.5)
+    assert low < narrow[0] < narrow[1] < 30
+
+
+def test_one_value_has_no_interval():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert all(math.isnan(end) for end in metrics.bootstrap_interval([1.0]))
+        assert all(math.isnan(end) for end in metrics.bootstrap_interval([]))
