@@ -10,6 +10,7 @@ whatever the number format of the loop.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +24,7 @@ from . import metrics
 from .codecs import Codec, Latents, hard
 from .errors import SystemFault, UserError
 from .rounding import Method, parse
-from .schedules import Schedule, defaults_for
+from .schedules import Schedule, Settings, defaults_for
 
 Progress = Callable[[int, int], None]
 
@@ -129,13 +130,13 @@ class _Best:
     def update(self, rows: pd.DataFrame, latents: Latents, x_hat: Tensor) -> None:
         better = (rows["loss"] < self.rows["loss"]).to_numpy()
         self.rows.loc[better, rows.columns] = rows[better]
-        chosen = torch.from_numpy(better).to(x_hat.device).reshape(-1, 1, 1, 1)
+        chosen = torch.tensor(better, device=x_hat.device).reshape(-1, 1, 1, 1)
         self.latents = {k: torch.where(chosen, latents[k], v) for k, v in self.latents.items()}
         self.x_hat = torch.where(chosen, x_hat, self.x_hat)
 
 
 def _optimise(
-    batch: _Batch, iterations: int, temperature: Schedule, lr: Schedule
+    batch: _Batch, iterations: int, settings: Settings
 ) -> Iterator[tuple[int, float, Tensor, float]]:
     """Adam on the batch's latents; yields (steps done, seconds, method's loss, τ) after every step."""
     variables = [latent.requires_grad_() for latent in batch.latents.values()]
@@ -143,8 +144,8 @@ def _optimise(
     seconds = 0.0
     for t in range(iterations):
         started = time.perf_counter()
-        tau = temperature(t, iterations)
-        optimizer.param_groups[0]["lr"] = lr(t, iterations)
+        tau = settings.temperature(t, iterations)
+        optimizer.param_groups[0]["lr"] = settings.lr(t, iterations)
         optimizer.zero_grad(set_to_none=True)
         loss = batch.relaxed_loss(tau)
         loss.sum().backward()
@@ -158,15 +159,14 @@ def _refine_batch(
     iterations: int,
     evaluate: set[int],
     read_offs: set[int],
-    temperature: Schedule,
-    lr: Schedule,
+    settings: Settings,
     advance: Callable[[], None],
 ) -> tuple[pd.DataFrame, _Best]:
     rows, latents, x_hat = batch.true(full=True)
     size = len(batch.names)
     table = [rows.assign(iteration=0, seconds=0.0, tau=float("nan"), method_loss=float("nan"))]
     best = _Best(table[0].copy(), latents, x_hat)
-    for t, seconds, loss, tau in _optimise(batch, iterations, temperature, lr):
+    for t, seconds, loss, tau in _optimise(batch, iterations, settings):
         if t in evaluate:
             rows, latents, x_hat = batch.true(full=t in read_offs)
             rows = rows.assign(
@@ -178,7 +178,16 @@ def _refine_batch(
     return pd.concat(table, ignore_index=True), best
 
 
-def _check(images: Sequence[Tensor], iterations: int, read_offs: Sequence[int], lmbda: float) -> None:
+def _check(
+    images: Sequence[Tensor],
+    names: Sequence[str],
+    lmbda: float,
+    iterations: int,
+    read_offs: Sequence[int],
+    trace_every: int | None,
+    batch_size: int | None,
+) -> None:
+    """Refuse what cannot be refined, before anything is computed."""
     if not images:
         raise UserError("there is no image to refine")
     for index, image in enumerate(images):
@@ -194,6 +203,13 @@ def _check(images: Sequence[Tensor], iterations: int, read_offs: Sequence[int], 
     beyond = [t for t in read_offs if not 0 <= t <= iterations]
     if beyond:
         raise UserError(f"read-off {beyond[0]} is not between 0 and the {iterations} iterations")
+    for what, value in (("trace_every", trace_every), ("batch_size", batch_size)):
+        if value is not None and value < 1:
+            raise UserError(f"{what} must be at least 1, not {value}")
+    if len(names) != len(images):
+        raise UserError(f"{len(names)} names were given for {len(images)} images")
+    if len(set(names)) < len(names):
+        raise UserError("the images' names must differ")
 
 
 def batches(images: Sequence[Tensor], size: int) -> list[list[int]]:
@@ -250,12 +266,9 @@ def refine(
     lmbda = codec.lmbda if lmbda is None else lmbda
     names = [f"image-{i}" for i in range(len(images))] if names is None else list(names)
     wanted = [500] if read_offs is None and iterations >= 500 else list(read_offs or [])
-    _check(images, iterations, wanted, lmbda)
-    if len(names) != len(images):
-        raise UserError(f"{len(names)} names were given for {len(images)} images")
-    if len(set(names)) < len(names):
-        raise UserError("the images' names must differ")
+    _check(images, names, lmbda, iterations, wanted, trace_every, batch_size)
     settings = defaults_for(method)
+    settings = Settings(temperature or settings.temperature, lr or settings.lr)
     marks = {0, iterations, *wanted}
     every = trace_every or max(1, iterations // 20)
     evaluate = marks | set(range(every, iterations + 1, every))
@@ -284,9 +297,8 @@ def refine(
             iterations,
             evaluate,
             marks,
-            temperature or settings.temperature,
-            lr or settings.lr,
-            lambda count=len(group): advance(count),
+            settings,
+            functools.partial(advance, len(group)),
         )
         tables.append(table)
         best_rows.append(best.rows)

@@ -43,7 +43,7 @@ def gains_table(rows: pd.DataFrame) -> GT:
             title="Before and after refinement",
             subtitle=f"mean over {images} images, {iterations} iterations",
         )
-        .cols_merge(["gain", "low", "high"], pattern="{1} [{2}, {3}]")
+        .cols_merge(["gain", "low", "high"], pattern="{0}<< [{1}, {2}]>>")
         .cols_label(
             method="method",
             loss="true R-D loss",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import re
 from dataclasses import asdict, dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -17,12 +17,14 @@ from compressai.zoo.image import cfgs, model_architectures, model_urls
 from compressai.zoo.pretrained import load_pretrained
 from platformdirs import user_cache_path
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialise
 from torch import Tensor
 
 from . import files
 from .codecs import FAMILIES, Codec, freeze
 from .errors import SystemFault, UserError
+from .specs import number
 
 # λ of the zoo's models trained for MSE, by quality (CompressAI's documentation, "Training").
 ZOO_LAMBDAS = (0.0018, 0.0035, 0.0067, 0.0130, 0.0250, 0.0483, 0.0932, 0.1800)
@@ -64,9 +66,17 @@ def zoo_folder() -> Path:
 
 
 def cards(folder: Path | None = None) -> list[Card]:
-    """The cards of all bundled codecs, by family and λ."""
-    paths = (folder or bundled_folder()).glob("*.json")
-    found = [Card(**json.loads(path.read_text())) for path in paths]
+    """The cards of all bundled codecs, by family and λ.
+
+    Raises:
+        UserError: a file among them is no card.
+    """
+    found = []
+    for path in (folder or bundled_folder()).glob("[!.]*.json"):
+        try:
+            found.append(Card(**json.loads(path.read_text())))
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(f"{path} is not the card of a codec ({error}): restore or remove it") from error
     return sorted(found, key=lambda card: (card.name, card.lmbda))
 
 
@@ -79,7 +89,7 @@ def save_codec(weights: dict[str, Tensor], card: Card, folder: Path) -> Path:
     """Write weights and card; the card's ``sha256`` is filled in. Returns the weights' path."""
     path = folder / f"{stem(card.name, card.lmbda)}.safetensors"
     with files.atomic(path) as temporary:
-        save_file(weights, temporary)
+        temporary.write_bytes(serialise(weights))
     content = asdict(card) | {"sha256": files.sha256(path)}
     with files.atomic(path.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n")
@@ -90,18 +100,22 @@ def load_parameters(model: torch.nn.Module, weights: dict[str, Tensor]) -> None:
     """Copy the parameters among ``weights`` into ``model`` and recompute its coding tables.
 
     Raises:
-        UserError: a parameter is missing or has another shape.
+        UserError: a parameter is missing, has another shape or is not finite, or there are further ones.
     """
     wrong = [
         name
         for name, value in model.named_parameters()
         if name not in weights or weights[name].shape != value.shape
     ]
+    wrong += sorted(weights.keys() - model.state_dict().keys())
     if wrong:
         raise UserError(
             f"the weights are of another architecture than {type(model).__name__} with these widths "
             f"({len(wrong)} tensors differ, {wrong[0]} among them)"
         )
+    broken = [name for name, _ in model.named_parameters() if not weights[name].isfinite().all()]
+    if broken:
+        raise UserError(f"the weights hold values that are not finite ({broken[0]}): take others")
     with torch.no_grad():
         for name, value in model.named_parameters():
             value.copy_(weights[name])
@@ -109,48 +123,60 @@ def load_parameters(model: torch.nn.Module, weights: dict[str, Tensor]) -> None:
 
 
 def _load_bundled(name: str, lmbda: float | None) -> Codec:
-    family = [card for card in cards() if card.name == name]
-    lambdas = ", ".join(f"{card.lmbda:g}" for card in family)
+    family = {card.lmbda: card for card in cards() if card.name == name}
+    choices = ", ".join(f"{value:g}" for value in family)
     if lmbda is None and len(family) > 1:
-        raise UserError(f"{name} comes with several lambda: choose one of {lambdas}")
-    for card in family:
-        if lmbda is None or card.lmbda == lmbda:
-            path = bundled_folder() / f"{stem(name, card.lmbda)}.safetensors"
-            if not path.is_file():
-                raise SystemFault(f"{path} is missing: reinstall sgaplus")
-            found = files.sha256(path)
-            if found != card.sha256:
-                raise UserError(f"{path} has sha256 {found}, its card says {card.sha256}: restore the file")
-            model = model_architectures[card.architecture](card.N, card.M)
-            load_parameters(model, load_file(path))
-            return Codec(name, card.lmbda, freeze(model), card.sha256, card=asdict(card))
-    raise UserError(f"{name} is not bundled with lambda {lmbda:g}: choose one of {lambdas}")
+        raise UserError(f"{name} comes with several lambda: choose one of {choices}")
+    if lmbda is not None and lmbda not in family:
+        raise UserError(f"{name} is not bundled with lambda {lmbda:g}: choose one of {choices}")
+    card = family[next(iter(family)) if lmbda is None else lmbda]
+    path = bundled_folder() / f"{stem(name, card.lmbda)}.safetensors"
+    if not path.is_file():
+        raise SystemFault(f"{path} is missing: install sgaplus again")
+    found = files.sha256(path)
+    if found != card.sha256:
+        raise UserError(
+            f"{path} is damaged (SHA-256 {found}, its card says {card.sha256}): restore it or install sgaplus again"
+        )
+    model = model_architectures[card.architecture](card.N, card.M)
+    load_parameters(model, load_file(path))
+    return Codec(name, card.lmbda, freeze(model), card.sha256, card=asdict(card))
+
+
+def _zoo_file(url: str) -> tuple[Path, str]:
+    """Where a zoo codec's weights are kept, and the first digits of their SHA-256, from the file's name."""
+    path = zoo_folder() / url.rsplit("/", 1)[1]
+    return path, re.search(r"-([0-9a-f]{8})\.", path.name)[1]
 
 
 def fetch_zoo(name: str, quality: int, metric: str = "mse") -> Path:
-    """Download a zoo codec's weights unless they are cached; the file name's hash is checked.
+    """Download a zoo codec's weights unless they are cached; the file name's hash is checked either way.
 
     Raises:
-        UserError: the zoo has no such model.
+        UserError: the zoo has no such model, or the cache folder cannot be made.
         SystemFault: the download fails or its checksum does not match.
     """
-    try:
-        url = model_urls[name][metric][quality]
-    except KeyError:
-        choices = ", ".join(map(str, model_urls.get(name, {}).get(metric, {})))
-        raise UserError(f"the zoo has no {name} of quality {quality}: choose one of {choices}") from None
-    path = zoo_folder() / url.rsplit("/", 1)[1]
-    prefix = re.search(r"-([0-9a-f]{8})\.", path.name)[1]
+    metrics = model_urls.get(name, {})
+    if quality not in metrics.get(metric, {}):
+        choices = "; ".join(f"{key} {', '.join(map(str, urls))}" for key, urls in metrics.items())
+        raise UserError(
+            f"the zoo has no {name} of quality {quality} for {metric}: it has {choices or 'no such model'}"
+        )
+    url = metrics[metric][quality]
+    path, prefix = _zoo_file(url)
     if path.is_file() and files.sha256(path).startswith(prefix):
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
+    files.check_folder(path.parent)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         # Writes beside the target and moves it there only when the hash is right.
         torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix, progress=False)
-    except (URLError, OSError) as error:
+    except (URLError, HTTPException, ConnectionError, TimeoutError) as error:
         raise SystemFault(
             f"could not download {url} ({error}): check the network, or put the file into {path.parent}"
         ) from error
+    except OSError as error:
+        raise SystemFault(f"could not write {path}: {files.reason(error)}") from error
     except RuntimeError as error:
         raise SystemFault(f"{url} arrived damaged ({error}): try again") from error
     return path
@@ -165,13 +191,23 @@ def _unpickle(path: Path) -> dict[str, Tensor]:
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
-        raise UserError(f"{path} holds no state dict")
+    pairs = content.items() if isinstance(content, dict) else [(None, None)]
+    if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in pairs):
+        raise UserError(f"{path} holds no state dict of a model")
     return load_pretrained(content)
 
 
-def _load_zoo(name: str, quality: int, metric: str) -> Codec:
+def _load_zoo(name: str, lmbda: float | None, quality: int | None, metric: str) -> Codec:
+    if quality is None and lmbda in ZOO_LAMBDAS:
+        quality = ZOO_LAMBDAS.index(lmbda) + 1
+    if quality is None:
+        raise UserError(f"{name} comes from the zoo in several qualities: give quality=1 … 8")
     path = fetch_zoo(name, quality, metric)
+    if lmbda not in (None, ZOO_LAMBDAS[quality - 1]):
+        raise UserError(
+            f"{name} of quality {quality} was trained with lambda {ZOO_LAMBDAS[quality - 1]:g}, not {lmbda:g}: "
+            "give the quality alone, and lmbda to the refinement"
+        )
     model = model_architectures[name](*cfgs[name][quality])
     load_parameters(model, _unpickle(path))
     lmbda = ZOO_LAMBDAS[quality - 1]
@@ -186,13 +222,15 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     """
     try:
         return load_file(path)
-    except (SafetensorError, FileNotFoundError) as error:
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+    except SafetensorError as error:
         raise UserError(f"{path} is not a safetensors file ({error})") from error
 
 
 def _load_checkpoint(path: Path, lmbda: float | None) -> Codec:
     if lmbda is None:
-        raise UserError(f"a checkpoint does not say its lambda: give lmbda=… with {path}")
+        raise UserError(f"{path} does not say which lambda it was trained with: give it (lmbda)")
     weights = read_safetensors(path) if path.suffix == ".safetensors" else _unpickle(path)
     try:
         widths = weights["g_a.0.weight"].shape[0], weights["g_a.6.weight"].shape[0]
@@ -217,7 +255,8 @@ def load_codec(
     Args:
         name: a bundled family (``"mshyper-s"``), a CompressAI zoo name (``"mbt2018-mean"``, downloaded on
             first use), or the path of a checkpoint (.safetensors, .pt, .pth, .pth.tar).
-        lmbda: the λ it was trained with; needed for a checkpoint, and where a family has several.
+        lmbda: the λ it was trained with; needed for a checkpoint, and where a family has several. In the zoo
+            it may stand for the quality.
         quality: 1 … 8, of a zoo model.
         metric: ``"mse"`` or ``"ms-ssim"``, of a zoo model.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
@@ -227,42 +266,49 @@ def load_codec(
         UserError: no such codec, or a file that does not fit.
         SystemFault: a download failed.
     """
-    if lmbda is not None and not lmbda > 0:
-        raise UserError(f"lambda must be positive, not {lmbda}")
+    if lmbda is not None:
+        lmbda = number(lmbda, "lambda")
     families = sorted({card.name for card in cards()})
     zoo = [key for key, cls in model_architectures.items() if cls in FAMILIES]
+    if quality is not None and str(name) not in zoo:
+        raise UserError(f"only codecs of the zoo have a quality ({', '.join(zoo)}): name {name} by its lambda")
     if str(name) in families:
         codec = _load_bundled(str(name), lmbda)
     elif str(name) in zoo:
-        if quality is None:
-            raise UserError(f"{name} comes from the zoo in several qualities: give quality=1 … 8")
-        codec = _load_zoo(str(name), quality, metric)
+        codec = _load_zoo(str(name), lmbda, quality, metric)
     elif Path(name).is_file():
         codec = _load_checkpoint(Path(name), lmbda)
     else:
         raise UserError(
-            f"unknown codec '{name}': use {', '.join(families)} (bundled), {', '.join(zoo)} (zoo), "
+            f"unknown codec '{name}': use {', '.join(families) or 'none'} (bundled), {', '.join(zoo)} (zoo), "
             "or the path of a checkpoint"
         )
     return codec.to(device, dtype)
 
 
 def listing() -> list[dict[str, Any]]:
-    """One row per codec that `load_codec` knows: where it is, its size in bytes, its λ and Kodak point."""
+    """One row per codec that `load_codec` knows: where it is, its size in bytes, its λ and Kodak point.
+
+    ``where`` is bundled, cached, downloadable or missing (bundled weights that are gone); ``quality`` is None
+    for a bundled codec.
+    """
     rows = []
     for card in cards():
-        path = bundled_folder() / f"{stem(card.name, card.lmbda)}.safetensors"
+        size = _size(bundled_folder() / f"{stem(card.name, card.lmbda)}.safetensors")
+        where = "missing" if size is None else "bundled"
         rows.append(
-            {"name": card.name, "where": "bundled", "lmbda": card.lmbda, "bytes": path.stat().st_size}
+            {"name": card.name, "where": where, "lmbda": card.lmbda, "quality": None, "bytes": size}
             | {f"kodak_{key}": value for key, value in card.kodak.items()}
         )
-    for name, cls in model_architectures.items():
-        for quality, url in model_urls.get(name, {}).get("mse", {}).items() if cls in FAMILIES else ():
-            path = zoo_folder() / url.rsplit("/", 1)[1]
-            size = None
-            with contextlib.suppress(OSError):
-                size = path.stat().st_size
+    for name in (key for key, cls in model_architectures.items() if cls in FAMILIES):
+        for quality, url in model_urls.get(name, {}).get("mse", {}).items():
+            size = _size(_zoo_file(url)[0])
             where = "downloadable" if size is None else "cached"
             lmbda = ZOO_LAMBDAS[quality - 1]
             rows.append({"name": name, "where": where, "lmbda": lmbda, "quality": quality, "bytes": size})
     return rows
+
+
+def _size(path: Path) -> int | None:
+    """Bytes of a file; None where there is none."""
+    return path.stat().st_size if path.is_file() else None

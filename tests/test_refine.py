@@ -1,0 +1,160 @@
+"""The refinement loop on a small untrained codec: what it promises, and what it refuses."""
+
+import pytest
+import torch
+
+import sgaplus
+from sgaplus import refine, rounding, schedules
+from sgaplus.codecs import Codec, freeze, hard
+from sgaplus.errors import SystemFault, UserError
+
+from .reference_loop import reference_refine
+from .test_codecs import untrained
+
+
+@pytest.fixture(scope="module")
+def codec() -> Codec:
+    return Codec("untrained", 0.01, freeze(untrained()), sha256="")
+
+
+def picture(height: int, width: int, seed: int = 0) -> torch.Tensor:
+    coarse = torch.rand(1, 3, 6, 6, generator=torch.Generator().manual_seed(seed))
+    smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic")
+    return smooth[0].clamp(0, 1)
+
+
+@pytest.mark.parametrize(
+    "spec", ["atanh", "linear", "cosine", "ssl", "three-class", "uniform", "da", "ste:", "map"]
+)
+def test_every_method_runs_and_most_lower_the_true_loss(codec, spec):
+    run = refine(codec, [picture(64, 64)], spec, iterations=40, lr=schedules.Constant(0.02))
+    first, last = run.rows["loss"].iloc[[0, -1]]
+    assert run.rows["iteration"].tolist() == [0, 40]
+    assert last < first
+
+
+def test_rows_say_what_the_latents_cost(codec):
+    image = picture(70, 90)
+    run = refine(codec, [image], "ssl", iterations=6, names=["a"], trace_every=1)
+    row = run.best.iloc[0]
+    latents = {name: value[None] for name, value in run.latents[0].items()}
+    decoded = codec.decode(latents, hard)
+    for name in ("y", "z"):
+        torch.testing.assert_close(decoded.latents[name], latents[name], atol=1e-4, rtol=0)
+        assert decoded.bits[name].item() / (70 * 90) == pytest.approx(row[f"bpp_{name}"], rel=1e-5)
+    x_hat = decoded.x_hat[0, :, :70, :90]
+    mse = (x_hat - image).square().mean().item()
+    assert row["mse"] == pytest.approx(mse, rel=1e-4)
+    assert row["loss"] == pytest.approx(0.01 * 255**2 * mse + row["bpp"], rel=1e-4)
+    torch.testing.assert_close(run.reconstructions[0], x_hat, atol=1e-5, rtol=0)
+
+
+def test_the_best_latents_are_never_worse_than_the_codecs(codec):
+    run = refine(codec, [picture(64, 64)], "ssl", iterations=5, lr=schedules.Constant(100.0), trace_every=1)
+    assert run.rows["loss"].iloc[-1] > run.rows["loss"].iloc[0]
+    assert run.best["loss"].item() == run.trace["loss"].min() <= run.rows["loss"].iloc[0]
+
+
+def test_the_batch_does_not_change_an_images_result(codec):
+    images = [picture(64, 64, seed) for seed in range(3)]
+    together = refine(codec, images, "ssl", iterations=8, batch_size=3)
+    alone = refine(codec, images[2:], "ssl", iterations=8)
+    reordered = refine(codec, images[::-1], "ssl", iterations=8, batch_size=2)
+    last = together.rows[together.rows["image"] == "image-2"]["loss"].to_numpy()
+    assert alone.rows["loss"].to_numpy() == pytest.approx(last, rel=1e-5)
+    first = reordered.rows[reordered.rows["image"] == "image-0"]["loss"].to_numpy()
+    assert first == pytest.approx(last, rel=1e-5)
+
+
+def test_seeds_repeat_and_differ(codec):
+    runs = [refine(codec, [picture(64, 64)], "ssl", iterations=5, seed=s).trace for s in (1, 1, 2)]
+    assert runs[0]["method_loss"].equals(runs[1]["method_loss"])
+    assert not runs[0]["method_loss"].equals(runs[2]["method_loss"])
+
+
+def test_images_of_several_sizes_keep_their_order_and_size(codec):
+    images = [picture(64, 64), picture(1, 1), picture(64, 64, 1), picture(65, 30)]
+    run = refine(codec, images, "linear", iterations=2, names=list("dbca"), batch_size=2)
+    assert run.rows["image"].drop_duplicates().tolist() == list("dbca")
+    assert [tuple(x.shape) for x in run.reconstructions] == [tuple(x.shape) for x in images]
+
+
+def test_read_offs_and_trace(codec):
+    run = refine(codec, [picture(64, 64)], "ssl", iterations=10, read_offs=[3, 7], trace_every=5)
+    assert run.rows["iteration"].tolist() == [0, 3, 7, 10]
+    assert run.trace["iteration"].tolist() == [0, 3, 5, 7, 10]
+    assert run.rows["psnr_8bit"].notna().all() and run.trace["method_loss"].notna().sum() == 4
+    tau = schedules.Exponential()(9, 10)
+    assert run.trace["tau"].iloc[-1] == pytest.approx(tau)
+
+
+def test_zero_iterations_measure_the_codec(codec):
+    run = refine(codec, [picture(64, 64)], "ssl", iterations=0)
+    assert run.rows["iteration"].tolist() == [0]
+
+
+def test_another_lambda_moves_along_the_curve(codec):
+    low, high = (
+        refine(codec, [picture(64, 64)], "ssl", lmbda=x, iterations=30, lr=schedules.Constant(0.02))
+        for x in (0.0005, 0.05)
+    )
+    assert low.rows["bpp"].iloc[-1] < high.rows["bpp"].iloc[-1]
+    assert low.rows["psnr"].iloc[-1] < high.rows["psnr"].iloc[-1]
+
+
+def test_no_gradient_of_the_weights_and_no_change_of_them(codec):
+    before = {name: p.clone() for name, p in codec.model.named_parameters()}
+    refine(codec, [picture(64, 64)], "ssl", iterations=3)
+    assert all(torch.equal(p, before[name]) and p.grad is None for name, p in codec.model.named_parameters())
+
+
+def test_the_plain_reference_loop_goes_the_same_way(codec):
+    """Other noise, other code, same method: both must gain alike from the same start."""
+    image = picture(64, 64)
+    model = untrained()
+    plain, true = reference_refine(model, image[None], lmbda=0.01, iterations=150)
+    run = refine(codec, [image], rounding.SSL(2.3), iterations=150, trace_every=1)
+    start = run.rows["loss"].iloc[0]
+    gain, reference_gain = start - run.rows["loss"].iloc[-1], start - true[-1]
+    assert gain > 0 and reference_gain > 0
+    assert gain == pytest.approx(reference_gain, rel=0.15)
+    assert run.trace["method_loss"].iloc[1] == pytest.approx(plain[0], rel=0.05)
+
+
+def test_progress_counts_image_steps(codec):
+    calls = []
+    refine(
+        codec, [picture(64, 64), picture(64, 80)], "map", iterations=3, progress=lambda *c: calls.append(c)
+    )
+    assert calls == [(i, 6) for i in range(1, 7)]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"iterations": -1}, "iterations"),
+        ({"lmbda": 0.0}, "lambda"),
+        ({"lmbda": float("nan")}, "lambda"),
+        ({"read_offs": [9]}, "read-off 9"),
+        ({"names": ["a", "b"]}, "2 names"),
+        ({"method": "sslx"}, "unknown method"),
+        ({"images": []}, "no image"),
+        ({"images": [torch.rand(64, 64)]}, "must be a tensor"),
+        ({"images": [torch.full((3, 8, 8), 2.0)]}, "values in"),
+        ({"images": [torch.full((3, 8, 8), torch.nan)]}, "values in"),
+        ({"images": [torch.rand(3, 8, 8)] * 2, "names": ["a", "a"]}, "must differ"),
+        ({"batch_size": 0}, "batch"),
+        ({"trace_every": 0}, "trace_every"),
+        ({"temperature": schedules.Constant(2.0)}, "temperature"),
+    ],
+)
+def test_bad_arguments_are_one_sentence(codec, change, message):
+    arguments = {"images": [picture(64, 64)], "method": "ssl", "iterations": 2} | change
+    with pytest.raises(UserError, match=message) as caught:
+        sgaplus.refine(codec, **arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_diverging_run_names_the_image(codec):
+    with pytest.raises(SystemFault, match="kodim99 is no longer finite"):
+        refine(codec, [picture(64, 64)], "map", iterations=4, lr=schedules.Constant(1e30), names=["kodim99"])
