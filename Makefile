@@ -23,7 +23,7 @@ help:
 
 $(READY): requirements.lock pyproject.toml
 	@test -x $(BIN)/python || test -n '$(PYTHON)' || { echo 'sgaplus $(WHICH).' >&2; exit 1; }
-	@test -x $(BIN)/python || '$(PYTHON)' -c '$(SUPPORTED)' \
+	@test -x $(BIN)/python || '$(PYTHON)' -c '$(SUPPORTED)' 2>/dev/null \
 	  || { echo 'sgaplus $(WHICH); found '"$$('$(PYTHON)' --version 2>&1 | head -n 1)"'.' >&2; exit 1; }
 	@test -x $(BIN)/python || '$(PYTHON)' -m venv $(VENV) \
 	  || { rm -rf $(VENV); echo 'sgaplus needs the module venv of Python (Debian: apt-get install python3-venv).' >&2; exit 1; }
