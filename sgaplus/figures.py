@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from .metrics import bootstrap_interval
+from .metrics import bootstrap_interval, paired_changes
 from .rounding import Method
 
 _OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
@@ -111,6 +111,28 @@ def convergence(trace: pd.DataFrame) -> Figure:
         axes.set_xlabel("iteration")
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=min(4, len(labels)))
+    return figure
+
+
+def paired_change(rows: pd.DataFrame, column: str, reference: str, changed: str) -> Figure:
+    """Relative change of the true loss in percent between two runs of the same images, at every read-off.
+
+    Args:
+        rows: read-offs of both; ``column`` tells them apart by the values ``reference`` and ``changed``.
+    """
+    table = paired_changes(rows, column, reference, changed)
+    figure, axes = plt.subplots(figsize=(7.5, 3.2), layout="constrained")
+    iterations = sorted(table["iteration"].unique())
+    for position, iteration in enumerate(iterations):
+        values = table.loc[table["iteration"] == iteration, "change"]
+        offsets = np.linspace(-0.18, 0.18, len(values))
+        axes.plot(position + offsets, values.sort_values(), "o", color=_colour(0), alpha=0.6, markersize=4)
+        low, high = bootstrap_interval(values)
+        bar = [[values.mean() - low], [high - values.mean()]]
+        axes.errorbar(position, values.mean(), bar, fmt="_", color="black", markersize=18, capsize=4)
+    axes.axhline(0, color="0.4", linewidth=0.8)
+    axes.set_xticks(range(len(iterations)), [str(t) for t in iterations])
+    axes.set(xlabel="iteration", ylabel=f"{changed} against {reference} (%)")
     return figure
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import bjontegaard
 import numpy as np
+import pandas as pd
 import torch
 from pytorch_msssim import ms_ssim as _ms_ssim
 from torch import Tensor
@@ -113,3 +114,24 @@ def bootstrap_interval(
     tails = [(1 - level) / 2, (1 + level) / 2]
     low, high = np.quantile(statistic(sample[drawn], axis=1), tails)
     return float(low), float(high)
+
+
+def paired_changes(rows: pd.DataFrame, column: str, reference: str, changed: str) -> pd.DataFrame:
+    """Relative change of the true loss in percent, image by image and iteration by iteration.
+
+    Args:
+        rows: with columns image, iteration, loss, seconds and ``column``, whose values ``reference`` and
+            ``changed`` name the two sides.
+
+    Raises:
+        UserError: no image was run on both sides.
+    """
+    index = ["image", "iteration"]
+    sides = [
+        rows[rows[column] == value].set_index(index)[["loss", "seconds"]] for value in (reference, changed)
+    ]
+    table = sides[0].join(sides[1], how="inner", lsuffix="_reference", rsuffix="_changed")
+    if table.empty:
+        raise UserError(f"no image was refined with both {reference} and {changed}")
+    table["change"] = 100 * (table["loss_changed"] / table["loss_reference"] - 1)
+    return table.reset_index()

@@ -13,7 +13,8 @@ from torch import Tensor
 from . import metrics, runtime
 from .codecs import Codec, freeze
 from .training import Run
-from .weights import Card, load_parameters, save_codec
+from .errors import UserError
+from .weights import Card, load_parameters, save_codec, widths
 
 # New channels start with this share of PyTorch's random weights.
 _FAINT = 0.3
@@ -33,35 +34,60 @@ def publishable(model: torch.nn.Module) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def widen(weights: dict[str, Tensor], N: int, M: int, seed: int = 0) -> dict[str, Tensor]:
-    """Grow a trained mean-scale hyperprior to more latent channels, leaving the old ones as they are.
+    """Grow a mean-scale hyperprior to ``M`` latent channels; with as many already, the weights as they are.
 
-    Every old weight keeps its place; the new channels start small and random, those that lead from new
-    hidden units to old outputs at zero, so that the old channels' entropy parameters do not change.
+    Every old weight keeps its place. In the hyper-synthesis no new unit feeds an old one, so that the same ẑ
+    gives the old channels the same scales and means. In the synthesis and the hyper-analysis the new channels
+    have small random weights, through which their gradients reach the encoder from the first step; where the
+    new channels of y are zero, z and x̂ are the old ones too.
 
     Args:
-        weights: parameters of a model with N transform channels and fewer than ``M`` latent channels.
-        M: latent channels of the result.
+        weights: parameters of a model with N transform channels and at most ``M`` latent channels.
+        seed: of the new weights.
+
+    Returns:
+        The parameters by name, float32.
+
+    Raises:
+        UserError: the weights are of another architecture, of other transforms, or have more latent channels.
     """
-    torch.manual_seed(seed)
-    grown = dict(MeanScaleHyperprior(N, M).named_parameters())
+    old_N, old_M = widths(weights)
+    if old_N != N or old_M > M:
+        raise UserError(
+            f"weights with N = {old_N} and M = {old_M} cannot start a model with N = {N} and M = {M}: "
+            "N must be the same, and M at least as large"
+        )
+    load_parameters(MeanScaleHyperprior(N, old_M), weights)  # refuses what does not fit
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        grown = dict(MeanScaleHyperprior(N, M).named_parameters())
     for name, value in grown.items():
-        old = weights[name]
-        if name == "h_s.4.weight" or name == "h_s.4.bias":
-            half, new_half, hidden = len(old) // 2, len(value) // 2, old.shape[-3] if old.ndim > 1 else 0
-            value *= _FAINT
-            for start, new_start in ((0, 0), (half, new_half)):
-                block = value[new_start : new_start + half]
-                if old.ndim > 1:
-                    block[:, hidden:] = 0
-                    block[:, :hidden] = old[start : start + half]
-                else:
-                    block[:] = old[start : start + half]
-            if old.ndim == 1:
-                value[half:new_half] = 1.0
-        elif old.shape != value.shape:
-            value *= _FAINT
-            value[tuple(slice(side) for side in old.shape)] = old
+        old = weights[name].float()
+        if name.startswith("h_s.4."):  # its outputs are the scales of all channels, then the means of all
+            parts = zip(old.chunk(2, dim=_outputs(name)), value.chunk(2, dim=_outputs(name)), strict=True)
+            for old_part, part in parts:
+                _grow(part, old_part, name)
+            if name.endswith("bias"):
+                value[old_M:M] = 1.0  # scales of about one latent unit
+        else:
+            _grow(value, old, name)
     return {name: value.detach().contiguous() for name, value in grown.items()}
+
+
+def _outputs(name: str) -> int:
+    """The axis of a layer's outputs: transposed convolutions have their weights as (in, out, k, k)."""
+    return 1 if name in ("h_s.0.weight", "h_s.2.weight", "g_s.0.weight") else 0
+
+
+def _grow(value: Tensor, old: Tensor, name: str) -> None:
+    """Fill ``value`` with the ``old`` weights in the leading corner and faint random ones beside them."""
+    if value.shape == old.shape:
+        value.copy_(old)
+        return
+    value *= _FAINT
+    if name in ("h_s.2.weight", "h_s.4.weight"):
+        value.narrow(_outputs(name), 0, old.shape[_outputs(name)]).zero_()
+    value[tuple(slice(side) for side in old.shape)] = old
 
 
 def publish(run: Run, folder: Path, note: str, kodak: Sequence[Tensor] = ()) -> Path:

@@ -30,6 +30,7 @@ from .errors import UserError
 from .refine import Progress, Run, refine
 from .rounding import Method
 from .schedules import Schedule, defaults_for
+from .weights import cards
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,24 @@ class Store:
             return pd.DataFrame()
         table = pd.concat(tables, ignore_index=True)
         return table.drop_duplicates(["key", "iteration"], ignore_index=True)
+
+    def of_bundled_codecs(self) -> pd.DataFrame:
+        """`load`, after a check that every line was computed with weights that are bundled now.
+
+        Raises:
+            UserError: nothing is stored, or a line is of other weights.
+        """
+        table = self.load()
+        if table.empty:
+            raise UserError(f"{self.root} holds no results: run the page's command, which computes them")
+        foreign = table[~table["codec_sha256"].isin({card.sha256 for card in cards()})]
+        if len(foreign):
+            line = foreign.iloc[0]
+            raise UserError(
+                f"{self.root} holds results of a {line['codec']} with sha256 {line['codec_sha256'][:8]}…, "
+                "which is not the bundled one: delete them and compute them again"
+            )
+        return table
 
     def put(self, job: Job, table: pd.DataFrame) -> Path:
         """Store one job's lines (as `Run.trace` with every metric) together with its provenance."""

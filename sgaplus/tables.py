@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from great_tables import GT, loc, style
 
-from .metrics import bootstrap_interval
+from .metrics import bootstrap_interval, paired_changes
 
 _MEASURES = ("loss", "bpp", "psnr", "psnr_8bit", "ms_ssim")
 
@@ -84,5 +84,38 @@ def images_table(rows: pd.DataFrame) -> GT:
         .fmt_number(["psnr", "psnr_8bit"], decimals=2)
         .fmt_number("seconds", decimals=1)
         .sub_missing(missing_text="–")
+        .tab_options(table_font_size="14px")
+    )
+
+
+def paired_change_table(rows: pd.DataFrame, column: str, reference: str, changed: str) -> GT:
+    """`metrics.paired_changes`, a line for each iteration: mean, interval, largest of an image, seconds."""
+    lines = []
+    for iteration, group in paired_changes(rows, column, reference, changed).groupby("iteration"):
+        low, high = bootstrap_interval(group["change"])
+        lines.append(
+            {
+                "iteration": iteration,
+                "images": len(group),
+                "mean": group["change"].mean(),
+                "low": low,
+                "high": high,
+                "largest": group["change"].abs().max(),
+                "reference": group["seconds_reference"].mean(),
+                "changed": group["seconds_changed"].mean(),
+            }
+        )
+    return (
+        GT(pd.DataFrame(lines))
+        .cols_merge(["mean", "low", "high"], pattern="{0} [{1}, {2}]")
+        .cols_label(
+            mean="mean change of the true loss, % [95 %]",
+            largest="largest change of an image, %",
+            reference=f"{reference}, s",
+            changed=f"{changed}, s",
+        )
+        .fmt_number(["mean", "low", "high", "largest"], decimals=3)
+        .fmt_number(["reference", "changed"], decimals=1)
+        .tab_source_note("Interval: percentile bootstrap over images.")
         .tab_options(table_font_size="14px")
     )

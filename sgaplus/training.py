@@ -11,10 +11,11 @@ bisection finds them exactly whenever weights are written.
 
 from __future__ import annotations
 
+import io
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from .codecs import Codec
 from .errors import SystemFault, UserError
 from .images import read_image, to_uint8
 from .layers import replace_gdn
+from .specs import number
 from .weights import load_parameters
 
 PHOTOGRAPHS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff"})
@@ -71,8 +73,18 @@ class Recipe:
     holdout: int = 16
 
     def __post_init__(self) -> None:
-        if self.lmbda <= 0:
-            raise UserError(f"lambda must be positive, not {self.lmbda}")
+        if not self.name or Path(self.name).name != self.name:
+            raise UserError(f"a family's name becomes a file's: it cannot be {self.name!r}")
+        for name, what in (("lmbda", "lambda"), ("lmbda_start", "the first lambda")):
+            number(getattr(self, name), what)
+        for name, what in (("lr", "the learning rate"), ("clip", "the largest norm of the gradient")):
+            number(getattr(self, name), what)
+        for name in ("N", "M", "batch", "steps"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("cooldown", "warmup", "lmbda_until", "holdout"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name} must not be negative, not {getattr(self, name)}")
         if self.crop < 64 or self.crop % 64:
             raise UserError(f"the crop must be a multiple of 64 pixels, not {self.crop}")
         if self.steps < self.cooldown + self.warmup:
@@ -147,14 +159,20 @@ def _optimizer(parameters: list[Tensor], recipe: Recipe) -> torch.optim.Optimize
 
 @dataclass
 class Run:
-    """A training run: its recipe, its codec, and where it stands."""
+    """A training run: its recipe, its codec, and where it stands.
+
+    Attributes:
+        step: optimiser steps done.
+        seconds: that they took.
+        log: one entry per 100 steps: step, seconds and the means that `train` reports.
+    """
 
     recipe: Recipe
     codec: Codec
     optimizer: torch.optim.Optimizer
     step: int = 0
     seconds: float = 0.0
-    log: list[dict[str, float]] = None
+    log: list[dict[str, float]] = field(default_factory=list)
 
     @classmethod
     def start(
@@ -180,10 +198,16 @@ class Run:
         model.to(resolved, memory_format=torch.channels_last)
         codec = Codec(recipe.name, recipe.lmbda, model, "", runtime.resolve_dtype(dtype, resolved))
         parameters = [p for p in model.parameters() if p.requires_grad]
-        return cls(recipe, codec, _optimizer(parameters, recipe), log=[])
+        return cls(recipe, codec, _optimizer(parameters, recipe))
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint; the old one stays until the new one is complete."""
+        """Write a checkpoint; the old one stays until the new one is complete.
+
+        Raises:
+            SystemFault: a weight is not finite, or the disk is full; the old checkpoint is kept.
+        """
+        if not all(p.isfinite().all() for p in self.codec.model.parameters()):
+            raise SystemFault(f"weights are no longer finite at step {self.step}: lower the learning rate")
         state = {
             "recipe": asdict(self.recipe),
             "model": self.codec.model.state_dict(),
@@ -192,18 +216,24 @@ class Run:
             "seconds": self.seconds,
             "log": self.log,
         }
+        content = io.BytesIO()
+        torch.save(state, content)
         with files.atomic(path) as temporary:
-            torch.save(state, temporary)
+            temporary.write_bytes(content.getbuffer())
 
     @classmethod
     def resume(cls, path: Path, recipe: Recipe, device: str = "auto", dtype: str = "auto") -> Run:
         """Continue from a checkpoint of the same recipe; only ``steps`` and ``cooldown`` may differ.
 
         Raises:
-            UserError: the checkpoint is of another recipe, or its cool-down had begun and would change.
+            UserError: it is no checkpoint, or one of another recipe, or its cool-down has begun and would
+                change.
         """
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        stored = Recipe(**state["recipe"])
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            stored = Recipe(**state["recipe"])
+        except Exception as error:  # unpickling raises anything on damaged data
+            raise UserError(f"{path} is not a checkpoint of a training run: remove it to start anew") from error
         if replace(stored, steps=recipe.steps, cooldown=recipe.cooldown) != recipe:
             differing = [k for k, v in asdict(stored).items() if asdict(recipe)[k] != v]
             raise UserError(
@@ -225,19 +255,22 @@ class Run:
         """One optimiser step; returns its loss, bpp and PSNR in dB.
 
         Raises:
-            SystemFault: the loss is not finite. The weights are then still those of the step before.
+            SystemFault: the loss or its gradient is not finite. The weights are then still those of the step
+                before.
         """
         started = time.perf_counter()
         generator = generator_for(self.recipe.seed, self.step)
         x = sample_crops(photographs, self.recipe, generator).to(self.codec.device)
         loss, bpp, mse = rate_distortion(self.codec, x, self.recipe.tradeoff(self.step), generator)
-        if not math.isfinite(loss.item()):
-            raise SystemFault(f"the loss is {loss.item()} at step {self.step}: lower the learning rate")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        for group in self.optimizer.param_groups:
-            torch.nn.utils.clip_grad_norm_(group["params"], self.recipe.clip)
-            group["lr"] = self.recipe.learning_rate(self.step)
+        (group,) = self.optimizer.param_groups
+        norm = torch.nn.utils.clip_grad_norm_(group["params"], self.recipe.clip)
+        if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
+            raise SystemFault(
+                f"the loss or its gradient is not finite at step {self.step}: lower the learning rate"
+            )
+        group["lr"] = self.recipe.learning_rate(self.step)
         self.optimizer.step()
         self.step += 1
         self.seconds += time.perf_counter() - started
@@ -252,7 +285,11 @@ def read_photographs(folder: Path, recipe: Recipe) -> list[Tensor]:
     """
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}: name one with training photographs")
-    paths = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in PHOTOGRAPHS]
+    paths = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in PHOTOGRAPHS and not path.name.startswith(".")
+    ]
     held_out = recipe.holdout if len(paths) > 2 * recipe.holdout else 0
     photographs = [to_uint8(read_image(path)) for path in paths[: len(paths) - held_out]]
     large = [photo for photo in photographs if min(photo.shape[1:]) >= recipe.crop]
@@ -278,7 +315,8 @@ def train(
         report: called with the step and the means since the last call, every 100 steps.
 
     Raises:
-        SystemFault: the loss is not finite; the last checkpoint is kept.
+        UserError: every photograph is smaller than the crop.
+        SystemFault: the loss, its gradient or a weight is not finite; the last checkpoint is kept.
     """
     usable = [photo for photo in photographs if min(photo.shape[1:]) >= run.recipe.crop]
     if not usable:

@@ -271,7 +271,9 @@ def load_codec(
     families = sorted({card.name for card in cards()})
     zoo = [key for key, cls in model_architectures.items() if cls in FAMILIES]
     if quality is not None and str(name) not in zoo:
-        raise UserError(f"only codecs of the zoo have a quality ({', '.join(zoo)}): name {name} by its lambda")
+        raise UserError(
+            f"only codecs of the zoo have a quality ({', '.join(zoo)}): name {name} by its lambda"
+        )
     if str(name) in families:
         codec = _load_bundled(str(name), lmbda)
     elif str(name) in zoo:
