@@ -12,8 +12,8 @@ from torch import Tensor
 
 from . import metrics, runtime
 from .codecs import Codec, freeze
+from .errors import SystemFault, UserError
 from .training import Run
-from .errors import UserError
 from .weights import Card, load_parameters, save_codec, widths
 
 # New channels start with this share of PyTorch's random weights.
@@ -25,11 +25,20 @@ def publishable(model: torch.nn.Module) -> dict[str, Tensor]:
 
     Buffers hold constants below float16's range (the likelihood's bound of 1e-9) and tables that
     `update` recomputes: both belong to the class, not to the weights.
+
+    Raises:
+        SystemFault: a weight is too large for float16.
     """
-    return {
+    parameters = {
         name: (value if name.startswith("entropy_bottleneck") else value.half()).detach().contiguous().cpu()
         for name, value in model.named_parameters()
     }
+    for name, value in parameters.items():
+        if not value.isfinite().all():
+            raise SystemFault(
+                f"{name} holds values beyond the range of float16: train with a lower learning rate"
+            )
+    return parameters
 
 
 @torch.no_grad()
@@ -57,36 +66,32 @@ def widen(weights: dict[str, Tensor], N: int, M: int, seed: int = 0) -> dict[str
             f"weights with N = {old_N} and M = {old_M} cannot start a model with N = {N} and M = {M}: "
             "N must be the same, and M at least as large"
         )
-    load_parameters(MeanScaleHyperprior(N, old_M), weights)  # refuses what does not fit
     with torch.random.fork_rng(devices=[]):
+        load_parameters(MeanScaleHyperprior(N, old_M), weights)  # refuses what does not fit
         torch.manual_seed(seed)
         grown = dict(MeanScaleHyperprior(N, M).named_parameters())
     for name, value in grown.items():
         old = weights[name].float()
         if name.startswith("h_s.4."):  # its outputs are the scales of all channels, then the means of all
-            parts = zip(old.chunk(2, dim=_outputs(name)), value.chunk(2, dim=_outputs(name)), strict=True)
-            for old_part, part in parts:
-                _grow(part, old_part, name)
-            if name.endswith("bias"):
-                value[old_M:M] = 1.0  # scales of about one latent unit
+            for half, old_half in zip(value.chunk(2), old.chunk(2), strict=True):
+                _grow(half, old_half, outputs=0)
         else:
-            _grow(value, old, name)
+            # Transposed convolutions have their weights as (in, out, k, k).
+            _grow(value, old, outputs=1 if name == "h_s.2.weight" else None)
+    grown["h_s.4.bias"][old_M:M] = 1.0  # new scales of about one unit
     return {name: value.detach().contiguous() for name, value in grown.items()}
 
 
-def _outputs(name: str) -> int:
-    """The axis of a layer's outputs: transposed convolutions have their weights as (in, out, k, k)."""
-    return 1 if name in ("h_s.0.weight", "h_s.2.weight", "g_s.0.weight") else 0
+def _grow(value: Tensor, old: Tensor, outputs: int | None) -> None:
+    """Put the ``old`` weights into the leading corner of ``value`` and make the new ones beside them faint.
 
-
-def _grow(value: Tensor, old: Tensor, name: str) -> None:
-    """Fill ``value`` with the ``old`` weights in the leading corner and faint random ones beside them."""
-    if value.shape == old.shape:
-        value.copy_(old)
-        return
-    value *= _FAINT
-    if name in ("h_s.2.weight", "h_s.4.weight"):
-        value.narrow(_outputs(name), 0, old.shape[_outputs(name)]).zero_()
+    Args:
+        outputs: the axis of the outputs, if no new input is to feed an old one.
+    """
+    if value.shape != old.shape:
+        value *= _FAINT
+        if outputs is not None:
+            value.narrow(outputs, 0, old.shape[outputs]).zero_()
     value[tuple(slice(side) for side in old.shape)] = old
 
 

@@ -233,7 +233,9 @@ class Run:
             state = torch.load(path, map_location="cpu", weights_only=True)
             stored = Recipe(**state["recipe"])
         except Exception as error:  # unpickling raises anything on damaged data
-            raise UserError(f"{path} is not a checkpoint of a training run: remove it to start anew") from error
+            raise UserError(
+                f"{path} is not a checkpoint of a training run: remove it to start anew"
+            ) from error
         if replace(stored, steps=recipe.steps, cooldown=recipe.cooldown) != recipe:
             differing = [k for k, v in asdict(stored).items() if asdict(recipe)[k] != v]
             raise UserError(

@@ -13,6 +13,7 @@ from urllib.error import URLError
 
 import torch
 from compressai.models import MeanScaleHyperprior
+from compressai.models.utils import remap_old_keys
 from compressai.zoo.image import cfgs, model_architectures, model_urls
 from compressai.zoo.pretrained import load_pretrained
 from platformdirs import user_cache_path
@@ -94,6 +95,18 @@ def save_codec(weights: dict[str, Tensor], card: Card, folder: Path) -> Path:
     with files.atomic(path.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n")
     return path
+
+
+def widths(weights: dict[str, Tensor]) -> tuple[int, int]:
+    """N and M of a mean-scale hyperprior, from its weights.
+
+    Raises:
+        UserError: the weights are those of something else.
+    """
+    try:
+        return weights["g_a.0.weight"].shape[0], weights["g_a.6.weight"].shape[0]
+    except (KeyError, IndexError) as error:
+        raise UserError("the weights are not those of a mean-scale hyperprior of CompressAI") from error
 
 
 def load_parameters(model: torch.nn.Module, weights: dict[str, Tensor]) -> None:
@@ -194,7 +207,8 @@ def _unpickle(path: Path) -> dict[str, Tensor]:
     pairs = content.items() if isinstance(content, dict) else [(None, None)]
     if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in pairs):
         raise UserError(f"{path} holds no state dict of a model")
-    return load_pretrained(content)
+    # The names of two older generations of CompressAI, the zoo's among them.
+    return remap_old_keys("entropy_bottleneck", load_pretrained(content))
 
 
 def _load_zoo(name: str, lmbda: float | None, quality: int | None, metric: str) -> Codec:
@@ -233,11 +247,10 @@ def _load_checkpoint(path: Path, lmbda: float | None) -> Codec:
         raise UserError(f"{path} does not say which lambda it was trained with: give it (lmbda)")
     weights = read_safetensors(path) if path.suffix == ".safetensors" else _unpickle(path)
     try:
-        widths = weights["g_a.0.weight"].shape[0], weights["g_a.6.weight"].shape[0]
-        model = MeanScaleHyperprior(*widths)
-    except (KeyError, IndexError) as error:
-        raise UserError(f"{path} is not a mean-scale hyperprior of CompressAI") from error
-    load_parameters(model, weights)
+        model = MeanScaleHyperprior(*widths(weights))
+        load_parameters(model, weights)
+    except UserError as error:
+        raise UserError(f"{path} cannot be used: {error}") from error
     return Codec(path.stem, lmbda, freeze(model), files.sha256(path))
 
 

@@ -1,0 +1,347 @@
+"""Codecs from the package, from the zoo and from checkpoints, and everything that can be wrong with them."""
+
+import functools
+import http.server
+import json
+import socket
+import threading
+
+import pytest
+import torch
+from compressai.models import FactorizedPrior, JointAutoregressiveHierarchicalPriors, ScaleHyperprior
+from compressai.zoo.image import cfgs, model_urls
+from safetensors.torch import load_file, save_file
+
+from sgaplus import files, publishing, refine, weights
+from sgaplus.errors import SystemFault, UserError
+from sgaplus.weights import fetch_zoo, listing, load_codec, read_safetensors
+
+from .conftest import WIDTHS, untrained, write_codec
+
+ZOO = "mbt2018-mean"
+
+
+def assert_same_parameters(codec, expected):
+    found = dict(codec.model.named_parameters())
+    assert set(found) == set(expected)
+    for name, value in expected.items():
+        assert torch.equal(found[name], value.float()), name
+
+
+# Bundled codecs
+
+
+def test_a_bundled_codec_is_what_was_saved(bundled):
+    codec = load_codec("mshyper-s", 0.01, device="cpu", dtype="float32")
+    assert (codec.name, codec.lmbda, codec.card["kodak"]["psnr"]) == ("mshyper-s", 0.01, 30.0)
+    assert codec.sha256 == files.sha256(bundled / "mshyper-s_lambda0.01.safetensors")
+    assert_same_parameters(codec, load_file(bundled / "mshyper-s_lambda0.01.safetensors"))
+    assert not any(parameter.requires_grad for parameter in codec.model.parameters())
+    assert load_codec("mshyper-s").sha256 == codec.sha256
+
+
+def test_one_of_several_lambda_is_chosen(bundled):
+    write_codec(bundled, lmbda=0.05, seed=1)
+    assert [card.lmbda for card in weights.cards()] == [0.01, 0.05]
+    assert load_codec("mshyper-s", 0.05).lmbda == 0.05
+    with pytest.raises(UserError, match=r"choose one of 0\.01, 0\.05"):
+        load_codec("mshyper-s")
+    with pytest.raises(UserError, match=r"lambda 0\.02: choose one of 0\.01, 0\.05"):
+        load_codec("mshyper-s", 0.02)
+
+
+@pytest.mark.parametrize("lmbda", [0, -0.01, float("nan"), float("inf")])
+def test_lambda_is_positive(bundled, lmbda):
+    with pytest.raises(UserError, match="lambda must be a finite number greater than 0"):
+        load_codec("mshyper-s", lmbda)
+
+
+def test_damaged_weights_are_refused(bundled):
+    path = bundled / "mshyper-s_lambda0.01.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"lambda0\.01\.safetensors is damaged \(SHA-256 .*restore it"):
+        load_codec("mshyper-s")
+    path.unlink()
+    with pytest.raises(SystemFault, match="is missing: install sgaplus again"):
+        load_codec("mshyper-s")
+    assert listing()[0]["where"] == "missing"
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"name": "mshyper-s"}'])
+def test_a_broken_card_is_named(bundled, content):
+    (bundled / "broken.json").write_text(content)
+    with pytest.raises(UserError, match=r"broken\.json is not the card of a codec"):
+        weights.cards()
+
+
+def test_unknown_codecs(bundled):
+    with pytest.raises(UserError, match=r"unknown codec 'mshyper': use mshyper-s .*mbt2018-mean"):
+        load_codec("mshyper")
+    with pytest.raises(UserError, match="only codecs of the zoo have a quality"):
+        load_codec("mshyper-s", quality=3)
+
+
+def test_a_full_disk_leaves_no_half_written_weights(tmp_path, file_size_limit):
+    with file_size_limit(4096), pytest.raises(SystemFault):
+        write_codec(tmp_path / "folder")
+    assert list((tmp_path / "folder").iterdir()) == []
+
+
+def test_the_bundled_folder_is_the_checkouts_or_the_packages(tmp_path, monkeypatch):
+    find = weights.bundled_folder.__wrapped__
+    monkeypatch.setattr(weights, "__file__", str(tmp_path / "sgaplus" / "weights.py"))
+    assert find() == tmp_path / "data" / "models"
+    (tmp_path / "sgaplus" / "_models").mkdir(parents=True)
+    assert find() == tmp_path / "sgaplus" / "_models"
+
+
+def test_every_codec_that_comes_with_the_package():
+    cards = weights.cards()
+    folder = weights.bundled_folder()
+    if not cards:
+        pytest.skip(f"no codec is bundled in {folder}")
+    assert {path.stem for path in folder.glob("*.json")} == {weights.stem(c.name, c.lmbda) for c in cards}
+    assert {path.stem for path in folder.glob("*.safetensors")} == {p.stem for p in folder.glob("*.json")}
+    image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
+    for card in cards:
+        path = folder / f"{weights.stem(card.name, card.lmbda)}.safetensors"
+        assert files.sha256(path) == card.sha256
+        for name, value in read_safetensors(path).items():
+            small = name.startswith("entropy_bottleneck")
+            assert value.dtype == (torch.float32 if small else torch.float16), name
+        codec = load_codec(card.name, card.lmbda, device="cpu", dtype="float32")
+        assert card.kodak["images"] == 24
+        run = refine(codec, [image], "ssl", iterations=2)
+        assert run.rows["iteration"].tolist() == [0, 2]
+        assert run.best["loss"].item() <= run.rows["loss"].iloc[0]
+
+
+# Checkpoints
+
+
+def write_checkpoint(path, content):
+    save_file(content, path) if path.suffix == ".safetensors" else torch.save(content, path)
+    return path
+
+
+@pytest.mark.parametrize("under", [None, "state_dict", "model"])
+def test_checkpoints_of_ones_own(tmp_path, under):
+    model = untrained()
+    state = model.state_dict()
+    path = write_checkpoint(tmp_path / "own.pt", {under: state, "step": 3} if under else state)
+    codec = load_codec(path, 0.02, device="cpu", dtype="float32")
+    assert (codec.name, codec.lmbda, codec.sha256) == ("own", 0.02, files.sha256(path))
+    assert_same_parameters(codec, dict(model.named_parameters()))
+
+
+@pytest.mark.parametrize("old", ["_matrices.{}", "_matrix{}"])
+def test_checkpoints_with_older_names(tmp_path, old):
+    """As earlier versions of CompressAI wrote them; its own loader of the zoo renames them too."""
+    model = untrained()
+    names = {"matrices": old, "biases": old.replace("matrices", "biases").replace("matrix", "bias")}
+    names["factors"] = old.replace("matrices", "factors").replace("matrix", "factor")
+    renamed = {}
+    for key, value in model.state_dict().items():
+        module, _, rest = key.partition(".")
+        group, _, index = rest.partition(".")
+        if module == "entropy_bottleneck" and group in names:
+            key = f"{module}.{names[group].format(index)}"
+        renamed[f"module.{key}"] = value
+    assert f"module.entropy_bottleneck.{old.format(4)}" in renamed
+    codec = load_codec(write_checkpoint(tmp_path / "own.pt", renamed), 0.01)
+    assert_same_parameters(codec, dict(model.named_parameters()))
+
+
+def test_a_safetensors_checkpoint(tmp_path):
+    content = publishing.publishable(untrained())
+    path = write_checkpoint(tmp_path / "own.safetensors", content)
+    assert_same_parameters(load_codec(path, 0.02), content)
+    with pytest.raises(UserError, match="does not say which lambda"):
+        load_codec(path)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [FactorizedPrior, ScaleHyperprior, JointAutoregressiveHierarchicalPriors],
+    ids=lambda c: c.__name__,
+)
+def test_checkpoints_of_another_architecture(tmp_path, model):
+    path = write_checkpoint(tmp_path / "other.pt", model(*WIDTHS).state_dict())
+    with pytest.raises(UserError, match="another architecture than MeanScaleHyperprior"):
+        load_codec(path, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"weight": torch.zeros(2)}, "not those of a mean-scale hyperprior"),
+        (
+            {"g_a.0.weight": torch.zeros(()), "g_a.6.weight": torch.zeros(2)},
+            "not those of a mean-scale hyperprior",
+        ),
+        ({1: torch.zeros(2)}, "no state dict"),
+        ({"step": 3}, "no state dict"),
+        ([torch.zeros(2)], "no state dict"),
+    ],
+)
+def test_checkpoints_of_something_else(tmp_path, content, message):
+    with pytest.raises(UserError, match=message):
+        load_codec(write_checkpoint(tmp_path / "other.pt", content), 0.01)
+
+
+def test_weights_that_are_not_finite(tmp_path):
+    state = untrained().state_dict()
+    state["g_s.0.weight"][0, 0, 0, 0] = torch.nan
+    with pytest.raises(UserError, match=r"not finite \(g_s\.0\.weight\)"):
+        load_codec(write_checkpoint(tmp_path / "own.pt", state), 0.01)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_files_that_are_no_checkpoints(tmp_path, suffix):
+    path = tmp_path / f"other{suffix}"
+    path.write_bytes(b"something else")
+    with pytest.raises(UserError, match=rf"other{suffix} is not a"):
+        load_codec(path, 0.01)
+
+
+def test_nothing_in_a_checkpoint_is_executed(tmp_path):
+    path = tmp_path / "own.pt"
+    torch.save({"state_dict": functools.partial(print, "executed")}, path)
+    with pytest.raises(UserError, match="not a PyTorch checkpoint of plain tensors"):
+        load_codec(path, 0.01)
+
+
+def test_safetensors_that_cannot_be_read(tmp_path):
+    for path in (tmp_path / "none.safetensors", tmp_path):
+        with pytest.raises(UserError, match="cannot be read"):
+            read_safetensors(path)
+
+
+# The zoo, from a server on this machine
+
+
+@pytest.fixture
+def zoo_server(tmp_path, monkeypatch, no_zoo):
+    """Serves a small checkpoint as the zoo's mbt2018-mean of quality 1; ``hits`` counts the requests."""
+    served = tmp_path / "served"
+    served.mkdir()
+    source = write_checkpoint(tmp_path / "source.pth.tar", untrained().state_dict())
+    name = f"{ZOO}-1-{files.sha256(source)[:8]}.pth.tar"
+    source.rename(served / name)
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        hits = 0
+
+        def do_GET(self):
+            Handler.hits += 1
+            super().do_GET()
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Handler, directory=str(served))
+    )
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    url = f"http://127.0.0.1:{server.server_port}/{name}"
+    monkeypatch.setitem(model_urls[ZOO]["mse"], 1, url)
+    monkeypatch.setitem(cfgs[ZOO], 1, WIDTHS)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    Handler.file = served / name
+    yield Handler
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_zoo_weights_are_fetched_once(zoo_server, no_zoo):
+    codec = load_codec(ZOO, quality=1, dtype="float32")
+    assert (codec.lmbda, codec.card["quality"]) == (0.0018, 1)
+    assert_same_parameters(codec, dict(untrained().named_parameters()))
+    assert load_codec(ZOO, 0.0018).sha256 == codec.sha256
+    assert zoo_server.hits == 1
+    assert [path.name for path in no_zoo.iterdir()] == [zoo_server.file.name]
+    row = next(row for row in listing() if row["quality"] == 1)
+    assert (row["name"], row["where"], row["bytes"]) == (ZOO, "cached", zoo_server.file.stat().st_size)
+
+
+def test_a_damaged_file_in_the_cache_is_fetched_again(zoo_server, no_zoo):
+    no_zoo.mkdir()
+    (no_zoo / zoo_server.file.name).write_bytes(b"damaged")
+    path = fetch_zoo(ZOO, 1)
+    assert zoo_server.hits == 1
+    assert path.read_bytes() == zoo_server.file.read_bytes()
+
+
+def test_a_download_with_another_hash_is_not_kept(zoo_server, no_zoo):
+    zoo_server.file.write_bytes(b"something else")
+    with pytest.raises(SystemFault, match="arrived damaged"):
+        fetch_zoo(ZOO, 1)
+    assert list(no_zoo.iterdir()) == []
+
+
+def test_no_file_and_no_network(zoo_server, no_zoo):
+    zoo_server.file.unlink()
+    with pytest.raises(
+        SystemFault, match=r"could not download .*404.*check the network, or put the file into"
+    ):
+        fetch_zoo(ZOO, 1)
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    model_urls[ZOO]["mse"][1] = f"http://127.0.0.1:{port}/{zoo_server.file.name}"
+    with pytest.raises(SystemFault, match=r"could not download .*refused"):
+        fetch_zoo(ZOO, 1)
+    assert list(no_zoo.iterdir()) == []
+
+
+def test_a_full_disk_is_not_blamed_on_the_network(zoo_server, no_zoo, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", full)
+    with pytest.raises(SystemFault, match="the disk is full"):
+        fetch_zoo(ZOO, 1)
+
+
+def test_a_cache_that_cannot_be_made(zoo_server, no_zoo):
+    no_zoo.write_text("a file")
+    with pytest.raises(UserError, match="is not a folder"):
+        fetch_zoo(ZOO, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "give quality=1"),
+        ({"quality": 9}, "no mbt2018-mean of quality 9 for mse: it has mse 1, 2"),
+        ({"quality": 1, "metric": "vmaf"}, "for vmaf: it has mse 1, 2"),
+        ({"quality": 1, "lmbda": 0.01}, r"quality 1 was trained with lambda 0\.0018, not 0\.01"),
+        ({"lmbda": 0.01}, "give quality=1"),
+    ],
+)
+def test_what_the_zoo_does_not_have(zoo_server, arguments, message):
+    with pytest.raises(UserError, match=message):
+        load_codec(ZOO, **arguments)
+
+
+def test_every_zoo_codec_has_a_hash_and_a_lambda(bundled, no_zoo):
+    rows = listing()
+    assert rows[0] | {"bytes": 0} == {
+        "name": "mshyper-s",
+        "where": "bundled",
+        "lmbda": 0.01,
+        "quality": None,
+        "bytes": 0,
+        "kodak_images": 24,
+        "kodak_bpp": 0.5,
+        "kodak_psnr": 30.0,
+        "kodak_loss": 1.0,
+    }
+    zoo = [row for row in rows if row["name"] == ZOO]
+    assert [row["quality"] for row in zoo] == list(range(1, 9))
+    assert [row["lmbda"] for row in zoo] == sorted(weights.ZOO_LAMBDAS)
+    assert all(row["where"] == "downloadable" and row["bytes"] is None for row in zoo)
+    assert json.loads(json.dumps(rows)) == rows
