@@ -270,6 +270,7 @@ def build(root: Path) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.timeout(900)  # four builds
 def test_building_the_book_runs_the_stale_pages_and_only_them(book):
     first = build(book)
     assert first.returncode == 0, first.stderr
