@@ -151,17 +151,20 @@ def thumbnails(images: Sequence[Tensor], titles: Sequence[str], columns: int = 4
     return figure
 
 
-def crops(
-    versions: dict[str, Tensor], top: int, left: int, side: int, captions: dict[str, str] | None = None
-) -> Figure:
-    """The same square of several versions of one image (3, H, W), enlarged without smoothing."""
-    figure, grid = plt.subplots(
-        1, len(versions), figsize=(3 * len(versions), 3.5), layout="constrained", squeeze=False
-    )
+def crops(versions: dict[str, Tensor], captions: dict[str, str], side: int = 128) -> Figure:
+    """The central square of several versions of one image (3, H, W), enlarged without smoothing.
+
+    Args:
+        versions: images by name.
+        captions: second lines of the titles, for some of the names.
+        side: of the square in pixels; smaller where the image is.
+    """
+    size = (2.9 * len(versions), 3.4)
+    figure, grid = plt.subplots(1, len(versions), figsize=size, layout="constrained", squeeze=False)
     for axes, (name, image) in zip(grid.flat, versions.items(), strict=True):
+        top, left = ((length - min(side, length)) // 2 for length in image.shape[1:])
         square = image[:, top : top + side, left : left + side].clamp(0, 1)
         axes.imshow(square.permute(1, 2, 0).numpy(), interpolation="nearest")
-        caption = (captions or {}).get(name)
-        axes.set_title(f"{name}\n{caption}" if caption else name, fontweight="normal", fontsize="small")
+        axes.set_title(f"{name}\n{captions.get(name, '')}", fontweight="normal", fontsize="small")
         axes.axis("off")
     return figure

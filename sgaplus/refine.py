@@ -35,8 +35,8 @@ class Run:
 
     Attributes:
         rows: one row per image and read-off iteration: the true loss and its parts.
-        trace: one row per image and traced iteration, the read-offs among them: the method's own loss,
-            the true loss, bpp, PSNR and τ.
+        trace: the same at every traced iteration, the read-offs among them, beside the method's own loss
+            (of the step that led there) and its τ.
         best: for each image its row of lowest true loss among all that were computed.
         latents: for each image the hard latents of that row, on the codec's grid, each (C, h, w).
         reconstructions: for each image what the decoder makes of them, (3, H, W), not clamped.
@@ -92,7 +92,7 @@ class _Batch:
         return metrics.rd_loss(self.lmbda, mse, bits / self.pixels)
 
     @torch.no_grad()
-    def true(self, full: bool) -> tuple[pd.DataFrame, Latents, Tensor]:
+    def true(self) -> tuple[pd.DataFrame, Latents, Tensor]:
         """One row per image after hard rounding, the hard latents, the reconstruction."""
         decoded = self.codec.to(self.codec.device, "float32").decode(self.latents, hard)
         x_hat = self.crop(decoded.x_hat)
@@ -105,10 +105,9 @@ class _Batch:
             **{f"bpp_{name}": value for name, value in bpp.items()},
             "mse": mse,
             "psnr": metrics.psnr(self.x, x_hat),
+            "psnr_8bit": metrics.psnr_8bit(self.x, x_hat),
+            "ms_ssim": metrics.ms_ssim(self.x, x_hat),
         }
-        if full:
-            columns["psnr_8bit"] = metrics.psnr_8bit(self.x, x_hat)
-            columns["ms_ssim"] = metrics.ms_ssim(self.x, x_hat)
         rows = pd.DataFrame({name: value.cpu().numpy() for name, value in columns.items()})
         rows.insert(0, "image", self.names)
         broken = rows.loc[~rows["loss"].abs().lt(float("inf")), "image"]
@@ -158,17 +157,16 @@ def _refine_batch(
     batch: _Batch,
     iterations: int,
     evaluate: set[int],
-    read_offs: set[int],
     settings: Settings,
     advance: Callable[[], None],
 ) -> tuple[pd.DataFrame, _Best]:
-    rows, latents, x_hat = batch.true(full=True)
+    rows, latents, x_hat = batch.true()
     size = len(batch.names)
     table = [rows.assign(iteration=0, seconds=0.0, tau=float("nan"), method_loss=float("nan"))]
     best = _Best(table[0].copy(), latents, x_hat)
     for t, seconds, loss, tau in _optimise(batch, iterations, settings):
         if t in evaluate:
-            rows, latents, x_hat = batch.true(full=t in read_offs)
+            rows, latents, x_hat = batch.true()
             rows = rows.assign(
                 iteration=t, seconds=seconds / size, tau=tau, method_loss=loss.double().cpu().numpy()
             )
@@ -296,7 +294,6 @@ def refine(
             batch,
             iterations,
             evaluate,
-            marks,
             settings,
             functools.partial(advance, len(group)),
         )
@@ -311,7 +308,7 @@ def refine(
     rows = trace[trace["iteration"].isin(marks)].reset_index(drop=True)
     return Run(
         rows=rows,
-        trace=trace.drop(columns=["psnr_8bit", "ms_ssim"]),
+        trace=trace,
         best=_tidy(pd.concat(best_rows, ignore_index=True), order, method, lmbda, seed),
         latents=[latents[i] for i in range(len(images))],
         reconstructions=[reconstructions[i] for i in range(len(images))],

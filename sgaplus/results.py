@@ -43,7 +43,7 @@ class Job:
         method, temperature, lr: specifications of the rounding method and its two schedules.
         lmbda: λ of the refinement.
         iterations: Adam steps.
-        read_offs: iterations, beside 0 and the last, at which every metric is computed.
+        read_offs: iterations, beside 0 and the last, that are results and not only points of a curve.
         trace_every: iterations between two true losses.
         dtype: number format of the loop.
         seed: of the rounding noise.
@@ -146,7 +146,7 @@ class Store:
         return table
 
     def put(self, job: Job, table: pd.DataFrame) -> Path:
-        """Store one job's lines (as `Run.trace` with every metric) together with its provenance."""
+        """Store one job's lines, as `lines_of` makes them."""
         path = self.root / "jobs" / f"{job.key}.parquet"
         self._write(path, table)
         return path
@@ -253,14 +253,12 @@ def refine_stored(
 
 def lines_of(job: Job, run: Run, device: torch.device) -> pd.DataFrame:
     """The lines of one job: specification, values at every evaluated iteration, provenance."""
-    on_trace = ["image", "iteration"]
-    extra = run.rows[[*on_trace, "psnr_8bit", "ms_ssim"]]
-    values = run.trace.merge(extra, on=on_trace, how="left")
-    values = values[values["image"] == job.image].drop(columns=["method", "lmbda", "seed"])
-    values["read_off"] = values["iteration"].isin(run.rows["iteration"])
+    values = run.trace[run.trace["image"] == job.image].drop(columns=["method", "lmbda", "seed"])
     specification = {
         name: json.dumps(value) if isinstance(value, dict | tuple) else value
         for name, value in vars(job).items()
         if name != "image"
     }
-    return values.assign(key=job.key, **specification, **provenance(device)).reset_index(drop=True)
+    read_off = values["iteration"].isin(run.rows["iteration"])
+    values = values.assign(key=job.key, read_off=read_off, **specification, **provenance(device))
+    return values.reset_index(drop=True)

@@ -101,6 +101,6 @@ def test_thumbnails_and_crops_show_every_image():
     images = [torch.full((3, 8, 8), value) for value in (0.0, 0.5, 1.0)]
     shown = [axes for axes in figures.thumbnails(images, list("abc"), columns=2).axes if axes.images]
     assert [axes.get_title() for axes in shown] == list("abc")
-    figure = figures.crops({"x": images[1], "y": images[2]}, 2, 2, 4, {"x": "0.1 bpp"})
-    assert [axes.get_title() for axes in figure.axes] == ["x\n0.1 bpp", "y"]
+    figure = figures.crops({"x": images[1], "y": images[2]}, {"x": "0.1 bpp"}, side=4)
+    assert [axes.get_title() for axes in figure.axes] == ["x\n0.1 bpp", "y\n"]
     assert figure.axes[0].images[0].get_array().shape == (4, 4, 3)

@@ -47,6 +47,9 @@ def test_rows_say_what_the_latents_cost(codec):
     assert row["mse"] == pytest.approx(mse, rel=1e-4)
     assert row["loss"] == pytest.approx(0.01 * 255**2 * mse + row["bpp"], rel=1e-4)
     torch.testing.assert_close(run.reconstructions[0], x_hat, atol=1e-5, rtol=0)
+    written = (x_hat.clamp(0, 1) * 255).round() / 255
+    psnr_8bit = -10 * torch.log10((written - image).square().mean()).item()
+    assert row["psnr_8bit"] == pytest.approx(psnr_8bit, abs=1e-3)
 
 
 def test_the_best_latents_are_never_worse_than_the_codecs(codec):
