@@ -5,41 +5,31 @@ it to ``book/executed/<name>.ipynb``, the name in ``book/_toc.yml``. A page is s
 parameters, the source of this package or a result file that it reads has changed. The extension runs every
 stale page before Sphinx reads the sources, so that ``jupyter-book build book/`` publishes no stale page.
 
-Templates use three functions: `check_parameters` in the cell after the parameters, `show` for figures, and
-`progress` around refinements.
+What the templates themselves call is in `sgaplus.cells`.
 """
 
 from __future__ import annotations
 
-import ast
-import base64
 import contextlib
-import functools
 import hashlib
-import html
-import io
 import json
 import os
 import platform
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata, util
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
-from tqdm import tqdm
 
 from . import files
+from .cells import PAGE_VARIABLE, assigned
 from .errors import SystemFault, UserError
 
-# papermill's first line of the cell that it injects after the parameters.
-_INJECTED = "# Parameters"
-# Set while a page is being executed, to the page's name.
-_PAGE_VARIABLE = "SGAPLUS_PAGE"
 # MathJax as one file without fonts; `mathjax_path` of _config.yml names it.
 _MATHJAX_PACKAGE, _MATHJAX_FILE = "sphinx-mathjax-offline", "static/mathjax/tex-svg-full.js"
 
@@ -131,52 +121,12 @@ def _source(cell: Mapping[str, Any]) -> str:
     return "".join(cell["source"])
 
 
-def _assigned(source: str) -> set[str]:
-    """Names that the top level of ``source`` assigns; none where it is not plain Python."""
-    try:
-        statements = ast.parse(source).body
-    except SyntaxError:
-        return set()
-    targets = [
-        target
-        for statement in statements
-        if isinstance(statement, ast.Assign | ast.AnnAssign)
-        for target in (statement.targets if isinstance(statement, ast.Assign) else [statement.target])
-    ]
-    return {node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)}
-
-
 def declared_parameters(notebook: Mapping[str, Any]) -> set[str]:
     """Names that the cell tagged ``parameters`` assigns; none without such a cell."""
     for cell in notebook["cells"]:
         if cell["cell_type"] == "code" and "parameters" in cell["metadata"].get("tags", []):
-            return _assigned(_source(cell))
+            return assigned(_source(cell))
     return set()
-
-
-def check_parameters() -> None:
-    """Refuse parameters that the template does not declare; the call of the cell after the parameters.
-
-    papermill warns about an unknown parameter and runs on with the defaults. Its injected cell is found
-    in the kernel's history; whatever that cell assigns must have been assigned before. Without an
-    injected cell, as in an interactive session, nothing is checked.
-
-    Raises:
-        UserError: naming the unknown parameters and the declared ones.
-    """
-    from IPython import get_ipython
-
-    shell = get_ipython()
-    cells: Sequence[str] = [] if shell is None else shell.user_ns["In"]
-    # In[0] is empty and In[1] is the template's own first cell, whatever comment it opens with.
-    injected = [i for i in range(2, len(cells)) if cells[i].split("\n", 1)[0].strip() == _INJECTED]
-    if not injected:
-        return
-    declared = set().union(*(_assigned(cell) for cell in cells[: injected[-1]]))
-    if unknown := sorted(_assigned(cells[injected[-1]]) - declared):
-        raise UserError(
-            f"unknown parameter {', '.join(unknown)}: this notebook takes {', '.join(sorted(declared))}"
-        )
 
 
 def key(page: Page, root: Path) -> str:
@@ -288,7 +238,7 @@ def _papermill(notebook: Any, page: Page, root: Path) -> Any:
     bar = {"desc": page.name, "leave": False} if sys.stderr.isatty() else False
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     try:
-        with _environment({_PAGE_VARIABLE: page.name, "TQDM_DISABLE": "1"}):
+        with _environment({PAGE_VARIABLE: page.name, "TQDM_DISABLE": "1"}):
             return papermill.execute_notebook(
                 notebook,
                 None,
@@ -348,80 +298,6 @@ def execute_all(root: Path = Path(), force: bool = False, log: Log = print) -> i
         log(label)
         log(f"{label} {execute(page, root, force=True, log=log):.0f} s")
     return len(due)
-
-
-@contextlib.contextmanager
-def progress(total: int) -> Iterator[Callable[[], Callable[[int, int], None]]]:
-    """One bar over several refinements, drawn on the terminal that builds the book and never on the page.
-
-        with pages.progress(len(methods) * steps) as advance:
-            runs = [sgaplus.refine(…, progress=advance()) for method in methods]
-
-    Nothing is drawn where there is no terminal.
-
-    Args:
-        total: image steps of all refinements together.
-    """
-    with tqdm(total=total, desc="refine", unit="step", leave=False, file=_terminal(), disable=None) as bar:
-
-        def advance() -> Callable[[int, int], None]:
-            start = bar.n
-
-            def update(done: int, _of: int) -> None:
-                bar.update(start + done - bar.n)
-
-            return update
-
-        yield advance
-
-
-@functools.cache
-def _terminal() -> TextIO:
-    """stderr of the process that executes the page; outside such a run ``sys.stderr`` itself.
-
-    In a kernel ``sys.stderr`` writes to the notebook, but its descriptor is the terminal's.
-    """
-    if _PAGE_VARIABLE not in os.environ:
-        return sys.stderr
-    try:
-        descriptor = sys.stderr.fileno()
-    except io.UnsupportedOperation:  # a kernel that leaves the descriptors alone
-        descriptor = 2
-    return os.fdopen(os.dup(descriptor), "w", buffering=1)
-
-
-def show(figure: Any, *, alt: str, caption: str, command: str | None = None) -> None:
-    """Display a Matplotlib figure with a text alternative, a caption and the command that makes it.
-
-    The picture is a PNG of two pixels per CSS pixel inside the HTML, so that one output serves the book,
-    Jupyter and viewers of notebooks. The figure is closed.
-
-    Args:
-        figure: a `matplotlib.figure.Figure`.
-        alt: what the figure shows, for who cannot see it.
-        caption: plain text under the figure.
-        command: shell command that makes the same figure.
-
-    Raises:
-        UserError: the text alternative or the caption is empty.
-    """
-    import matplotlib.pyplot as plt
-    from IPython.display import display
-    from PIL import Image
-
-    if not alt.strip() or not caption.strip():
-        raise UserError("a figure needs a text alternative and a caption: give alt=… and caption=…")
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=192, bbox_inches="tight", metadata={"Software": None})
-    plt.close(figure)
-    width = Image.open(picture).width // 2
-    made_by = f"<br><small>Made by <code>{html.escape(command)}</code></small>" if command else ""
-    markup = (
-        f'<figure><img src="data:image/png;base64,{base64.b64encode(picture.getvalue()).decode()}" '
-        f'alt="{html.escape(alt)}" width="{width}" style="max-width: 100%; height: auto">'
-        f"<figcaption>{html.escape(caption)}{made_by}</figcaption></figure>"
-    )
-    display({"text/html": markup, "text/plain": f"{caption} [{alt}]"}, raw=True)
 
 
 def _ship_mathjax(app: Any, config: Any) -> None:

@@ -16,7 +16,7 @@ import yaml
 from nbformat import v4
 from tqdm import tqdm
 
-from sgaplus import pages
+from sgaplus import cells, pages
 from sgaplus.errors import SystemFault, UserError
 
 REPOSITORY = Path(__file__).parents[1]
@@ -29,7 +29,7 @@ def write_template(
 ):
     """A template with a title, the parameters ``declared`` and one cell for each of ``code``."""
     parameters = v4.new_code_cell(declared, metadata={"tags": ["parameters"]})
-    guard = v4.new_code_cell("from sgaplus import pages\n\npages.check_parameters()")
+    guard = v4.new_code_cell("from sgaplus import cells\n\ncells.check_parameters()")
     cells = [v4.new_markdown_cell("# Own title\n\nWords."), parameters, guard, *map(v4.new_code_cell, code)]
     notebook = v4.new_notebook(cells=cells)
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -64,7 +64,7 @@ def test_a_page_runs_with_its_parameters_and_says_what_it_was_made_from(root, ca
     write_template(
         root,
         "import sys\nprint(amplitude, label, sys.executable)\nprint('odd', file=sys.stderr)",
-        "print('drawn', file=pages._terminal())",
+        "print('drawn', file=cells.terminal())",
     )
     [page] = write_pages(
         root, {"name": "first", "template": "tiny", "title": "Given", "parameters": {"amplitude": 2.5}}
@@ -168,9 +168,9 @@ def test_check_parameters_reads_the_history(monkeypatch, history, refused):
     monkeypatch.setattr(IPython, "get_ipython", lambda: shell)
     if refused:
         with pytest.raises(UserError, match=r"unknown parameter y: this notebook takes x"):
-            pages.check_parameters()
+            cells.check_parameters()
     else:
-        pages.check_parameters()
+        cells.check_parameters()
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_show_gives_picture_alternative_and_caption(monkeypatch):
     monkeypatch.setattr(IPython.display, "display", lambda data, raw: shown.append(data))
     figure, axes = plt.subplots(figsize=(3, 2))
     axes.plot([0, 1])
-    pages.show(figure, alt='A "line"', caption="τ < 1 & falling", command="sgaplus figure x > y")
+    cells.show(figure, alt='A "line"', caption="τ < 1 & falling", command="sgaplus figure x > y")
     [data] = shown
     assert not plt.get_fignums()
     assert 'src="data:image/png;base64,iVBOR' in data["text/html"]
@@ -222,13 +222,13 @@ def test_show_gives_picture_alternative_and_caption(monkeypatch):
     assert "<code>sgaplus figure x &gt; y</code>" in data["text/html"]
     assert data["text/plain"] == 'τ < 1 & falling [A "line"]'
     with pytest.raises(UserError, match="needs a text alternative"):
-        pages.show(figure, alt=" ", caption="c")
+        cells.show(figure, alt=" ", caption="c")
 
 
 def test_progress_goes_past_the_page_to_the_terminal(root, capfd, monkeypatch):
     # A kernel that finds itself under pytest leaves the descriptors alone; outside it captures them.
     monkeypatch.delenv("PYTEST_CURRENT_TEST")
-    write_template(root, "print('drawn', file=pages._terminal())\nprint('kept')")
+    write_template(root, "print('drawn', file=cells.terminal())\nprint('kept')")
     [page] = write_pages(root, {"name": "one", "template": "tiny"})
     pages.execute(page, root)
     assert text(executed(page, root)) == "kept\n"
@@ -238,9 +238,9 @@ def test_progress_goes_past_the_page_to_the_terminal(root, capfd, monkeypatch):
 def test_one_bar_counts_several_refinements(monkeypatch):
     terminal = io.StringIO()
     terminal.isatty = lambda: True
-    monkeypatch.setattr(pages, "_terminal", lambda: terminal)
-    monkeypatch.setattr(pages, "tqdm", functools.partial(tqdm, mininterval=0))
-    with pages.progress(20) as advance:
+    monkeypatch.setattr(cells, "terminal", lambda: terminal)
+    monkeypatch.setattr(cells, "tqdm", functools.partial(tqdm, mininterval=0))
+    with cells.progress(20) as advance:
         for _ in range(2):
             update = advance()
             update(4, 10)
