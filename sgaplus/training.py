@@ -58,7 +58,7 @@ class Recipe:
 
     name: str = "mshyper-s"
     N: int = 64
-    M: int = 96
+    M: int = 192
     lmbda: float = 0.01
     steps: int = 30_000
     cooldown: int = 9_000

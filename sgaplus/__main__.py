@@ -1,0 +1,5 @@
+"""``python -m sgaplus`` is ``sgaplus``."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,133 @@
+"""What the command line prints, and how it ends: every mistake is one sentence and an exit code.
+
+Exit codes: 0, 2 for what the user can mend, 1 for what is not the user's fault.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import torch
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from . import files
+from .errors import SystemFault, UserError
+from .images import ImageNote
+
+# Typer has this class from click or as its own, depending on its version, and exports only a subclass.
+_UsageError = typer.BadParameter.__base__
+# What Typer returns for Ctrl-C where it does not raise Abort, again depending on its version.
+_INTERRUPTED = 130
+_STOPPED = "stopped: no file was left half-written"
+
+# What is printed is plain text: a file's name may look like markup.
+_out, _err = (Console(markup=False, emoji=False, highlight=False, stderr=err) for err in (False, True))
+
+
+def show(result: str | Table) -> None:
+    """Print a result on standard output; a line is wrapped by the terminal alone."""
+    _out.print(result, soft_wrap=isinstance(result, str))
+
+
+def say(message: str, style: str | None = None) -> None:
+    """Print a line about what is going on, on standard error."""
+    _err.print(message, style=style, soft_wrap=True)
+
+
+def note(message: object) -> None:
+    """Print something that the user should know, on standard error."""
+    say(f"note: {message}", "yellow")
+
+
+def table(frame: pd.DataFrame, formats: Mapping[str, str]) -> Table:
+    """A table for `show`: the columns of ``formats``, each formatted; a dash for what is missing."""
+    result = Table(box=None, header_style="bold")
+    for column in formats:
+        justify = "right" if frame[column].dtype.kind in "ifu" else "left"
+        result.add_column(column, justify=justify, overflow="fold")
+    for _, row in frame.iterrows():
+        result.add_row(*("–" if pd.isna(row[c]) else f.format(row[c]) for c, f in formats.items()))
+    return result
+
+
+def bar(description: str) -> Progress:
+    """A progress bar on standard error, gone when it is done; nothing where that is no terminal."""
+    columns = (TextColumn(description), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=_err, transient=True, disable=not _err.is_interactive)
+
+
+@contextlib.contextmanager
+def enough_memory(remedy: str) -> Iterator[None]:
+    """Tell the user what to lower when the memory of the GPU or of the computer is full.
+
+    Raises:
+        UserError: it is; the message ends in ``remedy``.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        full = isinstance(error, torch.cuda.OutOfMemoryError | MemoryError)
+        if full or "can't allocate memory" in str(error):
+            raise UserError(f"there is not enough memory: {remedy}") from error
+        raise
+
+
+def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
+    """Run a command line; the exit code, after what went wrong was said in one sentence.
+
+    Args:
+        arguments: those of the process where None.
+
+    Raises:
+        Exception: what is neither `UserError` nor `SystemFault`, if SGAPLUS_TRACEBACK is set.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        warnings.simplefilter("always", ImageNote)
+        for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
+            warnings.simplefilter("ignore", category)
+        warnings.showwarning = lambda message, *_, **__: note(message)
+        message, code = _outcome(app, arguments)
+    if message:
+        say(f"error: {message}", "red")
+    return code
+
+
+def _outcome(app: typer.Typer, arguments: Sequence[str] | None) -> tuple[str, int]:
+    try:
+        code = app(args=arguments, standalone_mode=False, prog_name="sgaplus") or 0
+    except (KeyboardInterrupt, typer.Abort):
+        return _STOPPED, 2
+    except _UsageError as error:
+        message = error.format_message()
+        hint = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
+        return message and message.rstrip(".") + hint, 2  # without a message, help has been shown
+    except UserError as error:
+        return str(error), 2
+    except SystemFault as error:
+        return str(error), 1
+    except OSError as error:
+        return f"{error.filename or 'the system'}: {files.reason(error)}", 1
+    except Exception as error:
+        if os.environ.get("SGAPLUS_TRACEBACK"):
+            raise
+        first = next(iter(str(error).splitlines()), "no message")
+        return (
+            f"unexpected {type(error).__name__} ({first}): set SGAPLUS_TRACEBACK=1 to see where it comes from, "
+            "and please report it",
+            1,
+        )
+    return (_STOPPED, 2) if code == _INTERRUPTED else ("", code)
+
+
+def option(text: str, panel: str | None = None, *names: str, **settings: Any) -> Any:
+    """An option of a command: its help, its group in the help, and its names where they are not Typer's."""
+    return typer.Option(*names, help=text, rich_help_panel=panel, **settings)

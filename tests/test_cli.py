@@ -1,0 +1,561 @@
+"""The command line: what it writes and says, and one sentence with the right exit code for every mistake."""
+
+import errno
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+import sgaplus
+from sgaplus import cli, datasets, publishing, terminal, training, weights
+from sgaplus.datasets import ImageFile
+from sgaplus.weights import save_codec
+
+from .conftest import untrained, write_codec, write_photo
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def call(capsys, monkeypatch, bundled, no_zoo, tmp_path):
+    """Run a command line in an empty folder; gives its exit code, standard output and standard error."""
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("SGAPLUS_DATA", str(tmp_path / "data"))
+    monkeypatch.delenv("SGAPLUS_TRACEBACK", raising=False)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as stop:
+            cli.main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return stop.value.code, captured.out, captured.err
+
+    return run
+
+
+def assert_refused(result, message, code=2):
+    """One sentence on standard error, nothing on standard output, nothing written in the working folder."""
+    found, out, err = result
+    assert (found, out) == (code, "")
+    (line,) = [line for line in err.splitlines() if not line.startswith("refining ")]
+    assert line.startswith("error: ")
+    assert re.search(message, line), line
+    assert "Traceback" not in err
+    assert [path for path in Path().rglob("*") if path.is_file()] == []
+
+
+def size_of(path):
+    with Image.open(path) as image:
+        assert image.mode == "RGB"
+        return image.size
+
+
+# Help
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ([], ["latents", "λ", "sgaplus refine photo.png", "refine", "codecs", "data", "train", "pages"]),
+        (
+            ["refine"],
+            ["bits per pixel", "sgaplus refine photo.png", "--iterations", "--batch-size", "ssl:a=2.3"],
+        ),
+        (["codecs"], ["bundled", "downloadable", "PSNR", "λ"]),
+        (["data"], ["list", "fetch"]),
+        (["data", "list"], ["SGAPLUS_DATA"]),
+        (["data", "fetch"], ["sgaplus data fetch kodak", "SHA-256"]),
+        (["train"], ["sgaplus train photographs --out trained", "--N", "--M", "--start", "checkpoint"]),
+        (["pages"], ["build"]),
+        (["pages", "build"], ["make book", "--force"]),
+    ],
+)
+def test_help_has_what_a_newcomer_needs(call, command, words):
+    code, out, err = call(*command, "--help")
+    assert (code, err) == (0, "")
+    text = " ".join(out.split())
+    for word in words:
+        assert word in text, word
+    assert "`" not in out, "markup is shown as such"
+
+
+def test_every_option_is_explained(call):
+    for command in ("refine", "train"):
+        _, out, _ = call(command, "--help")
+        options = re.findall(r"^│ \*?\s*(--[\w-]+)\s+<\w+>\s+(\S.*?)\s*│$", out, re.MULTILINE)
+        assert len(options) > 12
+        assert all(len(text) > 10 for _, text in options), options
+
+
+def test_examples_of_the_help_use_options_that_exist(call):
+    for command in ("refine", "train"):
+        _, out, _ = call(command, "--help")
+        examples = " ".join(re.findall(r"sgaplus \w+ [^│\n]*", out))
+        known = set(re.findall(r"^│ \*?\s*(--[\w-]+)", out, re.MULTILINE)) | {"--codec", "--lmbda"}
+        assert set(re.findall(r"--[\w-]+", examples)) <= known
+    assert call("--version")[:2] == (0, f"sgaplus {sgaplus.__version__}\n")
+
+
+def test_without_a_command_help_is_shown(call):
+    code, out, err = call()
+    assert (code, err) == (2, "")
+    assert "Usage: sgaplus" in out
+
+
+# Refining
+
+
+def test_refine_writes_pictures_and_rows(call, photo):
+    other = write_photo(photo.with_name("other[1].png"), (64, 64), seed=1)
+    code, out, err = call(
+        "refine", photo, other, "--iterations", 3, "--out", "new/refined", "--seed", 1, "--dtype", "float32"
+    )
+    assert code == 0, err
+    assert err == "refining 2 images; results are written at the end\n"
+    folder = Path("new/refined")
+    assert sorted(path.name for path in folder.iterdir()) == ["other[1].png", "photo.png", "rows.csv"]
+    assert size_of(folder / "photo.png") == (70, 66)
+    rows = pd.read_csv(folder / "rows.csv")
+    assert rows["image"].tolist() == ["photo"] * 2 + ["other[1]"] * 2
+    assert rows["iteration"].tolist() == [0, 3, 0, 3]
+    assert set(rows["codec"]) == {"mshyper-s"}
+    assert set(rows["lmbda"]) == set(rows["codec_lmbda"]) == {0.01}
+    assert set(rows["seed"]) == {1}
+    assert "mshyper-s, λ = 0.01, SSL (a = 2.3), float32 on cpu" in out
+    assert "other[1]" in out
+    for _, row in rows.iterrows():
+        assert f"{row['loss']:.4f}" in out
+        assert f"{row['psnr_8bit']:.2f}" in out
+    # The picture is what the library decodes.
+    codec = sgaplus.load_codec("mshyper-s", device="cpu", dtype="float32")
+    run = sgaplus.refine(codec, [sgaplus.read_image(photo)], "ssl", iterations=3, seed=1)
+    pixels = sgaplus.images.to_uint8(sgaplus.read_image(folder / "photo.png"))
+    assert torch.equal(pixels, sgaplus.images.to_uint8(run.reconstructions[0]))
+
+
+def test_options_reach_the_refinement(call, photo):
+    arguments = ["refine", photo, "--iterations", 2, "--dtype", "float32", "--rows"]
+    assert call(*arguments, "a.parquet")[0] == 0
+    assert call(*arguments, "b.parquet", "--lr", 0.1)[0] == 0
+    assert call(*arguments, "c.parquet", "--temperature", "constant:value=0.5")[0] == 0
+    code, out, _ = call(
+        *arguments,
+        "d.parquet",
+        "--method",
+        "three-class:base=cosine",
+        "--refine-lmbda",
+        0.002,
+        "--batch-size",
+        2,
+    )
+    assert code == 0
+    assert "cosine, three-class (r = 0.98, n = 2)" in out
+    a, b, c, d = (pd.read_parquet(f"refined/{name}.parquet") for name in "abcd")
+    assert a["loss"][0] == b["loss"][0] == c["loss"][0]
+    assert len({a["loss"][1], b["loss"][1], c["loss"][1]}) == 3
+    assert c["tau"][1] == 0.5
+    assert set(d["lmbda"]) == {0.002}
+    assert set(d["codec_lmbda"]) == {0.01}
+
+
+def test_no_iterations_only_measure(call, photo):
+    code, _, _ = call("refine", photo, "--iterations", 0)
+    assert code == 0
+    assert pd.read_csv("refined/rows.csv")["iteration"].tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("mode", "note"),
+    [
+        ("L", "greyscale is converted to RGB"),
+        ("I;16", "16-bit greyscale is converted to RGB"),
+        ("RGBA", None),
+        ("P", "a palette is converted to RGB"),
+    ],
+)
+def test_other_kinds_of_images_are_converted_with_a_note(call, tmp_path, mode, note):
+    path = write_photo(tmp_path / "photo.png", (20, 30), mode)
+    code, _, err = call("refine", path, "--iterations", 1)
+    assert code == 0, err
+    notes = [line for line in err.splitlines() if line.startswith("note: ")]
+    assert notes == ([f"note: {path}: {note}"] if note else [])
+    assert size_of("refined/photo.png") == (20, 30)
+
+
+def test_the_smallest_image(call, tmp_path):
+    path = tmp_path / "dot.png"
+    Image.new("RGB", (1, 1), (10, 200, 30)).save(path)
+    code, out, err = call("refine", path, "--iterations", 2)
+    assert code == 0, err
+    assert size_of("refined/dot.png") == (1, 1)
+    assert re.search(r"dot +2 .* – ", out), "MS-SSIM of a small image is a dash"
+
+
+def test_a_checkpoint_as_codec(call, photo, bundled):
+    path = bundled / "mshyper-s_lambda0.01.safetensors"
+    assert call("refine", photo, "--codec", path, "--lmbda", 0.02, "--iterations", 1)[0] == 0
+    assert set(pd.read_csv("refined/rows.csv")["codec_lmbda"]) == {0.02}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--method", "round"], "unknown method 'round': use one of ste, "),
+        (["--method", "ssl:a=0"], "SSL's a must be a finite number greater than 0"),
+        (["--method", "ssl:a=-1"], "SSL's a must be a finite number greater than 0"),
+        (["--method", "ssl:b=1"], "no parameter 'b'"),
+        (["--method", "three-class:r=2"], "at most 1"),
+        (["--temperature", "constant:value=1.5"], "first temperature must be .* at most 1"),
+        (["--temperature", "0"], "greater than 0"),
+        (["--temperature", "exponential:tau_max=2"], "tau_max must be .* at most 1"),
+        (["--lr", "0"], "greater than 0"),
+        (["--lr", "quick"], "unknown schedule 'quick'"),
+        (["--lmbda", "0"], "lambda must be a finite number greater than 0"),
+        (["--lmbda", "-0.01"], "lambda must be a finite number greater than 0"),
+        (["--lmbda", "0.02"], r"choose one of 0\.01"),
+        (["--refine-lmbda", "0"], "--refine-lmbda must be a finite number greater than 0"),
+        (["--refine-lmbda", "inf"], "--refine-lmbda must be a finite number"),
+        (["--iterations", "-1"], "iterations must not be negative"),
+        (["--iterations", "many"], r"Invalid value for '--iterations'.*\(see sgaplus refine --help\)"),
+        (["--batch-size", "0"], "batch_size must be at least 1"),
+        (["--codec", "jpeg"], "unknown codec 'jpeg': use mshyper-s"),
+        (["--codec", "mbt2018-mean"], "several qualities"),
+        (["--codec", "mbt2018-mean", "--quality", "9"], "no mbt2018-mean of quality 9"),
+        (["--quality", "3"], "only codecs of the zoo have a quality"),
+        (["--device", "abacus"], "unknown device 'abacus'"),
+        (["--dtype", "int8"], "unknown dtype 'int8'"),
+        (["--rows", "rows.xlsx"], r"must end in \.csv or \.parquet"),
+        (["--colour", "red"], "No such option"),
+    ],
+)
+def test_options_that_cannot_be(call, photo, arguments, message):
+    assert_refused(call("refine", photo, *arguments), message)
+
+
+def test_images_that_cannot_be_read(call, tmp_path, photo):
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "half.png").write_bytes(photo.read_bytes()[:2000])
+    (tmp_path / "folder").mkdir()
+    for name, message in [
+        ("none.png", "neither a data set nor an existing file or folder"),
+        ("empty.png", r"empty\.png is empty"),
+        ("text.png", "not an image in a format that can be read"),
+        ("half.png", "is damaged or incomplete"),
+        ("folder", "there is no image in"),
+    ]:
+        assert_refused(call("refine", tmp_path / name), message)
+    assert_refused(call("refine", "kodak"), "run `sgaplus data fetch kodak`")
+    assert_refused(call("refine", photo, photo), "two images are called 'photo'")
+    assert_refused(call("refine"), "Missing argument")
+
+
+def test_an_image_that_is_not_ones_own(call, photo, monkeypatch):
+    def denied(*_, **__):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr("sgaplus.images.Image.open", denied)
+    assert_refused(call("refine", photo), r"photo\.png cannot be read: Permission denied")
+
+
+def test_a_photograph_is_not_overwritten(call, photo):
+    before = photo.read_bytes()
+    assert_refused(call("refine", photo, "--out", photo.parent), r"would be overwritten: use another --out")
+    assert photo.read_bytes() == before
+
+
+def test_an_output_folder_that_cannot_be(call, photo):
+    assert_refused(call("refine", photo, "--out", photo / "below"), "is not a folder")
+
+
+def test_weights_that_are_not_the_cards(call, photo, bundled):
+    card = bundled / "mshyper-s_lambda0.01.json"
+    content = json.loads(card.read_text())
+    card.write_text(json.dumps(content | {"sha256": "0" * 64}))
+    assert_refused(call("refine", photo), "is damaged .SHA-256 .*, its card says 0000")
+
+
+def test_a_checkpoint_of_another_architecture(call, photo, tmp_path):
+    path = tmp_path / "other.pt"
+    torch.save(torch.nn.Linear(2, 2).state_dict(), path)
+    refused = call("refine", photo, "--codec", path, "--lmbda", 0.01)
+    assert_refused(refused, r"other\.pt cannot be used: .* not those of a mean-scale hyperprior")
+    assert_refused(call("refine", photo, "--codec", path), "does not say which lambda")
+
+
+@pytest.mark.parametrize("rows", ["rows.csv", "rows.parquet"])
+def test_a_full_disk_while_writing_the_rows(call, photo, monkeypatch, rows):
+    original = os.fsync
+    written = []
+
+    def full(handle):
+        written.append(handle)
+        if len(written) == 2:  # the picture is the first file, the rows are the second
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        original(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    code, out, err = call("refine", photo, "--iterations", 1, "--rows", rows)
+    assert (code, out) == (1, "")
+    assert err.splitlines()[-1] == (
+        f"error: could not write refined/{rows}: the disk is full, free some space and run again"
+    )
+    assert [path.name for path in Path("refined").iterdir()] == ["photo.png"]
+
+
+@pytest.mark.parametrize("rows", ["rows.csv", "rows.parquet"])
+def test_a_disk_that_takes_no_more_bytes(call, photo, file_size_limit, rows):
+    with file_size_limit(100):
+        result = call("refine", photo, "--iterations", 1, "--rows", rows)
+    assert_refused(result, r"could not write refined/photo\.png: File too large", code=1)
+    assert list(Path("refined").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "code"),
+    [
+        (torch.cuda.OutOfMemoryError("CUDA out of memory"), "not enough memory: lower --batch-size", 2),
+        (MemoryError(), "not enough memory: lower --batch-size", 2),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "not enough memory: lower --batch", 2),
+        (KeyboardInterrupt(), "stopped: no file was left half-written", 2),
+        (sgaplus.SystemFault("the loss of a is no longer finite"), "no longer finite", 1),
+        (OSError(errno.ENOSPC, "No space left on device", "x"), "x: the disk is full", 1),
+        (TypeError("two\nlines"), "unexpected TypeError .two.: set SGAPLUS_TRACEBACK=1", 1),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
+)
+def test_what_happens_in_the_middle(call, photo, monkeypatch, error, message, code):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(cli, "refine_images", fail)
+    assert_refused(call("refine", photo), message, code)
+
+
+def test_a_bug_can_be_looked_into(call, photo, monkeypatch):
+    def fail(*_, **__):
+        raise TypeError("a bug")
+
+    monkeypatch.setattr(cli, "refine_images", fail)
+    monkeypatch.setenv("SGAPLUS_TRACEBACK", "1")
+    with pytest.raises(TypeError, match="a bug"):
+        cli.main(["refine", str(photo)])
+
+
+def test_commands_that_do_not_exist(call):
+    assert_refused(call("refin"), "No such command 'refin'.*--help")
+    assert_refused(call("data", "fetch", "imagenet"), "there is no data set 'imagenet'")
+
+
+# Other commands
+
+
+def test_codecs_are_listed(call, bundled):
+    write_codec(bundled, lmbda=0.05)
+    code, out, err = call("codecs")
+    assert (code, err) == (0, "")
+    lines = [line.split() for line in out.splitlines()]
+    assert lines[0] == ["name", "where", "lmbda", "quality", "MB", "kodak_bpp", "kodak_psnr"]
+    assert lines[1][:4] == ["mshyper-s", "bundled", "0.01", "–"]
+    assert lines[1][-2:] == ["0.5000", "30.00"]
+    assert lines[2][2] == "0.05"
+    assert lines[3] == ["mbt2018-mean", "downloadable", "0.0018", "1", "–", "–", "–"]
+
+
+def test_codecs_without_any_bundled(call, bundled):
+    for path in bundled.iterdir():
+        path.unlink()
+    code, out, _ = call("codecs")
+    assert code == 0
+    assert len(out.splitlines()) == 9
+
+
+def test_data_sets_are_listed(call, tmp_path):
+    code, out, err = call("data", "list")
+    assert (code, err) == (0, "")
+    assert [line.split()[0] for line in out.splitlines() if line.split()[0] in datasets.NAMES] == [
+        *datasets.NAMES
+    ]
+
+
+def test_pages_outside_of_a_checkout(call):
+    code, out, err = call("pages", "build")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+
+
+# Training
+
+TINY = ["--N", 8, "--M", 12, "--crop", 64, "--batch", 1, "--steps", 4, "--warmup", 1, "--cooldown", 1]
+TINY += ["--dtype", "float32", "--device", "cpu"]
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    for index in range(2):
+        write_photo(tmp_path / "photographs" / f"{index}.png", (96, 80), seed=index)
+    return tmp_path / "photographs"
+
+
+def test_training_ends_in_a_codec_that_refines(call, photographs, photo, monkeypatch):
+    code, out, err = call("train", photographs, "--out", "trained", *TINY)
+    assert code == 0, err
+    assert re.search(r"^step 4  loss \d+\.\d{4}  bpp \d", err, re.MULTILINE)
+    assert re.search(
+        r"^note: the card gets no Kodak point: the kodak images are not in .*fetch kodak", err, re.M
+    )
+    assert out == "weights and card: trained/mshyper-s_lambda0.01.safetensors\n"
+    card = json.loads(Path("trained/mshyper-s_lambda0.01.json").read_text())
+    assert card["kodak"] == {}
+    assert card["training"]["data"] == "2 photographs of photographs"
+    assert call("refine", photo, "--codec", out.split()[-1], "--lmbda", 0.01, "--iterations", 1)[0] == 0
+
+    # Once more, with a Kodak at hand: nothing is trained again, and the card gets its point.
+    listed = datasets.list_images
+    kodak = [ImageFile(path.stem, path) for path in sorted(photographs.iterdir())]
+    monkeypatch.setattr(datasets, "list_images", lambda name: kodak if name == "kodak" else listed(name))
+    code, out, err = call("train", photographs, "--out", "trained", *TINY)
+    assert code == 0, err
+    assert err == "resuming trained/mshyper-s_lambda0.01.pt at step 4\n"
+    point = json.loads(Path("trained/mshyper-s_lambda0.01.json").read_text())["kodak"]
+    assert point["images"] == 2
+    assert out.splitlines()[0] == (
+        f"Kodak, mean over 2 images without refinement: {point['bpp']:.4f} bpp, PSNR {point['psnr']:.2f} dB, "
+        f"loss {point['loss']:.4f}"
+    )
+
+
+def test_training_from_a_narrower_codec(call, photographs, bundled):
+    start = bundled / "mshyper-s_lambda0.01.safetensors"
+    arguments = [
+        "train",
+        photographs,
+        "--out",
+        "trained",
+        *TINY,
+        "--M",
+        16,
+        "--lr",
+        "1e-12",
+        "--start",
+        start,
+    ]
+    code, _, err = call(*arguments)
+    assert code == 0, err
+    trained = weights.read_safetensors(Path("trained/mshyper-s_lambda0.01.safetensors"))
+    expected = publishing.widen(weights.read_safetensors(start), 8, 16)
+    for name, value in expected.items():
+        if "quantiles" not in name:
+            torch.testing.assert_close(trained[name].float(), value, atol=1e-4, rtol=1e-3, msg=name)
+    card = json.loads(Path("trained/mshyper-s_lambda0.01.json").read_text())
+    assert card["training"]["data"].endswith("started from mshyper-s_lambda0.01.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--N", 16], "N = 8 and M = 12 cannot start a model with N = 16 and M = 12"),
+        (["--M", 10], "N = 8 and M = 12 cannot start a model with N = 8 and M = 10"),
+        (["--lmbda", 0], "lambda must be a finite number greater than 0"),
+        (["--crop", 96], "multiple of 64"),
+        (["--steps", 1], "fewer than warm-up and cool-down"),
+        (["--batch", 0], "batch must be at least 1"),
+        (["--crop", 128], "no photograph of at least 128 pixels a side"),
+        (["--start", "none.safetensors"], r"none\.safetensors cannot be read"),
+        (["--out", "/dev/null/below"], "cannot write to"),
+    ],
+)
+def test_trainings_that_cannot_be(call, photographs, bundled, arguments, message):
+    start = ["--start", bundled / "mshyper-s_lambda0.01.safetensors"]
+    assert_refused(call("train", photographs, "--out", "trained", *TINY, *start, *arguments), message)
+
+
+def test_training_folders_that_cannot_be(call, tmp_path, photographs):
+    for folder, message in [("none", "there is no folder"), ("here", "holds no photograph")]:
+        assert_refused(call("train", tmp_path / folder, "--out", "trained", *TINY), message)
+    (photographs / "broken.png").write_text("no picture")
+    assert_refused(call("train", photographs, "--out", "trained", *TINY), r"broken\.png is not an image")
+    assert_refused(call("train", photographs), "Missing option '--out'")
+
+
+def test_training_with_other_settings_than_the_checkpoints(call, photographs):
+    assert call("train", photographs, "--out", "trained", *TINY)[0] == 0
+    code, out, err = call("train", photographs, "--out", "trained", *TINY, "--seed", 1)
+    assert (code, out) == (2, "")
+    assert "made with other settings (seed)" in err
+
+
+def test_training_that_runs_out_of_memory(call, photographs, monkeypatch):
+    def fail(*_, **__):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(training, "train", fail)
+    refused = call("train", photographs, "--out", "trained", *TINY)
+    assert_refused(refused, "not enough memory: lower --batch or --crop")
+
+
+def test_notes_do_not_outlive_the_command(call, tmp_path):
+    path = write_photo(tmp_path / "grey.png", (20, 30), "L")
+    assert call("refine", path, "--iterations", 0)[2].startswith("note: ")
+    with pytest.warns(sgaplus.images.ImageNote, match="greyscale"):
+        sgaplus.read_image(path)
+
+
+def test_file_names_are_no_markup(capsys):
+    terminal.say("a [bold]b[/bold] [/red] :smile:")
+    frame = pd.DataFrame({"image": ["[red]x", None], "n": [1.0, float("nan")]})
+    terminal.show(terminal.table(frame, {"image": "{}", "n": "{:.1f}"}))
+    captured = capsys.readouterr()
+    assert captured.err == "a [bold]b[/bold] [/red] :smile:\n"
+    assert [line.split() for line in captured.out.splitlines()] == [
+        ["image", "n"],
+        ["[red]x", "1.0"],
+        ["–", "–"],
+    ]
+
+
+# Processes of their own
+
+
+def process(*arguments, cwd):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "sgaplus", *map(str, arguments)],
+        cwd=cwd,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_ctrl_c_in_the_middle_of_a_refinement(tmp_path, photo):
+    """Also that ``python -m sgaplus`` is the command line."""
+    card = weights.Card("own", 0.01, "mbt2018-mean", 8, 12, "", {}, {})
+    path = save_codec(publishing.publishable(untrained()), card, tmp_path / "codec")
+    (tmp_path / "here").mkdir()
+    # A process inherits that SIGINT is ignored, as it is for a shell's background jobs, but no handler.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        arguments = ["refine", photo, "--codec", path, "--lmbda", 0.01, "--iterations", 10**7]
+        with process(*arguments, cwd=tmp_path / "here") as running:
+            assert running.stderr.readline().startswith("refining 1 image;")
+            time.sleep(1)
+            assert running.poll() is None
+            running.send_signal(signal.SIGINT)
+            out, err = running.communicate(timeout=60)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (running.returncode, out) == (2, "")
+    assert err.splitlines() == ["error: stopped: no file was left half-written"]
+    assert list((tmp_path / "here").rglob("*")) == []
