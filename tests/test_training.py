@@ -140,6 +140,21 @@ def test_a_killed_run_ends_like_one_that_was_not(tmp_path, photographs):
     assert {name.split(".")[0] for name in changed} == {"g_a", "g_s", "h_a", "h_s", "entropy_bottleneck"}
 
 
+def test_every_step_draws_from_its_own_random_numbers(photographs, monkeypatch):
+    drawn = []
+
+    def recorded(photographs, recipe, generator):
+        drawn.append(generator.initial_seed())
+        return sample_crops(photographs, recipe, generator)
+
+    monkeypatch.setattr(training, "sample_crops", recorded)
+    run = start()
+    for _ in range(3):
+        run.advance(photographs)
+    assert drawn == [generator_for(TINY.seed, step).initial_seed() for step in range(3)]
+    assert len(set(drawn)) == 3
+
+
 def test_training_lowers_the_loss(photographs):
     run = start(dataclasses.replace(TINY, steps=20, lr=3e-3, lmbda_until=0))
     losses = [run.advance(photographs)["loss"] for _ in range(20)]
