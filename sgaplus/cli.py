@@ -241,8 +241,8 @@ def train(
     warmup: Annotated[int, option("First steps, in which the learning rate rises.", _STEPS)] = 200,
     cooldown: Annotated[int, option("Last steps, in which it falls to zero.", _STEPS)] = 9_000,
     lr: Annotated[float, option("Learning rate between the two, of the optimiser SOAP.", _STEPS)] = 1e-3,
-    crop: Annotated[int, option("Pixels per side of the random crops, a multiple of 64.", _STEPS)] = 128,
-    batch: Annotated[int, option("Crops per step.", _STEPS)] = 8,
+    crop: Annotated[int, option("Pixels per side of the random crops, a multiple of 64.", _STEPS)] = 256,
+    batch: Annotated[int, option("Crops per step.", _STEPS)] = 2,
     lmbda_start: Annotated[float, option("λ of the first steps.", _STEPS)] = 0.05,
     lmbda_until: Annotated[
         int, option("Step from which λ is --lmbda; 0 for the whole training.", _STEPS)
