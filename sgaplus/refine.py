@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -196,7 +197,7 @@ def _check(
             raise UserError(f"image {index} must have values in [0, 1]")
     if iterations < 0:
         raise UserError(f"iterations must not be negative, not {iterations}")
-    if not lmbda > 0:
+    if not 0 < lmbda < math.inf:
         raise UserError(f"lambda must be positive, not {lmbda}")
     beyond = [t for t in read_offs if not 0 <= t <= iterations]
     if beyond:
@@ -245,7 +246,7 @@ def refine(
         lmbda: λ of the loss; the codec's own where None. Another value moves along the R-D curve.
         iterations: Adam steps; 0 only measures the codec.
         read_offs: iterations with a row in ``rows``; 0 and the last one are always among them, and by
-            default 500 (paper.md, protocol).
+            default 500, as in the paper.
         trace_every: iterations between two true losses in ``trace``; by default 20 over the run.
         temperature, lr: schedules; by default the method's own (`schedules.defaults_for`).
         seed: of the rounding noise.

@@ -138,6 +138,7 @@ def test_progress_counts_image_steps(codec):
         ({"iterations": -1}, "iterations"),
         ({"lmbda": 0.0}, "lambda"),
         ({"lmbda": float("nan")}, "lambda"),
+        ({"lmbda": float("inf")}, "lambda"),
         ({"read_offs": [9]}, "read-off 9"),
         ({"names": ["a", "b"]}, "2 names"),
         ({"method": "sslx"}, "unknown method"),
