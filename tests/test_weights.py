@@ -12,7 +12,7 @@ from compressai.models import FactorizedPrior, JointAutoregressiveHierarchicalPr
 from compressai.zoo.image import cfgs, model_urls
 from safetensors.torch import load_file, save_file
 
-from sgaplus import files, publishing, refine, weights
+from sgaplus import datasets, files, publishing, refine, weights
 from sgaplus.errors import SystemFault, UserError
 from sgaplus.weights import fetch_zoo, listing, load_codec, read_safetensors
 
@@ -116,6 +116,18 @@ def test_every_codec_that_comes_with_the_package():
         run = refine(codec, [image], "ssl", iterations=2)
         assert run.rows["iteration"].tolist() == [0, 2]
         assert run.best["loss"].item() <= run.rows["loss"].iloc[0]
+
+
+def test_the_cards_say_what_the_codecs_reach_on_kodak():
+    try:
+        kodak = [image.read() for image in datasets.list_images("kodak")]
+    except UserError as error:
+        pytest.skip(f"the Kodak images are missing: {error}")
+    if len(kodak) < 24:
+        pytest.skip(f"only {len(kodak)} of the 24 Kodak images are here")
+    for card in weights.cards():
+        codec = load_codec(card.name, card.lmbda, device="cpu", dtype="float32")
+        assert publishing.rd_point(codec, kodak) == pytest.approx(card.kodak, rel=1e-4)
 
 
 # Checkpoints
