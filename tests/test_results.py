@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -166,3 +167,15 @@ def test_a_damaged_file_is_named(tmp_path, codec, photographs):
 def test_an_empty_store_is_empty(tmp_path):
     assert Store(tmp_path / "nowhere").keys() == set()
     assert Store(tmp_path / "nowhere").load().empty
+
+
+def test_rows_of_other_weights_are_refused(tmp_path, codec, photographs, monkeypatch):
+    store = Store(tmp_path / "results")
+    with pytest.raises(UserError, match="holds no results"):
+        store.of_bundled_codecs()
+    table = run(store, codec, photographs[:1])
+    monkeypatch.setattr(results, "cards", lambda: [SimpleNamespace(sha256="cd" * 32)])
+    with pytest.raises(UserError, match="not the bundled one"):
+        store.of_bundled_codecs()
+    monkeypatch.setattr(results, "cards", lambda: [SimpleNamespace(sha256=codec.sha256)])
+    pd.testing.assert_frame_equal(store.of_bundled_codecs(), table)
