@@ -5,6 +5,9 @@ Loss: L(λ) = λ·255²·MSE + bpp with additive uniform noise for quantisation 
 second-order steps are worth several times Adam's on this problem. The learning rate is warmed up, held, and
 brought linearly to zero over the last part, so that a run can be prolonged until its cool-down begins.
 
+Several λ are trained together as one network with gains that fold away afterwards (`gains`); a few further
+steps per λ, each from the folded weights, then make a codec of its own of each.
+
 There is no auxiliary loss: the quantiles of the factorised prior do not enter the training loss, and
 bisection finds them exactly whenever weights are written.
 """
@@ -23,10 +26,12 @@ import torch
 from compressai.models import MeanScaleHyperprior
 from pytorch_optimizer import SOAP
 from torch import Tensor
+from torch.func import functional_call
 
 from . import files, runtime
 from .codecs import Codec
 from .errors import SystemFault, UserError
+from .gains import Gains
 from .images import read_image, to_uint8
 from .layers import replace_gdn
 from .specs import number
@@ -42,18 +47,18 @@ class Recipe:
     Attributes:
         name: family name of the result.
         N, M: channels of the transforms and of the latent y.
-        lmbda: λ of the loss.
+        lmbda: λ of the loss; of a family, the one whose gains start at 1: that of the weights it starts from,
+            which the family need not contain.
+        family: the λ that are trained together; empty for ``lmbda`` alone.
         steps: optimiser steps in all; may be raised on resuming while the cool-down has not begun.
         cooldown: the last steps, over which the learning rate falls linearly to zero.
         warmup: the first steps, over which it rises linearly.
         lr: SOAP's learning rate between the two.
-        crop, batch: pixels per side and number of the random crops of one step. At 128 pixels ẑ is 2 × 2 and
-            the hyperprior never sees a position away from the border, so that the rate of whole
+        crop, batch: pixels per side and number of the random crops of one step and λ. At 128 pixels ẑ is
+            2 × 2 and the hyperprior never sees a position away from the border, so that the rate of whole
             photographs drifts away from that of the crops.
         clip: largest norm of the gradient.
-        lmbda_start: λ of the first steps: higher, so that the transforms learn detail before the rate
-            prunes it. Held for half of ``lmbda_until`` steps, then lowered geometrically to ``lmbda``.
-        lmbda_until: the step from which λ is ``lmbda``; 0 for no such start.
+        per_step: how many λ of a family one step serves, drawn at random.
         seed: of the initial weights, the crops and the noise.
         holdout: the last so many photographs (by name) are never trained on.
     """
@@ -62,6 +67,7 @@ class Recipe:
     N: int = 64
     M: int = 192
     lmbda: float = 0.01
+    family: tuple[float, ...] = ()
     steps: int = 30_000
     cooldown: int = 9_000
     warmup: int = 200
@@ -69,24 +75,25 @@ class Recipe:
     crop: int = 256
     batch: int = 2
     clip: float = 1.0
-    lmbda_start: float = 0.05
-    lmbda_until: int = 0
+    per_step: int = 2
     seed: int = 0
     holdout: int = 16
 
     def __post_init__(self) -> None:
         if not self.name or Path(self.name).name != self.name:
             raise UserError(f"a family's name becomes a file's: it cannot be {self.name!r}")
-        for name, what in (("lmbda", "lambda"), ("lmbda_start", "the first lambda")):
-            number(getattr(self, name), what)
+        for lmbda in (self.lmbda, *self.family):
+            number(lmbda, "lambda")
         for name, what in (("lr", "the learning rate"), ("clip", "the largest norm of the gradient")):
             number(getattr(self, name), what)
-        for name in ("N", "M", "batch", "steps"):
+        for name in ("N", "M", "batch", "per_step", "steps"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("cooldown", "warmup", "lmbda_until", "holdout"):
+        for name in ("cooldown", "warmup", "holdout"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name} must not be negative, not {getattr(self, name)}")
+        if len(set(self.family)) < len(self.family):
+            raise UserError("the lambda of a family must differ")
         if self.crop < 64 or self.crop % 64:
             raise UserError(f"the crop must be a multiple of 64 pixels, not {self.crop}")
         if self.steps < self.cooldown + self.warmup:
@@ -101,10 +108,10 @@ class Recipe:
         fall = (self.steps - step) / max(1, self.cooldown)
         return self.lr * min(1.0, rise, fall)
 
-    def tradeoff(self, step: int) -> float:
-        """λ of step ``step`` = 0, 1, …"""
-        descended = min(1.0, max(0.0, 2 * step / self.lmbda_until - 1)) if self.lmbda_until else 1.0
-        return self.lmbda_start ** (1 - descended) * self.lmbda**descended
+    def served(self, generator: torch.Generator) -> list[int]:
+        """The indices in ``family`` of the λ that one step serves."""
+        order = torch.randperm(len(self.family), generator=generator)
+        return order[: self.per_step].tolist()
 
 
 def generator_for(seed: int, step: int) -> torch.Generator:
@@ -133,19 +140,28 @@ def sample_crops(photographs: Sequence[Tensor], recipe: Recipe, generator: torch
     return torch.stack(crops).float() / 255
 
 
-def rate_distortion(
-    codec: Codec, x: Tensor, lmbda: float, generator: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Training loss, bits per pixel and mean squared error of ``x`` (B, 3, H, W), each a scalar."""
+class _Objective(torch.nn.Module):
+    """The training loss as a module, so that a family's folded weights can take the place of its own."""
 
-    def noisy(v: Tensor, name: str) -> Tensor:
-        return v + (torch.rand(v.shape, generator=generator) - 0.5).to(v.device)
+    def __init__(self, codec: Codec):
+        super().__init__()
+        self.codec, self.model = codec, codec.model
 
-    decoded = codec.decode(codec.analyse(x), noisy)
-    pixels = x.shape[0] * x.shape[2] * x.shape[3]
-    bpp = sum(bits.sum() for bits in decoded.bits.values()) / pixels
-    mse = (decoded.x_hat - x).square().mean()
-    return lmbda * 255**2 * mse + bpp, bpp, mse
+    def forward(self, x: Tensor, lmbda: float, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Training loss, bits per pixel and mean squared error of ``x`` (B, 3, H, W), each a scalar."""
+
+        def noisy(v: Tensor, name: str) -> Tensor:
+            return v + (torch.rand(v.shape, generator=generator) - 0.5).to(v.device)
+
+        decoded = self.codec.decode(self.codec.analyse(x), noisy)
+        pixels = x.shape[0] * x.shape[2] * x.shape[3]
+        bpp = sum(bits.sum() for bits in decoded.bits.values()) / pixels
+        mse = (decoded.x_hat - x).square().mean()
+        return lmbda * 255**2 * mse + bpp, bpp, mse
+
+
+def _parameters(model: torch.nn.Module, gains: Gains | None) -> list[Tensor]:
+    return [*model.parameters(), *(gains.parameters() if gains else ())]
 
 
 def _optimizer(parameters: list[Tensor], recipe: Recipe) -> torch.optim.Optimizer:
@@ -164,13 +180,15 @@ class Run:
     """A training run: its recipe, its codec, and where it stands.
 
     Attributes:
+        gains: of a family; None for one λ.
         step: optimiser steps done.
         seconds: that they took.
-        log: one entry per 100 steps: step, seconds and the means that `train` reports.
+        log: one entry per 100 steps and λ: step, seconds, lmbda and the means that `train` reports.
     """
 
     recipe: Recipe
     codec: Codec
+    gains: Gains | None
     optimizer: torch.optim.Optimizer
     step: int = 0
     seconds: float = 0.0
@@ -199,8 +217,9 @@ class Run:
         resolved = runtime.resolve_device(device)
         model.to(resolved, memory_format=torch.channels_last)
         codec = Codec(recipe.name, recipe.lmbda, model, "", runtime.resolve_dtype(dtype, resolved))
-        parameters = [p for p in model.parameters() if p.requires_grad]
-        return cls(recipe, codec, _optimizer(parameters, recipe))
+        gains = Gains(recipe.family, recipe.lmbda, recipe.N, recipe.M).to(resolved) if recipe.family else None
+        trained = [p for p in _parameters(model, gains) if p.requires_grad]
+        return cls(recipe, codec, gains, _optimizer(trained, recipe))
 
     def save(self, path: Path) -> None:
         """Write a checkpoint; the old one stays until the new one is complete.
@@ -208,11 +227,12 @@ class Run:
         Raises:
             SystemFault: a weight is not finite, or the disk is full; the old checkpoint is kept.
         """
-        if not all(p.isfinite().all() for p in self.codec.model.parameters()):
+        if not all(p.isfinite().all() for p in _parameters(self.codec.model, self.gains)):
             raise SystemFault(f"weights are no longer finite at step {self.step}: lower the learning rate")
         state = {
             "recipe": asdict(self.recipe),
             "model": self.codec.model.state_dict(),
+            "gains": self.gains.state_dict() if self.gains else {},
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
             "seconds": self.seconds,
@@ -251,34 +271,67 @@ class Run:
             )
         run = cls.start(recipe, device, dtype)
         run.codec.model.load_state_dict(state["model"])
+        if run.gains:
+            run.gains.load_state_dict(state["gains"])
         run.optimizer.load_state_dict(state["optimizer"])
         run.step, run.seconds, run.log = state["step"], state["seconds"], state["log"]
         return run
 
-    def advance(self, photographs: Sequence[Tensor]) -> dict[str, float]:
-        """One optimiser step; returns its loss, bpp and PSNR in dB.
+    def advance(self, photographs: Sequence[Tensor]) -> list[dict[str, float]]:
+        """One optimiser step; returns lmbda, loss, bpp and PSNR in dB of each λ that it served.
+
+        The losses of a family's λ are weighted with λ^(-1/2): L(λ) grows about so, and each counts alike.
 
         Raises:
             SystemFault: the loss or its gradient is not finite. The weights are then still those of the step
                 before.
         """
         started = time.perf_counter()
-        generator = generator_for(self.recipe.seed, self.step)
-        x = sample_crops(photographs, self.recipe, generator).to(self.codec.device)
-        loss, bpp, mse = rate_distortion(self.codec, x, self.recipe.tradeoff(self.step), generator)
+        recipe = self.recipe
+        generator = generator_for(recipe.seed, self.step)
+        objective = _Objective(self.codec)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        served = recipe.served(generator) if self.gains else [None]
+        measured = []
+        for index in served:
+            lmbda = recipe.lmbda if index is None else recipe.family[index]
+            weights = {} if index is None else self.gains.fold(self.codec.model, index)
+            weights = {f"model.{name}": value for name, value in weights.items()}
+            x = sample_crops(photographs, recipe, generator).to(self.codec.device)
+            loss, bpp, mse = functional_call(objective, weights, (x, lmbda, generator))
+            (loss * math.sqrt(recipe.lmbda / lmbda) / len(served)).backward()
+            psnr = -10 * math.log10(max(mse.item(), 1e-12))
+            measured.append({"lmbda": lmbda, "loss": loss.item(), "bpp": bpp.item(), "psnr": psnr})
         (group,) = self.optimizer.param_groups
-        norm = torch.nn.utils.clip_grad_norm_(group["params"], self.recipe.clip)
-        if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
+        norm = torch.nn.utils.clip_grad_norm_(group["params"], recipe.clip)
+        if not all(math.isfinite(value) for value in (norm.item(), *(row["loss"] for row in measured))):
             raise SystemFault(
                 f"the loss or its gradient is not finite at step {self.step}: lower the learning rate"
             )
-        group["lr"] = self.recipe.learning_rate(self.step)
+        group["lr"] = recipe.learning_rate(self.step)
         self.optimizer.step()
         self.step += 1
         self.seconds += time.perf_counter() - started
-        return {"loss": loss.item(), "bpp": bpp.item(), "psnr": -10 * math.log10(mse.item())}
+        return measured
+
+    def weights(self) -> dict[float, dict[str, Tensor]]:
+        """The plain architecture's parameters for each λ, with the quantiles of the prior found anew."""
+        if self.gains is None:
+            found = {self.recipe.lmbda: dict(self.codec.model.named_parameters())}
+        else:
+            found = {
+                lmbda: self.gains.fold(self.codec.model, index)
+                for index, lmbda in enumerate(self.recipe.family)
+            }
+        return {lmbda: _with_quantiles(self.recipe, weights) for lmbda, weights in found.items()}
+
+
+@torch.no_grad()
+def _with_quantiles(recipe: Recipe, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    model = MeanScaleHyperprior(recipe.N, recipe.M)
+    load_parameters(model, weights)
+    model.entropy_bottleneck._update_quantiles()
+    return {name: value.detach() for name, value in model.named_parameters()}
 
 
 def read_photographs(folder: Path, recipe: Recipe) -> list[Tensor]:
@@ -310,13 +363,13 @@ def train(
     photographs: Sequence[Tensor],
     checkpoint: Path,
     save_every: int = 500,
-    report: Callable[[int, dict[str, float]], Any] = lambda step, values: None,
+    report: Callable[[int, list[dict[str, float]]], Any] = lambda step, rows: None,
 ) -> Run:
     """Advance ``run`` to its last step, with a checkpoint every ``save_every`` steps and at the end.
 
     Args:
         photographs: uint8 tensors (3, H, W), each side at least the crop.
-        report: called with the step and the means since the last call, every 100 steps.
+        report: called every 100 steps with the step and, for each λ, the means since the last call.
 
     Raises:
         UserError: every photograph is smaller than the crop.
@@ -327,11 +380,13 @@ def train(
         raise UserError(f"no training photograph is at least {run.recipe.crop} pixels wide and high")
     recent: list[dict[str, float]] = []
     while run.step < run.recipe.steps:
-        recent.append(run.advance(usable))
+        recent += run.advance(usable)
         if run.step % 100 == 0 or run.step == run.recipe.steps:
-            means = {key: sum(r[key] for r in recent) / len(recent) for key in recent[0]}
-            run.log.append({"step": run.step, "seconds": run.seconds, **means})
-            report(run.step, means)
+            for lmbda in sorted({row["lmbda"] for row in recent}):
+                rows = [row for row in recent if row["lmbda"] == lmbda]
+                means = {key: sum(row[key] for row in rows) / len(rows) for key in ("loss", "bpp", "psnr")}
+                run.log.append({"step": run.step, "seconds": run.seconds, "lmbda": lmbda, **means})
+            report(run.step, [row for row in run.log if row["step"] == run.step])
             recent = []
         if run.step % save_every == 0 or run.step == run.recipe.steps:
             run.save(checkpoint)

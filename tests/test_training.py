@@ -13,7 +13,7 @@ from sgaplus.training import Recipe, Run, generator_for, read_photographs, sampl
 
 from .conftest import write_photo
 
-TINY = Recipe(N=8, M=12, steps=6, cooldown=2, warmup=2, crop=64, batch=2, lmbda_until=4, seed=5)
+TINY = Recipe(N=8, M=12, steps=6, cooldown=2, warmup=2, crop=64, batch=2, seed=5)
 
 
 @pytest.fixture
@@ -48,23 +48,14 @@ def test_a_recipe_without_warm_up_and_cool_down():
     assert {recipe.learning_rate(step) for step in range(10)} == {2e-3}
 
 
-def test_lambda_is_held_then_lowered_by_equal_factors():
-    recipe = Recipe(lmbda=0.01, lmbda_start=0.04, lmbda_until=200)
-    values = [recipe.tradeoff(step) for step in range(300)]
-    assert values[:101] == pytest.approx([0.04] * 101)
-    assert values[150] == pytest.approx(0.02)
-    assert values[199:] == pytest.approx([0.01] * 101, rel=0.02)
-    ratios = [later / earlier for earlier, later in itertools.pairwise(values[100:201])]
-    assert ratios == pytest.approx([0.25 ** (1 / 100)] * 100)
-    assert Recipe(lmbda=0.01, lmbda_until=0).tradeoff(0) == pytest.approx(0.01)
-
-
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
         ({"lmbda": 0}, "lambda must be a finite number greater than 0"),
         ({"lmbda": math.nan}, "lambda must be a finite number"),
-        ({"lmbda_start": -1}, "first lambda"),
+        ({"family": (0.01, -1.0)}, "lambda must be a finite number greater than 0"),
+        ({"family": (0.01, 0.02, 0.01)}, "lambda of a family must differ"),
+        ({"per_step": 0}, "per_step must be at least 1"),
         ({"lr": 0}, "learning rate"),
         ({"clip": 0}, "norm of the gradient"),
         ({"N": 0}, "N must be at least 1"),
@@ -156,8 +147,8 @@ def test_every_step_draws_from_its_own_random_numbers(photographs, monkeypatch):
 
 
 def test_training_lowers_the_loss(photographs):
-    run = start(dataclasses.replace(TINY, steps=20, lr=3e-3, lmbda_until=0))
-    losses = [run.advance(photographs)["loss"] for _ in range(20)]
+    run = start(dataclasses.replace(TINY, steps=20, lr=3e-3))
+    losses = [run.advance(photographs)[0]["loss"] for _ in range(20)]
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
     assert run.step == 20
     assert run.seconds > 0
@@ -193,21 +184,16 @@ def test_a_checkpoint_that_is_none(tmp_path, content):
         Run.resume(path, TINY, "cpu")
 
 
-def broken_at(step, monkeypatch):
-    """Make the loss of one step something that is no number."""
-    original = training.rate_distortion
+def broken_at(call, monkeypatch):
+    """Make the loss of one call of the objective something that is no number."""
+    original = training._Objective.forward
+    calls = itertools.count()
 
-    def rate_distortion(codec, x, lmbda, generator):
-        loss, bpp, mse = original(codec, x, lmbda, generator)
-        return (loss * math.nan if rate_distortion.calls == step else loss), bpp, mse
+    def forward(self, x, lmbda, generator):
+        loss, bpp, mse = original(self, x, lmbda, generator)
+        return (loss * math.nan if next(calls) == call else loss), bpp, mse
 
-    def counted(*arguments):
-        result = rate_distortion(*arguments)
-        rate_distortion.calls += 1
-        return result
-
-    rate_distortion.calls = 0
-    monkeypatch.setattr(training, "rate_distortion", counted)
+    monkeypatch.setattr(training._Objective, "forward", forward)
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(tmp_path, photographs, monkeypatch):
@@ -243,12 +229,11 @@ def test_a_full_disk_keeps_the_old_checkpoint(tmp_path, file_size_limit):
     assert [path.name for path in tmp_path.iterdir()] == ["run.pt"]
 
 
-def test_means_are_reported_every_hundred_steps_and_at_the_end(tmp_path, monkeypatch):
-    values = iter(range(1, 251))
-
+def test_means_of_each_lambda_are_reported_every_hundred_steps_and_at_the_end(tmp_path, monkeypatch):
     def advance(run, photographs):
         run.step += 1
-        return {"loss": float(next(values))}
+        row = {"lmbda": 0.01, "loss": float(run.step), "bpp": 1.0, "psnr": 30.0}
+        return [row, row | {"lmbda": 0.1, "loss": -1.0}] if run.step > 200 else [row]
 
     monkeypatch.setattr(Run, "advance", advance)
     monkeypatch.setattr(Run, "save", lambda run, path: saved.append(run.step))
@@ -256,8 +241,11 @@ def test_means_are_reported_every_hundred_steps_and_at_the_end(tmp_path, monkeyp
     recipe = dataclasses.replace(TINY, steps=250)
     photo = torch.zeros(3, 64, 64, dtype=torch.uint8)
     run = train(start(recipe), [photo], tmp_path / "run.pt", 120, lambda *report: reports.append(report))
-    assert reports == [(100, {"loss": 50.5}), (200, {"loss": 150.5}), (250, {"loss": 225.5})]
-    assert [entry["step"] for entry in run.log] == [100, 200, 250]
+    assert [step for step, _ in reports] == [100, 200, 250]
+    found = [(row["step"], row["lmbda"], row["loss"]) for _, rows in reports for row in rows]
+    assert found == [(100, 0.01, 50.5), (200, 0.01, 150.5), (250, 0.01, 225.5), (250, 0.1, -1.0)]
+    assert [row for _, rows in reports for row in rows] == run.log
+    assert set(run.log[0]) == {"step", "seconds", "lmbda", "loss", "bpp", "psnr"}
     assert saved == [120, 240, 250]
 
 
