@@ -1,14 +1,25 @@
 """The wheel holds all that the package needs, wherever it is installed."""
 
+import ast
+import email
 import json
 import os
 import subprocess
 import sys
+import sysconfig
+import venv
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
+import pandas as pd
 import pytest
+import skimage.data
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from PIL import Image
 
+import sgaplus
 from sgaplus import files, weights
 
 ROOT = Path(__file__).parents[1]
@@ -27,6 +38,15 @@ json.dump({
     "kodak": len(sources.published("kodak")),
 }, sys.stdout)
 """
+# Distributions that the package imports without declaring them, and the declared one that requires each.
+CARRIED = {
+    "requests": "pooch",
+    "nbclient": "papermill",
+    "nbformat": "papermill",
+    "ipython": "ipykernel",
+    "jupyter-client": "ipykernel",
+    "sphinx": "jupyter-book",
+}
 
 
 @pytest.fixture(scope="module")
@@ -71,25 +91,102 @@ def test_the_command_and_the_licence_come_with_it(wheel):
     assert wheel.read(licence) == (ROOT / "LICENSE").read_bytes()
 
 
-def test_the_unpacked_wheel_works_outside_of_the_checkout(wheel, tmp_path):
-    cards = weights.cards(ROOT / "data/models")
-    if not cards:
+def names(requirements) -> set[str]:
+    """Canonical names of the distributions that requirements, as metadata writes them, ask for."""
+    return {canonicalize_name(Requirement(line).name) for line in requirements or []}
+
+
+def test_every_import_is_declared(wheel):
+    (path,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+    declared = names(email.message_from_bytes(wheel.read(path)).get_all("Requires-Dist"))
+    modules = [name for name in wheel.namelist() if name.endswith(".py")]
+    imported = set()
+    for module in modules:
+        for node in ast.walk(ast.parse(wheel.read(module))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                imported.add(node.module.split(".")[0])
+    foreign = imported - sys.stdlib_module_names - {"sgaplus"}
+    assert {"torch", "PIL", "papermill"} <= foreign
+    distributions = metadata.packages_distributions()
+    sources = {name: {canonicalize_name(d) for d in distributions[name]} for name in foreign}
+    assert {name for name, found in sources.items() if not found & (declared | CARRIED.keys())} == set()
+    assert CARRIED.keys() & declared == set()
+    for carried, carrier in CARRIED.items():
+        assert carrier in declared
+        assert carried in names(metadata.requires(carrier))
+
+
+@pytest.fixture(scope="module")
+def python(wheel, tmp_path_factory) -> Path:
+    """The interpreter of a new environment: the wheel is installed, its dependencies are in reach.
+
+    They are found through a .pth file, whose lines are added to the path without a look at the .pth files
+    that lie there; an editable install in the environment of this test therefore stays out of reach.
+    """
+    folder = tmp_path_factory.mktemp("outside") / "environment"
+    venv.create(folder, with_pip=False, symlinks=os.name != "nt")
+    paths = sysconfig.get_paths("venv", {"base": str(folder), "platbase": str(folder)})
+    here = sysconfig.get_paths()
+    lines = {here["purelib"]: None, here["platlib"]: None}
+    (Path(paths["purelib"]) / "dependencies.pth").write_text("\n".join(lines) + "\n")
+    interpreter = Path(paths["scripts"]) / Path(sys.executable).name
+    pip = [sys.executable, "-m", "pip", "--python", interpreter]
+    install = ["install", "--no-deps", "--no-index", "--no-compile", "--quiet", wheel.filename]
+    installed = subprocess.run([*pip, *install], capture_output=True, text=True)
+    assert installed.returncode == 0, installed.stderr
+    return interpreter
+
+
+@pytest.fixture
+def call(python, tmp_path):
+    """Run a program of that environment in an empty folder outside of the checkout; gives its standard output."""
+    hidden = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "SGAPLUS_DATA")
+    environment = {key: value for key, value in os.environ.items() if key not in hidden}
+    environment |= {"COLUMNS": "120", "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def run(program, *arguments):
+        command = [python.parent / program, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def cards() -> list[weights.Card]:
+    found = weights.cards(ROOT / "data/models")
+    if not found:
         pytest.skip("no codec is bundled in data/models")
-    wheel.extractall(tmp_path / "site")
-    environment = {
-        key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "SGAPLUS_DATA")
-    }
-    environment["PYTHONPATH"] = str(tmp_path / "site")
-    command = [sys.executable, "-W", "ignore", "-c", LOOK]
-    looked = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
-    assert looked.returncode == 0, looked.stderr
-    found = json.loads(looked.stdout)
+    return found
+
+
+def test_the_installed_package_is_the_wheels(call, python, cards):
+    found = json.loads(call(python.name, "-W", "ignore", "-c", LOOK))
+    package = Path(found.pop("package")).parent
+    assert python.parents[1] in package.parents
+    first = weights.stem(cards[0].name, cards[0].lmbda)
     assert found == {
-        "package": str(tmp_path / "site/sgaplus/__init__.py"),
-        "models": str(tmp_path / "site/sgaplus/_models"),
+        "models": str(package / "_models"),
         "cards": [weights.stem(card.name, card.lmbda) for card in cards],
-        "sha256": files.sha256(
-            ROOT / f"data/models/{weights.stem(cards[0].name, cards[0].lmbda)}.safetensors"
-        ),
+        "sha256": files.sha256(ROOT / f"data/models/{first}.safetensors"),
         "kodak": 24,
     }
+
+
+def test_the_installed_command_refines_a_photograph(call, cards, tmp_path):
+    assert call("sgaplus", "--version") == f"sgaplus {sgaplus.__version__}\n"
+    assert ("mshyper-s", "bundled", "0.01") in [
+        tuple(line.split()[:3]) for line in call("sgaplus", "codecs").splitlines()
+    ]
+    Image.fromarray(skimage.data.astronaut()[:128, 128:288]).save(tmp_path / "photo.png")
+    options = ["--lmbda", "0.01", "--iterations", "5", "--device", "cpu"]
+    call("sgaplus", "refine", "photo.png", *options)
+    rows = pd.read_csv(tmp_path / "refined/rows.csv")
+    assert rows["image"].tolist() == ["photo", "photo"]
+    assert rows["iteration"].tolist() == [0, 5]
+    assert rows["loss"].iloc[1] <= rows["loss"].iloc[0]
+    with Image.open(tmp_path / "refined/photo.png") as written:
+        assert (written.mode, written.size) == ("RGB", (160, 128))
