@@ -5,10 +5,10 @@ import torch
 
 import sgaplus
 from sgaplus import refine, rounding, schedules
+from sgaplus.baseline import reference_refine
 from sgaplus.codecs import Codec, freeze, hard
 from sgaplus.errors import SystemFault, UserError
 
-from .reference_loop import reference_refine
 from .test_codecs import untrained
 
 

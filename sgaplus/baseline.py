@@ -1,15 +1,21 @@
 """The plain refinement loop: the baseline of every speed figure, and an independent check of the fast one.
 
-Written the way public implementations of SGA work: float32, one image at a time, weights that still
-require gradients, CompressAI's own layers, two Gumbel variables per latent, and a full extra forward pass
-for the true loss at every step. Only the grid is this project's: latents are annealed around μ and the median.
+Written the way public implementations of SGA work (Yang, Bamler and Mandt, arXiv 2006.04240, and those that
+build on it): float32, one image at a time, weights that still require gradients, CompressAI's own layers, two
+Gumbel variables per latent, and a full extra forward pass for the true loss at every step. Only the grid is
+this project's: latents are annealed around μ and the median. Nothing here is slowed down on purpose, and
+nothing is to be made faster: a figure of speed says how far `refine.refine` is from this.
 """
 
 from __future__ import annotations
 
+import math
+
 import torch
 from compressai.models import MeanScaleHyperprior
 from torch import Tensor
+
+from .refine import Progress
 
 
 def _ssl_sample(v: Tensor, a: float, tau: float) -> Tensor:
@@ -37,13 +43,20 @@ def _forward(model: MeanScaleHyperprior, y: Tensor, z: Tensor, quantise) -> tupl
 
 
 def reference_refine(
-    model: MeanScaleHyperprior, x: Tensor, lmbda: float, iterations: int, a: float = 2.3, lr: float = 5e-3
+    model: MeanScaleHyperprior,
+    x: Tensor,
+    lmbda: float,
+    iterations: int,
+    a: float = 2.3,
+    lr: float = 5e-3,
+    progress: Progress | None = None,
 ) -> tuple[list[float], list[float]]:
     """Refine one image with SSL(a) and Adam at ``lr``, τ(t) = min(1, exp(−t/1000)).
 
     Args:
         model: as CompressAI makes it, weights requiring gradients.
         x: image (1, 3, H, W) in [0, 1], sides multiples of 64.
+        progress: called with (steps done, steps in all) after every step and its true loss.
 
     Returns:
         The method's loss and the true loss at every step.
@@ -62,7 +75,7 @@ def reference_refine(
     optimizer = torch.optim.Adam([y, z], lr=lr)
     method_losses, true_losses = [], []
     for t in range(iterations):
-        tau = min(1.0, float(torch.exp(torch.tensor(-t / 1000))))
+        tau = min(1.0, math.exp(-t / 1000))
         optimizer.zero_grad()
         model.zero_grad()
         loss = loss_of(lambda v: _ssl_sample(v, a, tau))  # noqa: B023
@@ -71,4 +84,6 @@ def reference_refine(
         method_losses.append(loss.item())
         with torch.no_grad():
             true_losses.append(loss_of(torch.round).item())
+        if progress:
+            progress(t + 1, iterations)
     return method_losses, true_losses

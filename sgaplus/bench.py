@@ -1,0 +1,425 @@
+"""The benchmark: our refinement loop against the plain one, and against the device's bare convolutions.
+
+`baseline.reference_refine`, which is how public implementations work, and `refine.refine` run in turn in one
+process on the same pictures, in pairs, so that what else the machine does meets both. Content and weights do
+not change what a step costs; by default the weights are random and nothing has to be at hand.
+
+What a better loop could still gain is bounded by a *ceiling*: the time that the convolutions of one of our
+steps, forward and backward to their inputs, take on this device by themselves, each one timed alone with the
+step's own shapes, number format and memory layout. Their share of our step's time is what is used well.
+
+The two loops share what the process has: its threads, and the allocator's settings
+(`runtime.keep_freed_memory`), which speed up the plain loop too. It computes the true loss at every step;
+ours at the few that are asked for, so that its time is given apart.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import platform
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from compressai.models import MeanScaleHyperprior
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from . import files
+from .baseline import reference_refine
+from .codecs import Codec, freeze
+from .errors import UserError
+from .refine import Progress, refine
+from .results import provenance
+from .rounding import SSL
+from .weights import load_codec
+
+# The plain loop knows this one method, with its published schedules.
+METHOD = SSL(2.3)
+_CONVOLUTIONS = (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is measured.
+
+    Attributes:
+        pairs: how often both loops run.
+        steps: timed steps of each loop in a pair.
+        warmup: steps before them, not timed.
+        N, M: widths of a mean-scale hyperprior with random weights; not looked at where ``codec`` is given.
+        width, height: of the pictures in pixels, multiples of 64.
+        batch_size: pictures that our loop refines together; by default 1 on a CPU, 24 on CUDA. The plain
+            loop takes one; all times are per picture.
+        codec, lmbda, quality: a mean-scale hyperprior with trained weights, as `load_codec` takes it.
+        device, dtype: of our loop, as `load_codec` takes them; the plain one is float32 on the same device.
+        seed: of random weights and pictures.
+
+    Raises:
+        UserError: a number is out of range.
+    """
+
+    pairs: int = 3
+    steps: int = 5
+    warmup: int = 2
+    N: int = 128
+    M: int = 192
+    width: int = 768
+    height: int = 512
+    batch_size: int | None = None
+    codec: str | None = None
+    lmbda: float | None = None
+    quality: int | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("pairs", "steps", "warmup", "N", "M", "width", "height", "batch_size"):
+            value = getattr(self, name)
+            if value is None and name == "batch_size":
+                continue
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise UserError(f"{name} must be a whole number of at least 1, not {value!r}")
+        for name in ("width", "height"):
+            if getattr(self, name) % 64:
+                raise UserError(
+                    f"the plain loop does not pad: {name} must be a multiple of 64, not {getattr(self, name)}"
+                )
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """What a benchmark gives.
+
+    Attributes:
+        table: a line per pair. ``reference_seconds``, ``ours_seconds``: one step on one picture; ``ratio`` of
+            the two; ``true_loss_seconds``: one true loss of ours, with all metrics; ``ceiling_seconds``: the
+            bare convolutions of one step of ours on one picture; ``share``: of them in ours_seconds.
+        summary: medians over the pairs under the same names, quartiles and extremes of the ratio,
+            ``seconds_per_megapixel_iteration`` of ours, convolution FLOPs of its step on one picture and FLOPs
+            per second reached, peak memory in bytes, settings and provenance; JSON-able.
+    """
+
+    table: pd.DataFrame
+    summary: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Form:
+    """All of a tensor but its values."""
+
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A call of a convolution, forward or backward, known by everything that its time depends on.
+
+    Attributes:
+        function: PyTorch's operator.
+        forms: its arguments, tensors without their values.
+        flops: of the call, one multiplication and one addition being two.
+    """
+
+    function: Callable[..., Any]
+    forms: tuple[Any, ...]
+    flops: int
+
+    def arguments(self, device: torch.device) -> list[Any]:
+        """Arguments for a call: the same ones, tensors with random values."""
+        return [
+            torch.empty_strided(form.size, form.stride, dtype=form.dtype, device=device).normal_()
+            if isinstance(form, _Form)
+            else form
+            for form in self.forms
+        ]
+
+
+def _form(argument: Any) -> Any:
+    if isinstance(argument, Tensor):
+        return _Form(tuple(argument.shape), argument.stride(), argument.dtype)
+    return tuple(argument) if isinstance(argument, list) else argument
+
+
+class _Recorder(TorchDispatchMode):
+    """Counts the convolutions that run while it is ``active``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.active = False
+        self.calls: Counter[Convolution] = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if self.active and func in _CONVOLUTIONS:
+            flops = flop_registry[func._overloadpacket](*args, out_val=out)
+            self.calls[Convolution(func, tuple(map(_form, args)), flops)] += 1
+        return out
+
+
+def convolutions(codec: Codec, images: list[Tensor]) -> Counter[Convolution]:
+    """The convolutions of one step of `refine.refine` on ``images``, and how often each occurs.
+
+    Args:
+        images: of one shape, (3, H, W) each, refined together.
+    """
+    recorder = _Recorder()
+
+    def follow(done: int, total: int) -> None:
+        recorder.active = done == len(images)  # from the end of the first step to that of the second
+
+    with recorder:
+        _refine(codec, images, 3, follow)
+    return recorder.calls
+
+
+def ceiling(calls: Mapping[Convolution, int], device: torch.device, repeats: int) -> float:
+    """Seconds that the convolutions take by themselves, each timed over ``repeats`` calls after one more."""
+    seconds = 0.0
+    for convolution, count in calls.items():
+        arguments = convolution.arguments(device)
+        convolution.function(*arguments)
+        started = _now(device)
+        for _ in range(repeats):
+            convolution.function(*arguments)
+        seconds += count * (_now(device) - started) / repeats
+    return seconds
+
+
+def _now(device: torch.device) -> float:
+    """The clock in seconds, read when the device has nothing left to do."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+@dataclass(eq=False)
+class _Clock:
+    """A `Progress` that reads the clock after certain steps."""
+
+    device: torch.device
+    marks: tuple[int, ...]
+    times: list[float] = field(default_factory=list)
+
+    def __call__(self, done: int, total: int) -> None:
+        if done in self.marks:
+            self.times.append(_now(self.device))
+
+
+def _refine(codec: Codec, images: list[Tensor], iterations: int, progress: Progress) -> None:
+    """Our loop; true losses before the first and after the last step alone."""
+    refine(
+        codec,
+        images,
+        METHOD,
+        iterations=iterations,
+        read_offs=[],
+        trace_every=iterations,
+        batch_size=len(images),
+        progress=progress,
+    )
+
+
+def _time_ours(codec: Codec, images: list[Tensor], settings: Settings) -> tuple[float, float]:
+    """Seconds of one step on one image, and of one true loss: by how much the step that has it is longer."""
+    last = settings.warmup + settings.steps
+    marks = tuple(len(images) * t for t in (settings.warmup, last, last + 1))
+    clock = _Clock(codec.device, marks)
+    _refine(codec, images, last + 1, clock)
+    begun, ended, evaluated = clock.times
+    step = (ended - begun) / settings.steps
+    return step / len(images), (evaluated - ended - step) / len(images)
+
+
+def _time_reference(model: MeanScaleHyperprior, image: Tensor, lmbda: float, settings: Settings) -> float:
+    """Seconds of one step of the plain loop."""
+    device = next(model.parameters()).device
+    last = settings.warmup + settings.steps
+    clock = _Clock(device, (settings.warmup, last))
+    reference_refine(model, image[None].to(device), lmbda, last, METHOD.a, progress=clock)
+    begun, ended = clock.times
+    return (ended - begun) / settings.steps
+
+
+def _peak(device: torch.device, function: Callable[..., Any], *arguments: Any) -> tuple[Any, int | None]:
+    """The function's result, and the most bytes in use so far.
+
+    On CUDA in PyTorch's allocator, by the call alone; else in the process, since it began, and None where the
+    system does not say.
+    """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return function(*arguments), torch.cuda.max_memory_allocated(device)
+    result = function(*arguments)
+    with contextlib.suppress(ImportError):
+        import resource  # not on Windows
+
+        unit = 1 if platform.system() == "Darwin" else 1024
+        return result, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return result, None
+
+
+def _codec(settings: Settings) -> Codec:
+    if settings.codec is not None:
+        codec = load_codec(
+            settings.codec,
+            settings.lmbda,
+            quality=settings.quality,
+            device=settings.device,
+            dtype=settings.dtype,
+        )
+        if type(codec.model) is not MeanScaleHyperprior:
+            raise UserError(f"the plain loop knows mean-scale hyperpriors alone: {codec.name} is none")
+        return codec
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(settings.seed)
+        model = MeanScaleHyperprior(settings.N, settings.M)
+        model.g_a[-1].weight *= 40  # latents a few units wide, as a trained codec's are
+    return Codec("random weights", 0.01, freeze(model), sha256="").to(settings.device, settings.dtype)
+
+
+def plain_model(codec: Codec) -> MeanScaleHyperprior:
+    """The codec's model as CompressAI makes it: its own layers, weights that require gradients."""
+    model = MeanScaleHyperprior(codec.model.N, codec.model.M).eval()
+    model.load_state_dict(codec.model.state_dict())
+    return model.to(codec.device)
+
+
+def pictures(settings: Settings, count: int, pair: int = 0) -> list[Tensor]:
+    """Smooth random pictures (3, H, W) in [0, 1], other ones for every pair."""
+    generator = torch.Generator().manual_seed(settings.seed + pair)
+    coarse = torch.rand(count, 3, settings.height // 32, settings.width // 32, generator=generator)
+    return list(F.interpolate(coarse, (settings.height, settings.width), mode="bicubic").clamp(0, 1))
+
+
+def run(settings: Settings, progress: Progress | None = None) -> Measurement:
+    """Measure both loops and the ceiling.
+
+    Args:
+        progress: called with (runs done, runs in all): one to see what our loop does, three in each pair.
+
+    Raises:
+        UserError: the device, the number format or the codec is not available, or the codec is no mean-scale
+            hyperprior.
+    """
+    codec = _codec(settings)
+    plain = plain_model(codec)
+    device = codec.device
+    size = settings.batch_size or (24 if device.type == "cuda" else 1)
+    total = 1 + 3 * settings.pairs
+    done = 0
+
+    def advance() -> None:
+        nonlocal done
+        done += 1
+        if progress:
+            progress(done, total)
+
+    # First, so that on a CPU the peak is ours.
+    calls, ours_peak = _peak(device, convolutions, codec, pictures(settings, size))
+    advance()
+    flops = sum(convolution.flops * count for convolution, count in calls.items()) / size
+    lines, reference_peaks = [], []
+    for pair in range(settings.pairs):
+        images = pictures(settings, size, pair)
+        line: dict[str, float] = {"pair": pair}
+        # Every other pair the other way round, so that a drift of the machine's speed favours neither.
+        for loop in ("reference", "ours")[:: -1 if pair % 2 else 1]:
+            if loop == "ours":
+                line["ours_seconds"], line["true_loss_seconds"] = _time_ours(codec, images, settings)
+            else:
+                line["reference_seconds"], peak = _peak(
+                    device, _time_reference, plain, images[0], codec.lmbda, settings
+                )
+                reference_peaks.append(peak)
+            advance()
+        line["ceiling_seconds"] = ceiling(calls, device, settings.steps) / size
+        lines.append(line)
+        advance()
+    table = pd.DataFrame(lines)
+    table["ratio"] = table["reference_seconds"] / table["ours_seconds"]
+    table["share"] = table["ceiling_seconds"] / table["ours_seconds"]
+    columns = ["pair", "reference_seconds", "ours_seconds", "ratio", "true_loss_seconds", "ceiling_seconds"]
+    table = table[[*columns, "share"]]
+    summary = {
+        **_statistics(table, flops, settings.width * settings.height),
+        "ours_peak_bytes": ours_peak,
+        "reference_peak_bytes": max(reference_peaks) if None not in reference_peaks else None,
+        **asdict(settings),
+        "codec": codec.name,
+        "lmbda": codec.lmbda,
+        "N": codec.model.N,
+        "M": codec.model.M,
+        "batch_size": size,
+        "method": METHOD.spec,
+        "dtype": str(codec.dtype).removeprefix("torch."),
+        "device_type": device.type,
+        "threads": torch.get_num_threads(),
+        **provenance(device),
+    }
+    return Measurement(table, summary)
+
+
+def _statistics(table: pd.DataFrame, flops: float, pixels: int) -> dict[str, float]:
+    """Medians over the pairs and what follows from them, plain floats."""
+    middle = {name: float(value) for name, value in table.drop(columns="pair").median().items()}
+    spread = {"min": 0.0, "lower_quartile": 0.25, "upper_quartile": 0.75, "max": 1.0}
+    return {
+        **middle,
+        **{f"ratio_{name}": float(table["ratio"].quantile(q)) for name, q in spread.items()},
+        "seconds_per_megapixel_iteration": middle["ours_seconds"] / (pixels / 1e6),
+        "flops": flops,
+        "flops_per_second": flops / middle["ours_seconds"],
+        "ceiling_flops_per_second": flops / middle["ceiling_seconds"],
+    }
+
+
+def text(measurement: Measurement) -> str:
+    """The summary in words, some lines without a last line break."""
+    s = measurement.summary
+    lines = [
+        f"{s['codec']}, N = {s['N']}, M = {s['M']}; pictures of {s['width']}×{s['height']} pixels; {s['method']}; "
+        f"{s['device']}",
+        f"plain loop, float32, one picture at a time: {s['reference_seconds']:.4f} s per step",
+        f"this package, {s['dtype']}, {s['batch_size']} at a time: {s['ours_seconds']:.4f} s per step and picture, "
+        f"{s['seconds_per_megapixel_iteration']:.4f} s per megapixel; a true loss takes "
+        f"{s['true_loss_seconds']:.4f} s",
+        f"{s['ratio']:.2f} times as fast: median of {s['pairs']} pairs, quartiles {s['ratio_lower_quartile']:.2f} "
+        f"to {s['ratio_upper_quartile']:.2f}, all within {s['ratio_min']:.2f} to {s['ratio_max']:.2f}",
+        f"its convolutions by themselves take {s['ceiling_seconds']:.4f} s, {s['share']:.0%} of the step: "
+        f"{s['flops_per_second'] / 1e9:.0f} of {s['ceiling_flops_per_second'] / 1e9:.0f} GFLOP/s",
+    ]
+    if s["ours_peak_bytes"] is not None:
+        ours, both = s["ours_peak_bytes"] / 2**20, s["reference_peak_bytes"] / 2**20
+        where = "GPU memory" if s["device_type"] == "cuda" else "the process"
+        lines.append(f"peak of {where}: {ours:.0f} MiB, with the plain loop {both:.0f} MiB")
+    return "\n".join(lines)
+
+
+def write(measurement: Measurement, path: str | Path) -> None:
+    """Write a measurement: all of it as .json, or the pairs as .csv, each line with the settings and provenance.
+
+    Raises:
+        UserError: the suffix is another one, or the file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix not in (".json", ".csv"):
+        raise UserError(f"a measurement is written as .json or .csv, not as '{path.name}'")
+    content = {"summary": measurement.summary, "pairs": measurement.table.to_dict("records")}
+    with files.atomic(path) as temporary:
+        if path.suffix == ".json":
+            temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        else:
+            beside = {k: v for k, v in measurement.summary.items() if k not in measurement.table}
+            measurement.table.assign(**beside).to_csv(temporary, index=False)

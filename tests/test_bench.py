@@ -1,0 +1,188 @@
+"""The benchmark: what it counts and divides is right; nothing here depends on how fast the machine is."""
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from sgaplus import bench, refine
+from sgaplus.baseline import reference_refine
+from sgaplus.codecs import Codec, freeze
+from sgaplus.errors import UserError
+
+from .conftest import WIDTHS, untrained
+
+TINY = bench.Settings(
+    pairs=2, steps=1, warmup=1, N=8, M=12, width=128, height=64, device="cpu", dtype="float32"
+)
+
+
+def step_flops(n: int, m: int, pixels: int) -> float:
+    """FLOPs of one step's convolutions, from the layers of the decoder (arXiv 1809.02736, table 1).
+
+    A transposed convolution multiplies each input value with its kernel, once per output channel. Every
+    layer runs forward and backward to its input, which takes as many multiplications.
+    """
+    y, z = pixels / 16**2, pixels / 64**2
+    kernel = 5 * 5
+    g_s = kernel * (m * n * y + n * n * 4 * y + n * n * 16 * y + n * 3 * 64 * y)
+    inverse_gdn = n * n * (4 + 16 + 64) * y
+    wide = m * 3 // 2
+    h_s = kernel * (n * m * z + m * wide * 4 * z) + 3 * 3 * wide * 2 * m * 16 * z
+    return 2 * 2 * (g_s + inverse_gdn + h_s)
+
+
+@pytest.fixture(scope="module")
+def measured() -> tuple[bench.Measurement, list[tuple[int, int]]]:
+    """A measurement and the calls of its ``progress``."""
+    calls = []
+    return bench.run(TINY, progress=lambda *done: calls.append(done)), calls
+
+
+def codec(dtype: str = "float32") -> Codec:
+    return Codec("untrained", 0.01, freeze(untrained()), sha256="").to("cpu", dtype)
+
+
+def test_a_line_per_pair_and_quotients_of_its_columns(measured):
+    table = measured[0].table
+    assert table["pair"].tolist() == [0, 1]
+    assert (table[["reference_seconds", "ours_seconds", "ceiling_seconds"]] > 0).all(axis=None)
+    for line in table.itertuples():
+        assert line.ratio == line.reference_seconds / line.ours_seconds
+        assert line.share == line.ceiling_seconds / line.ours_seconds
+
+
+def test_the_summary_is_of_the_pairs(measured):
+    table, s = measured[0].table, measured[0].summary
+    assert s["ratio"] == pytest.approx(table["ratio"].mean()), "the median of two is their mean"
+    quartiles = table["ratio"].min() + (table["ratio"].max() - table["ratio"].min()) * pd.Series([0.25, 0.75])
+    assert [s["ratio_min"], s["ratio_max"]] == [table["ratio"].min(), table["ratio"].max()]
+    assert [s["ratio_lower_quartile"], s["ratio_upper_quartile"]] == pytest.approx(quartiles.tolist())
+    seconds = table["ours_seconds"].mean()
+    assert s["seconds_per_megapixel_iteration"] == pytest.approx(seconds * 1e6 / (128 * 64))
+    assert s["flops_per_second"] == pytest.approx(s["flops"] / seconds)
+    assert (s["N"], s["M"], s["batch_size"], s["dtype"], s["method"]) == (8, 12, 1, "float32", "ssl:a=2.3")
+    assert s["threads"] == torch.get_num_threads()
+    assert s["torch_version"] == torch.__version__
+    assert {"device", "git_commit", "sgaplus_version", "written"} <= s.keys()
+    assert s["ours_peak_bytes"] <= s["reference_peak_bytes"]
+
+
+def test_progress_counts_runs(measured):
+    assert measured[1] == [(i, 7) for i in range(1, 8)]
+
+
+def test_the_text_has_the_figures(measured):
+    lines = bench.text(measured[0])
+    s = measured[0].summary
+    assert f"{s['ratio']:.2f} times as fast: median of 2 pairs" in lines
+    assert f"{s['share']:.0%} of the step" in lines
+    assert "None" not in lines
+
+
+def test_flops_are_those_of_the_layers(measured):
+    assert measured[0].summary["flops"] == step_flops(8, 12, 128 * 64)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_ceilings_convolutions_are_those_of_one_step(dtype, count):
+    """PyTorch's own counter, around the whole loop, sees the same FLOPs between two steps."""
+    images = bench.pictures(TINY, count)
+    seen = []
+
+    def follow(done: int, total: int) -> None:
+        counts = counter.get_flop_counts()["Global"].items()
+        seen.append(sum(flops for name, flops in counts if "conv" in str(name)))
+
+    with FlopCounterMode(display=False) as counter:
+        refine(
+            codec(dtype), images, bench.METHOD, iterations=3, trace_every=3, batch_size=count, progress=follow
+        )
+    calls = bench.convolutions(codec(dtype), images)
+    recorded = sum(call.flops * times for call, times in calls.items())
+    assert recorded == seen[1] - seen[0] == count * step_flops(*WIDTHS, 128 * 64)
+
+    replayed = 0
+    for call, times in calls.items():
+        with FlopCounterMode(display=False) as counter:
+            bench.ceiling({call: 1}, torch.device("cpu"), repeats=1)
+        replayed += counter.get_total_flops() / 2 * times  # a warm-up and one repetition
+        tensors = [a for a in call.arguments(torch.device("cpu")) if isinstance(a, torch.Tensor)]
+        assert {tensor.dtype for tensor in tensors} == {getattr(torch, dtype)}
+    assert replayed == recorded
+
+
+def test_a_repeated_convolution_counts_as_often_as_it_occurs(monkeypatch):
+    calls = bench.convolutions(codec(), bench.pictures(TINY, 1))
+    ticks = iter(range(1000))
+    monkeypatch.setattr(bench, "_now", lambda device: next(ticks))
+    repeated = dict.fromkeys(calls, 3)
+    assert bench.ceiling(repeated, torch.device("cpu"), repeats=2) == 3 * len(calls) / 2
+
+
+def test_steps_are_timed_after_the_warm_up(monkeypatch):
+    """On a clock that only the loops' calls move, every number is known."""
+    ticks = iter(range(1000))
+    monkeypatch.setattr(bench, "_now", lambda device: float(next(ticks)))
+    settings = replace(TINY, steps=4, warmup=2)
+    images = bench.pictures(settings, 2)
+    step, true_loss = bench._time_ours(codec(), images, settings)
+    assert step == 1 / 4 / 2, "one tick over four steps of two pictures"
+    assert true_loss == (1 - 1 / 4) / 2
+    assert bench._time_reference(bench.plain_model(codec()), images[0], 0.01, settings) == 1 / 4
+
+
+def test_both_loops_start_from_the_same_loss():
+    """The same weights, the same objective, the same grid: latents that do not move cost the same."""
+    (image,) = bench.pictures(TINY, 1)
+    frozen = codec()
+    plain = bench.plain_model(frozen)
+    assert all(p.requires_grad for p in plain.parameters())
+    _, true = reference_refine(plain, image[None], 0.01, iterations=1, lr=1e-12)
+    ours = refine(frozen, [image], bench.METHOD, iterations=0)
+    assert true[0] == pytest.approx(ours.rows["loss"].item(), rel=1e-5)
+
+
+def test_a_bundled_codec(bundled):
+    settings = replace(TINY, codec="mshyper-s", lmbda=0.01, pairs=1, batch_size=2)
+    summary = bench.run(settings).summary
+    assert (summary["codec"], summary["N"], summary["M"], summary["batch_size"]) == ("mshyper-s", *WIDTHS, 2)
+    assert summary["flops"] == step_flops(*WIDTHS, 128 * 64), "per picture, whatever the batch"
+
+
+def test_written_as_json_and_csv(measured, tmp_path):
+    measurement = measured[0]
+    bench.write(measurement, tmp_path / "bench.json")
+    content = json.loads((tmp_path / "bench.json").read_text())
+    assert content["summary"] == measurement.summary
+    pd.testing.assert_frame_equal(pd.DataFrame(content["pairs"]), measurement.table)
+    bench.write(measurement, tmp_path / "bench.csv")
+    table = pd.read_csv(tmp_path / "bench.csv")
+    assert table["ratio"].tolist() == pytest.approx(measurement.table["ratio"].tolist())
+    assert table["git_commit"].fillna("").eq(measurement.summary["git_commit"]).all()
+    with pytest.raises(UserError, match=r"\.json or \.csv"):
+        bench.write(measurement, tmp_path / "bench.txt")
+
+
+@pytest.mark.parametrize("name", ["pairs", "steps", "warmup", "N", "M", "width", "height", "batch_size"])
+@pytest.mark.parametrize("value", [0, -1, 1.5, True])
+def test_numbers_out_of_range_are_refused(name, value):
+    with pytest.raises(UserError, match=f"^{name} must be a whole number of at least 1"):
+        replace(TINY, **{name: value})
+
+
+def test_pictures_that_the_plain_loop_does_not_take_are_refused():
+    with pytest.raises(UserError, match="width must be a multiple of 64, not 100"):
+        replace(TINY, width=100)
+
+
+def test_another_architecture_is_refused(monkeypatch):
+    other = SimpleNamespace(name="other", model=torch.nn.Identity())
+    monkeypatch.setattr(bench, "load_codec", lambda *_, **__: other)
+    with pytest.raises(UserError, match="other is none"):
+        bench.run(replace(TINY, codec="other"))
