@@ -1,4 +1,4 @@
-"""From a training run to a bundled codec: the parameters worth keeping, their card, and wider models."""
+"""From a training run to a bundled codec: the parameters worth keeping, and their card."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch import Tensor
 
 from . import metrics, runtime
 from .codecs import Codec, freeze
-from .errors import SystemFault, UserError
+from .errors import SystemFault
 from .training import Run
-from .weights import Card, load_parameters, save_codec, widths
+from .weights import Card, load_parameters, save_codec
+from .widening import widen
 
-# New channels start with this share of PyTorch's random weights.
-_FAINT = 0.3
+__all__ = ["publish", "publishable", "rd_point", "widen"]
 
 
 def publishable(model: torch.nn.Module) -> dict[str, Tensor]:
@@ -39,60 +39,6 @@ def publishable(model: torch.nn.Module) -> dict[str, Tensor]:
                 f"{name} holds values beyond the range of float16: train with a lower learning rate"
             )
     return parameters
-
-
-@torch.no_grad()
-def widen(weights: dict[str, Tensor], N: int, M: int, seed: int = 0) -> dict[str, Tensor]:
-    """Grow a mean-scale hyperprior to ``M`` latent channels; with as many already, the weights as they are.
-
-    Every old weight keeps its place. In the hyper-synthesis no new unit feeds an old one, so that the same ẑ
-    gives the old channels the same scales and means. In the synthesis and the hyper-analysis the new channels
-    have small random weights, through which their gradients reach the encoder from the first step; where the
-    new channels of y are zero, z and x̂ are the old ones too.
-
-    Args:
-        weights: parameters of a model with N transform channels and at most ``M`` latent channels.
-        seed: of the new weights.
-
-    Returns:
-        The parameters by name, float32.
-
-    Raises:
-        UserError: the weights are of another architecture, of other transforms, or have more latent channels.
-    """
-    old_N, old_M = widths(weights)
-    if old_N != N or old_M > M:
-        raise UserError(
-            f"weights with N = {old_N} and M = {old_M} cannot start a model with N = {N} and M = {M}: "
-            "N must be the same, and M at least as large"
-        )
-    with torch.random.fork_rng(devices=[]):
-        load_parameters(MeanScaleHyperprior(N, old_M), weights)  # refuses what does not fit
-        torch.manual_seed(seed)
-        grown = dict(MeanScaleHyperprior(N, M).named_parameters())
-    for name, value in grown.items():
-        old = weights[name].float()
-        if name.startswith("h_s.4."):  # its outputs are the scales of all channels, then the means of all
-            for half, old_half in zip(value.chunk(2), old.chunk(2), strict=True):
-                _grow(half, old_half, outputs=0)
-        else:
-            # Transposed convolutions have their weights as (in, out, k, k).
-            _grow(value, old, outputs=1 if name == "h_s.2.weight" else None)
-    grown["h_s.4.bias"][old_M:M] = 1.0  # new scales of about one unit
-    return {name: value.detach().contiguous() for name, value in grown.items()}
-
-
-def _grow(value: Tensor, old: Tensor, outputs: int | None) -> None:
-    """Put the ``old`` weights into the leading corner of ``value`` and make the new ones beside them faint.
-
-    Args:
-        outputs: the axis of the outputs, if no new input is to feed an old one.
-    """
-    if value.shape != old.shape:
-        value *= _FAINT
-        if outputs is not None:
-            value.narrow(outputs, 0, old.shape[outputs]).zero_()
-    value[tuple(slice(side) for side in old.shape)] = old
 
 
 def publish(run: Run, folder: Path, note: str, kodak: Sequence[Tensor] = ()) -> Path:

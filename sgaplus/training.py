@@ -80,6 +80,7 @@ class Recipe:
     holdout: int = 16
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "family", tuple(self.family))  # JSON has lists
         if not self.name or Path(self.name).name != self.name:
             raise UserError(f"a family's name becomes a file's: it cannot be {self.name!r}")
         for lmbda in (self.lmbda, *self.family):

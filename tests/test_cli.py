@@ -464,7 +464,7 @@ def test_training_from_a_narrower_codec(call, photographs, bundled):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--N", 16], "N = 8 and M = 12 cannot start a model with N = 16 and M = 12"),
+        (["--N", 6], "N = 8 and M = 12 cannot start a model with N = 6 and M = 12"),
         (["--M", 10], "N = 8 and M = 12 cannot start a model with N = 8 and M = 10"),
         (["--lmbda", 0], "lambda must be a finite number greater than 0"),
         (["--crop", 96], "multiple of 64"),

@@ -1,15 +1,14 @@
-"""Published weights, their card and their Kodak point; growing a codec to more latent channels."""
+"""Published weights, their card and their Kodak point."""
 
 import json
 
 import pytest
 import torch
-from compressai.models import MeanScaleHyperprior
 
 from sgaplus import files, metrics, weights
 from sgaplus.codecs import Codec, freeze, hard
-from sgaplus.errors import SystemFault, UserError
-from sgaplus.publishing import publish, publishable, rd_point, widen
+from sgaplus.errors import SystemFault
+from sgaplus.publishing import publish, publishable, rd_point
 from sgaplus.training import Recipe, Run
 
 from .conftest import untrained
@@ -20,12 +19,6 @@ TINY = Recipe(name="tiny", N=8, M=12, lmbda=0.02, steps=6, cooldown=2, warmup=2,
 def pictures(*shapes):
     generator = torch.Generator().manual_seed(0)
     return [torch.rand(3, *shape, generator=generator) for shape in shapes]
-
-
-def loaded(parameters, n, m):
-    model = MeanScaleHyperprior(n, m)
-    weights.load_parameters(model, parameters)
-    return model.eval()
 
 
 # Publishing
@@ -96,74 +89,3 @@ def test_the_point_is_the_mean_of_the_images_points():
     assert singles[1]["bpp"] == pytest.approx(bpp)
     assert singles[1]["loss"] == pytest.approx(0.02 * 255**2 * mse + bpp)
     assert singles[1]["psnr"] == pytest.approx(metrics.psnr_8bit(second[None], x_hat).item())
-
-
-# Widening
-
-
-def test_a_wider_codec_codes_the_old_channels_as_before():
-    narrow = untrained(8, 12).eval()
-    wide = loaded(widen(publishable(narrow), 8, 20, seed=1), 8, 20)
-    narrow = loaded(publishable(narrow), 8, 12)
-    z = torch.randn(2, 8, 3, 4, generator=torch.Generator().manual_seed(0)) * 5
-    with torch.no_grad():
-        scales, means = wide.h_s(z).chunk(2, 1)
-        old_scales, old_means = narrow.h_s(z).chunk(2, 1)
-    torch.testing.assert_close(scales[:, :12], old_scales, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(means[:, :12], old_means, atol=1e-5, rtol=1e-5)
-    assert scales[:, 12:].std() > 0
-    assert scales[:, 12:].mean().item() == pytest.approx(1, abs=0.5)
-    # Both hidden layers' new units are alive, or they could not learn.
-    assert wide.h_s[4].weight[12:20, 18:].abs().sum() > 0
-    assert wide.h_s[2].weight[12:, 18:].abs().sum() > 0
-
-
-def test_a_wider_codec_without_its_new_channels_is_the_old_one():
-    parameters = publishable(untrained(8, 12))
-    narrow, wide = loaded(parameters, 8, 12), loaded(widen(parameters, 8, 20), 8, 20)
-    (image,) = pictures((64, 128))
-    with torch.no_grad():
-        y, old_y = wide.g_a(image[None]), narrow.g_a(image[None])
-        torch.testing.assert_close(y[:, :12], old_y, atol=1e-5, rtol=1e-5)
-        assert y[:, 12:].std() > 0
-        silent = torch.cat([y[:, :12], torch.zeros_like(y[:, 12:])], 1)
-        torch.testing.assert_close(wide.g_s(silent), narrow.g_s(old_y), atol=1e-4, rtol=1e-4)
-        torch.testing.assert_close(wide.h_a(silent), narrow.h_a(old_y), atol=1e-4, rtol=1e-4)
-        # The new channels are heard, though faintly: that is how their gradient starts.
-        difference = (wide.g_s(y) - narrow.g_s(old_y)).std()
-        assert 0 < difference < 0.5 * narrow.g_s(old_y).std()
-
-
-def test_widening_to_the_same_width_changes_nothing():
-    parameters = publishable(untrained(8, 12))
-    same = widen(parameters, 8, 12)
-    assert set(same) == set(parameters)
-    for name, value in same.items():
-        assert torch.equal(value, parameters[name].float()), name
-
-
-def test_widening_is_reproducible_and_leaves_torch_s_random_numbers_alone():
-    parameters = publishable(untrained(8, 12))
-    torch.manual_seed(3)
-    expected = torch.rand(1)
-    torch.manual_seed(3)
-    first = widen(parameters, 8, 16, seed=1)
-    assert torch.equal(torch.rand(1), expected)
-    again, other = widen(parameters, 8, 16, seed=1), widen(parameters, 8, 16, seed=2)
-    assert torch.equal(first["g_a.6.weight"], again["g_a.6.weight"])
-    assert not torch.equal(first["g_a.6.weight"], other["g_a.6.weight"])
-
-
-@pytest.mark.parametrize(("n", "m"), [(16, 20), (8, 10)])
-def test_widths_that_do_not_fit(n, m):
-    with pytest.raises(UserError, match=f"N = 8 and M = 12 cannot start a model with N = {n} and M = {m}"):
-        widen(publishable(untrained(8, 12)), n, m)
-
-
-def test_weights_of_something_else_cannot_be_widened():
-    with pytest.raises(UserError, match="not those of a mean-scale hyperprior"):
-        widen({"weight": torch.zeros(2)}, 8, 12)
-    incomplete = publishable(untrained(8, 12))
-    del incomplete["h_s.2.bias"]
-    with pytest.raises(UserError, match=r"h_s\.2\.bias among them"):
-        widen(incomplete, 8, 16)
