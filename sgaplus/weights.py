@@ -12,7 +12,7 @@ from typing import Any
 from urllib.error import URLError
 
 import torch
-from compressai.models import MeanScaleHyperprior
+from compressai.models import Cheng2020Anchor, CompressionModel
 from compressai.models.utils import remap_old_keys
 from compressai.zoo.image import cfgs, model_architectures, model_urls
 from compressai.zoo.pretrained import load_pretrained
@@ -23,12 +23,21 @@ from safetensors.torch import save as serialise
 from torch import Tensor
 
 from . import files
-from .codecs import FAMILIES, Codec, freeze
+from .codecs import Codec, freeze
 from .errors import SystemFault, UserError
+from .models import FAMILIES
 from .specs import number
 
 # λ of the zoo's models trained for MSE, by quality (CompressAI's documentation, "Training").
 ZOO_LAMBDAS = (0.0018, 0.0035, 0.0067, 0.0130, 0.0250, 0.0483, 0.0932, 0.1800)
+
+
+# CompressAI's names of the architectures that can be refined.
+REFINABLE = tuple(name for name, cls in model_architectures.items() if cls in FAMILIES)
+# Those of them with weights to download.
+ZOO = tuple(name for name in REFINABLE if name in model_urls)
+# Of a bundled family where none is named: that of the paper's ablations.
+DEFAULT_LMBDA = 0.01
 
 
 @dataclass(frozen=True)
@@ -109,6 +118,31 @@ def widths(weights: dict[str, Tensor]) -> tuple[int, int]:
         raise UserError("the weights are not those of a mean-scale hyperprior of CompressAI") from error
 
 
+def build(architecture: str, N: int, M: int) -> CompressionModel:
+    """An untrained model by CompressAI's name; the models of Cheng et al. 2020 have M = N."""
+    cls = model_architectures[architecture]
+    return cls(N) if issubclass(cls, Cheng2020Anchor) else cls(N, M)
+
+
+def recognise(weights: dict[str, Tensor]) -> CompressionModel:
+    """An untrained model whose parameters have the names and shapes of ``weights``.
+
+    Raises:
+        UserError: no architecture that can be refined has.
+    """
+    first = next((weights[key] for key in ("g_a.0.weight", "g_a.0.conv1.weight") if key in weights), None)
+    last = weights.get("g_a.6.weight", first)
+    if first is not None and last.ndim == 4:
+        shapes = {name: value.shape for name, value in weights.items()}
+        for architecture in REFINABLE:
+            model = build(architecture, first.shape[0], last.shape[0])
+            if all(shapes.get(name) == value.shape for name, value in model.named_parameters()) and (
+                shapes.keys() <= model.state_dict().keys()
+            ):
+                return model
+    raise UserError(f"the weights are those of none of CompressAI's models {', '.join(REFINABLE)}")
+
+
 def load_parameters(model: torch.nn.Module, weights: dict[str, Tensor]) -> None:
     """Copy the parameters among ``weights`` into ``model`` and recompute its coding tables.
 
@@ -138,11 +172,11 @@ def load_parameters(model: torch.nn.Module, weights: dict[str, Tensor]) -> None:
 def _load_bundled(name: str, lmbda: float | None) -> Codec:
     family = {card.lmbda: card for card in cards() if card.name == name}
     choices = ", ".join(f"{value:g}" for value in family)
-    if lmbda is None and len(family) > 1:
-        raise UserError(f"{name} comes with several lambda: choose one of {choices}")
-    if lmbda is not None and lmbda not in family:
+    if lmbda is None:
+        lmbda = next(iter(family)) if len(family) == 1 else DEFAULT_LMBDA
+    if lmbda not in family:
         raise UserError(f"{name} is not bundled with lambda {lmbda:g}: choose one of {choices}")
-    card = family[next(iter(family)) if lmbda is None else lmbda]
+    card = family[lmbda]
     path = bundled_folder() / f"{stem(name, card.lmbda)}.safetensors"
     if not path.is_file():
         raise SystemFault(f"{path} is missing: install sgaplus again")
@@ -151,7 +185,7 @@ def _load_bundled(name: str, lmbda: float | None) -> Codec:
         raise UserError(
             f"{path} is damaged (SHA-256 {found}, its card says {card.sha256}): restore it or install sgaplus again"
         )
-    model = model_architectures[card.architecture](card.N, card.M)
+    model = build(card.architecture, card.N, card.M)
     load_parameters(model, load_file(path))
     return Codec(name, card.lmbda, freeze(model), card.sha256, card=asdict(card))
 
@@ -215,7 +249,7 @@ def _load_zoo(name: str, lmbda: float | None, quality: int | None, metric: str) 
     if quality is None and lmbda in ZOO_LAMBDAS:
         quality = ZOO_LAMBDAS.index(lmbda) + 1
     if quality is None:
-        raise UserError(f"{name} comes from the zoo in several qualities: give quality=1 … 8")
+        raise UserError(f"{name} comes from the zoo in several qualities: give quality=1 … {len(cfgs[name])}")
     path = fetch_zoo(name, quality, metric)
     if lmbda not in (None, ZOO_LAMBDAS[quality - 1]):
         raise UserError(
@@ -247,7 +281,7 @@ def _load_checkpoint(path: Path, lmbda: float | None) -> Codec:
         raise UserError(f"{path} does not say which lambda it was trained with: give it (lmbda)")
     weights = read_safetensors(path) if path.suffix == ".safetensors" else _unpickle(path)
     try:
-        model = MeanScaleHyperprior(*widths(weights))
+        model = recognise(weights)
         load_parameters(model, weights)
     except UserError as error:
         raise UserError(f"{path} cannot be used: {error}") from error
@@ -268,9 +302,9 @@ def load_codec(
     Args:
         name: a bundled family (``"mshyper-s"``), a CompressAI zoo name (``"mbt2018-mean"``, downloaded on
             first use), or the path of a checkpoint (.safetensors, .pt, .pth, .pth.tar).
-        lmbda: the λ it was trained with; needed for a checkpoint, and where a family has several. In the zoo
-            it may stand for the quality.
-        quality: 1 … 8, of a zoo model.
+        lmbda: the λ it was trained with; needed for a checkpoint. Of a bundled family with several it is 0.01
+            by default. In the zoo it may stand for the quality.
+        quality: 1 … 8, of a zoo model (1 … 6 of those of Cheng et al. 2020).
         metric: ``"mse"`` or ``"ms-ssim"``, of a zoo model.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         dtype: of the convolutions while refining: ``"auto"``, ``"float32"`` or ``"bfloat16"``.
@@ -282,20 +316,19 @@ def load_codec(
     if lmbda is not None:
         lmbda = number(lmbda, "lambda")
     families = sorted({card.name for card in cards()})
-    zoo = [key for key, cls in model_architectures.items() if cls in FAMILIES]
-    if quality is not None and str(name) not in zoo:
+    if quality is not None and str(name) not in ZOO:
         raise UserError(
-            f"only codecs of the zoo have a quality ({', '.join(zoo)}): name {name} by its lambda"
+            f"only codecs of the zoo have a quality ({', '.join(ZOO)}): name {name} by its lambda"
         )
     if str(name) in families:
         codec = _load_bundled(str(name), lmbda)
-    elif str(name) in zoo:
+    elif str(name) in ZOO:
         codec = _load_zoo(str(name), lmbda, quality, metric)
     elif Path(name).is_file():
         codec = _load_checkpoint(Path(name), lmbda)
     else:
         raise UserError(
-            f"unknown codec '{name}': use {', '.join(families) or 'none'} (bundled), {', '.join(zoo)} (zoo), "
+            f"unknown codec '{name}': use {', '.join(families) or 'none'} (bundled), {', '.join(ZOO)} (zoo), "
             "or the path of a checkpoint"
         )
     return codec.to(device, dtype)
@@ -315,8 +348,8 @@ def listing() -> list[dict[str, Any]]:
             {"name": card.name, "where": where, "lmbda": card.lmbda, "quality": None, "bytes": size}
             | {f"kodak_{key}": value for key, value in card.kodak.items()}
         )
-    for name in (key for key, cls in model_architectures.items() if cls in FAMILIES):
-        for quality, url in model_urls.get(name, {}).get("mse", {}).items():
+    for name in ZOO:
+        for quality, url in model_urls[name]["mse"].items():
             size = _size(_zoo_file(url)[0])
             where = "downloadable" if size is None else "cached"
             lmbda = ZOO_LAMBDAS[quality - 1]

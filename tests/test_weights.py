@@ -8,13 +8,12 @@ import threading
 
 import pytest
 import torch
-from compressai.models import FactorizedPrior, JointAutoregressiveHierarchicalPriors, ScaleHyperprior
 from compressai.zoo.image import cfgs, model_urls
 from safetensors.torch import load_file, save_file
 
 from sgaplus import datasets, files, publishing, refine, weights
 from sgaplus.errors import SystemFault, UserError
-from sgaplus.weights import fetch_zoo, listing, load_codec, read_safetensors
+from sgaplus.weights import REFINABLE, build, fetch_zoo, listing, load_codec, read_safetensors
 
 from .conftest import WIDTHS, untrained, write_codec
 
@@ -44,8 +43,13 @@ def test_one_of_several_lambda_is_chosen(bundled):
     write_codec(bundled, lmbda=0.05, seed=1)
     assert [card.lmbda for card in weights.cards()] == [0.01, 0.05]
     assert load_codec("mshyper-s", 0.05).lmbda == 0.05
-    with pytest.raises(UserError, match=r"choose one of 0\.01, 0\.05"):
+    assert load_codec("mshyper-s").lmbda == 0.01
+    (bundled / "mshyper-s_lambda0.01.json").unlink()
+    write_codec(bundled, lmbda=0.02, seed=1)
+    with pytest.raises(UserError, match=r"choose one of 0\.02, 0\.05"):
         load_codec("mshyper-s")
+    (bundled / "mshyper-s_lambda0.02.json").unlink()
+    write_codec(bundled)
     with pytest.raises(UserError, match=r"lambda 0\.02: choose one of 0\.01, 0\.05"):
         load_codec("mshyper-s", 0.02)
 
@@ -174,24 +178,30 @@ def test_a_safetensors_checkpoint(tmp_path):
         load_codec(path)
 
 
-@pytest.mark.parametrize(
-    "model",
-    [FactorizedPrior, ScaleHyperprior, JointAutoregressiveHierarchicalPriors],
-    ids=lambda c: c.__name__,
-)
-def test_checkpoints_of_another_architecture(tmp_path, model):
-    path = write_checkpoint(tmp_path / "other.pt", model(*WIDTHS).state_dict())
-    with pytest.raises(UserError, match="another architecture than MeanScaleHyperprior"):
-        load_codec(path, 0.01)
+@pytest.mark.parametrize("architecture", REFINABLE)
+def test_checkpoints_are_recognised(tmp_path, architecture):
+    with torch.random.fork_rng(devices=[]):
+        model = build(architecture, *WIDTHS)
+    model.update(force=True)
+    codec = load_codec(write_checkpoint(tmp_path / "own.pt", model.state_dict()), 0.01)
+    assert type(codec.model) is type(model)
+    assert_same_parameters(codec, dict(model.named_parameters()))
+
+
+def test_a_checkpoint_that_is_nearly_an_architecture(tmp_path):
+    state = untrained().state_dict()
+    state["h_s.4.weight"] = state["h_s.4.weight"][:-1]
+    with pytest.raises(UserError, match=r"none of CompressAI's models bmshj2018-factorized, .*mbt2018-mean"):
+        load_codec(write_checkpoint(tmp_path / "other.pt", state), 0.01)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"weight": torch.zeros(2)}, "not those of a mean-scale hyperprior"),
+        ({"weight": torch.zeros(2)}, "none of CompressAI's models"),
         (
             {"g_a.0.weight": torch.zeros(()), "g_a.6.weight": torch.zeros(2)},
-            "not those of a mean-scale hyperprior",
+            "none of CompressAI's models",
         ),
         ({1: torch.zeros(2)}, "no state dict"),
         ({"step": 3}, "no state dict"),
@@ -276,8 +286,8 @@ def test_zoo_weights_are_fetched_once(zoo_server, no_zoo):
     assert load_codec(ZOO, 0.0018).sha256 == codec.sha256
     assert zoo_server.hits == 1
     assert [path.name for path in no_zoo.iterdir()] == [zoo_server.file.name]
-    row = next(row for row in listing() if row["quality"] == 1)
-    assert (row["name"], row["where"], row["bytes"]) == (ZOO, "cached", zoo_server.file.stat().st_size)
+    (row,) = [row for row in listing() if (row["name"], row["quality"]) == (ZOO, 1)]
+    assert (row["where"], row["bytes"]) == ("cached", zoo_server.file.stat().st_size)
 
 
 def test_a_damaged_file_in_the_cache_is_fetched_again(zoo_server, no_zoo):

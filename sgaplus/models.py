@@ -1,0 +1,227 @@
+"""How each of CompressAI's models is analysed and decoded, and what its latents cost.
+
+A *quantiser* ``quantise(v, name)`` receives the distance ``v`` of a latent from the origin of the codec's grid
+(y − μ, z − median) and returns the value to code: `hard` for what a decoder sees, a relaxed sample while
+refining, ``v`` plus uniform noise while training. The origin is added back here, so that whatever a quantiser
+returns, an integer lies on the grid that CompressAI's entropy coder uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from compressai.models import (
+    Cheng2020Anchor,
+    Cheng2020Attention,
+    FactorizedPrior,
+    FactorizedPriorReLU,
+    JointAutoregressiveHierarchicalPriors,
+    MeanScaleHyperprior,
+    ScaleHyperprior,
+)
+from torch import Tensor
+
+from . import runtime
+
+if TYPE_CHECKING:
+    from .codecs import Codec
+
+Quantiser = Callable[[Tensor, str], Tensor]
+Latents = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What a decoder sees, and what it cost.
+
+    Attributes:
+        x_hat: reconstruction (B, 3, H, W) of the padded image, float32, not clamped to [0, 1].
+        bits: for each latent the bits of each image, (B,).
+        latents: the quantised latents, each (B, C, h, w), in image coordinates (origin added back).
+    """
+
+    x_hat: Tensor
+    bits: dict[str, Tensor]
+    latents: Latents
+
+
+def hard(v: Tensor, name: str) -> Tensor:
+    """The quantiser of the true loss and of the entropy coder: the nearest integer."""
+    return torch.round(v)
+
+
+def bits_of(likelihood: Tensor, bound: float) -> Tensor:
+    """Bits of each image, −Σ log₂ p with p ≥ ``bound``; ``likelihood`` is (B, …), the result (B,)."""
+    return -torch.log2(likelihood.clamp_min(bound)).flatten(1).sum(1)
+
+
+def factorized_bits(bottleneck: torch.nn.Module, z: Tensor) -> Tensor:
+    """Bits (B,) of ``z`` (B, C, h, w) under the factorised prior (arXiv 1802.01436, appendix 6.1)."""
+    batch, channels = z.shape[:2]
+    values = z.transpose(0, 1).reshape(channels, 1, -1)
+    likelihood, _, _ = bottleneck._likelihood(values)
+    likelihood = likelihood.reshape(channels, batch, -1).transpose(0, 1)
+    return bits_of(likelihood, float(bottleneck.likelihood_lower_bound.bound))
+
+
+def gaussian_bits(conditional: torch.nn.Module, v: Tensor, scales: Tensor) -> Tensor:
+    """Bits (B,) of the centred latent ``v`` = y − μ (B, C, h, w) under N(0, σ²) * U(−½, ½)."""
+    likelihood = conditional._likelihood(v, scales)
+    return bits_of(likelihood, float(conditional.likelihood_lower_bound.bound))
+
+
+def _factorized_hat(bottleneck: torch.nn.Module, latent: Tensor, name: str, quantise: Quantiser) -> Tensor:
+    medians = bottleneck._get_medians().reshape(1, -1, 1, 1)
+    return quantise(latent - medians, name) + medians
+
+
+def _synthesise(codec: Codec, y_hat: Tensor) -> Tensor:
+    with codec.autocast():
+        return codec.model.g_s(runtime.channels_last(y_hat)).float()
+
+
+def _analyse_factorized(model: Any, x: Tensor) -> Latents:
+    return {"y": model.g_a(x)}
+
+
+def _decode_factorized(codec: Codec, latents: Latents, quantise: Quantiser) -> Decoded:
+    """Ballé et al., arXiv 1802.01436, the factorised prior: y on round(y − median) + median."""
+    bottleneck = codec.model.entropy_bottleneck
+    y_hat = _factorized_hat(bottleneck, latents["y"], "y", quantise)
+    return Decoded(_synthesise(codec, y_hat), {"y": factorized_bits(bottleneck, y_hat)}, {"y": y_hat})
+
+
+def _analyse_scale(model: Any, x: Tensor) -> Latents:
+    y = model.g_a(x)
+    return {"y": y, "z": model.h_a(y.abs())}
+
+
+def _analyse_hyperprior(model: Any, x: Tensor) -> Latents:
+    y = model.g_a(x)
+    return {"y": y, "z": model.h_a(y)}
+
+
+def _decode_hyperprior(
+    codec: Codec,
+    latents: Latents,
+    quantise: Quantiser,
+    settle: Callable[[Codec, Tensor, Tensor, Quantiser], tuple[Tensor, Tensor, Tensor]],
+) -> Decoded:
+    """What every hyperprior model shares; ``settle`` gives (ŷ, μ, σ) from h_s(ẑ) and y."""
+    model = codec.model
+    z_hat = _factorized_hat(model.entropy_bottleneck, latents["z"], "z", quantise)
+    with codec.autocast():
+        parameters = model.h_s(runtime.channels_last(z_hat)).float()
+    y_hat, means, scales = settle(codec, parameters, latents["y"], quantise)
+    bits = {
+        "y": gaussian_bits(model.gaussian_conditional, y_hat - means, scales),
+        "z": factorized_bits(model.entropy_bottleneck, z_hat),
+    }
+    return Decoded(_synthesise(codec, y_hat), bits, {"y": y_hat, "z": z_hat})
+
+
+def _settle_scale(
+    codec: Codec, parameters: Tensor, y: Tensor, quantise: Quantiser
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Ballé et al., arXiv 1802.01436: y on the integers, no mean."""
+    return quantise(y, "y"), torch.zeros((), device=y.device), parameters
+
+
+def _settle_mean_scale(
+    codec: Codec, parameters: Tensor, y: Tensor, quantise: Quantiser
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Minnen, Ballé and Toderici, arXiv 1809.02736, without context: y on round(y − μ) + μ."""
+    scales, means = parameters.chunk(2, 1)
+    return quantise(y - means, "y") + means, means, scales
+
+
+def _settle_context(
+    codec: Codec, parameters: Tensor, y: Tensor, quantise: Quantiser
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Minnen, Ballé and Toderici, arXiv 1809.02736, with context: μ and σ depend on the ŷ decoded before.
+
+    Hard latents are found position by position, as the decoder finds them. Otherwise two parallel passes do:
+    the origin of the grid from the context of y itself, then μ and σ from that of the relaxed ŷ; at a hard
+    point of the grid both agree.
+    """
+    model = codec.model
+
+    def entropy_parameters(values: Tensor) -> tuple[Tensor, Tensor]:
+        with codec.autocast():
+            context = model.context_prediction(runtime.channels_last(values)).float()
+            scales, means = model.entropy_parameters(torch.cat([parameters, context], 1)).float().chunk(2, 1)
+        return scales, means
+
+    if quantise is hard:
+        y_hat = _in_decoding_order(model, parameters, y)
+    else:
+        _, origin = entropy_parameters(y)
+        y_hat = quantise(y - origin, "y") + origin
+    scales, means = entropy_parameters(y_hat)
+    return y_hat, means, scales
+
+
+@torch.no_grad()
+def _in_decoding_order(model: Any, parameters: Tensor, y: Tensor) -> Tensor:
+    """Hard ŷ (B, M, h, w) of a context model, each position from those that are decoded before it.
+
+    A causal k × k mask reaches ⌊k/2⌋ columns to the right in the rows above, so that all positions with the
+    same column + (⌊k/2⌋ + 1) · row are independent of each other and are found together.
+    """
+    context = model.context_prediction
+    reach = context.kernel_size[0] // 2
+    taps = context.mask[0, 0].nonzero()  # (taps, 2): row and column within the mask
+    weight = context.weight[:, :, taps[:, 0], taps[:, 1]]  # (2M, M, taps)
+    batch, channels, height, width = y.shape
+    padded = y.new_zeros(batch, channels, height + reach, width + 2 * reach)
+    rows = torch.arange(height, device=y.device)
+    for front in range(width + (reach + 1) * (height - 1)):
+        columns = front - (reach + 1) * rows
+        inside = (columns >= 0) & (columns < width)
+        i, j = rows[inside], columns[inside]
+        before = padded[:, :, i[:, None] + taps[:, 0], j[:, None] + taps[:, 1]]  # (B, M, positions, taps)
+        seen = torch.einsum("bmpt,omt->bop", before, weight) + context.bias[:, None]
+        both = torch.cat([parameters[:, :, i, j], seen], 1)
+        _, means = model.entropy_parameters(both[..., None])[..., 0].chunk(2, 1)
+        padded[:, :, i + reach, j + reach] = torch.round(y[:, :, i, j] - means) + means
+    return padded[:, :, reach:, reach : reach + width]
+
+
+@dataclass(frozen=True)
+class Family:
+    """How one CompressAI class is analysed and decoded.
+
+    Attributes:
+        analyse: continuous latents of x (B, 3, H, W), from the model.
+        decode: what the decoder makes of latents under a quantiser, and their bits.
+        stride: image sides are padded to a multiple of it.
+    """
+
+    analyse: Callable[[Any, Tensor], Latents]
+    decode: Callable[[Codec, Latents, Quantiser], Decoded]
+    stride: int = 64
+
+
+def _hyperprior(settle: Callable[..., Any], analyse: Callable[[Any, Tensor], Latents]) -> Family:
+    def decode(codec: Codec, latents: Latents, quantise: Quantiser) -> Decoded:
+        return _decode_hyperprior(codec, latents, quantise, settle)
+
+    return Family(analyse, decode)
+
+
+_FACTORIZED = Family(_analyse_factorized, _decode_factorized, stride=16)
+_CONTEXT = _hyperprior(_settle_context, _analyse_hyperprior)
+
+# Classes are looked up by exact type: a subclass may well decode in another way.
+FAMILIES: dict[type, Family] = {
+    FactorizedPrior: _FACTORIZED,
+    FactorizedPriorReLU: _FACTORIZED,
+    ScaleHyperprior: _hyperprior(_settle_scale, _analyse_scale),
+    MeanScaleHyperprior: _hyperprior(_settle_mean_scale, _analyse_hyperprior),
+    JointAutoregressiveHierarchicalPriors: _CONTEXT,
+    Cheng2020Anchor: _CONTEXT,
+    Cheng2020Attention: _CONTEXT,
+}
