@@ -18,9 +18,8 @@ from __future__ import annotations
 import contextlib
 import json
 import platform
-import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,11 +29,10 @@ import torch
 import torch.nn.functional as F
 from compressai.models import MeanScaleHyperprior
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from . import files
 from .baseline import reference_refine
+from .ceiling import Convolution, Recorder, ceiling, now
 from .codecs import Codec, freeze
 from .errors import UserError
 from .refine import Progress, refine
@@ -44,7 +42,6 @@ from .weights import load_codec
 
 # The plain loop knows this one method, with its published schedules.
 METHOD = SSL(2.3)
-_CONVOLUTIONS = (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default)
 
 
 @dataclass(frozen=True)
@@ -113,68 +110,13 @@ class Measurement:
     summary: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class _Form:
-    """All of a tensor but its values."""
-
-    size: tuple[int, ...]
-    stride: tuple[int, ...]
-    dtype: torch.dtype
-
-
-@dataclass(frozen=True)
-class Convolution:
-    """A call of a convolution, forward or backward, known by everything that its time depends on.
-
-    Attributes:
-        function: PyTorch's operator.
-        forms: its arguments, tensors without their values.
-        flops: of the call, one multiplication and one addition being two.
-    """
-
-    function: Callable[..., Any]
-    forms: tuple[Any, ...]
-    flops: int
-
-    def arguments(self, device: torch.device) -> list[Any]:
-        """Arguments for a call: the same ones, tensors with random values."""
-        return [
-            torch.empty_strided(form.size, form.stride, dtype=form.dtype, device=device).normal_()
-            if isinstance(form, _Form)
-            else form
-            for form in self.forms
-        ]
-
-
-def _form(argument: Any) -> Any:
-    if isinstance(argument, Tensor):
-        return _Form(tuple(argument.shape), argument.stride(), argument.dtype)
-    return tuple(argument) if isinstance(argument, list) else argument
-
-
-class _Recorder(TorchDispatchMode):
-    """Counts the convolutions that run while it is ``active``."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.active = False
-        self.calls: Counter[Convolution] = Counter()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        if self.active and func in _CONVOLUTIONS:
-            flops = flop_registry[func._overloadpacket](*args, out_val=out)
-            self.calls[Convolution(func, tuple(map(_form, args)), flops)] += 1
-        return out
-
-
 def convolutions(codec: Codec, images: list[Tensor]) -> Counter[Convolution]:
     """The convolutions of one step of `refine.refine` on ``images``, and how often each occurs.
 
     Args:
         images: of one shape, (3, H, W) each, refined together.
     """
-    recorder = _Recorder()
+    recorder = Recorder()
 
     def follow(done: int, total: int) -> None:
         recorder.active = done == len(images)  # from the end of the first step to that of the second
@@ -182,26 +124,6 @@ def convolutions(codec: Codec, images: list[Tensor]) -> Counter[Convolution]:
     with recorder:
         _refine(codec, images, 3, follow)
     return recorder.calls
-
-
-def ceiling(calls: Mapping[Convolution, int], device: torch.device, repeats: int) -> float:
-    """Seconds that the convolutions take by themselves, each timed over ``repeats`` calls after one more."""
-    seconds = 0.0
-    for convolution, count in calls.items():
-        arguments = convolution.arguments(device)
-        convolution.function(*arguments)
-        started = _now(device)
-        for _ in range(repeats):
-            convolution.function(*arguments)
-        seconds += count * (_now(device) - started) / repeats
-    return seconds
-
-
-def _now(device: torch.device) -> float:
-    """The clock in seconds, read when the device has nothing left to do."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 @dataclass(eq=False)
@@ -214,7 +136,7 @@ class _Clock:
 
     def __call__(self, done: int, total: int) -> None:
         if done in self.marks:
-            self.times.append(_now(self.device))
+            self.times.append(now(self.device))
 
 
 def _refine(codec: Codec, images: list[Tensor], iterations: int, progress: Progress) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from sgaplus import bench, refine
+from sgaplus import bench, ceiling, refine
 from sgaplus.baseline import reference_refine
 from sgaplus.codecs import Codec, freeze
 from sgaplus.errors import UserError
@@ -110,7 +110,7 @@ def test_the_ceilings_convolutions_are_those_of_one_step(dtype, count):
     replayed = 0
     for call, times in calls.items():
         with FlopCounterMode(display=False) as counter:
-            bench.ceiling({call: 1}, torch.device("cpu"), repeats=1)
+            ceiling.ceiling({call: 1}, torch.device("cpu"), repeats=1)
         replayed += counter.get_total_flops() / 2 * times  # a warm-up and one repetition
         tensors = [a for a in call.arguments(torch.device("cpu")) if isinstance(a, torch.Tensor)]
         assert {tensor.dtype for tensor in tensors} == {getattr(torch, dtype)}
@@ -120,15 +120,15 @@ def test_the_ceilings_convolutions_are_those_of_one_step(dtype, count):
 def test_a_repeated_convolution_counts_as_often_as_it_occurs(monkeypatch):
     calls = bench.convolutions(codec(), bench.pictures(TINY, 1))
     ticks = iter(range(1000))
-    monkeypatch.setattr(bench, "_now", lambda device: next(ticks))
+    monkeypatch.setattr(ceiling, "now", lambda device: next(ticks))
     repeated = dict.fromkeys(calls, 3)
-    assert bench.ceiling(repeated, torch.device("cpu"), repeats=2) == 3 * len(calls) / 2
+    assert ceiling.ceiling(repeated, torch.device("cpu"), repeats=2) == 3 * len(calls) / 2
 
 
 def test_steps_are_timed_after_the_warm_up(monkeypatch):
     """On a clock that only the loops' calls move, every number is known."""
     ticks = iter(range(1000))
-    monkeypatch.setattr(bench, "_now", lambda device: float(next(ticks)))
+    monkeypatch.setattr(bench, "now", lambda device: float(next(ticks)))
     settings = replace(TINY, steps=4, warmup=2)
     images = bench.pictures(settings, 2)
     step, true_loss = bench._time_ours(codec(), images, settings)

@@ -1,0 +1,95 @@
+"""What a device could do: the time that a program's convolutions take by themselves.
+
+The convolutions are recorded while the program runs, then each is timed alone with its own shapes, number
+format and memory layout on random values.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+_CONVOLUTIONS = (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default)
+
+
+@dataclass(frozen=True)
+class _Form:
+    """All of a tensor but its values."""
+
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A call of a convolution, forward or backward, known by everything that its time depends on.
+
+    Attributes:
+        function: PyTorch's operator.
+        forms: its arguments, tensors without their values.
+        flops: of the call, one multiplication and one addition being two.
+    """
+
+    function: Callable[..., Any]
+    forms: tuple[Any, ...]
+    flops: int
+
+    def arguments(self, device: torch.device) -> list[Any]:
+        """Arguments for a call: the same ones, tensors with random values."""
+        return [
+            torch.empty_strided(form.size, form.stride, dtype=form.dtype, device=device).normal_()
+            if isinstance(form, _Form)
+            else form
+            for form in self.forms
+        ]
+
+
+def _form(argument: Any) -> Any:
+    if isinstance(argument, Tensor):
+        return _Form(tuple(argument.shape), argument.stride(), argument.dtype)
+    return tuple(argument) if isinstance(argument, list) else argument
+
+
+class Recorder(TorchDispatchMode):
+    """Counts the convolutions that run while it is ``active``, in ``calls``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.active = False
+        self.calls: Counter[Convolution] = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if self.active and func in _CONVOLUTIONS:
+            flops = flop_registry[func._overloadpacket](*args, out_val=out)
+            self.calls[Convolution(func, tuple(map(_form, args)), flops)] += 1
+        return out
+
+
+def ceiling(calls: Mapping[Convolution, int], device: torch.device, repeats: int) -> float:
+    """Seconds that the convolutions take by themselves, each timed over ``repeats`` calls after one more."""
+    seconds = 0.0
+    for convolution, count in calls.items():
+        arguments = convolution.arguments(device)
+        convolution.function(*arguments)
+        started = now(device)
+        for _ in range(repeats):
+            convolution.function(*arguments)
+        seconds += count * (now(device) - started) / repeats
+    return seconds
+
+
+def now(device: torch.device) -> float:
+    """The clock in seconds, read when the device has nothing left to do."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
