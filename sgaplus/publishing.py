@@ -1,10 +1,12 @@
-"""From a training run to a bundled codec: the parameters worth keeping, and their card."""
+"""From a training run to bundled codecs: the parameters worth keeping, their card and their curve."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from compressai.models import MeanScaleHyperprior
@@ -13,6 +15,7 @@ from torch import Tensor
 from . import metrics, runtime
 from .codecs import Codec, freeze
 from .errors import SystemFault
+from .lineage import curve_path, write_curve
 from .training import Run
 from .weights import Card, load_parameters, save_codec
 from .widening import widen
@@ -41,40 +44,74 @@ def publishable(model: torch.nn.Module) -> dict[str, Tensor]:
     return parameters
 
 
-def publish(run: Run, folder: Path, note: str, kodak: Sequence[Tensor] = ()) -> Path:
-    """Write the weights with their card into ``folder``; returns the weights' path.
+def publish(run: Run, folder: Path, note: str, kodak: Sequence[Tensor] = ()) -> list[Path]:
+    """Write for each λ of the run its weights, their card and their training curve into ``folder``.
+
+    The card's ``training`` holds the data and the optimiser in words and, oldest first, the ``stages`` of
+    training: recipe, start (the file whose weights it started from; empty for random ones), seconds, steps,
+    hardware, torch, dtype, the last row of its log for this λ, and data where they were others.
+    The curve, ``<stem>.training.csv``, has the columns `lineage.CURVE` with the rows of this λ.
 
     Args:
         note: the training data in words.
         kodak: the images (3, H, W) of the card's Kodak point, which is left out without them.
+
+    Returns:
+        The paths of the weights, by λ.
+
+    Raises:
+        SystemFault: a weight is too large for float16, or the disk is full.
     """
     recipe = run.recipe
-    run.codec.model.entropy_bottleneck._update_quantiles()
-    weights = publishable(run.codec.model)
-    training = {
-        "data": note,
-        "recipe": asdict(recipe),
-        "optimizer": "SOAP",
+    paths = []
+    for lmbda, parameters in sorted(run.weights().items()):
+        model = MeanScaleHyperprior(recipe.N, recipe.M)
+        load_parameters(model, parameters)
+        weights = publishable(model)
+        load_parameters(model, weights)  # the Kodak point is that of the published numbers
+        codec = Codec(recipe.name, lmbda, freeze(model), "").to(run.codec.device, "float32")
+        log = [row for row in run.log if math.isclose(row["lmbda"], lmbda)]
+        card = Card(
+            name=recipe.name,
+            lmbda=lmbda,
+            architecture="mbt2018-mean",
+            N=recipe.N,
+            M=recipe.M,
+            sha256="",
+            training={"data": note, "optimizer": "SOAP", "stages": _stages(run, note, log)},
+            kodak=rd_point(codec, kodak) if kodak else {},
+        )
+        path = save_codec(weights, card, folder)
+        write_curve(curve_path(path), _curve(run, log))
+        paths.append(path)
+    return paths
+
+
+def _stages(run: Run, note: str, log: list[dict[str, float]]) -> list[dict[str, Any]]:
+    """The stages before the run, and the run itself."""
+    earlier = [
+        {key: value for key, value in stage.items() if (key, value) != ("data", note)}
+        for stage in run.lineage.stages
+    ]
+    own = {
+        "recipe": asdict(run.recipe),
+        "start": run.lineage.start,
         "seconds": round(run.seconds),
+        "steps": run.step,
         "hardware": runtime.describe(run.codec.device),
         "torch": torch.__version__,
         "dtype": str(run.codec.dtype).removeprefix("torch."),
-        "last": run.log[-1] if run.log else {},
+        "last": log[-1] if log else {},
     }
-    model = MeanScaleHyperprior(recipe.N, recipe.M)
-    load_parameters(model, weights)
-    codec = Codec(recipe.name, recipe.lmbda, freeze(model), "").to(run.codec.device, "float32")
-    card = Card(
-        name=recipe.name,
-        lmbda=recipe.lmbda,
-        architecture="mbt2018-mean",
-        N=recipe.N,
-        M=recipe.M,
-        sha256="",
-        training=training,
-        kodak=rd_point(codec, kodak) if kodak else {},
-    )
-    return save_codec(weights, card, folder)
+    return [*earlier, own]
+
+
+def _curve(run: Run, log: list[dict[str, float]]) -> list[dict[str, float]]:
+    """The curve of the earlier stages, and the log with its stage and learning rate."""
+    earlier = list(run.lineage.curve)
+    before = max((row["stage"] for row in earlier), default=len(run.lineage.stages))
+    own = [row | {"stage": before + 1, "lr": run.recipe.learning_rate(int(row["step"]) - 1)} for row in log]
+    return [*earlier, *own]
 
 
 @torch.no_grad()

@@ -30,115 +30,15 @@ from torch.func import functional_call
 
 from . import files, runtime
 from .codecs import Codec
+from .crops import generator_for, sample_crops
 from .errors import SystemFault, UserError
 from .gains import Gains
-from .images import read_image, to_uint8
 from .layers import replace_gdn
-from .specs import number
+from .lineage import UNTRAINED, Lineage
+from .recipes import Recipe
 from .weights import load_parameters
 
-PHOTOGRAPHS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff"})
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that determines a training run.
-
-    Attributes:
-        name: family name of the result.
-        N, M: channels of the transforms and of the latent y.
-        lmbda: λ of the loss; of a family, the one whose gains start at 1: that of the weights it starts from,
-            which the family need not contain.
-        family: the λ that are trained together; empty for ``lmbda`` alone.
-        steps: optimiser steps in all; may be raised on resuming while the cool-down has not begun.
-        cooldown: the last steps, over which the learning rate falls linearly to zero.
-        warmup: the first steps, over which it rises linearly.
-        lr: SOAP's learning rate between the two.
-        crop, batch: pixels per side and number of the random crops of one step and λ. At 128 pixels ẑ is
-            2 × 2 and the hyperprior never sees a position away from the border, so that the rate of whole
-            photographs drifts away from that of the crops.
-        clip: largest norm of the gradient.
-        per_step: how many λ of a family one step serves, drawn at random.
-        seed: of the initial weights, the crops and the noise.
-        holdout: the last so many photographs (by name) are never trained on.
-    """
-
-    name: str = "mshyper-s"
-    N: int = 64
-    M: int = 192
-    lmbda: float = 0.01
-    family: tuple[float, ...] = ()
-    steps: int = 30_000
-    cooldown: int = 9_000
-    warmup: int = 200
-    lr: float = 1e-3
-    crop: int = 256
-    batch: int = 2
-    clip: float = 1.0
-    per_step: int = 2
-    seed: int = 0
-    holdout: int = 16
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "family", tuple(self.family))  # JSON has lists
-        if not self.name or Path(self.name).name != self.name:
-            raise UserError(f"a family's name becomes a file's: it cannot be {self.name!r}")
-        for lmbda in (self.lmbda, *self.family):
-            number(lmbda, "lambda")
-        for name, what in (("lr", "the learning rate"), ("clip", "the largest norm of the gradient")):
-            number(getattr(self, name), what)
-        for name in ("N", "M", "batch", "per_step", "steps"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("cooldown", "warmup", "holdout"):
-            if getattr(self, name) < 0:
-                raise UserError(f"{name} must not be negative, not {getattr(self, name)}")
-        if len(set(self.family)) < len(self.family):
-            raise UserError("the lambda of a family must differ")
-        if self.crop < 64 or self.crop % 64:
-            raise UserError(f"the crop must be a multiple of 64 pixels, not {self.crop}")
-        if self.steps < self.cooldown + self.warmup:
-            raise UserError(
-                f"{self.steps} steps are fewer than warm-up and cool-down together "
-                f"({self.warmup} + {self.cooldown})"
-            )
-
-    def learning_rate(self, step: int) -> float:
-        """The learning rate of step ``step`` = 0, 1, …"""
-        rise = (step + 1) / max(1, self.warmup)
-        fall = (self.steps - step) / max(1, self.cooldown)
-        return self.lr * min(1.0, rise, fall)
-
-    def served(self, generator: torch.Generator) -> list[int]:
-        """The indices in ``family`` of the λ that one step serves."""
-        order = torch.randperm(len(self.family), generator=generator)
-        return order[: self.per_step].tolist()
-
-
-def generator_for(seed: int, step: int) -> torch.Generator:
-    """The random numbers of one step, a function of (seed, step) alone: resuming changes nothing."""
-    return torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
-
-
-def sample_crops(photographs: Sequence[Tensor], recipe: Recipe, generator: torch.Generator) -> Tensor:
-    """Random crops (B, 3, crop, crop) in [0, 1], photographs drawn by area, turned and mirrored at random.
-
-    Args:
-        photographs: uint8 tensors (3, H, W).
-    """
-    areas = torch.tensor([photo[0].numel() for photo in photographs], dtype=torch.float64)
-    chosen = torch.multinomial(areas, recipe.batch, replacement=True, generator=generator)
-    crops = []
-    for index in chosen.tolist():
-        photo = photographs[index]
-        top, left = (
-            int(torch.randint(side - recipe.crop + 1, (), generator=generator)) for side in photo.shape[1:]
-        )
-        crop = photo[:, top : top + recipe.crop, left : left + recipe.crop]
-        flip, turn = torch.randint(2, (2,), generator=generator).tolist()
-        crop = crop.flip(2) if flip else crop
-        crops.append(crop.transpose(1, 2) if turn else crop)
-    return torch.stack(crops).float() / 255
+_NO_CHECKPOINT = "is not a checkpoint of a training run: remove it to start anew"
 
 
 class _Objective(torch.nn.Module):
@@ -182,6 +82,7 @@ class Run:
 
     Attributes:
         gains: of a family; None for one λ.
+        lineage: of the weights that it started from.
         step: optimiser steps done.
         seconds: that they took.
         log: one entry per 100 steps and λ: step, seconds, lmbda and the means that `train` reports.
@@ -191,6 +92,7 @@ class Run:
     codec: Codec
     gains: Gains | None
     optimizer: torch.optim.Optimizer
+    lineage: Lineage = UNTRAINED
     step: int = 0
     seconds: float = 0.0
     log: list[dict[str, float]] = field(default_factory=list)
@@ -202,8 +104,12 @@ class Run:
         device: str = "auto",
         dtype: str = "auto",
         weights: dict[str, Tensor] | None = None,
+        lineage: Lineage = UNTRAINED,
     ) -> Run:
         """A new run, from random weights or from ``weights``, a state dict of the same architecture.
+
+        Args:
+            lineage: where the weights come from, for the cards of the results.
 
         Raises:
             UserError: the weights are of another architecture.
@@ -220,7 +126,7 @@ class Run:
         codec = Codec(recipe.name, recipe.lmbda, model, "", runtime.resolve_dtype(dtype, resolved))
         gains = Gains(recipe.family, recipe.lmbda, recipe.N, recipe.M).to(resolved) if recipe.family else None
         trained = [p for p in _parameters(model, gains) if p.requires_grad]
-        return cls(recipe, codec, gains, _optimizer(trained, recipe))
+        return cls(recipe, codec, gains, _optimizer(trained, recipe), lineage)
 
     def save(self, path: Path) -> None:
         """Write a checkpoint; the old one stays until the new one is complete.
@@ -229,7 +135,9 @@ class Run:
             SystemFault: a weight is not finite, or the disk is full; the old checkpoint is kept.
         """
         if not all(p.isfinite().all() for p in _parameters(self.codec.model, self.gains)):
-            raise SystemFault(f"weights are no longer finite at step {self.step}: lower the learning rate")
+            raise SystemFault(
+                f"weights are no longer finite at step {self.step}: start anew with a lower learning rate"
+            )
         state = {
             "recipe": asdict(self.recipe),
             "model": self.codec.model.state_dict(),
@@ -238,6 +146,7 @@ class Run:
             "step": self.step,
             "seconds": self.seconds,
             "log": self.log,
+            "lineage": asdict(self.lineage),
         }
         content = io.BytesIO()
         torch.save(state, content)
@@ -256,9 +165,7 @@ class Run:
             state = torch.load(path, map_location="cpu", weights_only=True)
             stored = Recipe(**state["recipe"])
         except Exception as error:  # unpickling raises anything on damaged data
-            raise UserError(
-                f"{path} is not a checkpoint of a training run: remove it to start anew"
-            ) from error
+            raise UserError(f"{path} {_NO_CHECKPOINT}") from error
         if replace(stored, steps=recipe.steps, cooldown=recipe.cooldown) != recipe:
             differing = [k for k, v in asdict(stored).items() if asdict(recipe)[k] != v]
             raise UserError(
@@ -271,11 +178,17 @@ class Run:
                 f"{path} is at step {state['step']}: its cool-down has begun, the schedule cannot change"
             )
         run = cls.start(recipe, device, dtype)
-        run.codec.model.load_state_dict(state["model"])
-        if run.gains:
-            run.gains.load_state_dict(state["gains"])
-        run.optimizer.load_state_dict(state["optimizer"])
-        run.step, run.seconds, run.log = state["step"], state["seconds"], state["log"]
+        try:
+            run.lineage = Lineage(**state.get("lineage", {}))
+            run.codec.model.load_state_dict(state["model"])
+            if run.gains:
+                run.gains.load_state_dict(state["gains"])
+            run.optimizer.load_state_dict(state["optimizer"])
+            run.step, run.seconds, run.log = state["step"], state["seconds"], state["log"]
+        except torch.OutOfMemoryError:
+            raise
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise UserError(f"{path} {_NO_CHECKPOINT}") from error
         return run
 
     def advance(self, photographs: Sequence[Tensor]) -> list[dict[str, float]]:
@@ -298,7 +211,7 @@ class Run:
             lmbda = recipe.lmbda if index is None else recipe.family[index]
             weights = {} if index is None else self.gains.fold(self.codec.model, index)
             weights = {f"model.{name}": value for name, value in weights.items()}
-            x = sample_crops(photographs, recipe, generator).to(self.codec.device)
+            x = sample_crops(photographs, recipe.crop, recipe.batch, generator).to(self.codec.device)
             loss, bpp, mse = functional_call(objective, weights, (x, lmbda, generator))
             (loss * math.sqrt(recipe.lmbda / lmbda) / len(served)).backward()
             psnr = -10 * math.log10(max(mse.item(), 1e-12))
@@ -307,7 +220,7 @@ class Run:
         norm = torch.nn.utils.clip_grad_norm_(group["params"], recipe.clip)
         if not all(math.isfinite(value) for value in (norm.item(), *(row["loss"] for row in measured))):
             raise SystemFault(
-                f"the loss or its gradient is not finite at step {self.step}: lower the learning rate"
+                f"the loss or its gradient is not finite at step {self.step}: start anew with a lower learning rate"
             )
         group["lr"] = recipe.learning_rate(self.step)
         self.optimizer.step()
@@ -335,30 +248,6 @@ def _with_quantiles(recipe: Recipe, weights: dict[str, Tensor]) -> dict[str, Ten
     return {name: value.detach() for name, value in model.named_parameters()}
 
 
-def read_photographs(folder: Path, recipe: Recipe) -> list[Tensor]:
-    """The training photographs below ``folder`` as uint8 tensors (3, H, W), without the held-out ones.
-
-    Raises:
-        UserError: there is no such folder, a file in it is broken, or nothing is as large as the crop.
-    """
-    if not folder.is_dir():
-        raise UserError(f"there is no folder {folder}: name one with training photographs")
-    paths = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in PHOTOGRAPHS and not path.name.startswith(".")
-    ]
-    held_out = recipe.holdout if len(paths) > 2 * recipe.holdout else 0
-    photographs = [to_uint8(read_image(path)) for path in paths[: len(paths) - held_out]]
-    large = [photo for photo in photographs if min(photo.shape[1:]) >= recipe.crop]
-    if not large:
-        raise UserError(
-            f"{folder} holds no photograph of at least {recipe.crop} pixels a side: "
-            f"add some ({', '.join(sorted(PHOTOGRAPHS))}) or lower the crop"
-        )
-    return large
-
-
 def train(
     run: Run,
     photographs: Sequence[Tensor],
@@ -379,9 +268,20 @@ def train(
     usable = [photo for photo in photographs if min(photo.shape[1:]) >= run.recipe.crop]
     if not usable:
         raise UserError(f"no training photograph is at least {run.recipe.crop} pixels wide and high")
+    try:
+        _advance_to_the_end(run, usable, checkpoint, save_every, report)
+    except SystemFault as fault:
+        kept = f"; {checkpoint} is kept as it was" if checkpoint.is_file() else ""
+        raise SystemFault(f"{fault}{kept}") from fault
+    return run
+
+
+def _advance_to_the_end(
+    run: Run, photographs: Sequence[Tensor], checkpoint: Path, save_every: int, report: Callable
+) -> None:
     recent: list[dict[str, float]] = []
     while run.step < run.recipe.steps:
-        recent += run.advance(usable)
+        recent += run.advance(photographs)
         if run.step % 100 == 0 or run.step == run.recipe.steps:
             for lmbda in sorted({row["lmbda"] for row in recent}):
                 rows = [row for row in recent if row["lmbda"] == lmbda]
@@ -391,4 +291,3 @@ def train(
             recent = []
         if run.step % save_every == 0 or run.step == run.recipe.steps:
             run.save(checkpoint)
-    return run

@@ -75,7 +75,10 @@ def size_of(path):
         (["data"], ["list", "fetch"]),
         (["data", "list"], ["SGAPLUS_DATA"]),
         (["data", "fetch"], ["sgaplus data fetch kodak", "SHA-256"]),
-        (["train"], ["sgaplus train photographs --out trained", "--N", "--M", "--start", "checkpoint"]),
+        (
+            ["train"],
+            ["sgaplus train photographs --out trained", "--N", "--M", "--start", "checkpoint", "--per-step"],
+        ),
         (["pages"], ["build"]),
         (["pages", "build"], ["make book", "--force"]),
     ],
@@ -457,8 +460,54 @@ def test_training_from_a_narrower_codec(call, photographs, bundled):
     for name, value in expected.items():
         if "quantiles" not in name:
             torch.testing.assert_close(trained[name].float(), value, atol=1e-4, rtol=1e-3, msg=name)
-    card = json.loads(Path("trained/mshyper-s_lambda0.01.json").read_text())
-    assert card["training"]["data"].endswith("started from mshyper-s_lambda0.01.safetensors")
+    training = json.loads(Path("trained/mshyper-s_lambda0.01.json").read_text())["training"]
+    assert training["data"] == "2 photographs of photographs"
+    assert training["stages"][-1]["start"] == "mshyper-s_lambda0.01.safetensors"
+
+
+def test_a_family_is_trained_together_then_each_alone(call, photographs, photo):
+    family = ["train", photographs, "--out", "trained", "--lmbda", 0.02, "--lmbda", 0.005, "--per-step", 2]
+    code, out, err = call(*family, *TINY)
+    assert code == 0, err
+    assert re.search(r"^step 4  loss \d+\.\d{3} \(λ 0\.005\), \d+\.\d{3} \(λ 0\.02\)$", err, re.MULTILINE)
+    stems = ["mshyper-s_lambda0.005", "mshyper-s_lambda0.02"]
+    assert out.splitlines() == [f"weights and card: trained/{stem}.safetensors" for stem in stems]
+    suffixes = (".json", ".safetensors", ".training.csv")
+    names = {f"{stem}{suffix}" for stem in stems for suffix in suffixes} | {"mshyper-s_family.pt"}
+    assert {path.name for path in Path("trained").iterdir()} == names
+    assert call(*family, *TINY)[2].startswith("resuming trained/mshyper-s_family.pt at step 4\n")
+
+    start = Path(f"trained/{stems[0]}.safetensors")
+    together = start.read_bytes()
+    alone = ["train", photographs, "--out", "trained", "--lmbda", 0.005, "--start", start, *TINY]
+    code, out, err = call(*alone)
+    assert (code, out) == (0, f"weights and card: {start}\n"), err
+    assert start.read_bytes() != together
+    card = json.loads(start.with_suffix(".json").read_text())
+    found = [(stage["start"], stage["recipe"]["family"]) for stage in card["training"]["stages"]]
+    assert found == [("", [0.02, 0.005]), (start.name, [])]
+    assert pd.read_csv(start.with_suffix(".training.csv"))["stage"].tolist() == [1, 2]
+    # Once more: the weights that it started from are gone, but it has ended.
+    once_more = call(*alone)
+    assert once_more[0] == 0, once_more[2]
+    again = json.loads(start.with_suffix(".json").read_text())
+    assert again["training"]["stages"] == card["training"]["stages"]
+    assert call("refine", photo, "--codec", start, "--lmbda", 0.005, "--iterations", 1)[0] == 0
+
+
+def test_a_familys_reference_is_the_lambda_of_its_start(call, photographs, bundled):
+    start = bundled / "mshyper-s_lambda0.01.safetensors"
+    family = ["--lmbda", 0.001, "--lmbda", 0.02, "--lmbda", 0.03]
+
+    def reference(out, *arguments):
+        assert call("train", photographs, "--out", out, *TINY, *family, *arguments)[0] == 0
+        card = json.loads(Path(out, "mshyper-s_lambda0.02.json").read_text())
+        return card["training"]["stages"][-1]["recipe"]["lmbda"]
+
+    assert reference("a", "--start", start) == 0.01
+    assert reference("b") == 0.02
+    start.with_suffix(".json").unlink()
+    assert reference("c", "--start", start) == 0.02
 
 
 @pytest.mark.parametrize(
@@ -470,6 +519,9 @@ def test_training_from_a_narrower_codec(call, photographs, bundled):
         (["--crop", 96], "multiple of 64"),
         (["--steps", 1], "fewer than warm-up and cool-down"),
         (["--batch", 0], "batch must be at least 1"),
+        (["--per-step", 0], "per_step must be at least 1"),
+        (["--lmbda", 0.01, "--lmbda", 0.01], "lambda of a family must differ"),
+        (["--lmbda", 0.01, "--lmbda", -1], "lambda must be a finite number greater than 0"),
         (["--crop", 128], "no photograph of at least 128 pixels a side"),
         (["--start", "none.safetensors"], r"none\.safetensors cannot be read"),
         (["--out", "/dev/null/below"], "cannot write to"),
@@ -493,6 +545,23 @@ def test_training_with_other_settings_than_the_checkpoints(call, photographs):
     code, out, err = call("train", photographs, "--out", "trained", *TINY, "--seed", 1)
     assert (code, out) == (2, "")
     assert "made with other settings (seed)" in err
+    family = ["train", photographs, "--out", "trained", *TINY, "--lmbda", 0.01, "--lmbda"]
+    assert call(*family, 0.02)[0] == 0
+    code, out, err = call(*family, 0.03)
+    assert (code, out) == (2, "")
+    assert "trained/mshyper-s_family.pt was made with other settings (lmbda, family)" in err
+
+
+def test_training_on_photographs_some_of_which_are_too_small(call, photographs):
+    write_photo(photographs / "small.png", (63, 200))
+    code, _, err = call("train", photographs, "--out", "trained", *TINY)
+    assert code == 0, err
+    assert "note: 1 of 3 photographs have a side below 64 pixels and are left out\n" in err
+
+
+def test_a_training_whose_loss_is_no_number(call, photographs):
+    arguments = ["train", photographs, "--out", "trained", *TINY, "--lr", 1e30]
+    assert_refused(call(*arguments), "finite at step .* lower", code=1)
 
 
 def test_training_that_runs_out_of_memory(call, photographs, monkeypatch):

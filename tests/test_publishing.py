@@ -1,15 +1,19 @@
-"""Published weights, their card and their Kodak point."""
+"""Published weights, their card, their training curve and their Kodak point."""
 
+import dataclasses
 import json
 
+import pandas as pd
 import pytest
 import torch
 
-from sgaplus import files, metrics, weights
+from sgaplus import files, metrics, runtime, weights
 from sgaplus.codecs import Codec, freeze, hard
 from sgaplus.errors import SystemFault
+from sgaplus.lineage import CURVE, curve_path, lineage_of
 from sgaplus.publishing import publish, publishable, rd_point
-from sgaplus.training import Recipe, Run
+from sgaplus.recipes import Recipe
+from sgaplus.training import Run
 
 from .conftest import untrained
 
@@ -42,20 +46,40 @@ def test_weights_beyond_half_precision_are_not_published():
         publishable(model)
 
 
+def rows(step, *lmbdas, seconds=10.0):
+    return [
+        {"step": step, "seconds": seconds, "lmbda": lmbda, "loss": 1 + lmbda, "bpp": 0.5, "psnr": 30.0}
+        for lmbda in lmbdas
+    ]
+
+
+def card_of(path):
+    return json.loads(path.with_suffix(".json").read_text())
+
+
 def test_a_published_codec_loads_with_a_card_that_tells_its_story(tmp_path, monkeypatch):
     run = Run.start(TINY, "cpu", "float32")
-    run.step, run.seconds, run.log = 6, 12.4, [{"step": 6, "loss": 1.5}]
+    run.step, run.seconds, run.log = 6, 12.4, rows(6, 0.02)
     kodak = pictures((64, 64), (70, 66))
-    path = publish(run, tmp_path, "2 made-up images", kodak)
+    (path,) = publish(run, tmp_path, "2 made-up images", kodak)
     assert path.name == "tiny_lambda0.02.safetensors"
-    assert sorted(p.suffix for p in tmp_path.iterdir()) == [".json", ".safetensors"]
-    card = json.loads(path.with_suffix(".json").read_text())
+    assert sorted(p.name.removeprefix(path.stem) for p in tmp_path.iterdir()) == [
+        ".json",
+        ".safetensors",
+        ".training.csv",
+    ]
+    card = card_of(path)
     assert card["sha256"] == files.sha256(path)
     assert (card["N"], card["M"], card["architecture"]) == (8, 12, "mbt2018-mean")
-    story = card["training"]
-    assert (story["data"], story["seconds"], story["last"]["loss"]) == ("2 made-up images", 12, 1.5)
-    assert Recipe(**story["recipe"]) == TINY
-    assert (story["hardware"], story["torch"], story["dtype"]) != ("", "", "")
+    assert (card["training"]["data"], card["training"]["optimizer"]) == ("2 made-up images", "SOAP")
+    (stage,) = card["training"]["stages"]
+    assert (stage["start"], stage["seconds"], stage["steps"], stage["last"]) == ("", 12, 6, *rows(6, 0.02))
+    assert Recipe(**stage["recipe"]) == TINY
+    assert (stage["hardware"], stage["torch"], stage["dtype"]) == (
+        runtime.describe(torch.device("cpu")),
+        torch.__version__,
+        "float32",
+    )
 
     monkeypatch.setattr(weights, "bundled_folder", lambda: tmp_path)
     codec = weights.load_codec("tiny", dtype="float32")
@@ -67,9 +91,74 @@ def test_a_published_codec_loads_with_a_card_that_tells_its_story(tmp_path, monk
     assert (tails[:, 0, 0] < 1e-8).all()
 
 
+def test_a_family_is_published_as_a_codec_for_each_lambda(tmp_path, monkeypatch):
+    recipe = dataclasses.replace(TINY, family=(0.04, 0.01, 0.02))
+    run = Run.start(recipe, "cpu", "float32")
+    # Means of λ in logs need not be exact.
+    run.log = [*rows(100, 0.01, 0.02 * (1 + 1e-14)), *rows(200, 0.01, 0.04)]
+    paths = publish(run, tmp_path, "nothing", pictures((64, 64)))
+    assert [path.stem for path in paths] == [f"tiny_lambda{lmbda}" for lmbda in ("0.01", "0.02", "0.04")]
+    curves = {path: pd.read_csv(curve_path(path)) for path in paths}
+    assert [curve["step"].tolist() for curve in curves.values()] == [[100, 200], [100], [200]]
+    for path, expected in zip(paths, (*rows(200, 0.01), *rows(100, 0.02), *rows(200, 0.04)), strict=True):
+        card, curve = card_of(path), curves[path]
+        (stage,) = card["training"]["stages"]
+        assert Recipe(**stage["recipe"]) == recipe
+        assert stage["last"] == pytest.approx(expected)
+        assert tuple(curve.columns) == CURVE
+        assert set(curve["stage"]) == {1}
+        assert curve.iloc[-1].to_dict() == pytest.approx(
+            expected | {"stage": 1, "lr": recipe.learning_rate(expected["step"] - 1)}
+        )
+    monkeypatch.setattr(weights, "bundled_folder", lambda: tmp_path)
+    codecs = [weights.load_codec("tiny", lmbda, dtype="float32") for lmbda in (0.01, 0.02, 0.04)]
+    for codec, path in zip(codecs, paths, strict=True):
+        assert card_of(path)["kodak"] == pytest.approx(rd_point(codec, pictures((64, 64))))
+    first = [codec.model.g_a[-1].weight for codec in codecs]
+    torch.testing.assert_close(first[1], first[0] * 2**0.5, atol=1e-4, rtol=1e-3)
+
+
+def test_the_next_stage_tells_the_earlier_ones(tmp_path):
+    run = Run.start(dataclasses.replace(TINY, family=(0.01, 0.02)), "cpu", "float32")
+    run.log, run.step = [*rows(100, 0.01, 0.02), *rows(200, 0.02)], 200
+    start = publish(run, tmp_path / "family", "many photographs")[1]
+    lineage = lineage_of(start)
+    assert (lineage.start, lineage.lmbda) == ("tiny_lambda0.02.safetensors", 0.02)
+    run = Run.start(TINY, "cpu", "float32", weights.read_safetensors(start), lineage)
+    run.log, run.step = rows(6, 0.02), 6
+    run.save(tmp_path / "run.pt")
+    (path,) = publish(Run.resume(tmp_path / "run.pt", TINY, "cpu", "float32"), tmp_path, "few photographs")
+    training = card_of(path)["training"]
+    first, second = training["stages"]
+    assert training["data"] == "few photographs"
+    assert first == card_of(start)["training"]["stages"][0] | {"data": "many photographs"}
+    assert (second["start"], second["steps"], "data" in second) == (start.name, 6, False)
+    curve = pd.read_csv(curve_path(path))
+    assert curve[["stage", "step", "lmbda"]].to_numpy().tolist() == [
+        [1, 100, 0.02],
+        [1, 200, 0.02],
+        [2, 6, 0.02],
+    ]
+    # Data that all stages share are told once.
+    (path,) = publish(run, tmp_path, "many photographs")
+    assert "data" not in card_of(path)["training"]["stages"][0]
+
+
 def test_without_kodak_the_card_has_no_point(tmp_path):
-    path = publish(Run.start(TINY, "cpu", "float32"), tmp_path, "nothing")
-    assert json.loads(path.with_suffix(".json").read_text())["kodak"] == {}
+    (path,) = publish(Run.start(TINY, "cpu", "float32"), tmp_path, "nothing")
+    assert card_of(path)["kodak"] == {}
+    (stage,) = card_of(path)["training"]["stages"]
+    assert stage["last"] == {}
+    assert pd.read_csv(curve_path(path)).empty
+
+
+def test_a_full_disk_while_publishing(tmp_path, file_size_limit):
+    run = Run.start(TINY, "cpu", "float32")
+    publish(run, tmp_path, "before")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with file_size_limit(2000), pytest.raises(SystemFault, match=r"could not write .*safetensors"):
+        publish(run, tmp_path, "after")
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_the_point_is_the_mean_of_the_images_points():

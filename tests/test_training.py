@@ -6,14 +6,18 @@ import math
 
 import pytest
 import torch
+from compressai.models import MeanScaleHyperprior
 
 from sgaplus import training
+from sgaplus.crops import generator_for, sample_crops
 from sgaplus.errors import SystemFault, UserError
-from sgaplus.training import Recipe, Run, generator_for, read_photographs, sample_crops, train
-
-from .conftest import write_photo
+from sgaplus.lineage import Lineage
+from sgaplus.recipes import Recipe, middle
+from sgaplus.training import Run, train
+from sgaplus.weights import load_parameters
 
 TINY = Recipe(N=8, M=12, steps=6, cooldown=2, warmup=2, crop=64, batch=2, seed=5)
+FAMILY = dataclasses.replace(TINY, family=(0.005, 0.01, 0.04))
 
 
 @pytest.fixture
@@ -55,6 +59,7 @@ def test_a_recipe_without_warm_up_and_cool_down():
         ({"lmbda": math.nan}, "lambda must be a finite number"),
         ({"family": (0.01, -1.0)}, "lambda must be a finite number greater than 0"),
         ({"family": (0.01, 0.02, 0.01)}, "lambda of a family must differ"),
+        ({"family": (0.01, 0.01 + 1e-12)}, "lambda of a family must differ"),
         ({"per_step": 0}, "per_step must be at least 1"),
         ({"lr": 0}, "learning rate"),
         ({"clip": 0}, "norm of the gradient"),
@@ -73,70 +78,96 @@ def test_recipes_that_cannot_be(setting, message):
         Recipe(**setting)
 
 
-# Crops
-
-
-def test_crops_are_pieces_of_the_photographs_turned_and_mirrored():
-    rows, columns = torch.meshgrid(torch.arange(100), torch.arange(120), indexing="ij")
-    photographs = [torch.stack([rows, columns, torch.full_like(rows, k)]).to(torch.uint8) for k in range(3)]
-    crops = 255 * sample_crops(photographs, dataclasses.replace(TINY, batch=32), generator_for(0, 0))
-    assert crops.shape == (32, 3, 64, 64)
-    assert crops[:, 2, 0, 0].unique().tolist() == pytest.approx([0, 1, 2], abs=1e-3)
-    seen = set()
-    for crop in crops.round().int():
-        turned = bool(crop[0, 0, 0] != crop[0, 0, 1])
-        crop = crop.transpose(1, 2) if turned else crop
-        mirrored = bool(crop[1, 0, 0] > crop[1, 0, 1])
-        crop = crop.flip(2) if mirrored else crop
-        top, left = crop[:2, 0, 0].tolist()
-        piece = photographs[crop[2, 0, 0]][:, top : top + 64, left : left + 64]
-        assert torch.equal(crop, piece.int())
-        seen.add((turned, mirrored))
-    assert len(seen) == 4
-
-
-def test_crops_depend_on_the_seed_and_the_step_alone(photographs):
-    crops = [sample_crops(photographs, TINY, generator_for(*key)) for key in ((0, 0), (0, 0), (0, 1), (1, 0))]
-    assert torch.equal(crops[0], crops[1])
-    assert not torch.equal(crops[0], crops[2])
-    assert not torch.equal(crops[0], crops[3])
-
-
-def test_large_photographs_are_drawn_more_often():
-    small, large = (
-        torch.zeros(3, 64, 64, dtype=torch.uint8),
-        torch.full((3, 128, 192), 255, dtype=torch.uint8),
-    )
-    crops = sample_crops([small, large], dataclasses.replace(TINY, batch=400), generator_for(0, 0))
-    assert crops[:, 0, 0, 0].mean().item() == pytest.approx(6 / 7, abs=0.06)
+def test_the_middle_of_a_family():
+    assert middle((0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08)) == 0.01
+    assert middle((1.0, 0.01, 0.05)) == 0.05
+    with pytest.raises(UserError, match="lambda must be a finite number"):
+        middle((0.01, 0.0))
 
 
 # Training
 
 
-def test_a_killed_run_ends_like_one_that_was_not(tmp_path, photographs):
-    straight = train(start(), photographs, tmp_path / "straight.pt")
-    killed = start()
-    for _ in range(3):
+# The optimiser changes its basis every 20 steps.
+@pytest.mark.parametrize("recipe", [dataclasses.replace(r, steps=24, batch=1) for r in (TINY, FAMILY)])
+def test_a_killed_run_ends_like_one_that_was_not(tmp_path, photographs, recipe):
+    straight = train(start(recipe), photographs, tmp_path / "straight.pt")
+    killed = start(recipe)
+    for _ in range(13):
         killed.advance(photographs)
     killed.save(tmp_path / "killed.pt")
-    resumed = Run.resume(tmp_path / "killed.pt", TINY, "cpu", "float32")
-    assert resumed.step == 3
+    resumed = Run.resume(tmp_path / "killed.pt", recipe, "cpu", "float32")
+    assert resumed.step == 13
     train(resumed, photographs, tmp_path / "killed.pt")
-    expected = straight.codec.model.state_dict()
-    for name, value in resumed.codec.model.state_dict().items():
+    expected, untouched = (dict(everything(run)) for run in (straight, start(recipe)))
+    for name, value in everything(resumed):
         assert torch.equal(value, expected[name]), name
-    untouched = start().codec.model.state_dict()
-    changed = [name for name, value in expected.items() if not torch.equal(value, untouched[name])]
-    assert {name.split(".")[0] for name in changed} == {"g_a", "g_s", "h_a", "h_s", "entropy_bottleneck"}
+    changed = {name for name, value in expected.items() if not torch.equal(value, untouched[name])}
+    parts = {"g_a", "g_s", "h_a", "h_s", "entropy_bottleneck"} | ({"gains"} if recipe.family else set())
+    assert {name.split(".")[0] for name in changed} == parts
+
+
+def everything(run):
+    """All that is trained, by name."""
+    yield from run.codec.model.state_dict().items()
+    for name, value in run.gains.state_dict().items() if run.gains else ():
+        yield f"gains.{name}", value
+
+
+def test_every_lambda_of_a_family_is_served(photographs):
+    run = start(dataclasses.replace(FAMILY, steps=20, batch=1))
+    served = [[row["lmbda"] for row in run.advance(photographs)] for _ in range(12)]
+    assert all(len(set(lmbdas)) == 2 for lmbdas in served)
+    assert {lmbda for lmbdas in served for lmbda in lmbdas} == set(FAMILY.family)
+    initial = start(FAMILY).gains.state_dict()
+    for name, gain in run.gains.state_dict().items():
+        assert (gain != initial[name]).any(1).all(), name
+
+
+def test_one_step_can_serve_the_whole_family(photographs):
+    run = start(dataclasses.replace(FAMILY, per_step=5))
+    assert sorted(row["lmbda"] for row in run.advance(photographs)) == [0.005, 0.01, 0.04]
+
+
+def test_a_family_starts_at_its_reference(photographs):
+    """Unit gains, so that what is measured at that λ is what a run of that λ alone measures."""
+    recipe = dataclasses.replace(FAMILY, family=(0.01,), per_step=1)
+    (row,) = start(recipe).advance(photographs)
+    generator = generator_for(recipe.seed, 0)
+    torch.randperm(1, generator=generator)
+    x = sample_crops(photographs, 64, 2, generator)
+    expected = training._Objective(start().codec)(x, 0.01, generator)
+    assert row["loss"] == pytest.approx(expected[0].item(), rel=1e-5)
+    assert row["bpp"] == pytest.approx(expected[1].item(), rel=1e-5)
+    assert row["psnr"] == pytest.approx(-10 * math.log10(expected[2].item()), rel=1e-5)
+
+
+@pytest.mark.parametrize("recipe", [TINY, FAMILY])
+def test_weights_are_those_of_the_plain_architecture_for_each_lambda(photographs, recipe):
+    run = start(recipe)
+    run.advance(photographs)
+    before = {name: value.clone() for name, value in everything(run)}
+    found = run.weights()
+    assert tuple(found) == (recipe.family or (recipe.lmbda,))
+    for weights in found.values():
+        model = MeanScaleHyperprior(8, 12)
+        load_parameters(model, weights)
+        bottleneck = model.entropy_bottleneck
+        tails = torch.sigmoid(bottleneck._logits_cumulative(bottleneck.quantiles, stop_gradient=True))
+        torch.testing.assert_close(tails[:, 0, 1], torch.full((8,), 0.5), atol=1e-4, rtol=0)
+        assert (tails[:, 0, 0] < 1e-8).all()
+        assert not any(value.requires_grad for value in weights.values())
+    assert len({weights["g_a.6.weight"].sum().item() for weights in found.values()}) == len(found)
+    for name, value in everything(run):
+        assert torch.equal(value, before[name]), name
 
 
 def test_every_step_draws_from_its_own_random_numbers(photographs, monkeypatch):
     drawn = []
 
-    def recorded(photographs, recipe, generator):
+    def recorded(photographs, side, count, generator):
         drawn.append(generator.initial_seed())
-        return sample_crops(photographs, recipe, generator)
+        return sample_crops(photographs, side, count, generator)
 
     monkeypatch.setattr(training, "sample_crops", recorded)
     run = start()
@@ -169,11 +200,21 @@ def test_a_run_can_be_prolonged_until_its_cool_down(tmp_path, photographs):
     assert Run.resume(tmp_path / "late.pt", TINY, "cpu").step == 5
 
 
-def test_a_checkpoint_of_another_recipe(tmp_path):
-    start().save(tmp_path / "run.pt")
-    other = dataclasses.replace(TINY, lmbda=0.02, seed=6)
-    with pytest.raises(UserError, match=r"made with other settings \(lmbda, seed\)"):
-        Run.resume(tmp_path / "run.pt", other, "cpu")
+@pytest.mark.parametrize(
+    ("stored", "wanted", "differing"),
+    [
+        (TINY, dataclasses.replace(TINY, lmbda=0.02, seed=6), "lmbda, seed"),
+        (TINY, dataclasses.replace(TINY, N=16, M=20), "N, M"),
+        (TINY, FAMILY, "family"),
+        (FAMILY, TINY, "family"),
+        (FAMILY, dataclasses.replace(FAMILY, family=(0.005, 0.01)), "family"),
+        (FAMILY, dataclasses.replace(FAMILY, per_step=1), "per_step"),
+    ],
+)
+def test_a_checkpoint_of_another_recipe(tmp_path, stored, wanted, differing):
+    start(stored).save(tmp_path / "run.pt")
+    with pytest.raises(UserError, match=rf"made with other settings \({differing}\)"):
+        Run.resume(tmp_path / "run.pt", wanted, "cpu")
 
 
 @pytest.mark.parametrize("content", [b"", b"something else", {"step": 3}, {"recipe": {"colour": 1}}])
@@ -182,6 +223,33 @@ def test_a_checkpoint_that_is_none(tmp_path, content):
     path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
     with pytest.raises(UserError, match="not a checkpoint of a training run"):
         Run.resume(path, TINY, "cpu")
+
+
+@pytest.mark.parametrize("part", ["model", "gains", "optimizer", "log", "lineage"])
+def test_a_checkpoint_whose_parts_do_not_fit(tmp_path, part):
+    path = tmp_path / "run.pt"
+    start(FAMILY).save(path)
+    state = torch.load(path, weights_only=True)
+    state[part] = {"something": torch.zeros(1)}
+    if part == "log":
+        del state[part]
+    torch.save(state, path)
+    with pytest.raises(UserError, match="not a checkpoint of a training run"):
+        Run.resume(path, FAMILY, "cpu")
+    with pytest.raises(UserError, match="unknown device"):
+        Run.resume(path, FAMILY, "abacus")
+
+
+def test_the_lineage_outlives_the_checkpoint(tmp_path):
+    row = {"stage": 1, "step": 100, "seconds": 2.5, "lmbda": 0.01, "loss": 1.0, "bpp": 0.5, "psnr": 30.0}
+    lineage = Lineage("a.safetensors", 0.01, [{"recipe": {"family": [0.1]}, "start": ""}], [row])
+    Run.start(TINY, "cpu", "float32", lineage=lineage).save(tmp_path / "run.pt")
+    assert Run.resume(tmp_path / "run.pt", TINY, "cpu").lineage == lineage
+    # Checkpoints from before there were lineages have none.
+    state = torch.load(tmp_path / "run.pt", weights_only=True)
+    del state["lineage"]
+    torch.save(state, tmp_path / "run.pt")
+    assert Run.resume(tmp_path / "run.pt", TINY, "cpu").lineage == Lineage()
 
 
 def broken_at(call, monkeypatch):
@@ -196,24 +264,38 @@ def broken_at(call, monkeypatch):
     monkeypatch.setattr(training._Objective, "forward", forward)
 
 
-def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(tmp_path, photographs, monkeypatch):
-    broken_at(4, monkeypatch)
-    run = start()
-    with pytest.raises(SystemFault, match="not finite at step 4: lower the learning rate"):
+@pytest.mark.parametrize(("recipe", "call"), [(TINY, 4), (FAMILY, 8), (FAMILY, 9)])
+def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(
+    tmp_path, photographs, monkeypatch, recipe, call
+):
+    """In step 4, where a family's steps call the objective twice."""
+    broken_at(call, monkeypatch)
+    run = start(recipe)
+    message = "not finite at step 4: start anew with a lower learning rate; .*run.pt is kept as it was"
+    with pytest.raises(SystemFault, match=message):
         train(run, photographs, tmp_path / "run.pt", save_every=2)
-    kept = Run.resume(tmp_path / "run.pt", TINY, "cpu", "float32")
+    kept = Run.resume(tmp_path / "run.pt", recipe, "cpu", "float32")
     assert kept.step == 4
-    for name, value in kept.codec.model.state_dict().items():
-        assert torch.equal(value, run.codec.model.state_dict()[name]), name
+    now = dict(everything(run))
+    for name, value in everything(kept):
+        assert torch.equal(value, now[name]), name
     assert [path.name for path in tmp_path.iterdir()] == ["run.pt"]
 
 
-def test_weights_that_are_no_numbers_are_not_saved(tmp_path):
-    run = start()
+def test_a_loss_that_is_no_number_at_once(tmp_path, photographs, monkeypatch):
+    broken_at(0, monkeypatch)
+    with pytest.raises(SystemFault, match=r"not finite at step 0: start anew with a lower learning rate$"):
+        train(start(), photographs, tmp_path / "run.pt")
+
+
+@pytest.mark.parametrize("part", ["model", "gains"])
+def test_weights_that_are_no_numbers_are_not_saved(tmp_path, part):
+    run = start(FAMILY)
     run.save(tmp_path / "run.pt")
     before = (tmp_path / "run.pt").read_bytes()
     with torch.no_grad():
-        run.codec.model.g_s[0].weight[0, 0, 0, 0] = math.inf
+        broken = run.codec.model.g_s[0].weight if part == "model" else run.gains.z
+        broken[(0,) * broken.dim()] = math.inf
     with pytest.raises(SystemFault, match="no longer finite at step 0"):
         run.save(tmp_path / "run.pt")
     assert (tmp_path / "run.pt").read_bytes() == before
@@ -249,37 +331,8 @@ def test_means_of_each_lambda_are_reported_every_hundred_steps_and_at_the_end(tm
     assert saved == [120, 240, 250]
 
 
-# Photographs
-
-
-def test_photographs_are_read_without_the_held_out_ones(tmp_path):
-    for index in range(9):
-        write_photo(tmp_path / "deep" / f"{index}.png", (70 + index, 66), seed=index)
-    write_photo(tmp_path / "9-small.png", (200, 60))
-    (tmp_path / "notes.txt").write_text("no photograph")
-    (tmp_path / ".hidden.png").write_text("no photograph")
-    everything = read_photographs(tmp_path, TINY)
-    assert sorted(photo.shape[2] for photo in everything) == list(range(70, 79))
-    assert {photo.dtype for photo in everything} == {torch.uint8}
-    fewer = read_photographs(tmp_path, dataclasses.replace(TINY, holdout=4))
-    assert sorted(photo.shape[2] for photo in fewer) == list(range(70, 75))
-
-
-def test_folders_without_photographs(tmp_path):
-    with pytest.raises(UserError, match="there is no folder"):
-        read_photographs(tmp_path / "none", TINY)
-    with pytest.raises(UserError, match="holds no photograph of at least 64 pixels"):
-        read_photographs(tmp_path, TINY)
-    write_photo(tmp_path / "small.png", (63, 200))
-    with pytest.raises(UserError, match="holds no photograph of at least 64 pixels a side: add some"):
-        read_photographs(tmp_path, TINY)
+def test_photographs_below_the_crop(tmp_path, photographs):
+    small = torch.zeros(3, 63, 200, dtype=torch.uint8)
     with pytest.raises(UserError, match="at least 64 pixels"):
-        train(start(), [torch.zeros(3, 63, 200, dtype=torch.uint8)], tmp_path / "run.pt")
-
-
-def test_a_broken_photograph_is_named(tmp_path):
-    write_photo(tmp_path / "good.png")
-    whole = (tmp_path / "good.png").read_bytes()
-    (tmp_path / "half.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match=r"half\.png is damaged"):
-        read_photographs(tmp_path, TINY)
+        train(start(), [small], tmp_path / "run.pt")
+    assert train(start(), [small, *photographs], tmp_path / "run.pt").step == 6

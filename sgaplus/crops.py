@@ -1,0 +1,69 @@
+"""Training photographs, and the random crops of one training step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .errors import UserError
+from .images import note, read_image, to_uint8
+
+PHOTOGRAPHS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff"})
+
+
+def read_photographs(folder: Path, crop: int, holdout: int = 0) -> list[Tensor]:
+    """The photographs below ``folder`` as uint8 tensors (3, H, W), those smaller than the crop left out.
+
+    Args:
+        crop: pixels per side of the crops.
+        holdout: the last so many photographs (by name) are left out too, if twice as many remain.
+
+    Raises:
+        UserError: there is no such folder, a file in it is broken, or nothing is as large as the crop.
+    """
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}: name one with training photographs")
+    paths = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in PHOTOGRAPHS and not path.name.startswith(".")
+    ]
+    held_out = holdout if len(paths) > 2 * holdout else 0
+    photographs = [to_uint8(read_image(path)) for path in paths[: len(paths) - held_out]]
+    large = [photo for photo in photographs if min(photo.shape[1:]) >= crop]
+    if not large:
+        raise UserError(
+            f"{folder} holds no photograph of at least {crop} pixels a side: "
+            f"add some ({', '.join(sorted(PHOTOGRAPHS))}) or lower the crop"
+        )
+    if len(large) < len(photographs):
+        small = len(photographs) - len(large)
+        note(f"{small} of {len(photographs)} photographs have a side below {crop} pixels and are left out")
+    return large
+
+
+def generator_for(seed: int, step: int) -> torch.Generator:
+    """The random numbers of one step, a function of (seed, step) alone: resuming changes nothing."""
+    return torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
+
+
+def sample_crops(photographs: Sequence[Tensor], side: int, count: int, generator: torch.Generator) -> Tensor:
+    """Random crops (count, 3, side, side) in [0, 1], photographs drawn by area, turned and mirrored at random.
+
+    Args:
+        photographs: uint8 tensors (3, H, W), at least as large as the crops.
+    """
+    areas = torch.tensor([photo[0].numel() for photo in photographs], dtype=torch.float64)
+    chosen = torch.multinomial(areas, count, replacement=True, generator=generator)
+    crops = []
+    for index in chosen.tolist():
+        photo = photographs[index]
+        top, left = (int(torch.randint(size - side + 1, (), generator=generator)) for size in photo.shape[1:])
+        crop = photo[:, top : top + side, left : left + side]
+        flip, turn = torch.randint(2, (2,), generator=generator).tolist()
+        crop = crop.flip(2) if flip else crop
+        crops.append(crop.transpose(1, 2) if turn else crop)
+    return torch.stack(crops).float() / 255

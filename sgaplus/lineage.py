@@ -1,0 +1,106 @@
+"""Where weights come from: the stages of training that led to them, and their training curve.
+
+A codec's card tells its stages under ``training``, and the curve lies beside it as ``<stem>.training.csv``. A
+run that starts from a codec takes both over, so that its own codecs tell the whole story.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import files
+from .errors import UserError
+from .weights import Card
+
+CURVE = ("stage", "step", "seconds", "lmbda", "loss", "bpp", "psnr", "lr")
+_WHOLE = ("stage", "step")
+_STAGE = ("recipe", "seconds", "hardware", "torch", "dtype", "last", "data")
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """What came before a run; plain values throughout, so that a checkpoint can hold it.
+
+    Attributes:
+        start: file name of the weights it starts from; empty for random ones.
+        lmbda: the λ that these were trained for; None if unknown.
+        stages: the earlier stages, as `publishing.publish` writes them, each with its ``data`` in words.
+        curve: their training curve, one row (`CURVE`) per 100 steps.
+    """
+
+    start: str = ""
+    lmbda: float | None = None
+    stages: Sequence[dict[str, Any]] = ()
+    curve: Sequence[dict[str, float]] = ()
+
+
+# Of random weights.
+UNTRAINED = Lineage()
+
+
+def curve_path(weights: Path) -> Path:
+    """Where the training curve of the codec in ``weights`` lies."""
+    return weights.with_suffix(".training.csv")
+
+
+def lineage_of(weights: Path) -> Lineage:
+    """The lineage of a run that starts from the file ``weights``: what the card and curve beside it tell.
+
+    Raises:
+        UserError: what lies beside it is no card or no curve, or the card is that of other weights.
+    """
+    path = weights.with_suffix(".json")
+    if not path.is_file():
+        return Lineage(weights.name)
+    try:
+        card = Card(**json.loads(path.read_text()))
+        stages = _stages(card.training)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{path} is not the card of a codec ({error}): restore or remove it") from error
+    if card.sha256 != files.sha256(weights):
+        raise UserError(f"{path} is not the card of {weights.name}, which has changed: restore or remove it")
+    path = curve_path(weights)
+    try:
+        curve = _read_curve(path, card.lmbda) if path.is_file() else []
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path} is no training curve ({error}): restore or remove it") from error
+    return Lineage(weights.name, card.lmbda, stages, curve)
+
+
+def _stages(training: dict[str, Any]) -> list[dict[str, Any]]:
+    """The stages that a card tells; a card without stages is that of one."""
+    if not training:
+        return []
+    if "stages" in training:
+        return [{"data": training["data"]} | stage for stage in training["stages"]]
+    steps = training["last"].get("step", training["recipe"]["steps"])
+    return [{"start": "", "steps": steps} | {key: training[key] for key in _STAGE}]
+
+
+def _read_curve(path: Path, lmbda: float) -> list[dict[str, float]]:
+    """The rows of a curve; where it has no column of λ, it is that of ``lmbda``."""
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        missing = set(CURVE) - {"lmbda", *(reader.fieldnames or ())}
+        if missing:
+            raise ValueError(f"it has no column {', '.join(sorted(missing))}")
+        rows = [{"lmbda": lmbda} | row for row in reader]
+    return [{key: int(row[key]) if key in _WHOLE else float(row[key]) for key in CURVE} for row in rows]
+
+
+def write_curve(path: Path, rows: Sequence[dict[str, float]]) -> None:
+    """Write a training curve.
+
+    Raises:
+        SystemFault: the disk is full or fails.
+    """
+    with files.atomic(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, CURVE, lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({key: row[key] if key in _WHOLE else f"{row[key]:.7g}" for key in CURVE})
