@@ -70,7 +70,7 @@ def publish(run: Run, folder: Path, note: str, kodak: Sequence[Tensor] = ()) -> 
         weights = publishable(model)
         load_parameters(model, weights)  # the Kodak point is that of the published numbers
         codec = Codec(recipe.name, lmbda, freeze(model), "").to(run.codec.device, "float32")
-        log = [row for row in run.log if math.isclose(row["lmbda"], lmbda)]
+        log = [row | {"lmbda": lmbda} for row in run.log if math.isclose(row["lmbda"], lmbda)]
         card = Card(
             name=recipe.name,
             lmbda=lmbda,
