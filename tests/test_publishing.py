@@ -104,7 +104,8 @@ def test_a_family_is_published_as_a_codec_for_each_lambda(tmp_path, monkeypatch)
         card, curve = card_of(path), curves[path]
         (stage,) = card["training"]["stages"]
         assert Recipe(**stage["recipe"]) == recipe
-        assert stage["last"] == expected
+        assert stage["last"] == pytest.approx(expected)
+        assert stage["last"]["lmbda"] == expected["lmbda"] == card["lmbda"]
         assert tuple(curve.columns) == CURVE
         assert set(curve["stage"]) == {1}
         assert curve.iloc[-1].to_dict() == pytest.approx(
