@@ -15,13 +15,16 @@ import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 from torch import Tensor
 
+from .errors import UserError
 from .metrics import bootstrap_interval, paired_changes
 from .rounding import Method
 
 _OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 _DASHES = ("-", "--", ":", "-.")
+_MARKERS = "osD^"
 
 
 def style() -> None:
@@ -167,4 +170,124 @@ def crops(versions: dict[str, Tensor], captions: dict[str, str], side: int = 128
         axes.imshow(square.permute(1, 2, 0).numpy(), interpolation="nearest")
         axes.set_title(f"{name}\n{captions.get(name, '')}", fontweight="normal", fontsize="small")
         axes.axis("off")
+    return figure
+
+
+def _label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
+    """Texts in the margin at the right: (value, text, colour) each, moved apart where they would overlap."""
+    height = axes.get_window_extent().height
+    gap = 1.25 * plt.rcParams["font.size"] * axes.figure.dpi / 72 / height
+    to_axes = axes.transData + axes.transAxes.inverted()
+    places: list[float] = []
+    for value, text, colour in sorted(ends):
+        wanted = float(to_axes.transform((1, value))[1])
+        places.append(max(wanted, places[-1] + gap) if places else wanted)
+        axes.annotate(
+            text, (1, places[-1]), (6, 0), "axes fraction", "offset points", color=colour, va="center"
+        )
+
+
+def training_curves(log: pd.DataFrame, window: int = 25) -> Figure:
+    """Training loss over all stages, one panel per family and one line per λ.
+
+    Args:
+        log: `families.training_log` of all codecs, concatenated.
+        window: entries of the log that the running mean spans, within a stage.
+
+    Raises:
+        UserError: there is no log.
+    """
+    if log.empty:
+        raise UserError(
+            "no training curve lies beside the weights of the bundled codecs: restore data/models"
+        )
+    families, lmbdas = list(log["family"].unique()), sorted(log["lmbda"].unique())
+    size = (7.5, 1 + 3.4 * len(families))
+    figure, grid = plt.subplots(len(families), 1, figsize=size, layout="constrained", squeeze=False)
+    for axes, family in zip(grid[:, 0], families, strict=True):
+        rows = log[log["family"] == family]
+        axes.set(yscale="log", ylabel="training loss", title=f"{family}, a line for each λ")
+        ends = []
+        for lmbda, line in rows.groupby("lmbda"):
+            colour = _colour(lmbdas.index(lmbda))
+            for _, stage in line.groupby("stage"):
+                mean = stage["loss"].rolling(window, min_periods=1, center=True).mean()
+                axes.plot(stage["step"] / 1000, mean, color=colour, linewidth=1.6)
+            ends.append((mean.iloc[-1], f"{lmbda:g}", colour))
+        starts = rows.groupby("stage")["step"].min() / 1000
+        for stage, start in starts.items():
+            axes.axvline(start, color="0.6", linewidth=0.8, zorder=0)
+            axes.annotate(
+                str(stage), (start, 1), (3, -3), ("data", "axes fraction"), "offset points", va="top"
+            )
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_locator(NullLocator())
+        figure.canvas.draw()
+        _label_ends(axes, ends)
+    grid[-1, 0].set_xlabel("optimiser steps (thousands)")
+    return figure
+
+
+def _rate_axis(axes: Axes) -> None:
+    """A logarithmic axis of bits per pixel that says plain numbers."""
+    axes.set(xscale="log", xlabel="bits per pixel (logarithmic)")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def rd_curves(points: pd.DataFrame, published: pd.DataFrame, codecs: Sequence[str]) -> Figure:
+    """PSNR over rate of the bundled families and of published codecs.
+
+    Args:
+        points: family, bpp, psnr with psnr_low and psnr_high, as `curves.points` gives them.
+        published: as `reference.published` gives it; drawn in the range of rates of ``points``, and a little beyond.
+        codecs: those of ``published`` that are drawn.
+    """
+    low, high = points["bpp"].min() / 1.3, points["bpp"].max() * 1.3
+    figure, axes = plt.subplots(figsize=(7.5, 5.6), layout="constrained")
+    families = list(points["family"].unique())
+    for position, family in enumerate(families):
+        rows = points[points["family"] == family]
+        bars = [rows["psnr"] - rows["psnr_low"], rows["psnr_high"] - rows["psnr"]]
+        # A family of few points is drawn over one of many.
+        style = {"color": _colour(position), "elinewidth": 0.8, "zorder": 4 - len(rows) / 100}
+        axes.errorbar(
+            rows["bpp"], rows["psnr"], bars, fmt=f"{_MARKERS[position % 4]}-", label=family, **style
+        )
+    for position, codec in enumerate(codecs):
+        rows = published[published["codec"] == codec]
+        style = {"color": _colour(len(families) + position), "linestyle": _DASHES[1 + position % 3]}
+        axes.plot(rows["bpp"], rows["psnr_db"], **style, linewidth=1.4, label=rows["name"].iloc[0])
+    _rate_axis(axes)
+    shown = published[published["codec"].isin(codecs) & published["bpp"].between(low, high)]["psnr_db"]
+    margin = (
+        min(shown.min(), points["psnr_low"].min()) - 0.5,
+        max(shown.max(), points["psnr_high"].max()) + 0.5,
+    )
+    axes.set(xlim=(low, high), ylim=margin, ylabel="PSNR of the 8-bit image (dB)")
+    drawn = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    ours_first = sorted(drawn, key=lambda label: label not in families)
+    figure.legend([drawn[label] for label in ours_first], ours_first, loc="outside upper center", ncols=2)
+    return figure
+
+
+def rd_gaps(table: pd.DataFrame) -> Figure:
+    """Distance in dB of each point from published curves at the point's rate; a colour is a published codec.
+
+    Args:
+        table: `curves.gaps`, concatenated, with the published codec's name as ``reference``.
+    """
+    families, names = (list(table[column].unique()) for column in ("family", "reference"))
+    size = (7.5, 3.2 + 0.25 * len(families) * len(names))
+    figure, axes = plt.subplots(figsize=size, layout="constrained")
+    for (family, name), rows in table.dropna(subset="decibel").groupby(["family", "reference"], sort=False):
+        marker = _MARKERS[families.index(family) % 4] + _DASHES[families.index(family) % 4]
+        colour = _colour(names.index(name))
+        axes.plot(rows["bpp"], rows["decibel"], marker, color=colour, label=f"{family} against {name}")
+    axes.axhline(0, color="0.4", linewidth=0.8)
+    _rate_axis(axes)
+    axes.set_ylabel("PSNR − published (dB)")
+    figure.legend(loc="outside upper center", ncols=1)
     return figure

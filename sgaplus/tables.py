@@ -119,3 +119,115 @@ def paired_change_table(rows: pd.DataFrame, column: str, reference: str, changed
         .tab_source_note("Interval: percentile bootstrap over images.")
         .tab_options(table_font_size="14px")
     )
+
+
+def families_table(overview: pd.DataFrame) -> GT:
+    """`families.overview`: a group for each family, a line for each λ."""
+    about = overview.apply(
+        lambda row: (
+            f"{row['family']}: N = {row['N']}, M = {row['M']}, "
+            f"{row['parameters'] / 1e6:.2f} million parameters, {row['bytes'] / 1e6:.1f} MB"
+        ),
+        axis=1,
+    )
+    table = overview.assign(about=about)[["about", "lmbda", "bpp", "psnr", "loss", "steps", "hours"]]
+    return (
+        GT(table, groupname_col="about", rowname_col="lmbda")
+        .tab_stubhead("λ")
+        .tab_spanner("Kodak, not refined", ["bpp", "psnr", "loss"])
+        .tab_spanner("training", ["steps", "hours"])
+        .cols_label(psnr="PSNR (dB)", loss="L(λ)")
+        .fmt_number(["bpp", "loss"], decimals=4)
+        .fmt_number("psnr", decimals=2)
+        .fmt_integer("steps")
+        .fmt_number("hours", decimals=1)
+        .sub_missing(missing_text="–")
+        .tab_source_note(
+            "Steps and hours of all stages that led to the weights; a stage that several λ share counts in each line."
+        )
+        .tab_options(table_font_size="14px")
+    )
+
+
+def stages_table(stages: pd.DataFrame) -> GT:
+    """`families.stages`: a group for each family, a line for each stage."""
+    table = pd.DataFrame(
+        {
+            "family": stages["family"],
+            "stage": stages["stage"],
+            "lmbda": [", ".join(f"{value:g}" for value in values) for values in stages["lmbda"]],
+            "trained": ["together" if joint else "alone" for joint in stages["joint"]],
+            "steps": stages["steps"],
+            "crops": [f"{recipe.get('batch')} of {recipe.get('crop')}²" for recipe in stages["recipe"]],
+            "lr": [recipe.get("lr") for recipe in stages["recipe"]],
+            "hours": stages["hours"],
+            "hardware": stages["hardware"],
+        }
+    )
+    return (
+        GT(table, groupname_col="family", rowname_col="stage")
+        .tab_stubhead("stage")
+        .cols_align("left", "lmbda")
+        .cols_label(lmbda="λ", lr="learning rate", crops="crops per step and λ")
+        .fmt_integer("steps")
+        .fmt_number("hours", decimals=1)
+        .sub_missing(missing_text="–")
+        .tab_source_note("Steps of each run, hours of all runs of the line together.")
+        .tab_options(table_font_size="14px")
+    )
+
+
+def _with_interval(line: pd.Series, name: str, decimals: int) -> str:
+    """Value and interval with their signs; a dash where there is no value."""
+    if pd.isna(line[name]):
+        return "–"
+    value, low, high = (
+        f"{line[column]:+.{decimals}f}".replace("-", "−") for column in (name, f"{name}_low", f"{name}_high")
+    )
+    return f"{value} [{low}, {high}]"
+
+
+def comparison_table(lines: pd.DataFrame) -> GT:
+    """Lines of `curves.compare`: each family against each published curve."""
+    columns = {"bd_rate": "BD-rate, %", "decibel": "at equal rate, dB", "rate": "rate at equal PSNR, %"}
+    table = lines[["family", "reference"]].assign(
+        psnr=[
+            " – ".join(dict.fromkeys(f"{end:.1f}" for end in (line.psnr_low, line.psnr_high)))
+            for line in lines.itertuples()
+        ],
+        **{
+            name: lines.apply(_with_interval, axis=1, name=name, decimals=2 if name == "decibel" else 1)
+            for name in columns
+        },
+    )
+    return (
+        GT(table, groupname_col="family", rowname_col="reference")
+        .cols_label(psnr="PSNR in common, dB", **columns)
+        .cols_align("right", ["psnr", *columns])
+        .tab_source_note(
+            "BD-rate: pchip over the PSNR in common; from four λ on. The other columns: means over λ, the "
+            "published curve interpolated by pchip. In brackets: 95 % percentile bootstrap over the images of "
+            "our side."
+        )
+        .tab_options(table_font_size="14px")
+    )
+
+
+def slopes_table(slopes: pd.DataFrame) -> GT:
+    """`curves.slopes`: a group for each family, a line for each pair of neighbours."""
+    pairs = [f"{row.lower:g} → {row.upper:g}" for row in slopes.itertuples()]
+    table = slopes.assign(pair=pairs, between=slopes["between"].map({True: "yes", False: "no"}))
+    columns = ["family", "pair", "delta_bpp", "delta_psnr", "slope", "slope_low", "slope_high", "between"]
+    return (
+        GT(table[columns], groupname_col="family", rowname_col="pair")
+        .tab_stubhead("λ")
+        .fmt_number("delta_bpp", decimals=4, force_sign=True)
+        .fmt_number("delta_psnr", decimals=2, force_sign=True)
+        .fmt_number(["slope", "slope_low", "slope_high"], n_sigfig=3)
+        .cols_merge(["slope", "slope_low", "slope_high"], pattern="{0} [{1}, {2}]")
+        .cols_label(
+            delta_bpp="Δ bpp", delta_psnr="Δ PSNR, dB", slope="slope [95 %]", between="between the λ?"
+        )
+        .tab_source_note("Slope: ΔR / (255²·ΔD). Interval: percentile bootstrap over images.")
+        .tab_options(table_font_size="14px")
+    )

@@ -1,5 +1,7 @@
 """Figures and tables show the numbers they are given: checked on rows made up for the purpose."""
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -104,3 +106,137 @@ def test_thumbnails_and_crops_show_every_image():
     figure = figures.crops({"x": images[1], "y": images[2]}, {"x": "0.1 bpp"}, side=4)
     assert [axes.get_title() for axes in figure.axes] == ["x\n0.1 bpp", "y\n"]
     assert figure.axes[0].images[0].get_array().shape == (4, 4, 3)
+
+
+# The base codecs
+
+
+@pytest.fixture
+def log() -> pd.DataFrame:
+    """Two λ of one family: the first has two stages of four entries, the second joins in the second stage."""
+    entries = [(1, 0.01, t) for t in (1, 2, 3, 4)] + [(2, x, t) for x in (0.01, 0.02) for t in (5, 6, 7, 8)]
+    return pd.DataFrame(
+        [
+            {"family": "f", "lmbda": x, "stage": stage, "step": 100 * t, "loss": 100 * x + t / 10}
+            for stage, x, t in entries
+        ]
+    )
+
+
+def test_training_curves_are_smoothed_within_their_stage(log):
+    (axes,) = figures.training_curves(log, window=3).axes
+    first, second, other = (line for line in axes.lines if len(line.get_xdata()) == 4)
+    assert first.get_xdata() == pytest.approx([0.1, 0.2, 0.3, 0.4])
+    assert first.get_ydata() == pytest.approx([1.15, 1.2, 1.3, 1.35])
+    assert second.get_ydata() == pytest.approx([1.55, 1.6, 1.7, 1.75])
+    assert first.get_color() == second.get_color() != other.get_color()
+    assert {text.get_text() for text in axes.texts} == {"1", "2", "0.01", "0.02"}
+
+
+def test_labels_at_the_end_of_lines_do_not_overlap(log):
+    near = pd.concat([log.assign(lmbda=0.01 * k, loss=log["loss"] * (1 + k / 1000)) for k in range(1, 8)])
+    figure = figures.training_curves(near)
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    labels = [text for text in axes.texts if text.get_text().startswith("0.")]
+    boxes = sorted((text.get_window_extent() for text in labels), key=lambda box: box.y0)
+    assert len(boxes) == 7
+    assert all(low.y1 < high.y0 + 1 for low, high in pairwise(boxes))
+
+
+def test_every_family_has_a_panel_of_training_curves(log):
+    both = pd.concat([log, log.assign(family="g")])
+    assert [axes.get_title().split(",")[0] for axes in figures.training_curves(both).axes] == ["f", "g"]
+    with pytest.raises(UserError, match="no training curve lies beside the weights"):
+        figures.training_curves(log.iloc[:0])
+
+
+@pytest.fixture
+def points() -> pd.DataFrame:
+    psnr = np.array([28.0, 31.0])
+    table = {"family": "f", "lmbda": [0.01, 0.02], "bpp": [0.2, 0.4], "psnr": psnr}
+    return pd.DataFrame(table | {"psnr_low": psnr - 1, "psnr_high": psnr + 2})
+
+
+@pytest.fixture
+def published() -> pd.DataFrame:
+    lines = [("vtm", "VTM", 0.1, 29.0), ("vtm", "VTM", 0.3, 33.0), ("jpeg", "JPEG", 0.3, 26.0)]
+    return pd.DataFrame(lines, columns=["codec", "name", "bpp", "psnr_db"])
+
+
+def test_rd_curves_show_our_points_and_the_published_ones(points, published):
+    figure = figures.rd_curves(points, published, ["vtm", "jpeg"])
+    (axes,) = figure.axes
+    drawn = {tuple(line.get_xdata()): tuple(line.get_ydata()) for line in axes.lines}
+    assert drawn[(0.2, 0.4)] == (28.0, 31.0)
+    assert drawn[(0.1, 0.3)] == (29.0, 33.0)
+    (bars,) = axes.collections
+    assert [tuple(segment[:, 1]) for segment in bars.get_segments()] == [(27, 30), (30, 33)]
+    assert [text.get_text() for text in figure.legends[0].texts] == ["f", "VTM", "JPEG"]
+    assert axes.get_xlim()[0] < 0.2 < 0.4 < axes.get_xlim()[1]
+
+
+def test_rd_gaps_have_a_line_for_each_family_and_reference(points):
+    table = pd.concat(
+        [
+            points.assign(family=family, reference=name, decibel=[gap, np.nan])
+            for family, name, gap in (("f", "VTM", -2.0), ("f", "JPEG", 3.0), ("g", "VTM", -1.0))
+        ]
+    )
+    figure = figures.rd_gaps(table)
+    (axes,) = figure.axes
+    lines = {line.get_label(): line for line in axes.lines}
+    assert lines["f against JPEG"].get_ydata() == pytest.approx([3.0])
+    assert lines["f against VTM"].get_color() == lines["g against VTM"].get_color()
+    assert lines["f against VTM"].get_marker() != lines["g against VTM"].get_marker()
+    assert len(figure.legends[0].texts) == 3
+
+
+def test_the_families_table_has_a_group_for_each_family():
+    line = {"N": 64, "M": 192, "parameters": 4_060_000, "bytes": 8_140_000, "loss": 1.0, "bpp": 0.4321}
+    rows = [{"family": family, "lmbda": 0.01, "psnr": 31.5, **line} for family in ("f", "g")]
+    table = pd.DataFrame(rows).assign(steps=[31500, np.nan], hours=[1.84, np.nan])
+    html = tables.families_table(table).as_raw_html()
+    assert "f: N = 64, M = 192, 4.06 million parameters, 8.1 MB" in html and "g: N = 64" in html
+    assert "31,500" in html and "0.4321" in html and "–" in html and "nan" not in html
+
+
+def test_the_stages_table_tells_together_from_alone():
+    line = {"family": "f", "steps": 300, "hours": 1.5, "hardware": "a processor"}
+    recipe = {"crop": 64, "batch": 2, "lr": 0.001}
+    rows = [
+        {"stage": 1, "lmbda": [0.01, 0.02], "joint": True, "recipe": recipe, **line},
+        {"stage": 2, "lmbda": [0.02], "joint": False, "recipe": recipe, **line},
+    ]
+    html = tables.stages_table(pd.DataFrame(rows)).as_raw_html()
+    assert html.count("together<") == html.count("alone<") == 1
+    assert "0.01, 0.02" in html and "2 of 64²" in html
+
+
+def test_the_comparison_table_leaves_out_a_bd_rate_that_there_is_not():
+    line = {"family": "f", "psnr_low": 27.0, "psnr_high": 36.04}
+    numbers = {"decibel": -0.5, "decibel_low": -0.75, "decibel_high": 0.25, "rate": 9.0} | {
+        "rate_low": 4.0,
+        "rate_high": 14.0,
+    }
+    bd_rate = {"bd_rate": 10.46, "bd_rate_low": 5.0, "bd_rate_high": 15.0}
+    missing = dict.fromkeys(bd_rate, np.nan)
+    rows = [
+        {"reference": "JPEG", **line, **numbers, **missing},
+        {"reference": "VTM", **line, **numbers, **bd_rate},
+    ]
+    html = tables.comparison_table(pd.DataFrame(rows)).as_raw_html()
+    assert "+10.5 [+5.0, +15.0]" in html and html.count("27.0 – 36.0") == 2
+    assert html.count("−0.50 [−0.75, +0.25]") == 2
+    assert html.count(">–<") == 1 and "nan" not in html.lower()
+
+
+def test_the_slopes_table_says_which_slopes_fit():
+    line = {"family": "f", "delta_bpp": 0.1, "delta_psnr": 1.5, "slope_low": 0.0123, "slope_high": 0.0152}
+    rows = [
+        {"lower": 0.01, "upper": 0.02, "slope": 0.01375, "between": True, **line},
+        {"lower": 0.02, "upper": 0.04, "slope": 0.01375, "between": False, **line},
+    ]
+    html = tables.slopes_table(pd.DataFrame(rows)).as_raw_html()
+    assert "0.01 → 0.02" in html and "0.0138 [0.0123, 0.0152]" in html.replace("0.0137 [", "0.0138 [")
+    assert html.count(">yes<") == html.count(">no<") == 1
