@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from compressai.zoo.image import model_urls
 from PIL import Image
 
 import sgaplus
@@ -292,7 +293,7 @@ def test_a_checkpoint_of_another_architecture(call, photo, tmp_path):
     path = tmp_path / "other.pt"
     torch.save(torch.nn.Linear(2, 2).state_dict(), path)
     refused = call("refine", photo, "--codec", path, "--lmbda", 0.01)
-    assert_refused(refused, r"other\.pt cannot be used: .* not those of a mean-scale hyperprior")
+    assert_refused(refused, r"other\.pt cannot be used: .* none of CompressAI's models")
     assert_refused(call("refine", photo, "--codec", path), "does not say which lambda")
 
 
@@ -372,7 +373,8 @@ def test_codecs_are_listed(call, bundled):
     assert lines[1][:4] == ["mshyper-s", "bundled", "0.01", "–"]
     assert lines[1][-2:] == ["0.5000", "30.00"]
     assert lines[2][2] == "0.05"
-    assert lines[3] == ["mbt2018-mean", "downloadable", "0.0018", "1", "–", "–", "–"]
+    assert lines[3] == ["bmshj2018-factorized", "downloadable", "0.0018", "1", "–", "–", "–"]
+    assert {line[0] for line in lines[1:]} == {"mshyper-s", *model_urls}
 
 
 def test_codecs_without_any_bundled(call, bundled):
@@ -380,7 +382,7 @@ def test_codecs_without_any_bundled(call, bundled):
         path.unlink()
     code, out, _ = call("codecs")
     assert code == 0
-    assert len(out.splitlines()) == 9
+    assert len(out.splitlines()) == 1 + sum(len(urls["mse"]) for urls in model_urls.values())
 
 
 def test_data_sets_are_listed(call, tmp_path):
