@@ -13,12 +13,13 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import compressai as _compressai  # noqa: F401
 
-from . import datasets, metrics, rounding, schedules
-from .codecs import Codec
+from . import metrics, rounding, schedules
+from .codecs.codec import Codec
+from .codecs.weights import load_codec
+from .data import datasets
+from .data.images import read_image, write_image
 from .errors import SystemFault, UserError
-from .images import read_image, write_image
 from .refine import Run, refine
-from .weights import load_codec
 
 __version__ = "0.1.0"
 __all__ = [

@@ -1,4 +1,4 @@
-"""Whole files or none."""
+"""Where the package lies, and files that are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import SystemFault, UserError
+
+PACKAGE = Path(__file__).parent
+# The repository of an editable install; elsewhere nothing of the kind.
+CHECKOUT = PACKAGE.parent
 
 # What is not the user's fault although it happens on opening a file.
 _FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE}

@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 
 from . import metrics
-from .codecs import Codec
+from .codecs.codec import Codec
+from .codecs.models import Latents, hard
 from .errors import SystemFault, UserError
-from .models import Latents, hard
 from .rounding import Method, parse
 from .schedules import Schedule, Settings, defaults_for
 

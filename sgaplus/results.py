@@ -24,13 +24,13 @@ import pyarrow.parquet as pq
 import torch
 
 from . import files, runtime
-from .codecs import Codec
-from .datasets import ImageFile
+from .codecs.codec import Codec
+from .codecs.weights import cards
+from .data.datasets import ImageFile
 from .errors import UserError
 from .refine import Progress, Run, refine
 from .rounding import Method
 from .schedules import Schedule, defaults_for
-from .weights import cards
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Job:
 @functools.cache
 def git_commit() -> str:
     """The commit of the checkout this package runs from, "+" where it was changed; empty outside one."""
-    root = Path(__file__).parents[1]
+    root = files.CHECKOUT
     if not (root / ".git").exists():
         return ""
     git = ["git", "-C", str(root)]

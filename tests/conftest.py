@@ -11,7 +11,8 @@ import torch
 from compressai.models import MeanScaleHyperprior
 from PIL import Image
 
-from sgaplus import publishing, weights
+from sgaplus.codecs import weights
+from sgaplus.training import publishing
 
 WIDTHS = 8, 12
 

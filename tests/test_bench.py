@@ -9,9 +9,11 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from sgaplus import bench, ceiling, refine
-from sgaplus.baseline import reference_refine
-from sgaplus.codecs import Codec, freeze
+from sgaplus import refine
+from sgaplus.bench import benchmark as bench
+from sgaplus.bench import ceiling
+from sgaplus.bench.baseline import reference_refine
+from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.errors import UserError
 
 from .conftest import WIDTHS, untrained

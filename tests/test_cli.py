@@ -17,9 +17,14 @@ from compressai.zoo.image import model_urls
 from PIL import Image
 
 import sgaplus
-from sgaplus import cli, datasets, publishing, terminal, training, weights
-from sgaplus.datasets import ImageFile
-from sgaplus.weights import save_codec
+from sgaplus import cli
+from sgaplus.cli import refining, terminal
+from sgaplus.codecs import weights
+from sgaplus.codecs.weights import save_codec
+from sgaplus.data import datasets, images
+from sgaplus.data.datasets import ImageFile
+from sgaplus.training import publishing
+from sgaplus.training import run as training
 
 from .conftest import untrained, write_codec, write_photo
 
@@ -143,8 +148,8 @@ def test_refine_writes_pictures_and_rows(call, photo):
     # The picture is what the library decodes.
     codec = sgaplus.load_codec("mshyper-s", device="cpu", dtype="float32")
     run = sgaplus.refine(codec, [sgaplus.read_image(photo)], "ssl", iterations=3, seed=1)
-    pixels = sgaplus.images.to_uint8(sgaplus.read_image(folder / "photo.png"))
-    assert torch.equal(pixels, sgaplus.images.to_uint8(run.reconstructions[0]))
+    pixels = images.to_uint8(sgaplus.read_image(folder / "photo.png"))
+    assert torch.equal(pixels, images.to_uint8(run.reconstructions[0]))
 
 
 def test_options_reach_the_refinement(call, photo):
@@ -268,7 +273,7 @@ def test_an_image_that_is_not_ones_own(call, photo, monkeypatch):
     def denied(*_, **__):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr("sgaplus.images.Image.open", denied)
+    monkeypatch.setattr("sgaplus.data.images.Image.open", denied)
     assert_refused(call("refine", photo), r"photo\.png cannot be read: Permission denied")
 
 
@@ -342,7 +347,7 @@ def test_what_happens_in_the_middle(call, photo, monkeypatch, error, message, co
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr(cli, "refine_images", fail)
+    monkeypatch.setattr(refining, "refine_images", fail)
     assert_refused(call("refine", photo), message, code)
 
 
@@ -350,7 +355,7 @@ def test_a_bug_can_be_looked_into(call, photo, monkeypatch):
     def fail(*_, **__):
         raise TypeError("a bug")
 
-    monkeypatch.setattr(cli, "refine_images", fail)
+    monkeypatch.setattr(refining, "refine_images", fail)
     monkeypatch.setenv("SGAPLUS_TRACEBACK", "1")
     with pytest.raises(TypeError, match="a bug"):
         cli.main(["refine", str(photo)])
@@ -578,7 +583,7 @@ def test_training_that_runs_out_of_memory(call, photographs, monkeypatch):
 def test_notes_do_not_outlive_the_command(call, tmp_path):
     path = write_photo(tmp_path / "grey.png", (20, 30), "L")
     assert call("refine", path, "--iterations", 0)[2].startswith("note: ")
-    with pytest.warns(sgaplus.images.ImageNote, match="greyscale"):
+    with pytest.warns(images.ImageNote, match="greyscale"):
         sgaplus.read_image(path)
 
 

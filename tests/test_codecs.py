@@ -6,7 +6,7 @@ import scipy.stats
 import torch
 from compressai.models import MeanScaleHyperprior
 
-from sgaplus.codecs import Codec, freeze, hard
+from sgaplus.codecs.codec import Codec, freeze, hard
 from sgaplus.errors import UserError
 
 

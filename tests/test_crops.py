@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from sgaplus.crops import generator_for, read_photographs, sample_crops
+from sgaplus.data.images import ImageNote
 from sgaplus.errors import UserError
-from sgaplus.images import ImageNote
+from sgaplus.training.crops import generator_for, read_photographs, sample_crops
 
 from .conftest import write_photo
 

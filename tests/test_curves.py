@@ -4,11 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sgaplus import curves, publishing, reference
-from sgaplus.datasets import list_images
+from sgaplus.book import curves, reference
+from sgaplus.codecs.weights import load_codec
+from sgaplus.data.datasets import list_images
 from sgaplus.errors import UserError
 from sgaplus.results import Store
-from sgaplus.weights import load_codec
+from sgaplus.training import publishing
 
 from .conftest import write_codec
 

@@ -17,10 +17,11 @@ import pytest
 import torch
 from PIL import Image
 
-from sgaplus import datasets, files, sources
-from sgaplus.datasets import ImageFile, fetch, list_images, status
+from sgaplus import files
+from sgaplus.data import datasets, sources
+from sgaplus.data.datasets import ImageFile, fetch, list_images, status
+from sgaplus.data.images import ImageNote, read_image
 from sgaplus.errors import SystemFault, UserError
-from sgaplus.images import ImageNote, read_image
 
 DATA = os.environ.get("SGAPLUS_DATA")
 

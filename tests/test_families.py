@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 import typer
 
-from sgaplus import cli, families, weights
+from sgaplus.book import families
+from sgaplus.cli.app import app
+from sgaplus.codecs import weights
 from sgaplus.errors import UserError
 
 from .conftest import WIDTHS, untrained, write_codec
@@ -173,7 +175,7 @@ def test_commands_lead_from_stage_to_stage(two_rounds):
 
 
 def test_the_command_line_takes_the_commands_as_the_recipes_say(two_rounds):
-    train = typer.main.get_command(cli.app).commands["train"]
+    train = typer.main.get_command(app).commands["train"]
     table = families.stages()
     commands = [x for x in families.commands(table).split("\n") if "sgaplus train" in x]
     for command, recipe, lmbdas in zip(commands, table["recipe"], ([0.005, 0.01, 0.02], [0.02]), strict=True):

@@ -8,7 +8,8 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 
-from sgaplus import figures, metrics, rounding, tables
+from sgaplus import metrics, rounding
+from sgaplus.book import figures, tables
 from sgaplus.errors import UserError
 
 

@@ -5,9 +5,9 @@ import torch
 from compressai.models import MeanScaleHyperprior
 from torch.func import functional_call
 
-from sgaplus.codecs import Codec, freeze, hard
-from sgaplus.gains import Gains
-from sgaplus.weights import load_parameters
+from sgaplus.codecs.codec import Codec, freeze, hard
+from sgaplus.codecs.weights import load_parameters
+from sgaplus.training.gains import Gains
 
 from .conftest import untrained
 

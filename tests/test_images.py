@@ -10,8 +10,8 @@ import tifffile
 import torch
 from PIL import Image
 
+from sgaplus.data.images import ImageNote, read_image, to_uint8, write_image
 from sgaplus.errors import UserError
-from sgaplus.images import ImageNote, read_image, to_uint8, write_image
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (7, 5, 3), dtype=np.uint8)

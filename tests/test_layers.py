@@ -4,7 +4,7 @@ import pytest
 import torch
 from compressai.layers import GDN
 
-from sgaplus.layers import DivisiveNorm, replace_gdn
+from sgaplus.codecs.layers import DivisiveNorm, replace_gdn
 
 
 @pytest.mark.parametrize("inverse", [False, True])

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from sgaplus.errors import SystemFault, UserError
-from sgaplus.lineage import UNTRAINED, Lineage, curve_path, lineage_of, write_curve
+from sgaplus.training.lineage import UNTRAINED, Lineage, curve_path, lineage_of, write_curve
 
 from .conftest import write_codec
 

@@ -5,11 +5,11 @@ import torch
 from compressai.zoo.image import model_architectures
 from torch import nn
 
-from sgaplus.codecs import Codec, freeze
-from sgaplus.models import FAMILIES, hard
+from sgaplus.codecs.codec import Codec, freeze
+from sgaplus.codecs.models import FAMILIES, hard
+from sgaplus.codecs.weights import REFINABLE, build
 from sgaplus.refine import refine
 from sgaplus.schedules import Constant
-from sgaplus.weights import REFINABLE, build
 
 CONTEXT = ("mbt2018", "cheng2020-anchor", "cheng2020-attn")
 PARALLEL = tuple(name for name in REFINABLE if name not in CONTEXT)

@@ -16,7 +16,8 @@ import yaml
 from nbformat import v4
 from tqdm import tqdm
 
-from sgaplus import cells, pages
+from sgaplus import files
+from sgaplus.book import cells, pages
 from sgaplus.errors import SystemFault, UserError
 
 REPOSITORY = Path(__file__).parents[1]
@@ -29,7 +30,7 @@ def write_template(
 ):
     """A template with a title, the parameters ``declared`` and one cell for each of ``code``."""
     parameters = v4.new_code_cell(declared, metadata={"tags": ["parameters"]})
-    guard = v4.new_code_cell("from sgaplus import cells\n\ncells.check_parameters()")
+    guard = v4.new_code_cell("from sgaplus.book import cells\n\ncells.check_parameters()")
     cells = [v4.new_markdown_cell("# Own title\n\nWords."), parameters, guard, *map(v4.new_code_cell, code)]
     notebook = v4.new_notebook(cells=cells)
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -120,7 +121,7 @@ def test_key_follows_everything_a_page_depends_on(root, monkeypatch):
     package = root / "package"
     package.mkdir()
     (package / "pages.py").write_text("changed")
-    monkeypatch.setattr(pages, "__file__", str(package / "pages.py"))
+    monkeypatch.setattr(files, "PACKAGE", package)
     keys.append(pages.key(page, root))
     assert len(set(keys)) == len(keys)
 

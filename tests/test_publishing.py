@@ -7,13 +7,14 @@ import pandas as pd
 import pytest
 import torch
 
-from sgaplus import files, metrics, runtime, weights
-from sgaplus.codecs import Codec, freeze, hard
+from sgaplus import files, metrics, runtime
+from sgaplus.codecs import weights
+from sgaplus.codecs.codec import Codec, freeze, hard
 from sgaplus.errors import SystemFault
-from sgaplus.lineage import CURVE, curve_path, lineage_of
-from sgaplus.publishing import publish, publishable, rd_point
-from sgaplus.recipes import Recipe
-from sgaplus.training import Run
+from sgaplus.training.lineage import CURVE, curve_path, lineage_of
+from sgaplus.training.publishing import publish, publishable, rd_point
+from sgaplus.training.recipes import Recipe
+from sgaplus.training.run import Run
 
 from .conftest import untrained
 

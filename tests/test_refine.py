@@ -5,8 +5,8 @@ import torch
 
 import sgaplus
 from sgaplus import refine, rounding, schedules
-from sgaplus.baseline import reference_refine
-from sgaplus.codecs import Codec, freeze, hard
+from sgaplus.bench.baseline import reference_refine
+from sgaplus.codecs.codec import Codec, freeze, hard
 from sgaplus.errors import SystemFault, UserError
 
 from .test_codecs import untrained

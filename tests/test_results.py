@@ -14,8 +14,9 @@ import pandas as pd
 import pytest
 import torch
 
-from sgaplus import datasets, images, results, rounding
-from sgaplus.codecs import Codec, freeze
+from sgaplus import results, rounding
+from sgaplus.codecs.codec import Codec, freeze
+from sgaplus.data import datasets, images
 from sgaplus.errors import SystemFault, UserError
 from sgaplus.results import Store, refine_stored
 
@@ -102,7 +103,8 @@ def test_a_killed_run_resumes_without_losing_or_doubling_a_row(tmp_path, photogr
     program = textwrap.dedent(
         """
         import os, sys, signal
-        from sgaplus import datasets, results
+        from sgaplus.data import datasets
+        from sgaplus import results
         from tests.test_results import run, untrained, Codec, freeze
         calls = 0
         def progress(done, total):

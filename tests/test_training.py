@@ -8,13 +8,13 @@ import pytest
 import torch
 from compressai.models import MeanScaleHyperprior
 
-from sgaplus import training
-from sgaplus.crops import generator_for, sample_crops
+from sgaplus.codecs.weights import load_parameters
 from sgaplus.errors import SystemFault, UserError
-from sgaplus.lineage import Lineage
-from sgaplus.recipes import Recipe, middle
-from sgaplus.training import Run, train
-from sgaplus.weights import load_parameters
+from sgaplus.training import run as training
+from sgaplus.training.crops import generator_for, sample_crops
+from sgaplus.training.lineage import Lineage
+from sgaplus.training.recipes import Recipe, middle
+from sgaplus.training.run import Run, train
 
 TINY = Recipe(N=8, M=12, steps=6, cooldown=2, warmup=2, crop=64, batch=2, seed=5)
 FAMILY = dataclasses.replace(TINY, family=(0.005, 0.01, 0.04))

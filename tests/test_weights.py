@@ -11,9 +11,12 @@ import torch
 from compressai.zoo.image import cfgs, model_urls
 from safetensors.torch import load_file, save_file
 
-from sgaplus import datasets, files, publishing, refine, weights
+from sgaplus import files, refine
+from sgaplus.codecs import weights
+from sgaplus.codecs.weights import REFINABLE, build, fetch_zoo, listing, load_codec, read_safetensors
+from sgaplus.data import datasets
 from sgaplus.errors import SystemFault, UserError
-from sgaplus.weights import REFINABLE, build, fetch_zoo, listing, load_codec, read_safetensors
+from sgaplus.training import publishing
 
 from .conftest import WIDTHS, untrained, write_codec
 
@@ -95,7 +98,7 @@ def test_a_full_disk_leaves_no_half_written_weights(tmp_path, file_size_limit):
 
 def test_the_bundled_folder_is_the_checkouts_or_the_packages(tmp_path, monkeypatch):
     find = weights.bundled_folder.__wrapped__
-    monkeypatch.setattr(weights, "__file__", str(tmp_path / "sgaplus" / "weights.py"))
+    monkeypatch.setattr(files, "PACKAGE", tmp_path / "sgaplus")
     assert find() == tmp_path / "data" / "models"
     (tmp_path / "sgaplus" / "_models").mkdir(parents=True)
     assert find() == tmp_path / "sgaplus" / "_models"

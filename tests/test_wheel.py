@@ -20,14 +20,16 @@ from packaging.utils import canonicalize_name
 from PIL import Image
 
 import sgaplus
-from sgaplus import files, weights
+from sgaplus import files
+from sgaplus.codecs import weights
 
 ROOT = Path(__file__).parents[1]
 
 # What a user of the installed package relies on; runs where neither the checkout nor a test is in reach.
 LOOK = """
 import json, sys, sgaplus
-from sgaplus import sources, weights
+from sgaplus.data import sources
+from sgaplus.codecs import weights
 cards = weights.cards()
 codec = sgaplus.load_codec(cards[0].name, cards[0].lmbda, device="cpu", dtype="float32")
 json.dump({
@@ -64,12 +66,12 @@ def test_the_wheel_holds_the_package_and_its_data(wheel):
     held = {name: wheel.getinfo(name).file_size for name in wheel.namelist()}
     package = {
         f"sgaplus/{path.relative_to(ROOT / 'sgaplus').as_posix()}": path.stat().st_size
-        for pattern in ("*.py", "registry/*")
+        for pattern in ("**/*.py", "data/registry/*")
         for path in (ROOT / "sgaplus").glob(pattern)
     }
     models = {f"sgaplus/_models/{p.name}": p.stat().st_size for p in (ROOT / "data/models").glob("[!.]*")}
-    assert "sgaplus/cli.py" in package
-    assert "sgaplus/registry/kodak.sha256" in package
+    assert "sgaplus/cli/__init__.py" in package
+    assert "sgaplus/data/registry/kodak.sha256" in package
     assert {name: held.get(name) for name in package | models} == package | models
     beside = {name.split("/")[0] for name in held} - {"sgaplus"}
     assert [name.split(".")[-1] for name in beside] == ["dist-info"], "a wheel holds nothing else"

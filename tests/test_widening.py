@@ -4,12 +4,12 @@ import pytest
 import torch
 from compressai.models import MeanScaleHyperprior
 
-from sgaplus import publishing
-from sgaplus.codecs import Codec, freeze, hard
+from sgaplus.codecs.codec import Codec, freeze, hard
+from sgaplus.codecs.weights import load_parameters
 from sgaplus.errors import UserError
-from sgaplus.training import Recipe, Run
-from sgaplus.weights import load_parameters
-from sgaplus.widening import widen
+from sgaplus.training import publishing
+from sgaplus.training.run import Recipe, Run
+from sgaplus.training.widening import widen
 
 from .conftest import untrained
 

@@ -14,8 +14,8 @@ import pooch
 import requests
 from tqdm import tqdm
 
-from . import files
-from .errors import SystemFault, UserError
+from .. import files
+from ..errors import SystemFault, UserError
 from .images import note
 from .sources import LOCK, SOURCES, folder_of, present, published, read_sums, registered
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .errors import UserError
+from .. import files
+from ..errors import UserError
 
 COLUMNS = ("dataset", "codec", "quality_or_lambda", "bpp", "psnr_db", "ms_ssim", "source")
 
@@ -34,7 +35,7 @@ NAMES = {
 
 def folder() -> Path:
     """Where the published numbers lie; they belong to a checkout, not to an installed package."""
-    return Path(__file__).parents[1] / "data" / "reference"
+    return files.CHECKOUT / "data" / "reference"
 
 
 def published(dataset: str) -> pd.DataFrame:

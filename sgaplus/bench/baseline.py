@@ -15,7 +15,7 @@ import torch
 from compressai.models import MeanScaleHyperprior
 from torch import Tensor
 
-from .refine import Progress
+from ..refine import Progress
 
 
 def _ssl_sample(v: Tensor, a: float, tau: float) -> Tensor:

@@ -18,9 +18,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from . import files
-from .errors import SystemFault, UserError
-from .images import ImageNote
+from .. import files
+from ..data.images import ImageNote
+from ..errors import SystemFault, UserError
 
 # Typer has this class from click or as its own, depending on its version, and exports only a subclass.
 _UsageError = typer.BadParameter.__base__

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from .errors import UserError
-from .specs import number
+from ..errors import UserError
+from ..specs import number
 
 
 def middle(family: Sequence[float]) -> float:

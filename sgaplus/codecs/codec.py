@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from compressai.models import CompressionModel
 from torch import Tensor
 
-from . import runtime
-from .errors import UserError
+from .. import runtime
+from ..errors import UserError
 from .layers import replace_gdn
 from .models import FAMILIES, Decoded, Latents, Quantiser, hard
 

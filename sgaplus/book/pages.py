@@ -26,9 +26,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
-from . import files
+from .. import files
+from ..errors import SystemFault, UserError
 from .cells import PAGE_VARIABLE, assigned
-from .errors import SystemFault, UserError
 
 # MathJax as one file without fonts; `mathjax_path` of _config.yml names it.
 _MATHJAX_PACKAGE, _MATHJAX_FILE = "sphinx-mathjax-offline", "static/mathjax/tex-svg-full.js"
@@ -139,7 +139,7 @@ def key(page: Page, root: Path) -> str:
         UserError: a glob of ``reads`` leaves the repository or matches no file.
     """
     template = read_template(page, root)
-    package = Path(__file__).parent
+    package = files.PACKAGE
     parts = {
         "template": [[c["cell_type"], _source(c), c["metadata"]] for c in template["cells"]],
         "title": page.title,

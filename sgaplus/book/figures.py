@@ -18,9 +18,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 from torch import Tensor
 
-from .errors import UserError
-from .metrics import bootstrap_interval, paired_changes
-from .rounding import Method
+from ..errors import UserError
+from ..metrics import bootstrap_interval, paired_changes
+from ..rounding import Method
 
 _OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 _DASHES = ("-", "--", ":", "-.")

@@ -18,9 +18,10 @@ from pathlib import Path
 
 import platformdirs
 
-from .errors import UserError
+from .. import files
+from ..errors import UserError
 
-REGISTRY = Path(__file__).parent / "registry"
+REGISTRY = files.PACKAGE / "data" / "registry"
 LOCK = "SHA256SUMS"
 
 

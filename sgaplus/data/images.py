@@ -16,8 +16,8 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from . import files
-from .errors import UserError
+from .. import files
+from ..errors import UserError
 
 # What Pillow calls its modes, for the notes; "RGB" needs none.
 _MODE_NAMES = {

@@ -28,15 +28,15 @@ from pytorch_optimizer import SOAP
 from torch import Tensor
 from torch.func import functional_call
 
-from . import files, runtime
-from .codecs import Codec
+from .. import files, runtime
+from ..codecs.codec import Codec
+from ..codecs.layers import replace_gdn
+from ..codecs.weights import load_parameters
+from ..errors import SystemFault, UserError
 from .crops import generator_for, sample_crops
-from .errors import SystemFault, UserError
 from .gains import Gains
-from .layers import replace_gdn
 from .lineage import UNTRAINED, Lineage
 from .recipes import Recipe
-from .weights import load_parameters
 
 _NO_CHECKPOINT = "is not a checkpoint of a training run: remove it to start anew"
 

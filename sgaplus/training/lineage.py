@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import files
-from .errors import UserError
-from .weights import Card
+from .. import files
+from ..codecs.weights import Card
+from ..errors import UserError
 
 CURVE = ("stage", "step", "seconds", "lmbda", "loss", "bpp", "psnr", "lr")
 _WHOLE = ("stage", "step")

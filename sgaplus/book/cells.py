@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from .errors import UserError
+from ..errors import UserError
 
 # papermill's first line of the cell that it injects after the parameters.
 _INJECTED = "# Parameters"

@@ -22,11 +22,11 @@ from safetensors.torch import load_file
 from safetensors.torch import save as serialise
 from torch import Tensor
 
-from . import files
-from .codecs import Codec, freeze
-from .errors import SystemFault, UserError
+from .. import files
+from ..errors import SystemFault, UserError
+from ..specs import number
+from .codec import Codec, freeze
 from .models import FAMILIES
-from .specs import number
 
 # λ of the zoo's models trained for MSE, by quality (CompressAI's documentation, "Training").
 ZOO_LAMBDAS = (0.0018, 0.0035, 0.0067, 0.0130, 0.0250, 0.0483, 0.0932, 0.1800)
@@ -66,8 +66,8 @@ class Card:
 @functools.cache
 def bundled_folder() -> Path:
     """The folder of bundled weights: inside an installed package, or the checkout's ``data/models``."""
-    installed = Path(__file__).parent / "_models"
-    return installed if installed.is_dir() else Path(__file__).parents[1] / "data" / "models"
+    installed = files.PACKAGE / "_models"
+    return installed if installed.is_dir() else files.CHECKOUT / "data" / "models"
 
 
 def zoo_folder() -> Path:

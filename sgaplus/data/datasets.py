@@ -13,9 +13,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from . import files
+from .. import files
+from ..errors import UserError
 from .downloads import fetch
-from .errors import UserError
 from .images import note, read_image
 from .sources import NAMES, SAMPLE, SOURCES, folder_of, natural_key, present, registered, root
 

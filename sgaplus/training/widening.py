@@ -18,8 +18,8 @@ from compressai.entropy_models import EntropyBottleneck
 from compressai.models import MeanScaleHyperprior
 from torch import Tensor
 
-from .errors import UserError
-from .weights import load_parameters, widths
+from ..codecs.weights import load_parameters, widths
+from ..errors import UserError
 
 # Root mean square of new weights into hidden units and out of latent channels, as shares of the old weights'.
 # The latter also pass on the noise that stands for quantisation in training.

@@ -30,18 +30,20 @@ import torch.nn.functional as F
 from compressai.models import MeanScaleHyperprior
 from torch import Tensor
 
-from . import files
+from .. import files
+from ..codecs.codec import Codec, freeze
+from ..codecs.weights import load_codec
+from ..errors import UserError
+from ..refine import Progress, refine
+from ..results import provenance
+from ..rounding import SSL
 from .baseline import reference_refine
 from .ceiling import Convolution, Recorder, ceiling, now
-from .codecs import Codec, freeze
-from .errors import UserError
-from .refine import Progress, refine
-from .results import provenance
-from .rounding import SSL
-from .weights import load_codec
 
 # The plain loop knows this one method, with its published schedules.
 METHOD = SSL(2.3)
+# Of the files that hold a measurement.
+SUFFIXES = (".json", ".csv")
 
 
 @dataclass(frozen=True)
@@ -336,8 +338,8 @@ def write(measurement: Measurement, path: str | Path) -> None:
         UserError: the suffix is another one, or the file cannot be written.
     """
     path = Path(path)
-    if path.suffix not in (".json", ".csv"):
-        raise UserError(f"a measurement is written as .json or .csv, not as '{path.name}'")
+    if path.suffix not in SUFFIXES:
+        raise UserError(f"a measurement is written as {' or '.join(SUFFIXES)}, not as '{path.name}'")
     content = {"summary": measurement.summary, "pairs": measurement.table.to_dict("records")}
     with files.atomic(path) as temporary:
         if path.suffix == ".json":

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .errors import UserError
-from .images import note, read_image, to_uint8
+from ..data.images import note, read_image, to_uint8
+from ..errors import UserError
 
 PHOTOGRAPHS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff"})
 

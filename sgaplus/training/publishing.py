@@ -12,12 +12,12 @@ import torch
 from compressai.models import MeanScaleHyperprior
 from torch import Tensor
 
-from . import metrics, runtime
-from .codecs import Codec, freeze
-from .errors import SystemFault
+from .. import metrics, runtime
+from ..codecs.codec import Codec, freeze
+from ..codecs.weights import Card, load_parameters, save_codec
+from ..errors import SystemFault
 from .lineage import curve_path, write_curve
-from .training import Run
-from .weights import Card, load_parameters, save_codec
+from .run import Run
 from .widening import widen
 
 __all__ = ["publish", "publishable", "rd_point", "widen"]

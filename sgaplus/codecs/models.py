@@ -24,10 +24,10 @@ from compressai.models import (
 )
 from torch import Tensor
 
-from . import runtime
+from .. import runtime
 
 if TYPE_CHECKING:
-    from .codecs import Codec
+    from .codec import Codec
 
 Quantiser = Callable[[Tensor, str], Tensor]
 Latents = dict[str, Tensor]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from great_tables import GT, loc, style
 
-from .metrics import bootstrap_interval, paired_changes
+from ..metrics import bootstrap_interval, paired_changes
 
 _MEASURES = ("loss", "bpp", "psnr", "psnr_8bit", "ms_ssim")
 

@@ -1,0 +1,1 @@
+"""How fast the refinement is: against the plain loop, and against what the device could do."""

@@ -1,0 +1,1 @@
+"""The Jupyter Book: its pages, and the figures and tables on them."""

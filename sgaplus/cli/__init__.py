@@ -1,0 +1,18 @@
+"""The command line: ``sgaplus refine``, ``codecs``, ``data``, ``train``, ``bench``, ``pages``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from . import benchmarking, listing, refining, terminal, training  # noqa: F401  (each adds its commands)
+from .app import app
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code; no mistake shows a traceback.
+
+    Args:
+        arguments: those of the process where None.
+    """
+    sys.exit(terminal.run(app, arguments))

@@ -1,0 +1,37 @@
+"""The application that the commands join, and options that they share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from . import terminal
+from .terminal import option
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False)
+
+CODEC, HARDWARE = "Codec", "Hardware"
+Device = Annotated[str, option("cpu, cuda (an NVIDIA GPU), or auto: the GPU where there is one.", HARDWARE)]
+Dtype = Annotated[
+    str, option("Number format: float32, bfloat16 (faster where the hardware has it), or auto.", HARDWARE)
+]
+
+
+@app.callback(invoke_without_command=True)
+def _main(version: Annotated[bool, option("Show the version.", None, "--version")] = False) -> None:
+    """Refine the latents of neural image codecs: fewer bits and better pictures for the same decoder.
+
+    A neural codec turns a photograph into *latents*, the numbers that its file consists of, by one pass
+    through a network that was trained for all photographs. Refinement (the methods SGA and SGA+) goes on to
+    optimise these numbers for the one photograph at hand. It minimises λ · distortion + bits: the larger
+    **λ** (lmbda), the more quality counts.
+
+    - `sgaplus codecs` shows which codecs there are
+    - `sgaplus refine photo.png --iterations 100` refines a photograph; the result is in `refined/`
+    - `sgaplus refine --help` explains every option
+    """
+    if version:
+        terminal.show(f"sgaplus {__version__}")
+        raise typer.Exit

@@ -1,0 +1,73 @@
+"""``sgaplus codecs``, ``data`` and ``pages``"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import pandas as pd
+import typer
+
+from ..codecs import weights
+from ..data import datasets
+from . import terminal
+from .app import app
+from .terminal import option
+
+data_app = typer.Typer(no_args_is_help=True, help="Data sets: which are here, and fetching them.")
+pages_app = typer.Typer(no_args_is_help=True, help="The pages of the book, in a checkout of the repository.")
+app.add_typer(data_app, name="data")
+app.add_typer(pages_app, name="pages")
+
+
+@app.command()
+def codecs() -> None:
+    """List the codecs: where they are, their λ and size, and how they do on Kodak without refinement.
+
+    A codec is *bundled* with this package, *downloadable* (on first use), or *cached* after that. A larger λ
+    means better pictures and larger files. **kodak_bpp** are bits per pixel, **kodak_psnr** is the PSNR in dB
+    (more is closer to the original), both as means over the 24 Kodak photographs, on which codecs are usually
+    compared.
+    """
+    frame = pd.DataFrame(weights.listing())
+    frame["MB"] = frame.pop("bytes").astype(float) / 1e6
+    frame["quality"] = frame["quality"].astype(float)
+    formats = {"name": "{}", "where": "{}", "lmbda": "{:g}", "quality": "{:.0f}", "MB": "{:.1f}"}
+    kodak = {"kodak_bpp": "{:.4f}", "kodak_psnr": "{:.2f}"}
+    formats |= {name: text for name, text in kodak.items() if name in frame}
+    terminal.show(terminal.table(frame, formats))
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """Show the data sets, how many of their images are here, and in which folder.
+
+    They are in the folder that the environment variable SGAPLUS_DATA names, else in the user's cache.
+    """
+    frame = pd.DataFrame([vars(row) for row in datasets.status()])
+    frame["folder"] = frame["folder"].astype(str)
+    formats = {"name": "{}", "have": "{:d}", "of": "{:d}", "folder": "{}", "about": "{}"}
+    terminal.show(terminal.table(frame, formats))
+
+
+@data_app.command("fetch")
+def data_fetch(
+    name: Annotated[str, typer.Argument(help="kodak, tecnick, clic2020 or clic2025.", show_default=False)],
+) -> None:
+    """Download a data set, every file checked by its SHA-256; a second call fetches what is missing.
+
+    Example: `sgaplus data fetch kodak`
+    """
+    terminal.show(f"{name} is in {datasets.fetch(name)}")
+
+
+@pages_app.command("build")
+def pages_build(
+    force: Annotated[bool, option("Run also the pages that are up to date.", None, "--force")] = False,
+) -> None:
+    """Run every page of the book whose template, parameters, code or results have changed.
+
+    To be called in the repository's root. `make book` does this too, and then builds the book.
+    """
+    from ..book import pages  # papermill belongs to the extra `book`
+
+    pages.execute_all(force=force)

@@ -1,0 +1,1 @@
+"""Data sets: what belongs to them, where it is, and how it is fetched and checked; reading and writing images."""
