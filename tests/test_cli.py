@@ -374,11 +374,11 @@ def test_codecs_are_listed(call, bundled):
     code, out, err = call("codecs")
     assert (code, err) == (0, "")
     lines = [line.split() for line in out.splitlines()]
-    assert lines[0] == ["name", "where", "lmbda", "quality", "MB", "kodak_bpp", "kodak_psnr"]
+    assert lines[0] == ["name", "where", "lmbda", "quality", "MB", "bpp", "psnr"]
     assert lines[1][:4] == ["mshyper-s", "bundled", "0.01", "–"]
     assert lines[1][-2:] == ["0.5000", "30.00"]
     assert lines[2][2] == "0.05"
-    assert lines[3] == ["bmshj2018-factorized", "downloadable", "0.0018", "1", "–", "–", "–"]
+    assert lines[3] == ["bmshj2018-factorized", "downloadable", "0.0018", "1", "12.0", "–", "–"]
     assert {line[0] for line in lines[1:]} == {"mshyper-s", *model_urls}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import functools
 import json
 import re
@@ -338,7 +339,8 @@ def listing() -> list[dict[str, Any]]:
     """One row per codec that `load_codec` knows: where it is, its size in bytes, its λ and Kodak point.
 
     ``where`` is bundled, cached, downloadable or missing (bundled weights that are gone); ``quality`` is None
-    for a bundled codec.
+    for a bundled codec. The size of what is not here yet is that of its parameters in float32. The Kodak
+    points of the zoo are those that CompressAI publishes, with the bytes of a real coder; not all are.
     """
     rows = []
     for card in cards():
@@ -348,12 +350,18 @@ def listing() -> list[dict[str, Any]]:
             {"name": card.name, "where": where, "lmbda": card.lmbda, "quality": None, "bytes": size}
             | {f"kodak_{key}": value for key, value in card.kodak.items()}
         )
+    with (files.PACKAGE / "codecs" / "zoo.csv").open(newline="") as table:
+        published = {(row["name"], int(row["quality"])): row for row in csv.DictReader(table)}
     for name in ZOO:
         for quality, url in model_urls[name]["mse"].items():
-            size = _size(_zoo_file(url)[0])
+            size, known = _size(_zoo_file(url)[0]), published[name, quality]
             where = "downloadable" if size is None else "cached"
             lmbda = ZOO_LAMBDAS[quality - 1]
-            rows.append({"name": name, "where": where, "lmbda": lmbda, "quality": quality, "bytes": size})
+            size = 4 * int(known["parameters"]) if size is None else size
+            rows.append(
+                {"name": name, "where": where, "lmbda": lmbda, "quality": quality, "bytes": size}
+                | {key: float(known[key]) for key in ("kodak_bpp", "kodak_psnr") if known[key]}
+            )
     return rows
 
 
