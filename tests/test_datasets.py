@@ -206,6 +206,46 @@ def test_a_changed_file_is_noticed(tmp_path):
         image.read()
 
 
+def test_a_crop_is_the_centre_with_a_hash_of_its_own(folder):
+    whole = list_images(folder)[0]
+    crops = {side: list_images(folder, crop=side)[0] for side in (1, 2, 4)}
+    pixels = whole.read()
+    height, width = whole.size
+    assert (height, width) == tuple(pixels.shape[-2:]) == (6, 4)
+    for side, crop in crops.items():
+        top, left = (height - side) // 2, (width - side) // 2
+        assert torch.equal(crop.read(), pixels[:, top : top + side, left : left + side])
+        assert crop.size == (side, side)
+        assert crop.name == f"{whole.name}@{side}"
+    assert len({whole.sha256, *(crop.sha256 for crop in crops.values())}) == 4
+    assert crops[2].sha256 == whole.centre(2).sha256
+    other = list_images(folder, crop=2)[1]
+    assert other.sha256 != crops[2].sha256
+
+
+def test_crops_that_cannot_be_made(folder, tmp_path):
+    with pytest.raises(UserError, match=r"4×6 pixels, too few for a crop of 5×5"):
+        list_images(folder, crop=5)[0].read()
+    for side in (0, -2, 1.5, True):
+        with pytest.raises(UserError, match="at least 1 pixel"):
+            list_images(folder, crop=side)
+    with pytest.raises(UserError, match="a crop already"):
+        list_images(folder, crop=2)[0].centre(1)
+    (tmp_path / "text.png").write_text("no image")
+    with pytest.raises(UserError, match="cannot be read as an image"):
+        _ = ImageFile("text", tmp_path / "text.png").size
+
+
+def test_a_crop_of_a_changed_file_is_noticed(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(PHOTOS["p1.png"])
+    crop = ImageFile("a", path, sha256(PHOTOS["p2.png"])).centre(2)
+    with pytest.raises(UserError, match="not the registered image"):
+        crop.read()
+    with pytest.raises(UserError, match="not the registered image"):
+        _ = crop.sha256
+
+
 def test_a_file_is_hashed_once(folder, monkeypatch):
     calls = []
     monkeypatch.setattr(files, "sha256", lambda path: calls.append(path) or "0" * 64)

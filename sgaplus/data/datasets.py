@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import difflib
 import functools
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from PIL import Image
 from torch import Tensor
 
 from .. import files
@@ -26,21 +28,37 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".ppm", "
 
 @dataclass(frozen=True)
 class ImageFile:
-    """A photograph on disk.
+    """A photograph on disk, or the square in its centre.
 
     Attributes:
-        name: the file's name without its suffix, such as ``kodim01``.
+        name: the file's name without its suffix, such as ``kodim01``; of a square ``kodim01@256``.
         path: where it is.
-        expected: its registered SHA-256, or None where none is known.
+        expected: the file's registered SHA-256, or None where none is known.
+        crop: side of the square in pixels; the whole photograph where None.
     """
 
     name: str
     path: Path
     expected: str | None = None
+    crop: int | None = None
+
+    def centre(self, side: int) -> ImageFile:
+        """The square of ``side`` × ``side`` pixels in the photograph's centre, under a name of its own.
+
+        Raises:
+            UserError: the side is not positive, or this is such a square already.
+        """
+        if isinstance(side, bool) or not isinstance(side, int) or side < 1:
+            raise UserError(f"the side of a crop must be a whole number of at least 1 pixel, not {side!r}")
+        if self.crop is not None:
+            raise UserError(f"{self.name} is a crop already: crop the photograph itself")
+        return replace(self, name=f"{self.name}@{side}", crop=side)
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of the file, computed once per process while the file does not change.
+        """SHA-256 of the file, and of a square that of the file and the side together.
+
+        The file is read once per process while it does not change.
 
         Raises:
             UserError: the file cannot be read or is not the registered one.
@@ -55,17 +73,39 @@ class ImageFile:
                 f"{self.path} is not the registered image (expected SHA-256 {self.expected}, found {found}): "
                 "delete it and fetch the data set again"
             )
-        return found
+        if self.crop is None:
+            return found
+        return hashlib.sha256(f"{found} centre {self.crop}x{self.crop}".encode()).hexdigest()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels; of a whole photograph from the file's header, as it is stored.
+
+        Raises:
+            UserError: the file is no image.
+        """
+        return _stored_size(self.path) if self.crop is None else (self.crop, self.crop)
 
     def read(self) -> Tensor:
         """The photograph as float32 (3, H, W) in [0, 1], its checksum verified where one is known.
 
         Raises:
-            UserError: as `sha256` and `sgaplus.images.read_image`.
+            UserError: as `sha256` and `sgaplus.data.images.read_image`, or the photograph is smaller than
+                the square.
         """
         if self.expected:
             _ = self.sha256
-        return read_image(self.path)
+        image = read_image(self.path)
+        if self.crop is None:
+            return image
+        height, width = image.shape[-2:]
+        if self.crop > min(height, width):
+            raise UserError(
+                f"{self.path} has {width}×{height} pixels, too few for a crop of {self.crop}×{self.crop}: "
+                "choose a smaller crop or leave the image out"
+            )
+        top, left = (height - self.crop) // 2, (width - self.crop) // 2
+        return image[:, top : top + self.crop, left : left + self.crop].contiguous()
 
 
 @dataclass(frozen=True)
@@ -83,6 +123,7 @@ def list_images(
     source: str | Path | Sequence[str | Path],
     images: Sequence[str] | None = None,
     limit: int | None = None,
+    crop: int | None = None,
 ) -> list[ImageFile]:
     """The photographs of a data set, a folder, a file, or a list of any of these.
 
@@ -93,9 +134,11 @@ def list_images(
         source: a name in `NAMES` (a folder of the same name is written ``./kodak``) or a path.
         images: only these, by name or file name, in this order.
         limit: only the first so many.
+        crop: of each only the square of so many pixels a side in its centre (`ImageFile.centre`).
 
     Raises:
-        UserError: there is no such data set, folder, file or image, or two images have the same name.
+        UserError: there is no such data set, folder, file or image, two images have the same name, or the
+            side of the crop is not positive.
     """
     if limit is not None and limit < 1:
         raise UserError(f"the limit of images must be at least 1, not {limit}")
@@ -117,7 +160,7 @@ def list_images(
             hint = f": the names are {found[0].name} to {found[-1].name}" if found else ""
             raise UserError(f"there is no image '{missing[0]}' in {source}{hint}")
         found = [by_name[name] for name in images]
-    return found[:limit]
+    return [image if crop is None else image.centre(crop) for image in found[:limit]]
 
 
 def status() -> list[Status]:
@@ -164,6 +207,14 @@ def _named(name: str, complain: bool) -> list[ImageFile]:
 def _sample() -> list[ImageFile]:
     folder = folder_of("sample")
     return [ImageFile(Path(file).stem, folder / file) for file in SAMPLE if (folder / file).is_file()]
+
+
+def _stored_size(path: Path) -> tuple[int, int]:
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except (OSError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path} cannot be read as an image ({error}): give another one") from error
 
 
 @functools.cache
