@@ -73,7 +73,9 @@ def _check(table: pd.DataFrame, path: Path) -> None:
     if tuple(table.columns) != COLUMNS:
         raise UserError(f"{path} must have the columns {', '.join(COLUMNS)}: restore it")
     if unknown := sorted(set(table["codec"].astype(str)) - set(NAMES)):
-        raise UserError(f"{path} holds {unknown[0]}, which sgaplus.book.reference.NAMES gives no readable name")
+        raise UserError(
+            f"{path} holds {unknown[0]}, which sgaplus.book.reference.NAMES gives no readable name"
+        )
     numbers = table[["bpp", "psnr_db"]].apply(pd.to_numeric, errors="coerce")
     whole = (np.isfinite(numbers) & (numbers > 0)).all(axis=1) & table["source"].notna()
     if not whole.all():
