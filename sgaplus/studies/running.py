@@ -1,0 +1,216 @@
+"""Execution of studies: computing what is missing.
+
+A job that another study has stored is copied, not computed again. Several processes may run one profile at
+the same time: each claims the jobs that it computes, and a claim ends with its process, however that ends.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from .. import runtime
+from ..codecs.codec import Codec
+from ..codecs.weights import load_codec
+from ..errors import SystemFault, UserError
+from ..refine import refine
+from ..results import Store, lines_of
+from . import planning
+from .claims import claims_on
+from .planning import Task
+from .schema import Study
+from .stored import keys, rows_of, store_of, tables
+
+# A packed store is one file of this name.
+_PACKED = "rows"
+
+
+@dataclass(frozen=True)
+class Event:
+    """What a run has to say after a (λ, method, seed), or after copying.
+
+    Attributes:
+        done, of: jobs that are stored now, jobs of the profile whose codec is bundled.
+        what: what was done, in words.
+        seconds_left: for what is missing, at the pace of this run; None before there is one.
+    """
+
+    done: int
+    of: int
+    what: str
+    seconds_left: float | None
+
+
+def run(
+    study: Study,
+    profile: str,
+    *,
+    device: str = "auto",
+    root: Path | None = None,
+    progress: Callable[[float, float], None] | None = None,
+    report: Callable[[Event], None] | None = None,
+) -> int:
+    """Compute what is missing of a profile, in its order, and pack what is stored into one file.
+
+    Stopped at any moment, the same call goes on; what is lost is the group of images in flight (of one size,
+    under one method).
+
+    Args:
+        device: as `load_codec` takes it.
+        root: the folder of results; that of the checkout where None.
+        progress: called with megapixel-iterations done and in all.
+        report: called with what happened, from time to time.
+
+    Returns:
+        How many jobs are still missing although their codecs are bundled, because another process computes
+        them.
+
+    Raises:
+        UserError: there is no such profile, a data set is not at hand, none of the codecs is bundled, or
+            lines of other weights are stored.
+        SystemFault: some refinements came to nothing; all others are stored. Or the disk is full.
+    """
+    resolved = runtime.resolve_device(device)
+    tasks = planning.plan(study, profile)
+    ready = [task for task in tasks if task.bundled]
+    if not ready:
+        raise UserError(
+            f"study {study.name}, profile {profile}, needs {planning.words(planning.not_bundled(tasks))}, which is "
+            "not bundled yet: `sgaplus codecs` shows what is, and `sgaplus train` makes codecs"
+        )
+    store = store_of(study, profile, root)
+    with claims_on(store.root) as claims:
+        stored = keys(rows_of(store))
+        copied = _copy(store, ready, stored, tables(root))
+        stored |= copied
+        teller = _Teller(ready, stored, progress, report)
+        if copied:
+            teller.tell(f"{len(copied)} jobs copied from other studies")
+        missing = [task for task in ready if task.job.key not in stored]
+        codec, failures = None, []
+        jobs = store.root / "jobs"
+        for group in planning.together(missing, resolved):
+            # Another process may have stored a job since, and then be gone with its claim.
+            free = [task for task in group if claims.claim(task.job.key)]
+            mine = [task for task in free if not (jobs / f"{task.job.key}.parquet").is_file()]
+            if mine:
+                codec = _codec_for(mine[0], codec, str(resolved))
+                failures += _compute(store, codec, mine, teller.step)
+            teller.finish(group, mine)
+        if claims.alone() and any(jobs.glob("[!.]*.parquet")):
+            store.pack(_PACKED)
+            for leftover in jobs.glob(".*.parquet"):  # of processes that were killed while they wrote
+                leftover.unlink()
+    if failures:
+        raise SystemFault(
+            f"{len(failures)} jobs of study {study.name}, profile {profile}, have no result, all others are stored; "
+            f"the first: {failures[0]}"
+        )
+    return len({task.job.key for task in ready} - keys(rows_of(store)))
+
+
+def _copy(
+    store: Store, tasks: Sequence[Task], stored: set[str], known: Mapping[Path, pd.DataFrame]
+) -> set[str]:
+    """Copy jobs that are stored elsewhere; their keys."""
+    wanted = {task.job.key: task.job for task in tasks if task.job.key not in stored}
+    copied: set[str] = set()
+    for table in known.values():
+        if table.empty:
+            continue
+        for key, lines in table[table["key"].isin(wanted.keys() - copied)].groupby("key"):
+            store.put(wanted[key], lines.reset_index(drop=True))
+            copied.add(key)
+    return copied
+
+
+def _codec_for(task: Task, codec: Codec | None, device: str) -> Codec:
+    """``codec`` if it is the task's, else that.
+
+    Raises:
+        UserError: other weights have been bundled since the tasks were planned.
+    """
+    if codec is None or codec.sha256 != task.job.codec_sha256:
+        codec = load_codec(task.job.codec, task.job.codec_lmbda, device=device, dtype=task.job.dtype)
+    if codec.sha256 != task.job.codec_sha256:
+        raise UserError(
+            f"the weights of {codec.name} at lambda {codec.lmbda:g} have changed while the study ran: run it again"
+        )
+    return codec
+
+
+def _compute(
+    store: Store, codec: Codec, group: Sequence[Task], step: Callable[[float], None]
+) -> list[SystemFault]:
+    """Refine images of one size under one method and store each; why some came to nothing."""
+    first = group[0]
+    try:
+        run = refine(
+            codec,
+            [task.image.read() for task in group],
+            first.method,
+            lmbda=first.job.lmbda,
+            iterations=first.job.iterations,
+            read_offs=first.job.read_offs,
+            trace_every=first.job.trace_every,
+            temperature=first.settings.temperature,
+            lr=first.settings.lr,
+            seed=first.job.seed,
+            names=[task.job.image for task in group],
+            batch_size=len(group),
+            progress=lambda done, total: step(done * first.megapixels),
+        )
+    except SystemFault as fault:
+        if len(group) == 1:
+            return [fault]
+        # One image must not take the others with it.
+        return [fault for task in group for fault in _compute(store, codec, [task], step)]
+    for task in group:
+        store.put(task.job, lines_of(task.job, run, codec.device))
+    return []
+
+
+class _Teller:
+    """Keeps account of what is done and says so."""
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        stored: set[str],
+        progress: Callable[[float, float], None] | None,
+        report: Callable[[Event], None] | None,
+    ):
+        self._jobs, self._done = len(tasks), sum(task.job.key in stored for task in tasks)
+        self._total, self._cost = planning.cost(tasks, stored), 0.0
+        self._started = time.monotonic()
+        self._progress, self._report = progress or (lambda done, total: None), report or (lambda event: None)
+        self._open: dict[tuple, int] = {}
+        for task in tasks:
+            if task.job.key not in stored:
+                self._open[task.cell] = self._open.get(task.cell, 0) + 1
+
+    def step(self, cost: float) -> None:
+        """So much of the group in flight is done."""
+        self._progress(self._cost + cost, self._total)
+
+    def finish(self, group: Sequence[Task], mine: Sequence[Task]) -> None:
+        """A group is done, of which other processes do what is not ``mine``."""
+        self._cost += planning.cost(mine)
+        self._total -= planning.cost(group) - planning.cost(mine)
+        self._done += len(group)
+        self._progress(self._cost, self._total)
+        cell = group[0].cell
+        self._open[cell] -= len(group)
+        if not self._open[cell]:
+            train, test, label, seed = cell
+            lmbda = f"λ {train:g}" if train == test else f"λ {train:g} refined at {test:g}"
+            self.tell(f"{lmbda}, {label}, seed {seed}")
+
+    def tell(self, what: str) -> None:
+        elapsed = time.monotonic() - self._started
+        left = elapsed / self._cost * (self._total - self._cost) if self._cost else None
+        self._report(Event(self._done, self._jobs, what, left))

@@ -1,0 +1,244 @@
+"""Studies as they are written: one YAML file each in ``data/studies``, checked before anything is computed.
+
+A study has *profiles* (``paper``: the paper's protocol; ``cpu``: the same, reduced), a profile has *grids* in
+the order of their worth. A grid is the product of its images, methods, schedules, λ and seeds.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import model_validator as validator_of_model
+
+from .. import files, rounding, schedules
+from ..codecs.weights import cards
+from ..data.datasets import NAMES
+from ..errors import UserError
+from ..specs import number
+
+# A method's name in a study: the codec without refinement, a job of no iterations.
+BASE = "base"
+# This project's families of codecs; their weights may come later than a study of them.
+FAMILIES = ("mshyper", "mshyper-s")
+SUFFIX = ".yaml"
+
+ProfileName = Literal["paper", "cpu"]
+
+
+def folder() -> Path:
+    """Where the studies are: ``data/studies`` of the checkout."""
+    return files.CHECKOUT / "data" / "studies"
+
+
+def _among(value: str, choices: Sequence[str], what: str) -> str:
+    if value in choices:
+        return value
+    close = difflib.get_close_matches(value, choices, n=1)
+    hint = f"did you mean '{close[0]}'?" if close else f"use one of {', '.join(choices)}"
+    raise UserError(f"unknown {what} '{value}': {hint}")
+
+
+def _codec(value: str) -> str:
+    return _among(value, sorted({*FAMILIES, *(card.name for card in cards())}), "codec")
+
+
+def _method(value: str) -> str:
+    if value != BASE:
+        rounding.parse(value)
+    return value
+
+
+def _temperature(value: str) -> str:
+    # That it starts at 1 or less is a check of the settings as a whole.
+    schedules.Settings(temperature=value, lr=schedules.Constant(1.0))
+    return value
+
+
+def _lr(value: Any) -> str:
+    schedules.parse(value)
+    return str(value)
+
+
+def _different(values: tuple) -> tuple:
+    twice = [value for index, value in enumerate(values) if value in values[:index]]
+    if twice:
+        raise UserError(f"{twice[0]!r} is given twice: give each value once")
+    return values
+
+
+def _each(check: Any, **bounds: Any) -> Any:
+    """The type of a tuple of different values, each as ``check`` says."""
+    return Annotated[tuple[check, ...], Field(**bounds), AfterValidator(_different)]
+
+
+_Text = Annotated[str, Field(min_length=1)]
+_Whole = Annotated[int, Field(ge=0, strict=True)]
+_Lambda = Annotated[float, BeforeValidator(lambda value: number(value, "lambda"))]
+_Method = Annotated[str, AfterValidator(_method)]
+_Temperature = Annotated[str, AfterValidator(_temperature)]
+_LearningRate = Annotated[str, BeforeValidator(_lr)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Grid(_Strict):
+    """The product of images, methods, schedules, λ and seeds.
+
+    Attributes:
+        dataset: a name in `datasets.NAMES`.
+        images: of it only these, in this order; all where left out.
+        crop: of each only the centre of so many pixels a side; the whole photograph where left out.
+        methods: specifications as `rounding.parse` takes them, and ``base``, the codec without refinement.
+        temperatures, lrs: specifications of schedules, each of them for every method but ``base``; a method's
+            published one where left out.
+        train_lmbdas: λ of the codecs.
+        test_lmbdas: λ of the refinement, each of them with every codec; the codec's own where left out.
+        iterations: Adam steps.
+        read_offs: iterations that are results, beside 0 and the last.
+        trace_every: iterations between two true losses.
+        seeds: of the rounding noise.
+    """
+
+    dataset: Annotated[str, AfterValidator(lambda value: _among(value, NAMES, "data set"))]
+    images: _each(_Text, min_length=1) | None = None
+    crop: Annotated[int, Field(ge=64, strict=True)] | None = None
+    methods: _each(_Method, min_length=1)
+    temperatures: _each(_Temperature) = ()
+    lrs: _each(_LearningRate) = ()
+    train_lmbdas: _each(_Lambda, min_length=1)
+    test_lmbdas: _each(_Lambda) = ()
+    iterations: Annotated[int, Field(ge=1, strict=True)]
+    read_offs: _each(_Whole) = ()
+    trace_every: Annotated[int, Field(ge=1, strict=True)]
+    seeds: _each(_Whole, min_length=1) = (0,)
+
+    @validator_of_model(mode="after")
+    def _read_offs_are_reached(self) -> Grid:
+        beyond = [t for t in self.read_offs if t > self.iterations]
+        if beyond:
+            raise UserError(f"read-off {beyond[0]} is beyond the {self.iterations} iterations: leave it out")
+        return self
+
+
+class Profile(_Strict):
+    """One way to run a study.
+
+    Attributes:
+        about: one sentence for the pages: how it differs from the paper's protocol, with numbers.
+        device: the kind for which it is meant, ``cpu`` or ``cuda``; it runs on the other too.
+        codec: a family of bundled codecs.
+        dtype: number format of the loop. It is part of every job, so it does not depend on the machine.
+        grids: in the order in which they are computed.
+    """
+
+    about: _Text
+    device: Literal["cpu", "cuda"]
+    codec: Annotated[str, AfterValidator(_codec)]
+    dtype: Literal["float32", "bfloat16"]
+    grids: Annotated[tuple[Grid, ...], Field(min_length=1)]
+
+
+class Study(_Strict):
+    """A study.
+
+    Attributes:
+        name: its file's name without the ending.
+        title: for the pages.
+        shows: figures and tables of the paper that it gives.
+        profiles: by name.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    title: _Text
+    shows: _each(_Text, min_length=1)
+    profiles: dict[ProfileName, Profile] = Field(min_length=1)
+
+    def profile(self, name: str) -> Profile:
+        """The profile of that name.
+
+        Raises:
+            UserError: the study has none.
+        """
+        if name not in self.profiles:
+            raise UserError(f"study {self.name} has no profile '{name}': use {' or '.join(self.profiles)}")
+        return self.profiles[name]
+
+
+def load_study(name: str | Path) -> Study:
+    """A study by its name in `folder`, or by its file, whose name ends in .yaml.
+
+    Raises:
+        UserError: there is no such study, or the file is wrong; the message says where in it.
+    """
+    path = Path(name) if Path(name).suffix == SUFFIX else folder() / f"{name}{SUFFIX}"
+    if not path.is_file():
+        known = [file.stem for file in _files()]
+        close = difflib.get_close_matches(str(name), known, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(known) or 'none'}"
+        raise UserError(f"there is no study '{name}' ({path}): {hint}")
+    return _read(path)
+
+
+def load_studies() -> list[Study]:
+    """All studies in `folder`, by name.
+
+    Raises:
+        UserError: there are none, or a file is wrong.
+    """
+    found = [_read(path) for path in _files()]
+    if not found:
+        raise UserError(f"there are no studies in {folder()}: work in a checkout of the repository")
+    return found
+
+
+def _files() -> list[Path]:
+    return sorted(folder().glob(f"[!.]*{SUFFIX}"))
+
+
+def _read(path: Path) -> Study:
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = yaml.safe_load(text)
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} does not describe a study: it needs title, shows and profiles")
+    if "name" in content:
+        raise UserError(f"{path}: a study's name is that of its file: leave the key 'name' out")
+    try:
+        return Study(name=path.stem, **content)
+    except TypeError as error:  # a key that is no string
+        raise UserError(f"{path} does not describe a study: {error}") from error
+    except ValidationError as error:
+        problems = "; ".join(_sentence(tree, problem) for problem in error.errors())
+        raise UserError(f"{path}: {problems}") from error
+
+
+def _sentence(tree: yaml.Node, problem: Any) -> str:
+    """One problem with its place, such as ``line 12 (profiles.cpu.codec): unknown codec …``."""
+    loc = problem["loc"]
+    reason = problem["ctx"]["error"] if problem["type"] == "value_error" else problem["msg"]
+    if problem["type"] == "extra_forbidden":
+        reason = f"there is no setting '{loc[-1]}': remove it or mend its spelling"
+    where = ".".join(map(str, loc))
+    return f"line {_line(tree, loc)} ({where}): {reason}" if where else str(reason)
+
+
+def _line(node: yaml.Node, loc: Sequence[str | int]) -> int:
+    """The line, from 1, of the deepest node on the way to ``loc``."""
+    for step in loc:
+        if isinstance(node, yaml.MappingNode):
+            node = next((value for key, value in node.value if key.value == str(step)), None) or node
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int):
+            node = node.value[step]
+    return node.start_mark.line + 1

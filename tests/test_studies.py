@@ -1,0 +1,552 @@
+"""Studies: what is written is checked, what is planned is what is stored, and a kill loses nothing."""
+
+import copy
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from sgaplus import rounding, runtime
+from sgaplus.codecs.weights import load_codec
+from sgaplus.data import datasets
+from sgaplus.errors import SystemFault, UserError
+from sgaplus.results import Store, refine_stored
+from sgaplus.studies import planning, running, schema, stored
+from sgaplus.studies.running import run
+from sgaplus.studies.schema import load_studies, load_study
+
+from .conftest import write_codec
+
+ROOT = Path(__file__).parents[1]
+LAMBDAS = {0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08}
+# On photographs that come with scikit-image.
+GRID = {
+    "dataset": "sample",
+    "images": ["astronaut", "coffee", "rocket"],
+    "crop": 64,
+    "methods": ["base", "ssl", "atanh"],
+    "train_lmbdas": [0.01],
+    "iterations": 4,
+    "read_offs": [2],
+    "trace_every": 2,
+}
+TINY = {
+    "title": "Tiny",
+    "shows": ["nothing"],
+    "profiles": {
+        "cpu": {
+            "about": "Tiny.",
+            "device": "cpu",
+            "codec": "mshyper-s",
+            "dtype": "float32",
+            "grids": [GRID],
+        }
+    },
+}
+
+
+def write_study(folder: Path, content: dict, name: str = "tiny") -> Path:
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return path
+
+
+def tiny(folder: Path, name: str = "tiny", **changes) -> schema.Study:
+    """A study of 3 crops, whose one grid is changed."""
+    content = copy.deepcopy(TINY)
+    content["profiles"]["cpu"]["grids"] = [GRID | changes]
+    return load_study(write_study(folder, content, name))
+
+
+@pytest.fixture
+def kodak(tmp_path_factory, monkeypatch):
+    """Stand-ins for all data sets: 24 uniform pictures of Kodak's size, one of Tecnick's, 23 for CLIC."""
+    folder = tmp_path_factory.mktemp("photographs")
+    for number in range(24):
+        Image.new("RGB", (768, 512), (number, 0, 0)).save(folder / f"kodim{number + 1:02}.png")
+    (folder / "tecnick").mkdir()
+    Image.new("RGB", (1200, 1200)).save(folder / "tecnick" / "RGB_OR_1200x1200_001.png")
+    clic = load_study("clic2025").profiles["cpu"].grids[0].images
+    (folder / "clic2025").mkdir()
+    for number, name in enumerate([*clic, *(f"other{n}" for n in range(23 - len(clic)))]):
+        Image.new("RGB", (2048, 1365), (number, 1, 0)).save(folder / "clic2025" / f"{name}.png")
+    folders = {"kodak": folder, "tecnick": folder / "tecnick", "clic2025": folder / "clic2025"}
+    monkeypatch.setattr(
+        planning,
+        "_images",
+        lambda grid: datasets.list_images(folders[grid.dataset], images=grid.images, crop=grid.crop),
+    )
+
+
+def key_set(name: str, profile: str) -> set[str]:
+    return {task.job.key for task in planning.plan(load_study(name), profile)}
+
+
+# What is written
+
+
+def test_every_item_of_the_paper_has_its_study():
+    studies = {study.name: study for study in load_studies()}
+    assert set(studies) == {
+        "rd",
+        "convergence",
+        "stability",
+        "ssl-a",
+        "learning-rate",
+        "semi-multi-rate",
+        "tecnick",
+        "clic2025",
+        "qualitative",
+    }
+    for study in studies.values():
+        assert set(study.profiles) == {"paper", "cpu"}
+        paper, cpu = study.profiles["paper"], study.profiles["cpu"]
+        assert (paper.device, paper.codec) == ("cuda", "mshyper")
+        assert (cpu.device, cpu.codec) == ("cpu", "mshyper-s")
+        assert all(grid.iterations == 2000 and grid.read_offs == (500,) for grid in paper.grids)
+        assert all(grid.crop is None for grid in paper.grids), "the paper has whole photographs"
+        assert "Reduced to" in cpu.about
+        assert {grid.iterations for grid in cpu.grids} == {500} and "500 iterations" in cpu.about
+
+
+def test_the_paper_s_grids_are_complete(kodak):
+    counts = {study.name: len(planning.plan(study, "paper")) for study in load_studies()}
+    assert counts == {
+        "rd": 12 * 7 * 24,
+        "convergence": 7 * 24,
+        "stability": 5 * 4 * 24 * 3,
+        "ssl-a": 11 * 24 * 3,
+        "learning-rate": 3 * 2 * 24 * 3,
+        "semi-multi-rate": 3 * 7 * 3 * 24,
+        "tecnick": 3 * 7,
+        "clic2025": 3 * 7 * 23,
+        "qualitative": 3,
+    }
+    tasks = planning.plan(load_study("rd"), "paper")
+    assert {task.job.codec_lmbda for task in tasks} == LAMBDAS
+    assert {task.cell[:2] for task in tasks[: 12 * 24]} == {(0.01, 0.01)}, "breadth first at the ablations' λ"
+    slopes = {task.method.a for task in planning.plan(load_study("ssl-a"), "paper")}
+    assert slopes == {0.3, 0.65812, 0.8, 1, 4 / 3, 1.6, 2.25, 2.3, 3, 5, 10}
+    tau = {task.settings.temperature.tau_max for task in planning.plan(load_study("stability"), "paper")}
+    assert tau == {0.2, 0.4, 0.6, 0.8, 1.0}
+    semi = {task.cell[:2] for task in planning.plan(load_study("semi-multi-rate"), "paper")}
+    assert semi == {(train, test) for train in (0.0025, 0.01, 0.04) for test in LAMBDAS}
+
+
+def test_studies_share_the_jobs_that_their_comments_say(kodak):
+    assert key_set("convergence", "paper") <= key_set("rd", "paper")
+    assert key_set("convergence", "cpu") <= key_set("rd", "cpu")
+    assert key_set("qualitative", "paper") <= key_set("rd", "paper")
+    for profile, images in (("paper", 24), ("cpu", 8)):
+        rd = key_set("rd", profile)
+        assert len(rd & key_set("stability", profile)) == 3 * images
+        assert len(rd & key_set("ssl-a", profile)) == 2 * images
+        assert len(rd & key_set("learning-rate", profile)) == 2 * images
+
+
+def test_the_cpu_profiles_take_about_two_hours_on_two_cores(kodak):
+    jobs = {task.job.key: task for study in load_studies() for task in planning.plan(study, "cpu")}
+    rate = planning.rate([], "mshyper-s", "bfloat16", "cpu", pd.DataFrame(), torch.device("cpu"))
+    assert 100 < planning.cost(jobs.values()) * rate.seconds / 60 < 140
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"methods": ["base", "sls"]}, r"line \d+ \(profiles.cpu.grids.0.methods.1\): unknown method 'sls'"),
+        ({"methods": ["ssl:b=2"]}, "ssl has no parameter 'b'"),
+        ({"methods": ["ssl", "ssl"]}, "'ssl' is given twice"),
+        ({"methods": []}, "at least 1 item"),
+        ({"dataset": "kodac"}, r"grids.0.dataset\): unknown data set 'kodac': did you mean 'kodak'"),
+        ({"datasets": "kodak"}, "there is no setting 'datasets'"),
+        ({"train_lmbdas": [-0.01]}, "lambda must be a finite number greater than 0, not -0.01"),
+        ({"test_lmbdas": [True]}, "lambda must be"),
+        ({"temperatures": ["exponential:tau_max=2"]}, "tau_max must be .* at most 1"),
+        ({"temperatures": ["constant:value=3"]}, "first temperature"),
+        ({"lrs": ["fast"]}, "unknown schedule 'fast'"),
+        ({"read_offs": [5]}, "read-off 5 is beyond the 4 iterations"),
+        ({"iterations": 2.5}, "iterations.*valid integer"),
+        ({"crop": 32}, "greater than or equal to 64"),
+        ({"seeds": [-1]}, "greater than or equal to 0"),
+    ],
+)
+def test_a_wrong_grid_is_refused_with_its_place(tmp_path, change, message):
+    with pytest.raises(UserError, match=message) as error:
+        tiny(tmp_path, **change)
+    assert str(error.value).startswith(str(tmp_path / "tiny.yaml"))
+
+
+def test_the_line_is_the_one_that_is_wrong(tmp_path):
+    path = write_study(tmp_path, TINY)
+    path.write_text(path.read_text().replace("codec: mshyper-s", "codec: mshiper"))
+    line = 1 + path.read_text().splitlines().index("    codec: mshiper")
+    with pytest.raises(UserError, match=rf"line {line} \(profiles.cpu.codec\): .* did you mean 'mshyper'"):
+        load_study(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "does not describe a study"),
+        ("title: [", "is not valid YAML"),
+        ("name: x\ntitle: y", "leave the key 'name' out"),
+        ("1: x\ntitle: y", "does not describe a study"),
+        ("title: x\nshows: [y]", "profiles.*required"),
+        ("title: x\nshows: [y]\nprofiles: {gpu: {}}", "'paper' or 'cpu'"),
+    ],
+)
+def test_a_file_that_is_no_study(tmp_path, text, message):
+    (tmp_path / "tiny.yaml").write_text(text)
+    with pytest.raises(UserError, match=message):
+        load_study(tmp_path / "tiny.yaml")
+
+
+def test_an_unknown_study_or_profile(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match=r"no study 'stabilty'.*did you mean 'stability'"):
+        load_study("stabilty")
+    with pytest.raises(UserError, match="has no profile 'paper': use cpu"):
+        tiny(tmp_path).profile("paper")
+    monkeypatch.setattr(schema, "folder", lambda: tmp_path / "nowhere")
+    with pytest.raises(UserError, match="checkout"):
+        load_studies()
+
+
+# What is planned
+
+
+def test_a_planned_key_is_the_stored_one(tmp_path, bundled):
+    study = tiny(tmp_path, methods=["ssl", "three-class:base=ssl,a=1.4"], lrs=[0.01], temperatures=["0.5"])
+    tasks = planning.plan(study, "cpu")
+    store = Store(tmp_path / "rows")
+    codec = load_codec("mshyper-s", 0.01, device="cpu", dtype="float32")
+    images = datasets.list_images("sample", images=GRID["images"], crop=64)
+    for method in ("ssl", "three-class:base=ssl,a=1.4"):
+        refine_stored(
+            store,
+            codec,
+            images,
+            rounding.parse(method),
+            iterations=4,
+            read_offs=[2],
+            trace_every=2,
+            temperature=planning.schedules.parse(0.5),
+            lr=planning.schedules.parse(0.01),
+        )
+    assert store.keys() == {task.job.key for task in tasks}
+
+
+def test_the_order_is_seeds_then_lambdas_then_methods(tmp_path, bundled):
+    study = tiny(tmp_path, seeds=[3, 1], train_lmbdas=[0.02, 0.01], methods=["atanh", "base", "ssl"])
+    cells = list(dict.fromkeys(task.cell for task in planning.plan(study, "cpu")))
+    names = ["atanh (SGA)", "base", "SSL (a = 2.3)"]
+    expected = [(l, l, name, 3) for l in (0.02, 0.01) for name in names]
+    expected += [(l, l, name, 1) for l in (0.02, 0.01) for name in names]
+    # The base has no randomness, so that all seeds share it.
+    shared = [(*cell[:3], 0 if cell[2] == "base" else cell[3]) for cell in expected]
+    assert cells == list(dict.fromkeys(shared))
+
+
+def test_schedules_that_are_not_published_are_named(tmp_path, bundled):
+    study = tiny(
+        tmp_path, methods=["base", "linear"], temperatures=["exponential:c=0.001", "0.5"], lrs=[0.005, 0.02]
+    )
+    labels = list(dict.fromkeys(task.label for task in planning.plan(study, "cpu")))
+    assert labels == ["base", "linear", "linear, lr 0.02", "linear, τ 0.5", "linear, τ 0.5, lr 0.02"]
+
+
+def test_images_of_one_size_are_refined_together(kodak):
+    tasks = planning.plan(load_study("rd"), "cpu")
+    groups = list(planning.together(tasks, torch.device("cpu")))
+    assert [task.job.key for group in groups for task in group] == [task.job.key for task in tasks]
+    for group in groups:
+        assert len({(task.cell, task.job.iterations, task.image.size) for task in group}) == 1
+        assert sum(task.megapixels for task in group) <= 768 * 512 / 1e6
+    assert {len(group) for group in groups} == {1, 2, 6}
+    on_gpu = planning.together(planning.plan(load_study("convergence"), "paper"), torch.device("cuda"))
+    assert {len(group) for group in on_gpu} == {24}
+
+
+def test_time_is_measured_on_this_device_where_it_can_be(tmp_path, bundled):
+    study = tiny(tmp_path)
+    tasks = planning.plan(study, "cpu")
+    cpu = torch.device("cpu")
+    job = tasks[-1].job
+    row = {"codec": "mshyper-s", "dtype": "float32", "device": runtime.describe(cpu)}
+    row |= {"image_sha256": job.image_sha256, "iteration": 4, "iterations": 4, "seconds": 3.0}
+    others = [row | {"device": "another"}, row | {"dtype": "bfloat16"}, row | {"codec": "mshyper"}]
+    others += [row | {"iteration": 2, "seconds": 1.0}, row | {"image_sha256": "0"}]
+
+    def rate(rows, kind="cpu"):
+        return planning.rate(tasks, "mshyper-s", "float32", kind, pd.DataFrame(rows), cpu)
+
+    found = rate([row, *others])
+    assert found.measured
+    assert found.seconds == pytest.approx(3.0 / (4 * 64 * 64 / 1e6))
+    assert not rate(others).measured
+    assert not rate([]).measured
+    assert not rate([row], kind="cuda").measured
+
+
+def test_a_missing_data_set_says_what_to_fetch(tmp_path, bundled, monkeypatch):
+    monkeypatch.setenv("SGAPLUS_DATA", str(tmp_path))
+    with pytest.raises(UserError, match=r"sgaplus data fetch kodak.*pages show the rows that are stored"):
+        run(tiny(tmp_path, dataset="kodak", images=None), "cpu", root=tmp_path / "results")
+    assert not (tmp_path / "results").exists()
+
+
+# What is run
+
+
+def files_in(folder: Path) -> list[str]:
+    return [path.name for path in folder.rglob("*") if path.is_file()]
+
+
+def no_refinement(*_, **__):
+    raise AssertionError("computed twice")
+
+
+def test_a_run_stores_every_job_once_and_packs_it(tmp_path, bundled, monkeypatch):
+    study, events, steps = tiny(tmp_path), [], []
+    root = tmp_path / "results"
+    missing = run(
+        study,
+        "cpu",
+        device="cpu",
+        root=root,
+        report=events.append,
+        progress=lambda done, total: steps.append((done, total)),
+    )
+    assert missing == 0
+    table = stored.stored_rows(study, "cpu", root)
+    assert set(table["key"]) == {task.job.key for task in planning.plan(study, "cpu")}
+    assert set(table["image"]) == {"astronaut@64", "coffee@64", "rocket@64"}
+    assert not table.duplicated(["key", "iteration"]).any()
+    counts = table.groupby("key").size().value_counts().to_dict()
+    assert counts == {1: 3, 3: 6}, "the base has iteration 0 alone, the others 0, 2 and 4"
+    assert files_in(root) == ["rows.parquet"]
+    assert [event.done for event in events] == [3, 6, 9] and {event.of for event in events} == {9}
+    assert events[-1].seconds_left == pytest.approx(0, abs=1e-9) and events[0].seconds_left > 0
+    assert "base" in events[0].what and "atanh" in events[2].what
+    done, totals = zip(*steps, strict=True)
+    assert list(done) == sorted(done) and done[-1] == pytest.approx(totals[-1])
+    monkeypatch.setattr(running, "refine", no_refinement)
+    assert run(study, "cpu", device="cpu", root=root) == 0
+    found = stored.status(study, "cpu", root=root)
+    assert (found.jobs, found.stored, found.elsewhere, found.minutes_left) == (9, 9, 0, 0)
+    assert found.table["stored"].tolist() == found.table["jobs"].tolist() == [3, 3, 3]
+    assert found.rate.measured
+
+
+def test_only_what_is_missing_is_computed(tmp_path, bundled, monkeypatch):
+    root, calls = tmp_path / "results", []
+    run(tiny(tmp_path, methods=["ssl"]), "cpu", device="cpu", root=root)
+    wider = tiny(tmp_path, methods=["ssl", "atanh"])
+    found = stored.status(wider, "cpu", root=root)
+    assert found.table.set_index("method")["missing"].to_dict() == {"SSL (a = 2.3)": 0, "atanh (SGA)": 3}
+    assert found.minutes_left == pytest.approx(sum(found.minutes.values()) / 2)
+    refine = running.refine
+    monkeypatch.setattr(running, "refine", lambda *a, **k: calls.append(a[2].name) or refine(*a, **k))
+    run(wider, "cpu", device="cpu", root=root)
+    assert calls == ["atanh"]
+    assert len(stored.stored_rows(wider, "cpu", root)["key"].unique()) == 6
+
+
+def test_jobs_of_another_study_are_copied(tmp_path, bundled, monkeypatch):
+    root, events = tmp_path / "results", []
+    run(tiny(tmp_path, "first"), "cpu", device="cpu", root=root)
+    second = tiny(tmp_path, "second", methods=["atanh"])
+    before = stored.status(second, "cpu", root=root)
+    assert (before.stored, before.elsewhere, before.missing) == (0, 3, set())
+    monkeypatch.setattr(running, "refine", no_refinement)
+    run(second, "cpu", device="cpu", root=root, report=events.append)
+    assert [event.what for event in events] == ["3 jobs copied from other studies"]
+    table = stored.stored_rows(second, "cpu", root)
+    assert len(table) == 9
+    original = Store(root / "first" / "cpu").load()
+    original = original[original["key"].isin(table["key"])]
+    order = ["key", "iteration"]
+    pd.testing.assert_frame_equal(
+        original.sort_values(order, ignore_index=True), table.sort_values(order, ignore_index=True)
+    )
+
+
+def test_rows_of_other_weights_are_refused(tmp_path, bundled):
+    study, root = tiny(tmp_path), tmp_path / "results"
+    run(study, "cpu", device="cpu", root=root)
+    write_codec(bundled, seed=1)
+    for refused in (
+        lambda: run(study, "cpu", device="cpu", root=root),
+        lambda: stored.status(study, "cpu", root=root),
+        lambda: stored.stored_rows(study, "cpu", root),
+    ):
+        with pytest.raises(UserError, match="is not the bundled one: delete them"):
+            refused()
+    # Another study neither copies them nor stumbles over them.
+    other = tiny(tmp_path, "other")
+    assert stored.status(other, "cpu", root=root).elsewhere == 0
+    assert run(other, "cpu", device="cpu", root=root) == 0
+
+
+def test_weights_that_change_during_a_run_are_noticed(tmp_path, bundled, monkeypatch):
+    study = tiny(tmp_path)
+    plan = planning.plan
+
+    def plan_then_change(*arguments):
+        tasks = plan(*arguments)
+        write_codec(bundled, seed=1)
+        return tasks
+
+    monkeypatch.setattr(planning, "plan", plan_then_change)
+    with pytest.raises(UserError, match="have changed while the study ran"):
+        run(study, "cpu", device="cpu", root=tmp_path / "results")
+    assert not list((tmp_path / "results").rglob("*.parquet"))
+
+
+def test_codecs_that_are_not_bundled_yet_wait(tmp_path, bundled):
+    study, root = tiny(tmp_path, methods=["ssl"], train_lmbdas=[0.02, 0.01]), tmp_path / "results"
+    found = stored.status(study, "cpu", root=root)
+    assert found.not_bundled == {("mshyper-s", 0.02)}
+    assert planning.words(found.not_bundled) == "mshyper-s at λ 0.02"
+    assert run(study, "cpu", device="cpu", root=root) == 0
+    assert set(stored.stored_rows(study, "cpu", root)["codec_lmbda"]) == {0.01}
+    write_codec(bundled, lmbda=0.02, seed=1)
+    assert run(study, "cpu", device="cpu", root=root) == 0
+    assert set(stored.stored_rows(study, "cpu", root)["codec_lmbda"]) == {0.01, 0.02}
+    with pytest.raises(UserError, match=r"needs mshyper-s at λ 0.05, which is not bundled yet"):
+        run(tiny(tmp_path, train_lmbdas=[0.05]), "cpu", root=root)
+
+
+def test_a_loss_that_is_not_finite_takes_no_other_image_with_it(tmp_path, bundled, monkeypatch):
+    study, root = tiny(tmp_path, methods=["ssl", "atanh"]), tmp_path / "results"
+    refine = running.refine
+
+    def breaks(codec, images, method, **settings):
+        if "coffee@64" in settings["names"] and method == rounding.SSL():
+            raise SystemFault("the loss of coffee@64 is no longer finite")
+        return refine(codec, images, method, **settings)
+
+    monkeypatch.setattr(running, "refine", breaks)
+    with pytest.raises(SystemFault, match=r"1 jobs of study tiny.*coffee@64 is no longer finite"):
+        run(study, "cpu", device="cpu", root=root)
+    table = stored.stored_rows(study, "cpu", root)
+    assert table.groupby("method")["image"].nunique().to_dict() == {
+        '{"method": "ssl", "a": 2.3}': 2,
+        '{"method": "atanh"}': 3,
+    }
+
+
+def test_nothing_stored_names_the_command(tmp_path, bundled):
+    with pytest.raises(UserError, match="run `sgaplus study run tiny --profile cpu`"):
+        stored.stored_rows(tiny(tmp_path), "cpu", tmp_path / "results")
+
+
+def test_a_reader_outlasts_packing(tmp_path, bundled, monkeypatch):
+    study, root = tiny(tmp_path), tmp_path / "results"
+    run(study, "cpu", device="cpu", root=root)
+    store = stored.store_of(study, "cpu", root)
+    real, listed = Store._files, []
+
+    def stale(self):
+        listed.append(self.root)
+        gone = [self.root / "jobs" / "packed-meanwhile.parquet"] if len(listed) == 1 else []
+        return gone + real(self)
+
+    monkeypatch.setattr(Store, "_files", stale)
+    assert len(stored.rows_of(store)) == 21
+    assert len(listed) > 1
+
+
+# Processes
+
+PROGRAM = textwrap.dedent(
+    """
+    import sys, time
+    from pathlib import Path
+    import torch
+    from sgaplus.codecs import weights
+    from sgaplus.studies import running
+    from sgaplus.studies.schema import load_study
+
+    torch.set_num_threads(1)
+    folder, bundled, me, others = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4:]
+    weights.bundled_folder = lambda: bundled
+    refine = running.refine
+
+    def counted(codec, images, *arguments, **settings):
+        print("computed", len(images), flush=True)
+        return refine(codec, images, *arguments, **settings)
+
+    running.refine = counted
+    study = load_study(folder / "tiny.yaml")
+    (folder / f"{me}.ready").touch()
+    while not all((folder / f"{other}.ready").exists() for other in others):
+        time.sleep(0.01)
+    running.run(study, "cpu", device="cpu", root=folder / "results")
+    """
+)
+
+
+def start(folder: Path, bundled: Path, me: str = "a", *others: str) -> subprocess.Popen:
+    command = [sys.executable, "-W", "ignore", "-c", PROGRAM, str(folder), str(bundled), me, *others]
+    environment = os.environ | {"PYTHONPATH": ".", "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def computed(output: str) -> int:
+    return sum(int(line.split()[1]) for line in output.splitlines())
+
+
+def test_a_killed_run_goes_on_without_losing_or_doubling_a_row(tmp_path, bundled):
+    """A real process, killed from outside as soon as it has stored something."""
+    study = tiny(tmp_path, methods=["ssl", "atanh", "linear", "cosine"], iterations=150, trace_every=75)
+    jobs = tmp_path / "results" / "tiny" / "cpu" / "jobs"
+    process = start(tmp_path, bundled)
+    while not list(jobs.glob("[!.]*.parquet")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    _, errors = process.communicate()
+    assert process.returncode == -signal.SIGKILL, errors
+    survivors = {path: path.read_bytes() for path in jobs.glob("[!.]*.parquet")}
+    assert 0 < len(survivors) < 12
+    (jobs / ".half-written.parquet").write_bytes(b"PAR1")
+    found = stored.status(study, "cpu", root=tmp_path / "results")
+    assert found.stored == len(survivors)
+    before = Store(jobs.parent).load()
+    again = start(tmp_path, bundled)
+    output, errors = again.communicate()
+    assert again.returncode == 0, errors
+    assert computed(output) == 12 - len(survivors), "what was stored is not computed again"
+    table = stored.stored_rows(study, "cpu", tmp_path / "results")
+    assert set(table["key"]) == {task.job.key for task in planning.plan(study, "cpu")}
+    assert not table.duplicated(["key", "iteration"]).any()
+    order = ["key", "iteration"]
+    kept = table[table["key"].isin(before["key"])]
+    pd.testing.assert_frame_equal(
+        kept.sort_values(order, ignore_index=True), before.sort_values(order, ignore_index=True)
+    )
+    assert files_in(tmp_path / "results") == ["rows.parquet"]
+
+
+def test_two_processes_share_the_work_of_one_store(tmp_path, bundled):
+    study = tiny(tmp_path, methods=["ssl", "atanh", "linear", "cosine", "uniform", "da"], iterations=30)
+    processes = [start(tmp_path, bundled, "a", "b"), start(tmp_path, bundled, "b", "a")]
+    results = [process.communicate() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], results
+    shares = [computed(output) for output, _ in results]
+    assert sum(shares) == 18, "no job is computed twice"
+    table = stored.stored_rows(study, "cpu", tmp_path / "results")
+    assert table["key"].nunique() == 18
+    assert not table.duplicated(["key", "iteration"]).any()
+    assert files_in(tmp_path / "results") == ["rows.parquet"]
