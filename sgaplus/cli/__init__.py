@@ -1,11 +1,11 @@
-"""The command line: ``sgaplus refine``, ``codecs``, ``data``, ``train``, ``bench``, ``pages``."""
+"""The command line: ``sgaplus refine``, ``codecs``, ``data``, ``train``, ``bench``, ``study``, ``pages``."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 
-from . import benchmarking, listing, refining, terminal, training  # noqa: F401  (each adds its commands)
+from . import benchmarking, listing, refining, studying, terminal, training  # noqa: F401  (each adds its commands)
 from .app import app
 
 

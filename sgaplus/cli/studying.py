@@ -1,0 +1,178 @@
+"""``sgaplus study``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import typer
+
+from .. import runtime
+from ..errors import UserError
+from ..studies import planning, running, schema, stored
+from . import terminal
+from .app import Device, app
+from .terminal import option
+
+study_app = typer.Typer(
+    no_args_is_help=True, help="The paper's experiments: what is stored, and running them."
+)
+app.add_typer(study_app, name="study")
+
+_Name = Annotated[
+    str, typer.Argument(help="A study that `sgaplus study list` shows, or a .yaml file.", show_default=False)
+]
+_Profile = Annotated[
+    str | None,
+    option("paper (the paper's protocol) or cpu (reduced); by default paper where there is a GPU, else cpu."),
+]
+_Results = Annotated[Path | None, option("Folder of the results; by default data/results of the checkout.")]
+
+_LIST = {
+    "study": "{}",
+    "profile": "{}",
+    "title": "{}",
+    "device": "{}",
+    "jobs": "{:.0f}",
+    "stored": "{:.0f}",
+    "minutes": "{:.1f}",
+    "left": "{:.1f}",
+    "rate": "{}",
+}
+_STATUS = {
+    "codec_lmbda": "{:g}",
+    "lmbda": "{:g}",
+    "method": "{}",
+    "iterations": "{:d}",
+    "pictures": "{}",
+    "jobs": "{:d}",
+    "stored": "{:d}",
+    "missing": "{:d}",
+    "minutes": "{:.1f}",
+}
+
+
+@study_app.command("list")
+def study_list(results: _Results = None) -> None:
+    """List the studies: what they show, how many jobs they have and how many are stored, and minutes.
+
+    A job is one photograph, refined in one way. **minutes** are for all jobs of a profile, **left** for those
+    that are not stored. They rest on what was measured on this computer, or, until there is something, on an
+    assumption about the device that the profile is meant for.
+    """
+    known = stored.tables(results)
+    rows, missing = [], set()
+    problems: dict[str, list[str]] = {}
+    minutes: dict[str, dict[str, float]] = {}
+    left: dict[str, dict[str, float]] = {}
+    for study in schema.load_studies():
+        for profile, chosen in study.profiles.items():
+            row = {"study": study.name, "profile": profile, "title": study.title, "device": chosen.device}
+            rows.append(row)
+            try:
+                found = stored.status(study, profile, root=results, known=known)
+            except UserError as error:
+                problems.setdefault(str(error), []).append(f"{study.name} ({profile})")
+                continue
+            row["jobs"], row["stored"] = found.jobs, found.stored
+            row["minutes"], row["left"] = sum(found.minutes.values()), found.minutes_left
+            row["rate"] = "measured" if found.rate.measured else "assumed"
+            missing |= found.not_bundled
+            minutes.setdefault(profile, {}).update(found.minutes)
+            left.setdefault(profile, {}).update({key: found.minutes[key] for key in found.missing})
+    terminal.show(terminal.table(pd.DataFrame(rows, columns=list(_LIST)), _LIST))
+    for profile, jobs in minutes.items():
+        terminal.show(
+            f"{profile}: {sum(jobs.values()):.0f} minutes, of which {sum(left[profile].values()):.0f} are left "
+            "(a job that several studies share counts once)"
+        )
+    _note_missing(missing)
+    for text, where in problems.items():
+        terminal.note(f"{', '.join(where)}: {text}")
+
+
+@study_app.command("status")
+def study_status(name: _Name, profile: _Profile = None, results: _Results = None) -> None:
+    """Show what of a study is stored and what is missing, by λ and method, and the minutes that it takes.
+
+    **codec_lmbda** is the λ that the codec was trained with, **lmbda** that of the refinement. Jobs that are
+    neither stored nor missing are stored with another study; running this one copies them.
+
+    Example: `sgaplus study status rd --profile cpu`
+    """
+    study = schema.load_study(name)
+    profile = profile or _default(study)
+    found = stored.status(study, profile, root=results)
+    terminal.show(f"{study.title}: {'; '.join(study.shows)}")
+    terminal.show(f"profile {profile}: {study.profile(profile).about}")
+    terminal.show(terminal.table(found.table, _STATUS))
+    elsewhere = f", {found.elsewhere} more by other studies" if found.elsewhere else ""
+    rate = "measured here" if found.rate.measured else f"assumed for {study.profile(profile).device}"
+    terminal.show(
+        f"{found.stored} of {found.jobs} jobs are stored{elsewhere}; {found.minutes_left:.0f} minutes are left "
+        f"({found.rate.seconds:.2g} s per megapixel and iteration, {rate})"
+    )
+    _note_missing(found.not_bundled)
+
+
+@study_app.command("run")
+@terminal.enough_memory("use --device cpu, or a profile with smaller images")
+def study_run(
+    names: Annotated[
+        list[str],
+        typer.Argument(help="Studies that `sgaplus study list` shows, or .yaml files.", show_default=False),
+    ],
+    profile: _Profile = None,
+    results: _Results = None,
+    device: Device = "auto",
+) -> None:
+    """Compute what is missing of a study, the worthiest first; several run one after the other.
+
+    Stopped at any moment, the same command goes on where it was. Jobs that another study has stored are
+    copied. Two of these commands at the same time share the work.
+
+    - `sgaplus study run rd --profile cpu`
+    - `sgaplus study run stability ssl-a learning-rate`
+    """
+    kind = runtime.resolve_device(device).type
+    chosen = [(study, profile or _default(study)) for study in map(schema.load_study, names)]
+    for study, name in chosen:
+        study.profile(name)
+    for study, name in chosen:
+        found = stored.status(study, name, kind=kind, root=results)
+        terminal.say(
+            f"{study.name}, profile {name}: {found.jobs - found.stored} of {found.jobs} jobs to do, "
+            f"about {found.minutes_left:.0f} minutes"
+        )
+        _note_missing(found.not_bundled)
+        with terminal.bar(study.name) as bar:
+            task = bar.add_task("", total=None)
+            missing = running.run(
+                study,
+                name,
+                device=device,
+                root=results,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),  # noqa: B023
+                report=lambda event: terminal.say(_line(event)),
+            )
+        end = f", {missing} are left to another process" if missing else ""
+        terminal.show(
+            f"{study.name}, profile {name}: rows are in {stored.store_of(study, name, results).root}{end}"
+        )
+
+
+def _default(study: schema.Study) -> str:
+    """The profile for this computer's device, if the study has it, else the one that it has."""
+    wanted = "paper" if runtime.resolve_device().type == "cuda" else "cpu"
+    return wanted if wanted in study.profiles else next(iter(study.profiles))
+
+
+def _note_missing(codecs: set[tuple[str, float]]) -> None:
+    if codecs:
+        terminal.note(f"not bundled yet: {planning.words(codecs)}; their jobs wait")
+
+
+def _line(event: running.Event) -> str:
+    left = "" if event.seconds_left is None else f", {event.seconds_left / 60:.0f} minutes left"
+    return f"{event.done} of {event.of} jobs{left}: {event.what}"

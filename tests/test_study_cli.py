@@ -1,0 +1,159 @@
+"""``sgaplus study``: what it shows, and one sentence for every mistake."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from sgaplus import cli
+from sgaplus.studies import schema
+
+from .conftest import write_codec
+from .test_studies import GRID, TINY, tiny, write_study
+
+
+@pytest.fixture
+def call(capsys, monkeypatch, bundled, no_zoo, tmp_path):
+    """Run a command line where two tiny studies are all there are; gives exit code, output and errors."""
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("SGAPLUS_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr(schema, "folder", lambda: tmp_path / "studies")
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    tiny(tmp_path / "studies")
+    tiny(tmp_path / "studies", "other", methods=["atanh"], train_lmbdas=[0.01, 0.02])
+
+    def run(*arguments, results="rows"):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["study", *map(str, arguments), *(["--results", results] if results else [])])
+        captured = capsys.readouterr()
+        return stop.value.code, captured.out, captured.err
+
+    return run
+
+
+def columns(text: str, first: str) -> list[str]:
+    """The cells of the row of a table that begins with ``first``."""
+    (line,) = [line for line in text.splitlines() if re.match(rf"\s+{first} ", line)]
+    return re.split(r"\s{2,}", line.strip())
+
+
+def test_help_has_what_a_newcomer_needs(call):
+    for command, words in (
+        ([], ["list", "status", "run"]),
+        (["run"], ["sgaplus study run rd --profile cpu", "--device", "--profile", "share the work"]),
+        (["status"], ["sgaplus study status rd --profile cpu", "codec_lmbda"]),
+        (["list"], ["measured", "--results"]),
+    ):
+        code, out, err = call(*command, "--help", results=None)
+        assert (code, err) == (0, "")
+        assert all(word in " ".join(out.split()) for word in words), out
+
+
+def test_list_status_and_run(call):
+    code, out, err = call("list")
+    assert code == 0
+    assert columns(out, "tiny")[:6] == ["tiny", "cpu", "Tiny", "cpu", "9", "0"]
+    assert columns(out, "tiny")[-1] == "assumed"
+    assert columns(out, "other")[4:6] == ["6", "0"]
+    assert re.search(r"cpu: 0 minutes, of which 0 are left", out)
+    assert err == "note: not bundled yet: mshyper-s at λ 0.02; their jobs wait\n"
+
+    code, out, err = call("run", "tiny", "--device", "cpu")
+    assert code == 0, err
+    assert err.startswith("tiny, profile cpu: 9 of 9 jobs to do, about 0 minutes\n")
+    assert "9 of 9 jobs, 0 minutes left: λ 0.01, atanh (SGA), seed 0" in err
+    assert out == "tiny, profile cpu: rows are in rows/tiny/cpu\n"
+    assert len(pd.read_parquet("rows/tiny/cpu/rows.parquet")) == 21
+
+    code, out, err = call("status", "tiny")
+    assert (code, err) == (0, "")
+    assert columns(out, "0.01  +0.01  base")[-4:] == ["3", "3", "0", "0.0"]
+    assert "9 of 9 jobs are stored; 0 minutes are left" in out and "measured here" in out
+
+    code, out, err = call("status", "other")
+    assert code == 0
+    assert "0 of 6 jobs are stored, 3 more by other studies" in out
+    assert "λ 0.02" in err
+
+    code, out, err = call("run", "tiny", "other", "--device", "cpu")
+    assert code == 0, err
+    assert "tiny, profile cpu: 0 of 9 jobs to do" in err
+    assert "3 of 3 jobs: 3 jobs copied from other studies" in err
+    code, out, err = call("list")
+    assert columns(out, "other")[4:6] == ["6", "3"]
+    assert columns(out, "tiny")[-1] == "measured"
+
+
+def test_a_job_that_studies_share_counts_once_in_the_total(call, tmp_path):
+    content = yaml.safe_load((tmp_path / "studies" / "tiny.yaml").read_text())
+    content["profiles"]["cpu"]["grids"][0]["iterations"] = 200_000
+    (tmp_path / "studies" / "other.yaml").unlink()
+    write_study(tmp_path / "studies", content)
+    _, out, _ = call("list")
+    (once,) = re.findall(r"cpu: (\d+) minutes", out)
+    assert int(once) > 1
+    write_study(tmp_path / "studies", content, "twin")
+    _, out, _ = call("list")
+    assert f"cpu: {once} minutes" in out
+    assert columns(out, "twin")[6] == columns(out, "tiny")[6] != "0.0"
+
+
+def test_a_study_of_one_s_own(call, tmp_path):
+    write_study(Path(), TINY, "mine")
+    code, _, err = call("run", "mine.yaml", "--profile", "cpu", "--device", "cpu")
+    assert code == 0, err
+    assert len(pd.read_parquet("rows/mine/cpu")["key"].unique()) == 9
+
+
+def assert_refused(result, message, code=2):
+    found, out, err = result
+    assert (found, out) == (code, "")
+    line = err.splitlines()[-1]
+    assert line.startswith("error: ") and re.search(message, line), err
+    assert "Traceback" not in err
+    assert not list(Path().rglob("*.parquet"))
+
+
+def test_mistakes_are_one_sentence(call, tmp_path):
+    assert_refused(call("run", "tinny"), "there is no study 'tinny'.*did you mean 'tiny'")
+    assert_refused(call("status", "nothing.yaml"), r"there is no study 'nothing.yaml'")
+    assert_refused(call("run", "tiny", "--profile", "paper"), "has no profile 'paper': use cpu")
+    assert_refused(call("run", "tiny", "other", "--profile", "gpu"), "has no profile 'gpu'")
+    assert_refused(call("run", "tiny", "--device", "tpu"), "unknown device 'tpu'")
+    tiny(tmp_path / "studies", "absent", train_lmbdas=[0.5])
+    assert_refused(call("run", "absent", "--device", "cpu"), "needs mshyper-s at λ 0.5, which is not bundled")
+    tiny(tmp_path / "studies", "kodak", dataset="kodak", images=None)
+    assert_refused(call("status", "kodak"), "sgaplus data fetch kodak")
+    write_study(
+        tmp_path / "studies", TINY | {"profiles": {"cpu": {"grids": [GRID | {"methods": ["x"]}]}}}, "bad"
+    )
+    assert_refused(call("list"), r"bad.yaml: line \d+ .*unknown method 'x'")
+    Path("file").write_text("in the way")
+    assert_refused(call("run", "tiny", "--device", "cpu", results="file"), "cannot write")
+
+
+def test_a_missing_data_set_leaves_the_other_studies_in_the_list(call, tmp_path):
+    for name in ("one", "two"):
+        tiny(tmp_path / "studies", name, dataset="kodak", images=None)
+    code, out, err = call("list")
+    assert code == 0
+    assert columns(out, "tiny")[4] == "9"
+    assert columns(out, "one")[4:] == ["–"] * 5
+    (line,) = [line for line in err.splitlines() if "data fetch kodak" in line]
+    assert line.startswith("note: one (cpu), two (cpu): ")
+
+
+def test_rows_of_other_weights_are_refused(call, bundled):
+    assert call("run", "tiny", "--device", "cpu")[0] == 0
+    write_codec(bundled, seed=1)
+    for command in (["run", "tiny", "--device", "cpu"], ["status", "tiny"]):
+        code, out, err = call(*command)
+        assert (code, out) == (2, "")
+        assert "is not the bundled one: delete them" in err
+    code, out, err = call("list")
+    assert code == 0
+    assert "note: tiny (cpu): " in err
