@@ -1,5 +1,6 @@
 """Figures and tables show the numbers they are given: checked on rows made up for the purpose."""
 
+import re
 from itertools import pairwise
 
 import numpy as np
@@ -241,3 +242,84 @@ def test_the_slopes_table_says_which_slopes_fit():
     html = tables.slopes_table(pd.DataFrame(rows)).as_raw_html()
     assert "0.01 → 0.02" in html and "0.0138 [0.0123, 0.0152]" in html.replace("0.0137 [", "0.0138 [")
     assert html.count(">yes<") == html.count(">no<") == 1
+
+
+# The speed of a step
+
+
+@pytest.fixture
+def speeds() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Two machines, the first with two sizes of pictures; each with two pairs, as `speed.load` returns them."""
+    rows = pd.DataFrame(
+        {
+            "file": ["a", "b", "c"],
+            "place": ["first", "first", "second"],
+            "way": "float32, 1 picture at a time",
+            "width": [1000, 2000, 1000],
+            "height": 1000,
+            "megapixels": [1.0, 2.0, 1.0],
+            "reference_seconds": [4.0, 8.0, 0.4],
+            "ours_seconds": [2.0, 4.0, 0.1],
+            "ceiling_seconds": [1.0, 3.0, 0.2],
+            "ratio": [2.0, 2.0, 4.0],
+            "ratio_min": [1.5, 1.6, 3.0],
+            "ratio_max": [2.5, 2.4, 5.0],
+            "ratio_true_loss": [1.25, 1.0, 2.0],
+            "share": [0.5, 0.75, 2.0],
+            "batch_size": 1,
+            "dtype": "float32",
+            "ours_peak_bytes": [2**30, 2**30, None],
+            "reference_peak_bytes": [2**31, 2**31, None],
+        }
+    )
+    pairs = pd.concat([rows.assign(ours_seconds=rows["ours_seconds"] * factor) for factor in (0.9, 1.1)])
+    return rows, pairs[["file", "reference_seconds", "ours_seconds"]].reset_index(drop=True)
+
+
+def test_step_times_are_per_megapixel(speeds):
+    figure = figures.step_times(*speeds)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["first", "second"]
+    plain, ours, bare = ([bar.get_width() for bar in bars] for bars in figure.axes[0].containers)
+    assert (plain, ours, bare) == ([4, 4], [2, 2], [1, 1.5])
+    points = [line.get_xdata().tolist() for line in figure.axes[0].lines]
+    assert sorted(points[1]) == pytest.approx([1.8, 1.8, 2.2, 2.2])
+    heights = [[bar.get_center()[1] for bar in bars] for bars in figure.axes[0].containers]
+    assert sorted({*figure.axes[0].lines[1].get_ydata()}) == pytest.approx(heights[1])
+    assert heights[1] == heights[2], "the convolutions lie over the step"
+    assert [text.get_text() for text in figure.axes[1].texts] == ["4.00× [3.00, 5.00]"]
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert [label.split("\n")[0] for label in labels] == ["1000×1000", "2000×1000"]
+    assert len(figure.legends[0].get_texts()) == 3
+
+
+def test_speed_table(speeds):
+    html = tables.speed_table(speeds[0]).as_raw_html().replace("&nbsp;", " ")
+    cells = [re.sub("<[^>]*>", "", cell) for cell in re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", html)]
+    start = cells.index("first")
+    line = [
+        "2000×1000",
+        "1",
+        "float32",
+        "8,000",
+        "4,000",
+        "2.00 [1.60, 2.40]",
+        "1.00",
+        "2.00",
+        "75%",
+        "2,048",
+    ]
+    other = [
+        "1000×1000",
+        "1",
+        "float32",
+        "400",
+        "100",
+        "4.00 [3.00, 5.00]",
+        "2.00",
+        "0.100",
+        "200%",
+        "–",
+        "–",
+    ]
+    assert cells[start + 12 : start + 22] == line
+    assert cells[start + 23 : start + 35] == ["second", *other]

@@ -291,3 +291,45 @@ def rd_gaps(table: pd.DataFrame) -> Figure:
     axes.set_ylabel("PSNR − published (dB)")
     figure.legend(loc="outside upper center", ncols=1)
     return figure
+
+
+def step_times(rows: pd.DataFrame, pairs: pd.DataFrame) -> Figure:
+    """Seconds of a step per megapixel: the plain loop, ours, and within ours its convolutions by themselves.
+
+    Bars are medians, points single pairs; the number beside ours is the median of the ratio and its extremes.
+
+    Args:
+        rows, pairs: as `speed.load` returns them; a panel for each of its places.
+    """
+    groups = list(rows.groupby("place", sort=False))
+    heights = [0.7 + 0.62 * len(group) for _, group in groups]
+    figure = plt.figure(figsize=(7.5, 0.9 + sum(heights)), layout="constrained")
+    grid = figure.subplots(len(groups), squeeze=False, height_ratios=heights)[:, 0]
+    for axes, (place, group) in zip(grid, groups, strict=True):
+        group = group.set_index("file")
+        at = pd.Series(np.arange(len(group)), group.index)
+        own = pairs[pairs["file"].isin(group.index)].set_index("file")
+        # The convolutions lie over the step, as high as it, so that they are seen where they take longer.
+        for column, label, offset, colour in (
+            ("reference_seconds", "plain loop", -0.2, "0.72"),
+            ("ours_seconds", "this package", 0.2, _colour(5)),
+            ("ceiling_seconds", "its convolutions by themselves", 0.2, _colour(0)),
+        ):
+            axes.barh(at + offset, group[column] / group["megapixels"], 0.38, color=colour, label=label)
+            if column != "ceiling_seconds":
+                points = own[column] / group["megapixels"].reindex(own.index)
+                axes.plot(points, at.reindex(own.index) + offset, "k.", markersize=3)
+        ends = own["ours_seconds"].groupby(level=0).max() / group["megapixels"]
+        for row in group.itertuples():
+            text = f"{row.ratio:.2f}× [{row.ratio_min:.2f}, {row.ratio_max:.2f}]"
+            tip = (ends[row.Index], at[row.Index] + 0.2)
+            axes.annotate(text, tip, (5, 0), textcoords="offset points", va="center", fontsize="small")
+        labels = [f"{row.width}×{row.height}\n{row.way}" for row in group.itertuples()]
+        axes.set_yticks(at, labels, fontsize="small")
+        axes.set_title(place, loc="left", fontsize="small")
+        axes.margins(x=0.15)
+        axes.invert_yaxis()
+        axes.grid(False, axis="y")
+    grid[-1].set_xlabel("seconds of a step per megapixel")
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    return figure

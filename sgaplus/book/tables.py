@@ -231,3 +231,54 @@ def slopes_table(slopes: pd.DataFrame) -> GT:
         .tab_source_note("Slope: ΔR / (255²·ΔD). Interval: percentile bootstrap over images.")
         .tab_options(table_font_size="14px")
     )
+
+
+def speed_table(rows: pd.DataFrame) -> GT:
+    """`speed.load`'s measurements: a group for each machine with its networks, a line for each configuration."""
+    table = pd.DataFrame(
+        {
+            "place": rows["place"],
+            "pictures": [f"{row.width}×{row.height}" for row in rows.itertuples()],
+            "batch_size": rows["batch_size"],
+            "dtype": rows["dtype"],
+            "plain": 1000 * rows["reference_seconds"],
+            "ours": 1000 * rows["ours_seconds"],
+            **{name: rows[name] for name in ("ratio", "ratio_min", "ratio_max", "ratio_true_loss")},
+            "per_megapixel": rows["ours_seconds"] / rows["megapixels"],
+            "share": rows["share"],
+            "plain_peak": rows["reference_peak_bytes"].astype(float) / 2**20,
+            "ours_peak": rows["ours_peak_bytes"].astype(float) / 2**20,
+        }
+    )
+    return (
+        GT(table, groupname_col="place", rowname_col="pictures")
+        .tab_stubhead("pictures")
+        .tab_spanner("step of a picture, ms", ["plain", "ours"])
+        .tab_spanner("times as fast", ["ratio", "ratio_min", "ratio_max", "ratio_true_loss"])
+        .tab_spanner("peak memory, MiB", ["plain_peak", "ours_peak"])
+        .cols_merge(["ratio", "ratio_min", "ratio_max"], pattern="{0}&nbsp;[{1},&nbsp;{2}]")
+        .cols_label(
+            batch_size="at a time",
+            dtype="format",
+            plain="plain loop",
+            ratio="median [all pairs]",
+            ratio_true_loss="with true loss",
+            per_megapixel="s per Mpixel",
+            share="convo\N{SOFT HYPHEN}lutions",
+            plain_peak="plain loop",
+            ours_peak="ours",
+        )
+        .cols_align("left", "dtype")
+        .fmt_number(["plain", "ours", "per_megapixel"], n_sigfig=3)
+        .fmt_number(["ratio", "ratio_min", "ratio_max", "ratio_true_loss"], decimals=2)
+        .fmt_percent("share", decimals=0)
+        .fmt_integer(["plain_peak", "ours_peak"])
+        .sub_missing(missing_text="–")
+        .tab_source_note(
+            "Format and pictures at a time are those of our loop; all times are medians over the pairs. With true loss: "
+            "were it computed at every step of our loop, too. Convolutions: the time that those of our step take by "
+            "themselves, as a share of the step. Memory: on a CPU of the whole process, of the plain loop after ours "
+            "and so never below it; on a GPU of PyTorch's tensors, ours of all pictures together."
+        )
+        .tab_options(table_font_size="14px")
+    )

@@ -1,0 +1,339 @@
+"""How fast a step of refinement is: stored measurements of `sgaplus bench`, and what they say in words.
+
+A *place* is a machine with the networks that run on it; a *way* is how our loop runs there: its number format,
+and how many pictures it refines together.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from tqdm import tqdm
+
+from .. import files, runtime
+from ..bench.benchmark import Settings
+from ..errors import SystemFault, UserError
+from . import cells
+
+_RANDOM = "random weights"
+
+
+class _Pair(BaseModel):
+    """A line of `benchmark.Measurement.table`; seconds are of one step on one picture."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    reference_seconds: PositiveFloat
+    ours_seconds: PositiveFloat
+    ratio: PositiveFloat
+    true_loss_seconds: float
+    ceiling_seconds: PositiveFloat
+    share: PositiveFloat
+
+
+class _Summary(_Pair):
+    """What the page takes from `benchmark.Measurement.summary`."""
+
+    ratio_min: PositiveFloat
+    ratio_max: PositiveFloat
+    flops: PositiveFloat
+    flops_per_second: PositiveFloat
+    ceiling_flops_per_second: PositiveFloat
+    ours_peak_bytes: PositiveInt | None
+    reference_peak_bytes: PositiveInt | None
+    pairs: PositiveInt
+    steps: PositiveInt
+    warmup: PositiveInt
+    seed: int
+    width: PositiveInt
+    height: PositiveInt
+    batch_size: PositiveInt
+    codec: str
+    lmbda: PositiveFloat
+    quality: NonNegativeInt | None
+    N: PositiveInt
+    M: PositiveInt
+    method: str
+    dtype: Literal["float32", "bfloat16"]
+    device_type: Literal["cpu", "cuda"]
+    device: str
+    git_commit: str
+    torch_version: str
+    written: str
+
+
+class _Measurement(BaseModel):
+    summary: _Summary
+    pairs: list[_Pair] = Field(min_length=1)
+
+
+def _read(path: Path) -> _Measurement:
+    try:
+        return _Measurement.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UserError(
+            f"{path} is no measurement of `sgaplus bench` ({where}: {first['msg']}): delete it and measure again"
+        ) from error
+
+
+def load(folder: str | Path, command: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The measurements in ``folder``, files that ``sgaplus bench --out ….json`` has written.
+
+    Args:
+        command: what measures; named where nothing is stored.
+
+    Returns:
+        One line per file, with the summary of `benchmark.Measurement`, ``file``, ``place`` and ``way`` in words,
+        ``megapixels`` of a picture, and ``ratio_true_loss``: the ratio if our loop, too, computed the true loss at
+        every step (median over pairs). One line per pair, with ``file``.
+
+    Raises:
+        UserError: nothing is stored, a file is no measurement, or two files are of the same configuration.
+    """
+    found = sorted(path for path in Path(folder).glob("*.json") if not path.name.startswith("."))
+    stored = {path.name: _read(path) for path in found}
+    if not stored:
+        raise UserError(f"{folder} holds no measurement: run {command}")
+    rows = pd.DataFrame([{"file": name} | m.summary.model_dump() for name, m in stored.items()])
+    pairs = pd.DataFrame([{"file": name} | p.model_dump() for name, m in stored.items() for p in m.pairs])
+    rows = rows.assign(
+        place=rows.apply(_place, axis=1),
+        way=rows.apply(_way, axis=1),
+        megapixels=rows["width"] * rows["height"] / 1e6,
+        ratio_true_loss=rows["file"].map(_with_true_loss(pairs)),
+    )
+    configuration = ["place", "way", "width", "height"]
+    for _, same in rows[rows.duplicated(configuration, keep=False)].groupby(configuration):
+        raise UserError(f"{' and '.join(same['file'])} in {folder} measure the same: delete all but one")
+    order = ["device_type", "device", "codec", "N", "M", "dtype", "batch_size", "megapixels", "width"]
+    ascending = [column != "dtype" for column in order]  # float32 first
+    return rows.sort_values(order, ascending=ascending, ignore_index=True), pairs
+
+
+def _with_true_loss(pairs: pd.DataFrame) -> pd.Series:
+    """The ratio by file if our step had a true loss, whose time is a difference and may come out below 0."""
+    ours = pairs["ours_seconds"] + pairs["true_loss_seconds"].clip(lower=0)
+    return (pairs["reference_seconds"] / ours).groupby(pairs["file"]).median()
+
+
+def _place(row: pd.Series) -> str:
+    codec = "" if row["codec"] == _RANDOM else f"{row['codec']}, "
+    return f"{row['device']}; {codec}N = {row['N']}, M = {row['M']}"
+
+
+def _way(row: pd.Series) -> str:
+    count = row["batch_size"]
+    return f"{row['dtype']}, {count} picture{'s' * (count > 1)} at a time"
+
+
+def _arguments(settings: Settings, out: Path) -> list[str]:
+    """The arguments of ``sgaplus`` that measure ``settings``; those that are None are left out."""
+    names = {field.name: getattr(settings, field.name) for field in fields(settings)}
+    if settings.codec is not None:
+        del names["N"], names["M"]
+    given = [
+        (f"--{name.replace('_', '-')}", f"{value}") for name, value in names.items() if value is not None
+    ]
+    return ["bench", *itertools.chain(*given), "--out", out.as_posix()]
+
+
+def measure(
+    folder: str | Path,
+    sizes: Sequence[Sequence[int]],
+    dtypes: Sequence[str],
+    *,
+    device: str = "auto",
+    **settings: int | None,
+) -> None:
+    """Run ``sgaplus bench`` for every size and number format that ``folder`` lacks, each in its own process.
+
+    A process of its own has the peak of memory to itself.
+
+    Args:
+        sizes: of the pictures, (width, height) in pixels.
+        dtypes: as `benchmark.Settings` takes them; where two mean the same, one is measured.
+        settings: of `benchmark.Settings`, others.
+
+    Raises:
+        UserError: a setting is out of range or not available here, or the memory does not suffice.
+        SystemFault: the measurement failed otherwise.
+    """
+    if not all(isinstance(size, Sequence) and len(size) == 2 for size in sizes):
+        raise UserError(f"sizes must be pairs of width and height, not {sizes}")
+    resolved = runtime.resolve_device(device)
+    formats = dict.fromkeys(f"{runtime.resolve_dtype(d, resolved)}".removeprefix("torch.") for d in dtypes)
+    wanted: dict[Path, Settings] = {}
+    for dtype in formats:
+        for width, height in sizes:
+            one = Settings(width=width, height=height, device=f"{resolved}", dtype=dtype, **settings)
+            together = "" if one.batch_size is None else f"_{one.batch_size}"
+            name = f"{runtime.describe(resolved)}_N{one.N}_M{one.M}_{width}x{height}_{dtype}{together}"
+            path = Path(folder) / f"{re.sub(r'[^A-Za-z0-9_]+', '-', name)}.json"
+            if not path.exists():
+                wanted[path] = one
+    files.check_folder(folder)
+    for path, one in tqdm(wanted.items(), "bench", leave=False, file=cells.terminal(), disable=None):
+        run = subprocess.run(
+            [sys.executable, "-m", "sgaplus", *_arguments(one, path)], capture_output=True, text=True
+        )
+        if run.returncode:
+            said = run.stderr.strip().rsplit("error: ", 1)[-1] or "it said nothing"
+            raise (UserError if run.returncode == 2 else SystemFault)(f"sgaplus bench: {said}")
+
+
+def commands(rows: pd.DataFrame, folder: str | Path) -> str:
+    """The shell commands that measure the configurations in `load`'s rows again, each on its own machine."""
+    lines = []
+    for row in rows.to_dict("records"):
+        given = {f.name: row[f.name] for f in fields(Settings)} | {"device": row["device_type"]}
+        by_quality = not pd.isna(row["quality"])
+        given["quality"] = int(row["quality"]) if by_quality else None
+        if by_quality or row["codec"] == _RANDOM:
+            given["lmbda"] = None
+        if row["codec"] == _RANDOM:
+            given["codec"] = None
+        lines.append(" ".join(["sgaplus", *_arguments(Settings(**given), Path(folder) / row["file"])]))
+    return "\n".join(lines)
+
+
+# Words
+
+
+def _span(values: pd.Series, form: str) -> str:
+    """The smallest and the largest value, or one where both read the same."""
+    return " to ".join(dict.fromkeys(format(value, form) for value in (values.min(), values.max())))
+
+
+def _listed(rows: pd.DataFrame, say: Callable[[pd.DataFrame], str]) -> str:
+    """A Markdown list with what ``say`` says of each place and way."""
+    groups = rows.groupby(["place", "way"], sort=False)
+    return "\n".join(f"- {place}; {way}: {say(group)}" for (place, way), group in groups)
+
+
+def _sizes(group: pd.DataFrame) -> str:
+    if len(group) > 1:
+        return f"{len(group)} sizes of pictures"
+    return f"pictures of {group['width'].iloc[0]}×{group['height'].iloc[0]}"
+
+
+def describe_gain(rows: pd.DataFrame) -> str:
+    """In words, how many times as fast as the plain loop ours is, a line for each place and way."""
+
+    def say(group: pd.DataFrame) -> str:
+        return (
+            f"**{_span(group['ratio'], '.2f')} times** as fast as the plain loop, for {_sizes(group)} (medians; "
+            f"all pairs: {group['ratio_min'].min():.2f} to {group['ratio_max'].max():.2f}); "
+            f"{_span(group['ratio_true_loss'], '.2f')} times if ours, too, computed the true loss at every step."
+        )
+
+    return _listed(rows, say)
+
+
+def describe_ceiling(rows: pd.DataFrame) -> str:
+    """In words, how much of a step its bare convolutions are, and what could still be gained."""
+
+    def say(group: pd.DataFrame) -> str:
+        step, bare = (_span(group[f"{x}flops_per_second"] / 1e9, ".0f") for x in ("", "ceiling_"))
+        return (
+            f"the convolutions by themselves take {_span(group['share'], '.0%')} of the step, which reaches {step} "
+            f"GFLOP/s where they reach {bare}; a step of nothing else would be "
+            f"{_span((1 / group['share']).clip(lower=1), '.2f')} times as fast."
+        )
+
+    return _listed(rows, say)
+
+
+def describe_formats(rows: pd.DataFrame) -> str:
+    """In words, how much faster bfloat16 makes our step, a line for each place that has both formats stored."""
+    keys = ["place", "batch_size", "width", "height"]
+    formats = (rows[rows["dtype"] == dtype].set_index(keys) for dtype in ("float32", "bfloat16"))
+    both = next(formats).join(next(formats), how="inner", rsuffix="_bfloat16")
+    lines = []
+    for place, group in both.groupby("place", sort=False):
+        step, bare = (group[x] / group[f"{x}_bfloat16"] for x in ("ours_seconds", "ceiling_seconds"))
+        verdict = "" if step.min() > 1 else " Where it is not above 1, float32 is the format to use."
+        lines.append(
+            f"- {place}: bfloat16 makes a step {_span(step, '.2f')} times as fast as float32, and the bare "
+            f"convolutions {_span(bare, '.2f')} times.{verdict}"
+        )
+    return "\n".join(lines) or "No configuration is stored in both formats."
+
+
+def describe_processor() -> str:
+    """In words, whether the processor at hand multiplies bfloat16, and which format is chosen therefore."""
+    cpu = torch.device("cpu")
+    verb = "multiplies" if runtime.cpu_has_bfloat16() else "does not multiply"
+    chosen = f"{runtime.resolve_dtype('auto', cpu)}".removeprefix("torch.")
+    return (
+        f"The processor that ran this page ({runtime.describe(cpu)}) {verb} bfloat16 matrices in hardware, so that "
+        f"`--dtype auto` means {chosen} on it."
+    )
+
+
+def growth(rows: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
+    """How the time of a step grows with the pixels of a picture, t ∝ pixels^exponent: least squares of logarithms.
+
+    Args:
+        rows, pairs: as `load` returns them.
+
+    Returns:
+        A line for each place and way that has several sizes: place, way, sizes (their number), smallest and largest
+        (megapixels), exponent (of the medians), exponent_low and exponent_high (extremes over pairs, the i-th
+        ones of all sizes together), per_smallest and per_largest (seconds per megapixel of those two).
+    """
+    lines = []
+    for (place, way), group in rows.groupby(["place", "way"], sort=False):
+        if group["megapixels"].nunique() < 2:
+            continue
+        times = [pairs.loc[pairs["file"] == file, "ours_seconds"].to_numpy() for file in group["file"]]
+        shared = min(map(len, times))
+        runs = np.stack([group["ours_seconds"], *np.stack([t[:shared] for t in times], 1)])
+        exponents = np.polyfit(np.log(group["megapixels"]), np.log(runs).T, 1)[0]
+        ends = group.sort_values("megapixels").iloc[[0, -1]]
+        smallest, largest = ends["megapixels"]
+        per_smallest, per_largest = ends["ours_seconds"] / ends["megapixels"]
+        lines.append(
+            {"place": place, "way": way, "sizes": len(group), "smallest": smallest, "largest": largest}
+            | {"exponent": exponents[0], "exponent_low": exponents[1:].min()}
+            | {"exponent_high": exponents[1:].max()}
+            | {"per_smallest": per_smallest, "per_largest": per_largest}
+        )
+    return pd.DataFrame(lines)
+
+
+def describe_growth(table: pd.DataFrame) -> str:
+    """In words, whether time grows in proportion to the pixels; a line for each of `growth`."""
+    lines = [
+        f"- {row.place}; {row.way}: as the power {row.exponent:.2f} of the pixels (pairs: {row.exponent_low:.2f} to "
+        f"{row.exponent_high:.2f}) over {row.sizes} sizes; {row.per_smallest:.3g} s per megapixel at "
+        f"{row.smallest:.2g} megapixels, {row.per_largest:.3g} s at {row.largest:.2g}."
+        for row in table.itertuples()
+    ]
+    return "\n".join(lines) or "Only one size of pictures is stored for each configuration."
+
+
+def describe_origin(rows: pd.DataFrame) -> str:
+    """In words, with which source, library and settings the measurements were made."""
+    commits = [
+        f"{commit[:10]}{' with changes' if commit.endswith('+') else ''}" or "unknown"
+        for commit in rows["git_commit"].unique()
+    ]
+    days = pd.to_datetime(rows["written"]).dt.strftime("%Y-%m-%d")
+    return (
+        f"Measured with {', '.join(sorted(rows['method'].unique()))} at commit {', '.join(commits)} and PyTorch "
+        f"{', '.join(sorted(rows['torch_version'].unique()))}, {' to '.join(dict.fromkeys((days.min(), days.max())))}; "
+        f"{_span(rows['pairs'], 'd')} pairs of {_span(rows['steps'], 'd')} timed steps."
+    )
