@@ -4,6 +4,8 @@ codec = sgaplus.load_codec("mshyper-s", lmbda=0.01)
 image = sgaplus.read_image("photo.png")
 run = sgaplus.refine(codec, [image], sgaplus.rounding.SSL(a=2.3), iterations=500)
 run.rows
+data = sgaplus.encode(codec, run.latents[0], image.shape[1:])  # the bytes of a file
+sgaplus.decode(data)  # the photograph
 """
 
 import warnings
@@ -14,6 +16,7 @@ with warnings.catch_warnings():
     import compressai as _compressai  # noqa: F401
 
 from . import metrics, rounding, schedules
+from .bitstream import decode, encode, info
 from .codecs.codec import Codec
 from .codecs.weights import load_codec
 from .data import datasets
@@ -28,6 +31,9 @@ __all__ = [
     "SystemFault",
     "UserError",
     "datasets",
+    "decode",
+    "encode",
+    "info",
     "load_codec",
     "metrics",
     "read_image",

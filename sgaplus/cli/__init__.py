@@ -1,11 +1,11 @@
-"""The command line: ``sgaplus refine``, ``codecs``, ``data``, ``train``, ``bench``, ``study``, ``pages``."""
+"""The command line: ``sgaplus refine``, ``encode``, ``decode``, ``info``, ``codecs``, ``data``, ``train``, …"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 
-from . import benchmarking, listing, refining, studying, terminal, training  # noqa: F401  (each adds its commands)
+from . import benchmarking, coding, listing, refining, studying, terminal, training  # noqa: F401  (each adds its commands)
 from .app import app
 
 

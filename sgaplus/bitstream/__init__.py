@@ -1,0 +1,6 @@
+"""Files: latents to bytes and back, the same on every machine."""
+
+from .coder import compressai_weights
+from .stream import check, decode, encode, find_codec, info, read_latents
+
+__all__ = ["check", "compressai_weights", "decode", "encode", "find_codec", "info", "read_latents"]

@@ -1,0 +1,155 @@
+"""The container: a header of 32 bytes, then the two strings of CompressAI's entropy coder.
+
+| offset | bytes | content |
+|---|---|---|
+| 0 | 4 | magic: ``8F 53 47 41`` |
+| 4 | 1 | version of the format: 1 |
+| 5 | 1 | name of the codec, as a code of `NAMES`; 0: a checkpoint without a name |
+| 6 | 4 | λ of the codec, float32 |
+| 10 | 8 | first bytes of the SHA-256 of the codec's weights |
+| 18 | 2 | height of the photograph in pixels |
+| 20 | 2 | width in pixels |
+| 22 | 3 | length of the hyperprior's string z, in words of 4 bytes; 0 for a codec without one |
+| 25 | 3 | length of the string y, in words of 4 bytes |
+| 28 | 4 | CRC-32 (of zlib and PNG) of all other bytes of the file |
+| 32 | | z, then y, and nothing behind them |
+
+Numbers are unsigned and big-endian. The strings are those of CompressAI: `model.decompress` takes them as
+``[[y], [z]]`` with the shape that `Container.shape` gives.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import zlib
+from dataclasses import dataclass, field
+
+from ..errors import UserError
+
+MAGIC = b"\x8fSGA"
+VERSION = 1
+# Codes are for ever: a name may be added, none may change its code.
+NAMES = {
+    1: "mshyper-s",
+    2: "mshyper",
+    3: "bmshj2018-factorized",
+    4: "bmshj2018-factorized-relu",
+    5: "bmshj2018-hyperprior",
+    6: "mbt2018-mean",
+    7: "mbt2018",
+    8: "cheng2020-anchor",
+    9: "cheng2020-attn",
+}
+MAX_PIXELS = 100_000_000
+
+_FIELDS = struct.Struct(">4sBBf8sHH")
+_CRC = struct.Struct(">I")
+_WORD, _COUNT = 4, 3
+HEADER = _FIELDS.size + 2 * _COUNT + _CRC.size
+MAX_SIDE = 2**16 - 1
+_MAX_WORDS = 2 ** (8 * _COUNT) - 1
+# No file is longer.
+MAX_BYTES = HEADER + 2 * _WORD * _MAX_WORDS
+
+
+@dataclass(frozen=True)
+class Container:
+    """What a file says.
+
+    Attributes:
+        name: of the codec; empty for a checkpoint.
+        lmbda: λ of the codec, rounded to float32.
+        weights: first 8 bytes of the SHA-256 of the codec's weights.
+        height, width: of the photograph, in pixels.
+        z, y: the strings; z is empty for a codec without a hyperprior.
+    """
+
+    name: str
+    lmbda: float
+    weights: bytes
+    height: int
+    width: int
+    z: bytes = field(repr=False)
+    y: bytes = field(repr=False)
+
+    @property
+    def pixels(self) -> int:
+        """Of the photograph."""
+        return self.height * self.width
+
+    def shape(self, stride: int) -> tuple[int, int]:
+        """Height and width of the latent that is decoded first, for a codec of this stride."""
+        return math.ceil(self.height / stride), math.ceil(self.width / stride)
+
+    @property
+    def codec(self) -> str:
+        """The codec in words."""
+        name = self.name or "a checkpoint without a name"
+        return f"{name}, λ = {self.lmbda:.6g}, weights {self.weights.hex()}…"
+
+
+def pack(container: Container) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        UserError: the photograph or a string is larger than the format can say.
+    """
+    codes = {name: code for code, name in NAMES.items()}
+    for side in (container.height, container.width):
+        if not 1 <= side <= MAX_SIDE:
+            raise UserError(f"a file holds photographs of 1 to {MAX_SIDE} pixels a side, not {side}: crop it")
+    head = _FIELDS.pack(
+        MAGIC,
+        VERSION,
+        codes.get(container.name, 0),
+        container.lmbda,
+        container.weights,
+        container.height,
+        container.width,
+    )
+    for string in (container.z, container.y):
+        words, rest = divmod(len(string), _WORD)
+        if words > _MAX_WORDS:
+            raise UserError(
+                f"a file holds strings of at most {_WORD * _MAX_WORDS} bytes: crop the photograph"
+            )
+        assert rest == 0, "the coder writes whole words"
+        head += words.to_bytes(_COUNT, "big")
+    crc = zlib.crc32(container.y, zlib.crc32(container.z, zlib.crc32(head)))
+    return head + _CRC.pack(crc) + container.z + container.y
+
+
+def unpack(data: bytes) -> Container:
+    """What a file says, after everything that can be checked without its codec was checked.
+
+    Raises:
+        UserError: the bytes are no file of this format, of a newer version of it, or damaged.
+    """
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise UserError(f"a file's content must be given as bytes, not as {type(data).__name__}")
+    data = bytes(data)
+    if data[: len(MAGIC)] != MAGIC:
+        raise UserError("this is not a file that `sgaplus encode` wrote (it does not begin as one)")
+    if len(data) < HEADER:
+        raise UserError(f"the file is incomplete ({len(data)} bytes): get it again")
+    _, version, code, lmbda, weights, height, width = _FIELDS.unpack_from(data)
+    if version != VERSION:
+        raise UserError(
+            f"the file has version {version} of the format, here is version {VERSION}: update sgaplus"
+        )
+    counts = data[_FIELDS.size : HEADER - _CRC.size]
+    z_end = HEADER + _WORD * int.from_bytes(counts[:_COUNT], "big")
+    y_end = z_end + _WORD * int.from_bytes(counts[_COUNT:], "big")
+    if len(data) != y_end:
+        what = "is incomplete" if len(data) < y_end else "has something behind its end"
+        raise UserError(f"the file {what} ({len(data)} bytes instead of {y_end}): get it again")
+    (crc,) = _CRC.unpack_from(data, HEADER - _CRC.size)
+    if crc != zlib.crc32(data[HEADER:], zlib.crc32(data[: HEADER - _CRC.size])):
+        raise UserError("the file is damaged (its checksum does not match): get it again")
+    # What follows is only found in files that were made with intent.
+    if height == 0 or width == 0 or not 0 < lmbda < math.inf:
+        raise UserError(f"the file is none that can be decoded ({width}×{height} pixels, λ = {lmbda:g})")
+    if code not in (0, *NAMES):
+        raise UserError(f"the file is for a codec that is not known here (number {code}): update sgaplus")
+    return Container(NAMES.get(code, ""), lmbda, weights, height, width, data[HEADER:z_end], data[z_end:])

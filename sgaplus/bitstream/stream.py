@@ -1,0 +1,187 @@
+"""Latents to a file's bytes, and a file's bytes to the photograph."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import torch
+from compressai.zoo.image import model_urls
+from torch import Tensor
+
+from .. import runtime
+from ..codecs import weights
+from ..codecs.codec import Codec
+from ..codecs.models import Latents
+from ..errors import UserError
+from . import container
+from .coder import coder_of, decode_latents, encode_latents
+from .container import HEADER, MAX_PIXELS, Container
+
+
+def check(codec: Codec) -> None:
+    """Make sure, before any work is done, that latents of ``codec`` can be written.
+
+    Raises:
+        UserError: they cannot.
+    """
+    coder_of(codec)
+    _identity(codec)
+
+
+def encode(codec: Codec, latents: Latents, size: tuple[int, int] | None = None) -> bytes:
+    """A file's content (see `container`) from latents, refined or not.
+
+    Args:
+        codec: the codec that they belong to.
+        latents: of one image, each (C, h, w) or (1, C, h, w), as `Run.latents` or `Codec.decode` give them.
+            Continuous ones are rounded as the true loss rounds them.
+        size: height and width of the photograph in pixels; without it, all that the latents cover.
+
+    Raises:
+        UserError: the latents are not those of this codec and size, or cannot be written.
+    """
+    coder = coder_of(codec)
+    single = {name: _single(name, latent) for name, latent in latents.items()}
+    if size is None:
+        if coder.first not in single:
+            raise UserError(f"there is no latent {coder.first}, which this codec has")
+        size = tuple(coder.stride * side for side in single[coder.first].shape[1:])
+    height, width = (int(side) for side in size)
+    content = Container(codec.name, codec.lmbda, _identity(codec), height, width, b"", b"")
+    y, z = encode_latents(coder, single, content.shape(coder.stride))
+    return container.pack(replace(content, z=z, y=y))
+
+
+def decode(data: bytes, codec: Codec | None = None, *, max_pixels: int = MAX_PIXELS) -> Tensor:
+    """The photograph of a file's content: float32 (3, H, W) in [0, 1], on the CPU.
+
+    Nothing in ``data`` is executed or fetched, and no more is allocated than the decoder needs for an image
+    of the size that it names, which is checked first.
+
+    Args:
+        codec: the one it was written with; without it, the one among the bundled and the downloaded codecs,
+            with float32 networks.
+        max_pixels: larger photographs are refused.
+
+    Raises:
+        UserError: the file is damaged, too large, or its codec is not here; the message names it.
+    """
+    content, codec, latents = _latents(data, codec, max_pixels)
+    y_hat = latents["y"][None].float().to(codec.device)
+    with torch.no_grad(), codec.autocast():
+        x_hat = codec.model.g_s(runtime.channels_last(y_hat)).float()
+    x_hat = x_hat[0, :, : content.height, : content.width]
+    if not x_hat.isfinite().all():
+        raise UserError("the file is none that can be decoded: its photograph has values that are not finite")
+    return x_hat.clamp(0, 1).cpu().contiguous()
+
+
+def read_latents(data: bytes, codec: Codec | None = None, *, max_pixels: int = MAX_PIXELS) -> Latents:
+    """The latents of a file's content, float64 on the codec's grid, each (C, h, w); arguments as of `decode`."""
+    return _latents(data, codec, max_pixels)[2]
+
+
+def info(data: bytes) -> dict[str, Any]:
+    """What a file says of itself; its codec is not needed.
+
+    Returns:
+        version, codec (empty for a checkpoint), lmbda, weights (first digits of their SHA-256), height, width
+        (pixels), bytes (of all), header_bytes, z_bytes, y_bytes, bpp.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    content = container.unpack(data)
+    return {
+        "version": container.VERSION,
+        "codec": content.name,
+        "lmbda": content.lmbda,
+        "weights": content.weights.hex(),
+        "height": content.height,
+        "width": content.width,
+        "bytes": len(data),
+        "header_bytes": HEADER,
+        "z_bytes": len(content.z),
+        "y_bytes": len(content.y),
+        "bpp": 8 * len(data) / content.pixels,
+    }
+
+
+def find_codec(data: bytes) -> Codec:
+    """The codec of a file among the bundled and the downloaded ones, by its weights; nothing is downloaded.
+
+    Raises:
+        UserError: the file is damaged, or its codec is not there; the message says which one it is and where
+            it would come from.
+    """
+    content = container.unpack(data)
+    cards = weights.cards()
+    for card in cards:
+        if card.sha256.startswith(content.weights.hex()):
+            return weights.load_codec(card.name, card.lmbda, dtype="float32")
+    for name in weights.ZOO:
+        for metric, qualities in model_urls[name].items():
+            for quality, url in qualities.items():
+                if content.weights.hex().startswith(_digits(url)):
+                    return _downloaded(name, quality, metric, url)
+    same = [
+        card for card in cards if card.name == content.name and f"{card.lmbda:.6g}" == f"{content.lmbda:.6g}"
+    ]
+    if same:
+        where = f"the one bundled here has the weights {same[0].sha256[:16]}…: use another version of sgaplus"
+    elif content.name in {card.name for card in cards}:
+        where = "which is not bundled here: use another version of sgaplus, or give its weights (--codec, --lmbda)"
+    else:
+        where = "which is not bundled here: give its weights' file and λ (--codec, --lmbda)"
+    raise UserError(f"the file was written with {content.codec}; {where}")
+
+
+def _digits(url: str) -> str:
+    """First digits of the SHA-256 of a zoo codec's weights, which end its file's name."""
+    return re.search(r"-([0-9a-f]{8})\.", url)[1]
+
+
+def _downloaded(name: str, quality: int, metric: str, url: str) -> Codec:
+    if not (weights.zoo_folder() / url.rsplit("/", 1)[1]).is_file():
+        raise UserError(
+            f"the file was written with {name} of quality {quality} ({metric}) from CompressAI's zoo, which is "
+            f"not downloaded yet: name it (--codec {name} --quality {quality}), and it is"
+        )
+    return weights.load_codec(name, quality=quality, metric=metric, dtype="float32")
+
+
+def _identity(codec: Codec) -> bytes:
+    """The first 8 bytes of the SHA-256 of a codec's weights."""
+    if not re.fullmatch(r"[0-9a-f]{64}", codec.sha256):
+        raise UserError(
+            f"{codec.name} does not say which weights it has (sha256 is {codec.sha256!r}): load it with load_codec"
+        )
+    return bytes.fromhex(codec.sha256)[:8]
+
+
+def _single(name: str, latent: Tensor) -> Tensor:
+    if latent.ndim == 4 and len(latent) == 1:
+        latent = latent[0]
+    if latent.ndim != 3:
+        raise UserError(f"latent {name} must be that of one image, (C, h, w), not {tuple(latent.shape)}")
+    return latent
+
+
+def _latents(data: bytes, codec: Codec | None, max_pixels: int) -> tuple[Container, Codec, Latents]:
+    content = container.unpack(data)
+    if content.pixels > max_pixels:
+        raise UserError(
+            f"the photograph has {content.pixels / 1e6:.3g} megapixels, more than the {max_pixels / 1e6:g} that "
+            "are allowed (--max-megapixels, max_pixels)"
+        )
+    if codec is None:
+        codec = find_codec(data)
+    elif _identity(codec) != content.weights:
+        raise UserError(
+            f"the file was written with {content.codec}, not with {codec.name}, λ = {codec.lmbda:g}, "
+            f"weights {codec.sha256[:16]}…"
+        )
+    coder = coder_of(codec)
+    return content, codec, decode_latents(coder, content.y, content.z, content.shape(coder.stride))

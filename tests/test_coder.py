@@ -1,0 +1,362 @@
+"""Real files: CompressAI reads their strings, every machine the same latents, and nothing else is decoded."""
+
+import dataclasses
+import hashlib
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from compressai import ans
+from compressai.models import (
+    FactorizedPrior,
+    JointAutoregressiveHierarchicalPriors,
+    MeanScaleHyperprior,
+    ScaleHyperprior,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import sgaplus
+from sgaplus import bitstream
+from sgaplus.bitstream import coder, container, fuzz, rans
+from sgaplus.codecs import weights
+from sgaplus.codecs.codec import Codec, freeze
+from sgaplus.codecs.models import hard
+from sgaplus.errors import UserError
+
+from .conftest import write_codec
+from .test_container import sealed
+
+SHA256 = "0123456789abcdef" * 4
+FAMILIES = {
+    "factorized": FactorizedPrior,
+    "scale": ScaleHyperprior,
+    "mean-scale": MeanScaleHyperprior,
+}
+
+
+def make(cls=MeanScaleHyperprior, gain: float = 40.0) -> Codec:
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        model = cls(8, 12)
+        model.g_a[-1].weight *= gain
+        if hasattr(model, "h_s"):
+            model.h_s[-2 if cls is ScaleHyperprior else -1].bias.uniform_(-2, 6)
+        model.update()
+    return Codec("mshyper-s", 0.01, freeze(model), SHA256)
+
+
+@pytest.fixture(scope="module")
+def codec() -> Codec:
+    return make()
+
+
+def picture(height: int, width: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(3, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def hard_latents(codec: Codec, image: torch.Tensor) -> dict[str, torch.Tensor]:
+    with torch.no_grad():
+        return codec.decode(codec.analyse(codec.pad(image[None])), hard).latents
+
+
+def compressai(codec: Codec, data: bytes, model) -> torch.Tensor:
+    """What an unmodified CompressAI decodes: x̂, clamped; the latents that its g_s was given are kept in it."""
+    content = container.unpack(data)
+    strings = [[content.y], [content.z]] if content.z else [[content.y]]
+    seen = []
+    hook = model.g_s.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with torch.no_grad():
+        model.decompress(strings, content.shape(codec.stride))
+    hook.remove()
+    return seen[0][0]
+
+
+# The strings
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("gain", [1.0, 40.0, 3000.0])
+def test_compressai_in_float64_decodes_the_same_latents(family, gain):
+    codec = make(FAMILIES[family], gain)
+    image = picture(70, 100)
+    latents = hard_latents(codec, image)
+    data = bitstream.encode(codec, latents, (70, 100))
+    ours = bitstream.read_latents(data, codec)
+    model = FAMILIES[family](8, 12)
+    model.load_state_dict(bitstream.compressai_weights(codec))
+    # Another memory layout of h_s adds in another order.
+    torch.testing.assert_close(compressai(codec, data, model.double()), ours["y"], rtol=1e-12, atol=1e-11)
+    for name, latent in ours.items():
+        torch.testing.assert_close(latent.float(), latents[name][0], rtol=1e-5, atol=1e-4)
+
+
+def test_compressai_in_float32_decodes_them_where_no_index_differs(codec):
+    # So few symbols have no scale within float32's precision of a border; a photograph's hundred thousands do.
+    image = picture(64, 64)
+    data = bitstream.encode(codec, hard_latents(codec, image))
+    model = MeanScaleHyperprior(8, 12)
+    model.load_state_dict(bitstream.compressai_weights(codec))
+    theirs = compressai(codec, data, model)
+    torch.testing.assert_close(
+        theirs.double(), bitstream.read_latents(data, codec)["y"], rtol=1e-5, atol=1e-5
+    )
+
+
+def test_large_latents_are_escaped(codec):
+    """Beyond their tables, in both directions, up to what a float32 can tell apart."""
+    latents = {name: value[0] for name, value in hard_latents(codec, picture(64, 64)).items()}
+    for value in (-3e5, -300.0, 300.0, 3e5):
+        latents["y"][0, 0, 0] += value
+        latents["z"][0, 0, 0] -= value
+    symbols = np.array([-(2**24), 2**24, 0, -1, 1])
+    tables = coder.gaussian()[1]
+    indexes = np.zeros(5, np.uint16)
+    assert rans.decode(rans.encode(symbols, indexes, tables), indexes, tables).tolist() == symbols.tolist()
+    decoded = bitstream.read_latents(bitstream.encode(codec, latents), codec)
+    for name in latents:
+        torch.testing.assert_close(decoded[name].float(), latents[name], rtol=1e-5, atol=1e-2)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(-60, 60), st.integers(0, 63)), min_size=2, max_size=60))
+def test_strings_are_those_of_compressai(pairs):
+    symbols, indexes = np.array(pairs).T
+    indexes = indexes.astype(np.uint16)
+    tables = coder.gaussian()[1]
+    string = rans.encode(symbols, indexes, tables)
+    sizes = [len(cdf) for cdf in tables.cdfs]
+    read = ans.RansDecoder().decode_with_indexes(string, indexes.tolist(), tables.cdfs, sizes, tables.offsets)
+    assert rans.decode(string, indexes, tables).tolist() == symbols.tolist() == read
+
+
+def test_the_stored_scales_are_compressais():
+    scales, tables = coder.gaussian()
+    theirs = make().model.gaussian_conditional
+    torch.testing.assert_close(scales.float(), theirs.scale_table, rtol=3e-7, atol=0)
+    assert tables.offsets == theirs.offset.tolist()
+
+
+def test_the_bundled_codecs_tables_are_those_of_compressai_but_for_rounding():
+    for card in weights.cards():
+        codec = weights.load_codec(card.name, card.lmbda, device="cpu")
+        ours = bitstream.compressai_weights(codec)
+        for name, theirs in codec.model.state_dict().items():
+            if theirs.dtype == torch.int32:
+                assert (ours[name] - theirs).abs().max() / 2**16 < 1e-3
+
+
+# Files
+
+
+@pytest.mark.parametrize("size", [(1, 1), (64, 64), (65, 130), (200, 3)])
+def test_a_photograph_of_any_size(codec, size):
+    image = picture(*size)
+    data = bitstream.encode(codec, hard_latents(codec, image), size)
+    with torch.no_grad():
+        x_hat = codec.decode(codec.analyse(codec.pad(image[None])), hard).x_hat[0, :, : size[0], : size[1]]
+    torch.testing.assert_close(bitstream.decode(data, codec), x_hat.clamp(0, 1), rtol=0, atol=1e-4)
+
+
+def test_without_a_size_all_of_the_latents_is_decoded(codec):
+    data = bitstream.encode(codec, hard_latents(codec, picture(70, 100)))
+    assert bitstream.decode(data, codec).shape == (3, 128, 128)
+
+
+def test_continuous_latents_are_rounded_as_the_true_loss_rounds_them(codec):
+    image = picture(64, 64)
+    with torch.no_grad():
+        continuous = codec.analyse(image[None])
+    assert bitstream.encode(codec, continuous) == bitstream.encode(codec, hard_latents(codec, image))
+
+
+def test_refined_latents_cost_what_was_estimated(codec):
+    image = picture(128, 128)
+    run = sgaplus.refine(codec, [image], "ssl", iterations=4, trace_every=1)
+    data = bitstream.encode(codec, run.latents[0], (128, 128))
+    decoded = bitstream.decode(data, codec)
+    torch.testing.assert_close(decoded, run.reconstructions[0].clamp(0, 1), rtol=0, atol=1e-4)
+    assert len(data) <= 1.01 * run.best["bpp"].item() * 128 * 128 / 8 + 40
+
+
+def test_info_says_what_the_file_says(codec):
+    data = bitstream.encode(codec, hard_latents(codec, picture(70, 100)), (70, 100))
+    found = bitstream.info(data)
+    assert (found["codec"], found["height"], found["width"]) == ("mshyper-s", 70, 100)
+    assert found["lmbda"] == pytest.approx(0.01, rel=1e-6)
+    assert found["weights"] == SHA256[:16]
+    assert found["header_bytes"] + found["z_bytes"] + found["y_bytes"] == found["bytes"] == len(data)
+    assert found["bpp"] == pytest.approx(8 * len(data) / 7000)
+
+
+_ELSEWHERE = """
+import sys, pathlib, hashlib, torch
+torch.set_num_threads(int(sys.argv[2]))
+from sgaplus import bitstream
+from sgaplus.codecs import weights
+weights.bundled_folder = lambda: pathlib.Path(sys.argv[1])
+latents = bitstream.read_latents(pathlib.Path(sys.argv[1], "file.sga").read_bytes())
+print(hashlib.sha256(latents["y"].numpy().tobytes()).hexdigest())
+"""
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_another_process_with_other_threads_decodes_the_same_latents(bundled, dtype):
+    """Refined in bfloat16 or float32; the symbols are the same, the latents as far as float64 goes."""
+    codec = weights.load_codec("mshyper-s", device="cpu", dtype=dtype)
+    run = sgaplus.refine(codec, [picture(70, 100)], "ssl", iterations=2)
+    data = bitstream.encode(codec, run.latents[0], (70, 100))
+    (bundled / "file.sga").write_bytes(data)
+    ours = bitstream.read_latents(data)
+    torch.testing.assert_close(ours["y"].float(), run.latents[0]["y"], rtol=1e-4, atol=1e-3)
+    command = [sys.executable, "-W", "ignore", "-c", _ELSEWHERE, str(bundled), "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    elsewhere = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+    assert elsewhere.split()[-1] == hashlib.sha256(ours["y"].numpy().tobytes()).hexdigest()
+
+
+# Which codec
+
+
+def test_a_files_codec_is_found_by_its_weights(bundled, no_zoo):
+    write_codec(bundled, lmbda=0.02, seed=1)
+    image = picture(64, 64)
+    for lmbda in (0.01, 0.02):
+        codec = weights.load_codec("mshyper-s", lmbda, device="cpu", dtype="float32")
+        data = bitstream.encode(codec, hard_latents(codec, image))
+        assert bitstream.find_codec(data).sha256 == codec.sha256
+        torch.testing.assert_close(bitstream.decode(data), bitstream.decode(data, codec), rtol=0, atol=1e-4)
+
+
+def rewritten(codec: Codec, name: str, lmbda: float, sha256: str = SHA256) -> bytes:
+    """A file that says that it was written with another codec."""
+    other = Codec(name, lmbda, codec.model, sha256)
+    return bitstream.encode(other, hard_latents(codec, picture(64, 64)))
+
+
+@pytest.mark.parametrize(
+    ("name", "lmbda", "sha256", "message"),
+    [
+        ("mshyper-s", 0.01, SHA256, r"mshyper-s, λ = 0.01, .*; the one bundled here has the weights"),
+        ("mshyper-s", 0.07, SHA256, r"mshyper-s, λ = 0.07, weights 0123456789abcdef….*not bundled here"),
+        ("mine", 0.02, SHA256, r"a checkpoint without a name, λ = 0.02, .*give its weights' file"),
+        ("mbt2018-mean", 0.0067, "fc3bd2b0".ljust(64, "0"), "mbt2018-mean of quality 3 .*not downloaded"),
+    ],
+)
+def test_a_codec_that_is_not_here_is_named(codec, bundled, no_zoo, monkeypatch, name, lmbda, sha256, message):
+    url = "https://example.org/mbt2018-mean-3-fc3bd2b0.pth.tar"
+    urls = {key: {} for key in weights.ZOO} | {"mbt2018-mean": {"mse": {3: url}}}
+    monkeypatch.setattr(bitstream.stream, "model_urls", urls)
+    with pytest.raises(UserError, match=message):
+        bitstream.decode(rewritten(codec, name, lmbda, sha256))
+
+
+def test_another_codec_than_the_files_is_refused(codec):
+    data = rewritten(codec, "mshyper-s", 0.01, "f" * 64)
+    with pytest.raises(UserError, match=r"with mshyper-s, λ = 0.01, weights ffff.*not with mshyper-s"):
+        bitstream.decode(data, codec)
+
+
+# What cannot be written
+
+
+def test_a_context_model_cannot_be_written_yet():
+    codec = make(JointAutoregressiveHierarchicalPriors)
+    with pytest.raises(UserError, match="cannot be written yet"):
+        bitstream.encode(codec, {"y": torch.zeros(12, 4, 4), "z": torch.zeros(8, 1, 1)})
+
+
+@pytest.mark.parametrize(
+    ("changes", "size", "message"),
+    [
+        ({"y": None}, None, "has the latents y, z, not z"),
+        ({"z": None}, None, "no latent z"),
+        ({"y": torch.zeros(12, 4, 5)}, None, r"latent y has shape \(12, 4, 5\).* \(12, 4, 4\)"),
+        ({"z": torch.zeros(7, 1, 1)}, None, "latent z has shape"),
+        ({"y": torch.zeros(2, 12, 4, 4)}, None, "one image"),
+        ({"y": torch.full((12, 4, 4), float("nan"))}, None, "not finite"),
+        ({"y": torch.full((12, 4, 4), 1e30)}, None, "those of this codec"),
+        ({}, (65, 64), r"latent z has shape \(8, 1, 1\)"),
+        ({}, (0, 64), "latent z|1 to 65535"),
+    ],
+)
+def test_latents_that_cannot_be(codec, changes, size, message):
+    latents = {"y": torch.zeros(12, 4, 4), "z": torch.zeros(8, 1, 1)} | changes
+    with pytest.raises(UserError, match=message):
+        bitstream.encode(codec, {name: value for name, value in latents.items() if value is not None}, size)
+
+
+def test_a_codec_of_unknown_weights_is_refused(codec):
+    with pytest.raises(UserError, match="load it with load_codec"):
+        bitstream.check(Codec("made", 0.01, codec.model, ""))
+
+
+# Untrusted files
+
+
+@pytest.fixture(scope="module")
+def small():
+    codec = fuzz.small_codec()
+    return codec, fuzz.small_files(codec)
+
+
+def test_damaged_files_are_refused(small):
+    outcome = fuzz.fuzz(*small, 300)
+    assert outcome.files == 300
+    assert outcome.other == 0
+    assert outcome.refused + outcome.same == 300
+    assert outcome.refused > 250
+
+
+def test_crafted_files_neither_crash_nor_hang(small):
+    outcome = fuzz.fuzz(*small, 300, crafted=True)
+    assert outcome.refused + outcome.same + outcome.other == outcome.files == 300
+    assert outcome.refused > 250
+    assert outcome.slowest < 60
+
+
+@settings(deadline=None)
+@given(string=st.binary(max_size=120), data=st.data())
+def test_any_string_is_read_to_its_end_or_refused(string, data):
+    """Whatever is accepted is what the encoder writes for the symbols that were read."""
+    count = data.draw(st.integers(2, 40))
+    indexes = np.array(data.draw(st.lists(st.integers(0, 63), min_size=count, max_size=count)), np.uint16)
+    tables = coder.gaussian()[1]
+    try:
+        symbols = rans.decode(string, indexes, tables)
+    except UserError:
+        return
+    assert rans.encode(symbols, indexes, tables) == string
+
+
+def test_strings_that_are_swapped_are_refused(codec):
+    content = container.unpack(bitstream.encode(codec, hard_latents(codec, picture(64, 64))))
+    swapped = container.pack(dataclasses.replace(content, z=content.y, y=content.z))
+    with pytest.raises(UserError, match="cannot be decoded"):
+        bitstream.decode(swapped, codec)
+
+
+def test_a_string_that_would_be_read_beyond_its_end_is_refused():
+    """Nothing but escapes of as many nibbles as there can be: `compressai.ans` would read on in memory."""
+    tables = rans.Tables([[0, 1, 65536]], [0])
+    indexes = np.zeros(1000, np.uint16)
+    with pytest.raises(UserError, match="cannot be decoded"):
+        rans.decode(b"\xff\xff\xff\x7f" * 40, indexes, tables)
+
+
+def test_a_large_photograph_is_refused_before_anything_is_decoded(codec, monkeypatch):
+    data = bytearray(bitstream.encode(codec, hard_latents(codec, picture(64, 64))))
+    data[18:22] = b"\xff\xff\xff\xff"
+    monkeypatch.setattr(bitstream.stream, "decode_latents", lambda *_: pytest.fail("decoded"))
+    with pytest.raises(UserError, match=r"4.29e\+03 megapixels, more than the 100"):
+        bitstream.decode(sealed(bytes(data)), codec)
+
+
+def test_the_limit_can_be_raised(codec):
+    data = bitstream.encode(codec, hard_latents(codec, picture(64, 64)))
+    with pytest.raises(UserError, match="max_pixels"):
+        bitstream.decode(data, codec, max_pixels=4095)
+    assert bitstream.decode(data, codec, max_pixels=4096).shape == (3, 64, 64)

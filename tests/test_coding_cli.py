@@ -1,0 +1,101 @@
+"""``sgaplus encode``, ``decode`` and ``info``: what they write and say, and what they refuse."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from sgaplus import bitstream
+from sgaplus.codecs import weights
+from sgaplus.data import images
+
+from .conftest import write_codec
+from .test_cli import assert_refused, call  # noqa: F401  (a fixture)
+
+
+@pytest.fixture
+def coded(call, photo):  # noqa: F811
+    """A photograph of 70×66 as a file in the working folder, and its content."""
+    code, _, _ = call("encode", photo, "-o", "photo.sga", "--iterations", 0)
+    assert code == 0
+    return Path("photo.sga").read_bytes()
+
+
+def test_there_and_back(call, photo, tmp_path):  # noqa: F811
+    code, out, _ = call("encode", photo, "--out", "deeper/photo.sga", "--iterations", 3, "--seed", 1)
+    data = Path("deeper/photo.sga").read_bytes()
+    assert code == 0
+    assert re.search(rf"photo.sga: {len(data)} bytes, [\d.]+ bpp \(estimated: [\d.]+\), PSNR [\d.]+ dB", out)
+    code, out, _ = call("decode", "deeper/photo.sga", "-o", "back.png")
+    assert (code, out) == (0, f"back.png: 70×66 pixels from {len(data)} bytes\n")
+    decoded = bitstream.decode(data)
+    with Image.open("back.png") as image:
+        assert (image.size, image.mode) == ((70, 66), "RGB")
+    assert torch.equal(images.to_uint8(images.read_image("back.png")), images.to_uint8(decoded))
+
+
+def test_info(call, coded):  # noqa: F811
+    code, out, _ = call("info", "photo.sga")
+    assert code == 0
+    found = bitstream.info(coded)
+    for words in ("mshyper-s, λ = 0.01", "70×66", f"{len(coded)} (32 header", f"{found['bpp']:.4f} bpp"):
+        assert words in out
+    assert weights.load_codec("mshyper-s").sha256.startswith(found["weights"])
+
+
+def test_without_iterations_the_codecs_own_latents_are_written(call, coded, photo):  # noqa: F811
+    codec = weights.load_codec("mshyper-s", dtype="float32")
+    with torch.no_grad():
+        latents = codec.analyse(codec.pad(images.read_image(photo)[None]))
+    assert coded == bitstream.encode(codec, latents, (66, 70))
+
+
+def test_a_checkpoint_is_named_on_both_sides(call, photo, tmp_path):  # noqa: F811
+    path = write_codec(tmp_path / "mine", seed=5)
+    assert call("encode", photo, "-o", "p.sga", "--iterations", 0, "--codec", path, "--lmbda", 0.02)[0] == 0
+    code, out, err = call("decode", "p.sga", "-o", "p.png")
+    assert (code, out) == (2, "")
+    assert "a checkpoint without a name, λ = 0.02" in err
+    assert call("decode", "p.sga", "-o", "p.png", "--codec", path, "--lmbda", 0.02)[0] == 0
+    code, _, err = call("decode", "p.sga", "-o", "q.png", "--codec", "mshyper-s")
+    assert code == 2
+    assert "not with mshyper-s" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["encode", "PHOTO", "-o", "photo.png"], "ends in .sga"),
+        (["encode", "PHOTO"], "Missing option"),
+        (["encode", "missing.png", "-o", "p.sga"], "there is no file missing.png"),
+        (["encode", "PHOTO", "-o", "p.sga", "--iterations", -1], "must not be negative"),
+        (["encode", "PHOTO", "-o", "p.sga", "--method", "guess"], "unknown method"),
+        (["encode", "PHOTO", "-o", "p.sga", "--codec", "guess"], "unknown codec"),
+        (["decode", "missing.sga", "-o", "p.png"], "there is no file missing.sga"),
+        (["decode", "PHOTO", "-o", "p.jpg"], "ends in .png"),
+        (["decode", "PHOTO", "-o", "p.png"], "does not begin as one"),
+        (["decode", "PHOTO", "-o", "p.png", "--lmbda", 0.01], "belong to a --codec"),
+        (["decode", "PHOTO", "-o", "p.png", "--max-megapixels", 0], "--max-megapixels must be"),
+        (["decode", ".", "-o", "p.png"], "not a regular file"),
+        (["info", "PHOTO"], "does not begin as one"),
+        (["info", "missing.sga"], "there is no file missing.sga"),
+    ],
+)
+def test_what_cannot_be(call, photo, arguments, message):  # noqa: F811
+    assert_refused(call(*[photo if word == "PHOTO" else word for word in arguments]), message)
+
+
+def test_a_damaged_file(call, coded):  # noqa: F811
+    Path("photo.sga").write_bytes(coded[:-3])
+    for command in (["info", "photo.sga"], ["decode", "photo.sga", "-o", "p.png"]):
+        code, out, err = call(*command)
+        assert (code, out) == (2, "")
+        assert "the file is incomplete" in err
+
+
+def test_a_photograph_larger_than_allowed(call, coded):  # noqa: F811
+    code, out, err = call("decode", "photo.sga", "-o", "p.png", "--max-megapixels", "0.004")
+    assert (code, out) == (2, "")
+    assert "more than the 0.004 that are allowed" in err

@@ -1,0 +1,125 @@
+"""The container: what its header says, and that nothing else than its own bytes is taken for it."""
+
+import re
+import zlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sgaplus.bitstream import container
+from sgaplus.bitstream.container import HEADER, NAMES, Container, pack, unpack
+from sgaplus.codecs import weights
+from sgaplus.errors import UserError
+
+words = st.binary(max_size=40).map(lambda data: data[: len(data) // 4 * 4])
+sides = st.integers(1, container.MAX_SIDE)
+containers = st.builds(
+    Container,
+    name=st.sampled_from(["", *NAMES.values()]),
+    lmbda=st.floats(2**-20, 1e3, width=32),
+    weights=st.binary(min_size=8, max_size=8),
+    height=sides,
+    width=sides,
+    z=words,
+    y=words,
+)
+EXAMPLE = Container("mshyper-s", 0.01, bytes(range(8)), 512, 768, b"zzzz", b"yyyyyyyy")
+
+
+def sealed(data: bytes) -> bytes:
+    """``data`` with its checksum put right."""
+    crc = zlib.crc32(data[HEADER:], zlib.crc32(data[: HEADER - 4]))
+    return data[: HEADER - 4] + crc.to_bytes(4, "big") + data[HEADER:]
+
+
+@settings(deadline=None)
+@given(containers)
+def test_what_is_packed_is_unpacked(content):
+    data = pack(content)
+    assert len(data) == 32 + len(content.z) + len(content.y)
+    assert unpack(data) == content
+
+
+def test_the_documented_offsets():
+    data = pack(EXAMPLE)
+    assert data[:6] == b"\x8fSGA\x01\x01"
+    assert data[10:18] == bytes(range(8))
+    assert (int.from_bytes(data[18:20], "big"), int.from_bytes(data[20:22], "big")) == (512, 768)
+    assert (int.from_bytes(data[22:25], "big"), int.from_bytes(data[25:28], "big")) == (1, 2)
+    assert data[32:] == b"zzzzyyyyyyyy"
+    assert sealed(data) == data
+
+
+def test_every_bundled_and_downloadable_codec_has_a_name():
+    assert {card.name for card in weights.cards()} | set(weights.ZOO) <= set(NAMES.values())
+
+
+def test_a_codec_without_a_code_is_known_by_its_weights():
+    content = unpack(pack(Container("mine", 0.01, bytes(8), 1, 1, b"", b"")))
+    assert content.name == ""
+    assert content.codec == "a checkpoint without a name, λ = 0.01, weights 0000000000000000…"
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=100))
+def test_anything_else_is_refused(data):
+    for candidate in (data, b"\x8fSGA" + data, b"\x8fSGA\x01" + data):
+        with pytest.raises(UserError):
+            unpack(candidate)
+
+
+@settings(deadline=None)
+@given(containers, st.data())
+def test_every_single_changed_bit_is_noticed(content, draw):
+    data = bytearray(pack(content))
+    data[draw.draw(st.integers(0, len(data) - 1))] ^= 1 << draw.draw(st.integers(0, 7))
+    with pytest.raises(UserError):
+        unpack(bytes(data))
+
+
+@settings(deadline=None)
+@given(containers, st.data())
+def test_every_truncation_is_noticed(content, draw):
+    data = pack(content)
+    with pytest.raises(UserError):
+        unpack(data[: draw.draw(st.integers(0, len(data) - 1))])
+
+
+@pytest.mark.parametrize(
+    ("offset", "value", "message"),
+    [
+        (0, b"\x89PNG", "not a file that `sgaplus encode` wrote"),
+        (4, b"\x02", "version 2 of the format, here is version 1"),
+        (5, b"\xff", r"codec that is not known here \(number 255\)"),
+        (6, b"\x7f\xc0\0\0", "λ = nan"),
+        (6, b"\0\0\0\0", "λ = 0"),
+        (18, b"\0\0", "768×0 pixels"),
+        (20, b"\0\0", "0×512 pixels"),
+        (22, b"\xff\xff\xff", "incomplete"),
+        (25, b"\0\0\1", "something behind its end"),
+        (33, b"!", "checksum"),
+    ],
+)
+def test_fields_that_cannot_be(offset, value, message):
+    data = pack(EXAMPLE)
+    changed = data[:offset] + value + data[offset + len(value) :]
+    with pytest.raises(UserError, match=message):
+        unpack(changed if "checksum" in message else sealed(changed))
+
+
+@pytest.mark.parametrize(("height", "width"), [(0, 1), (1, 65536)])
+def test_sizes_that_cannot_be_written(height, width):
+    with pytest.raises(UserError, match=re.escape("1 to 65535 pixels a side")):
+        pack(Container("", 0.01, bytes(8), height, width, b"", b""))
+
+
+def test_strings_that_are_too_long_are_refused(monkeypatch):
+    monkeypatch.setattr(container, "_MAX_WORDS", 1)
+    with pytest.raises(UserError, match="strings of at most 4 bytes"):
+        pack(EXAMPLE)
+
+
+def test_only_bytes_are_taken():
+    with pytest.raises(UserError, match="as bytes, not as str"):
+        unpack("text")
