@@ -1,8 +1,8 @@
-"""The refinement loop: optimise the latents of given images, every network fixed.
+"""Refinement: optimise the latents of given images, every network fixed.
 
 The loss of each image is L(λ) = λ·255²·MSE + bpp on its original pixels, with the latents relaxed by a
 rounding method at temperature τ(t). Images of one shape are refined together; as each image's noise comes
-from its own generator and Adam works element by element, the batch does not change an image's result.
+from its own generator and the optimiser treats each image by itself, the batch does not change an image's result.
 
 The *true* loss is what hard rounding gives. It is computed only at the iterations asked for, in float32
 whatever the number format of the loop.
@@ -10,23 +10,23 @@ whatever the number format of the loop.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import math
-import time
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from . import metrics
 from .codecs.codec import Codec
-from .codecs.models import Latents, hard
-from .errors import SystemFault, UserError
-from .rounding import Method, parse
-from .schedules import Schedule, Settings, defaults_for
+from .codecs.models import Latents
+from .errors import UserError
+from .loop import Batch, Best, refine_batch
+from .presets import resolve
+from .rounding import Method
+from .schedules import Schedule
 
 Progress = Callable[[int, int], None]
 
@@ -56,126 +56,6 @@ def image_seed(seed: int, image: Tensor) -> int:
     digest = hashlib.blake2b(image.cpu().contiguous().numpy().tobytes(), digest_size=8)
     digest.update(str(seed).encode())
     return int.from_bytes(digest.digest()) >> 1
-
-
-@dataclass(eq=False)
-class _Batch:
-    """Images of one shape while they are refined."""
-
-    codec: Codec
-    x: Tensor
-    names: list[str]
-    method: Method
-    lmbda: float
-    latents: Latents
-    generators: list[torch.Generator]
-
-    @property
-    def pixels(self) -> int:
-        return self.x.shape[-2] * self.x.shape[-1]
-
-    def crop(self, x_hat: Tensor) -> Tensor:
-        return x_hat[..., : self.x.shape[-2], : self.x.shape[-1]]
-
-    def noise(self, v: Tensor) -> Tensor | None:
-        """The random numbers of one step for ``v``, each image's from its own generator."""
-        drawn = [self.method.draw(v.shape[1:], generator=g, device=v.device) for g in self.generators]
-        return None if drawn[0] is None else torch.stack(drawn)
-
-    def relaxed_loss(self, tau: float) -> Tensor:
-        """The method's loss of each image, (B,)."""
-
-        def relax(v: Tensor, name: str) -> Tensor:
-            return self.method.relax(v, tau, self.noise(v))
-
-        decoded = self.codec.decode(self.latents, relax)
-        mse = (self.crop(decoded.x_hat) - self.x).square().flatten(1).mean(1)
-        bits = sum(decoded.bits.values())
-        return metrics.rd_loss(self.lmbda, mse, bits / self.pixels)
-
-    @torch.no_grad()
-    def true(self) -> tuple[pd.DataFrame, Latents, Tensor]:
-        """One row per image after hard rounding, the hard latents, the reconstruction."""
-        decoded = self.codec.to(self.codec.device, "float32").decode(self.latents, hard)
-        x_hat = self.crop(decoded.x_hat)
-        bpp = {name: bits.double() / self.pixels for name, bits in decoded.bits.items()}
-        mse = metrics.mse(self.x, x_hat)
-        total = sum(bpp.values())
-        columns = {
-            "loss": metrics.rd_loss(self.lmbda, mse, total),
-            "bpp": total,
-            **{f"bpp_{name}": value for name, value in bpp.items()},
-            "mse": mse,
-            "psnr": metrics.psnr(self.x, x_hat),
-            "psnr_8bit": metrics.psnr_8bit(self.x, x_hat),
-            "ms_ssim": metrics.ms_ssim(self.x, x_hat),
-        }
-        rows = pd.DataFrame({name: value.cpu().numpy() for name, value in columns.items()})
-        rows.insert(0, "image", self.names)
-        broken = rows.loc[~rows["loss"].abs().lt(float("inf")), "image"]
-        if len(broken):
-            raise SystemFault(
-                f"the loss of {broken.iloc[0]} is no longer finite: lower the learning rate or use float32"
-            )
-        return rows, decoded.latents, x_hat
-
-
-@dataclass(eq=False)
-class _Best:
-    """The best hard latents seen so far, image by image."""
-
-    rows: pd.DataFrame
-    latents: Latents
-    x_hat: Tensor
-
-    def update(self, rows: pd.DataFrame, latents: Latents, x_hat: Tensor) -> None:
-        better = (rows["loss"] < self.rows["loss"]).to_numpy()
-        self.rows.loc[better, rows.columns] = rows[better]
-        chosen = torch.tensor(better, device=x_hat.device).reshape(-1, 1, 1, 1)
-        self.latents = {k: torch.where(chosen, latents[k], v) for k, v in self.latents.items()}
-        self.x_hat = torch.where(chosen, x_hat, self.x_hat)
-
-
-def _optimise(
-    batch: _Batch, iterations: int, settings: Settings
-) -> Iterator[tuple[int, float, Tensor, float]]:
-    """Adam on the batch's latents; yields (steps done, seconds, method's loss, τ) after every step."""
-    variables = [latent.requires_grad_() for latent in batch.latents.values()]
-    optimizer = torch.optim.Adam(variables, lr=1.0, fused=True)
-    seconds = 0.0
-    for t in range(iterations):
-        started = time.perf_counter()
-        tau = settings.temperature(t, iterations)
-        optimizer.param_groups[0]["lr"] = settings.lr(t, iterations)
-        optimizer.zero_grad(set_to_none=True)
-        loss = batch.relaxed_loss(tau)
-        loss.sum().backward()
-        optimizer.step()
-        seconds += time.perf_counter() - started
-        yield t + 1, seconds, loss.detach(), tau
-
-
-def _refine_batch(
-    batch: _Batch,
-    iterations: int,
-    evaluate: set[int],
-    settings: Settings,
-    advance: Callable[[], None],
-) -> tuple[pd.DataFrame, _Best]:
-    rows, latents, x_hat = batch.true()
-    size = len(batch.names)
-    table = [rows.assign(iteration=0, seconds=0.0, tau=float("nan"), method_loss=float("nan"))]
-    best = _Best(table[0].copy(), latents, x_hat)
-    for t, seconds, loss, tau in _optimise(batch, iterations, settings):
-        if t in evaluate:
-            rows, latents, x_hat = batch.true()
-            rows = rows.assign(
-                iteration=t, seconds=seconds / size, tau=tau, method_loss=loss.double().cpu().numpy()
-            )
-            table.append(rows)
-            best.update(rows, latents, x_hat)
-        advance()
-    return pd.concat(table, ignore_index=True), best
 
 
 def _check(
@@ -225,14 +105,16 @@ def batches(images: Sequence[Tensor], size: int) -> list[list[int]]:
 def refine(
     codec: Codec,
     images: Sequence[Tensor],
-    method: Method | str,
+    method: Method | str | None = None,
     *,
+    preset: str | None = None,
     lmbda: float | None = None,
     iterations: int = 500,
     read_offs: Sequence[int] | None = None,
     trace_every: int | None = None,
-    temperature: Schedule | None = None,
-    lr: Schedule | None = None,
+    temperature: Schedule | str | None = None,
+    lr: Schedule | str | None = None,
+    optimizer: str | None = None,
     seed: int = 0,
     names: Sequence[str] | None = None,
     batch_size: int | None = None,
@@ -244,61 +126,73 @@ def refine(
         codec: from `load_codec`; its device and dtype are those of the loop.
         images: tensors (3, H, W) in [0, 1], of any sizes.
         method: a rounding method, or its specification as `rounding.parse` takes it.
+        preset: a name of `presets.PRESETS`, in place of method, temperature, lr and optimizer.
         lmbda: λ of the loss; the codec's own where None. Another value moves along the R-D curve.
-        iterations: Adam steps; 0 only measures the codec.
+        iterations: the optimiser's steps; 0 only measures the codec.
         read_offs: iterations with a row in ``rows``; 0 and the last one are always among them, and by
             default 500, as in the paper.
         trace_every: iterations between two true losses in ``trace``; by default 20 over the run.
-        temperature, lr: schedules; by default the method's own (`schedules.defaults_for`).
+        temperature, lr: schedules or their specifications; by default the method's own (`schedules.defaults_for`).
+        optimizer: a name of `optimizers.OPTIMIZERS`; by default "adam".
         seed: of the rounding noise.
         names: the images' names in the tables; by default ``image-0``, …
-        batch_size: most images refined together; by default 1 on a CPU, 24 on CUDA.
+        batch_size: most images refined together; by default 1 on a CPU, 24 on CUDA. Where a batch does not
+            fit in the memory of a GPU, it is halved, with a warning.
         progress: called with (image steps done, image steps in all).
 
     Returns:
         A `Run`. Its latents are the best seen, so that a reconstruction is never worse than the codec's.
 
     Raises:
-        UserError: an argument is out of range.
-        SystemFault: a loss is no longer finite; the message names the image.
+        UserError: an argument is out of range, or there is not exactly one of a method and a preset.
+        SystemFault: a loss or gradients are no longer finite; the message names the image.
     """
-    method = parse(method) if isinstance(method, str) else method
     lmbda = codec.lmbda if lmbda is None else lmbda
     names = [f"image-{i}" for i in range(len(images))] if names is None else list(names)
     wanted = [500] if read_offs is None and iterations >= 500 else list(read_offs or [])
     _check(images, names, lmbda, iterations, wanted, trace_every, batch_size)
-    settings = defaults_for(method)
-    settings = Settings(temperature or settings.temperature, lr or settings.lr)
+    plan = resolve(iterations, method, temperature, lr, preset, optimizer)
     marks = {0, iterations, *wanted}
     every = trace_every or max(1, iterations // 20)
     evaluate = marks | set(range(every, iterations + 1, every))
     size = batch_size or (24 if codec.device.type == "cuda" else 1)
 
-    done = 0
-
-    def advance(count: int) -> None:
-        nonlocal done
-        done += count
-        if progress:
-            progress(done, iterations * len(images))
-
     tables: list[pd.DataFrame] = []
     latents: dict[int, Latents] = {}
     reconstructions: dict[int, Tensor] = {}
     best_rows: list[pd.DataFrame] = []
-    for group in batches(images, size):
+
+    def run(group: list[int]) -> tuple[pd.DataFrame, Best]:
         x = torch.stack([images[i] for i in group]).to(codec.device)
         with torch.no_grad():
             start = codec.to(codec.device, "float32").analyse(codec.pad(x))
         generators = [torch.Generator(codec.device).manual_seed(image_seed(seed, images[i])) for i in group]
-        batch = _Batch(codec, x, [names[i] for i in group], method, lmbda, start, generators)
-        table, best = _refine_batch(
-            batch,
-            iterations,
-            evaluate,
-            settings,
-            functools.partial(advance, len(group)),
-        )
+        batch = Batch(codec, x, [names[i] for i in group], plan.method, lmbda, start, generators)
+        done = iterations * len(latents)
+
+        def advance() -> None:
+            nonlocal done
+            done += len(group)
+            if progress:
+                progress(done, iterations * len(images))
+
+        return refine_batch(batch, iterations, evaluate, plan.settings, advance)
+
+    waiting = batches(images, size)
+    while waiting:
+        group = waiting.pop(0)
+        try:
+            table, best = run(group)
+        except torch.OutOfMemoryError:
+            if len(group) == 1:
+                raise
+            size = (len(group) + 1) // 2
+            warnings.warn(
+                f"{len(group)} images at once do not fit in the GPU's memory: going on with {size}",
+                stacklevel=2,
+            )
+            waiting = [g[i : i + size] for g in [group, *waiting] for i in range(0, len(g), size)]
+            continue
         tables.append(table)
         best_rows.append(best.rows)
         for position, i in enumerate(group):
@@ -306,22 +200,20 @@ def refine(
             reconstructions[i] = best.x_hat[position].cpu()
 
     order = {name: position for position, name in enumerate(names)}
-    trace = _tidy(pd.concat(tables, ignore_index=True), order, method, lmbda, seed)
+    trace = _tidy(pd.concat(tables, ignore_index=True), order, plan.label, lmbda, seed)
     rows = trace[trace["iteration"].isin(marks)].reset_index(drop=True)
     return Run(
         rows=rows,
         trace=trace,
-        best=_tidy(pd.concat(best_rows, ignore_index=True), order, method, lmbda, seed),
+        best=_tidy(pd.concat(best_rows, ignore_index=True), order, plan.label, lmbda, seed),
         latents=[latents[i] for i in range(len(images))],
         reconstructions=[reconstructions[i] for i in range(len(images))],
     )
 
 
-def _tidy(
-    table: pd.DataFrame, order: dict[str, int], method: Method, lmbda: float, seed: int
-) -> pd.DataFrame:
+def _tidy(table: pd.DataFrame, order: dict[str, int], label: str, lmbda: float, seed: int) -> pd.DataFrame:
     """Sort by image and iteration, and say in every row what was run."""
     table = table.sort_values(["image", "iteration"], key=lambda c: c.map(order) if c.name == "image" else c)
-    table = table.assign(method=method.label, lmbda=lmbda, seed=seed)
+    table = table.assign(method=label, lmbda=lmbda, seed=seed)
     first = ["image", "method", "lmbda", "seed", "iteration"]
     return table[first + [c for c in table.columns if c not in first]].reset_index(drop=True)

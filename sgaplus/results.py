@@ -28,9 +28,10 @@ from .codecs.codec import Codec
 from .codecs.weights import cards
 from .data.datasets import ImageFile
 from .errors import UserError
+from .presets import resolve
 from .refine import Progress, Run, refine
 from .rounding import Method
-from .schedules import Schedule, defaults_for
+from .schedules import Schedule
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,13 @@ class Job:
         image, image_sha256: the image's name and the hash of its file.
         method, temperature, lr: specifications of the rounding method and its two schedules.
         lmbda: λ of the refinement.
-        iterations: Adam steps.
+        iterations: the optimiser's steps.
         read_offs: iterations, beside 0 and the last, that are results and not only points of a curve.
         trace_every: iterations between two true losses.
         dtype: number format of the loop.
         seed: of the rounding noise.
+        optimizer: its name. It came after results were stored: the key leaves it out where it is Adam, as
+            theirs do.
     """
 
     codec: str
@@ -63,11 +66,14 @@ class Job:
     trace_every: int
     dtype: str
     seed: int
+    optimizer: str = "adam"
 
     @property
     def key(self) -> str:
         """Hash of the specification; the image's name does not count, its content does."""
         content = {name: value for name, value in vars(self).items() if name != "image"}
+        if self.optimizer == "adam":
+            del content["optimizer"]
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -184,24 +190,26 @@ def refine_stored(
     store: Store,
     codec: Codec,
     images: Sequence[ImageFile],
-    method: Method,
+    method: Method | None = None,
     *,
+    preset: str | None = None,
     lmbda: float | None = None,
     iterations: int = 500,
     read_offs: Iterable[int] = (500,),
     trace_every: int | None = None,
     temperature: Schedule | None = None,
     lr: Schedule | None = None,
+    optimizer: str | None = None,
     seed: int = 0,
     batch_size: int = 1,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Refine what is not stored yet, store it batch by batch, and return all lines of these jobs.
 
-    Arguments are those of `refine.refine`; ``images`` are files, so that their content can be hashed.
+    Arguments are those of `refine.refine`; ``images`` are files, so that their content can be hashed. Of
+    a preset its plan is stored, so that the same plan given in parts is the same job.
     """
-    settings = defaults_for(method)
-    temperature, lr = temperature or settings.temperature, lr or settings.lr
+    plan = resolve(iterations, method, temperature, lr, preset, optimizer)
     read_offs = tuple(sorted({t for t in read_offs if t <= iterations}))
     trace_every = trace_every or max(1, iterations // 20)
     lmbda = codec.lmbda if lmbda is None else lmbda
@@ -213,9 +221,8 @@ def refine_stored(
             codec_sha256=codec.sha256,
             image=image.name,
             image_sha256=image.sha256,
-            method=method.as_dict(),
-            temperature=temperature.as_dict(),
-            lr=lr.as_dict(),
+            method=plan.method.as_dict(),
+            **plan.settings.as_dict(),
             lmbda=lmbda,
             iterations=iterations,
             read_offs=read_offs,
@@ -232,13 +239,14 @@ def refine_stored(
         run = refine(
             codec,
             [image.read() for image in group],
-            method,
+            plan.method,
             lmbda=lmbda,
             iterations=iterations,
             read_offs=read_offs,
             trace_every=trace_every,
-            temperature=temperature,
-            lr=lr,
+            temperature=plan.settings.temperature,
+            lr=plan.settings.lr,
+            optimizer=plan.settings.optimizer,
             seed=seed,
             names=[image.name for image in group],
             batch_size=batch_size,

@@ -14,6 +14,7 @@ from typing import Any
 
 from . import rounding
 from .errors import UserError
+from .optimizers import OPTIMIZERS
 from .rounding import TAU_FLOOR, Method
 from .specs import Named, build, number, parse_named
 
@@ -149,25 +150,30 @@ class Settings:
 
     Attributes:
         temperature: τ(t), handed to `Method.relax`.
-        lr: Adam's learning rate.
-        Both may be given as specifications, so that ``Settings(**settings.as_dict())`` is the inverse of
+        lr: the optimiser's learning rate.
+        optimizer: a name of `optimizers.OPTIMIZERS`; every published setting is Adam's.
+        The schedules may be given as specifications, so that ``Settings(**settings.as_dict())`` is the inverse of
         `as_dict`.
 
     Raises:
-        UserError: a specification is wrong, or the temperature starts above 1.
+        UserError: a specification is wrong, the temperature starts above 1, or there is no such optimiser.
     """
 
     temperature: Schedule
     lr: Schedule
+    optimizer: str = "adam"
 
     def __post_init__(self) -> None:
+        if self.optimizer not in OPTIMIZERS:
+            raise UserError(f"unknown optimizer {self.optimizer!r}: use one of {', '.join(OPTIMIZERS)}")
         object.__setattr__(self, "temperature", parse(self.temperature))
         object.__setattr__(self, "lr", parse(self.lr))
         number(self.temperature(0, 1), "the first temperature", high=1.0)
 
-    def as_dict(self) -> dict[str, dict[str, Any]]:
+    def as_dict(self) -> dict[str, Any]:
         """JSON-able and canonical."""
-        return {"temperature": self.temperature.as_dict(), "lr": self.lr.as_dict()}
+        schedules = {"temperature": self.temperature.as_dict(), "lr": self.lr.as_dict()}
+        return {**schedules, "optimizer": self.optimizer}
 
 
 _SGA_PLUS = Settings(Exponential(c=1e-3, tau_max=1.0), lr=Constant(5e-3))

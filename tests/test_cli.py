@@ -177,6 +177,17 @@ def test_options_reach_the_refinement(call, photo):
     assert set(d["codec_lmbda"]) == {0.01}
 
 
+def test_a_preset_stands_for_method_and_schedules(call, photo):
+    code, out, err = call("refine", photo, "--preset", "fast", "--iterations", 12, "--dtype", "float32")
+    assert code == 0, err
+    assert "mshyper-s, λ = 0.01, fast (12 steps), float32 on cpu" in out
+    rows = pd.read_csv("refined/rows.csv")
+    assert set(rows["method"]) == {"fast (12 steps)"}
+    codec = sgaplus.load_codec("mshyper-s", device="cpu", dtype="float32")
+    run = sgaplus.refine(codec, [sgaplus.read_image(photo)], preset="fast", iterations=12)
+    assert rows["loss"].tolist() == pytest.approx(run.rows["loss"].tolist(), rel=1e-6)
+
+
 def test_no_iterations_only_measure(call, photo):
     code, _, _ = call("refine", photo, "--iterations", 0)
     assert code == 0
@@ -229,6 +240,9 @@ def test_a_checkpoint_as_codec(call, photo, bundled):
         (["--temperature", "exponential:tau_max=2"], "tau_max must be .* at most 1"),
         (["--lr", "0"], "greater than 0"),
         (["--lr", "quick"], "unknown schedule 'quick'"),
+        (["--preset", "quick"], "unknown preset 'quick': use one of fast"),
+        (["--preset", "fast", "--method", "ssl"], "preset 'fast' stands for .*: leave out method"),
+        (["--preset", "fast", "--lr", "0.01"], "preset 'fast' stands for .*: leave out lr"),
         (["--lmbda", "0"], "lambda must be a finite number greater than 0"),
         (["--lmbda", "-0.01"], "lambda must be a finite number greater than 0"),
         (["--lmbda", "0.02"], r"choose one of 0\.01"),

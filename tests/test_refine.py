@@ -1,10 +1,12 @@
 """The refinement loop on a small untrained codec: what it promises, and what it refuses."""
 
+import sys
+
 import pytest
 import torch
 
 import sgaplus
-from sgaplus import refine, rounding, schedules
+from sgaplus import loop, presets, refine, rounding, schedules
 from sgaplus.bench.baseline import reference_refine
 from sgaplus.codecs.codec import Codec, freeze, hard
 from sgaplus.errors import SystemFault, UserError
@@ -58,11 +60,13 @@ def test_the_best_latents_are_never_worse_than_the_codecs(codec):
     assert run.best["loss"].item() == run.trace["loss"].min() <= run.rows["loss"].iloc[0]
 
 
-def test_the_batch_does_not_change_an_images_result(codec):
+@pytest.mark.parametrize("optimizer", ["adam", "soap"])
+def test_the_batch_does_not_change_an_images_result(codec, optimizer):
     images = [picture(64, 64, seed) for seed in range(3)]
-    together = refine(codec, images, "ssl", iterations=8, batch_size=3)
-    alone = refine(codec, images[2:], "ssl", iterations=8)
-    reordered = refine(codec, images[::-1], "ssl", iterations=8, batch_size=2)
+    settings = {"optimizer": optimizer, "iterations": 8}
+    together = refine(codec, images, "ssl", **settings, batch_size=3)
+    alone = refine(codec, images[2:], "ssl", **settings)
+    reordered = refine(codec, images[::-1], "ssl", **settings, batch_size=2)
     last = together.rows[together.rows["image"] == "image-2"]["loss"].to_numpy()
     assert alone.rows["loss"].to_numpy() == pytest.approx(last, rel=1e-5)
     first = reordered.rows[reordered.rows["image"] == "image-0"]["loss"].to_numpy()
@@ -142,6 +146,11 @@ def test_progress_counts_image_steps(codec):
         ({"read_offs": [9]}, "read-off 9"),
         ({"names": ["a", "b"]}, "2 names"),
         ({"method": "sslx"}, "unknown method"),
+        ({"method": None}, "needs a method, such as 'ssl', or a preset"),
+        ({"method": None, "preset": "slow"}, "unknown preset 'slow': use one of fast"),
+        ({"preset": "fast"}, "leave out method"),
+        ({"optimizer": "sgd"}, "unknown optimizer 'sgd': use one of adam, soap"),
+        ({"method": None, "preset": "fast", "lr": schedules.Constant(0.1)}, "leave out lr"),
         ({"images": []}, "no image"),
         ({"images": [torch.rand(64, 64)]}, "must be a tensor"),
         ({"images": [torch.full((3, 8, 8), 2.0)]}, "values in"),
@@ -162,3 +171,89 @@ def test_bad_arguments_are_one_sentence(codec, change, message):
 def test_a_diverging_run_names_the_image(codec):
     with pytest.raises(SystemFault, match="kodim99 is no longer finite"):
         refine(codec, [picture(64, 64)], "map", iterations=4, lr=schedules.Constant(1e30), names=["kodim99"])
+
+
+def test_a_preset_is_its_plan_and_rows_name_it(codec):
+    image, plan = picture(64, 64), presets.fast(12)
+    run = refine(codec, [image], preset="fast", iterations=12, trace_every=4)
+    parts = refine(
+        codec,
+        [image],
+        plan.method,
+        **vars(plan.settings),
+        iterations=12,
+        trace_every=4,
+    )
+    assert set(run.rows["method"]) == set(run.trace["method"]) == set(run.best["method"]) == {plan.label}
+    assert run.trace["loss"].tolist() == parts.trace["loss"].tolist()
+    assert run.trace["tau"].iloc[-1] == plan.settings.temperature(11, 12)
+
+
+class Faulty(rounding.MAP):
+    """MAP whose gradients are not finite for one image of a batch, in so many first steps."""
+
+    def __init__(self, image: int, steps: int):
+        object.__setattr__(self, "bad", (image, 2 * steps))  # y and z are relaxed in every step
+        object.__setattr__(self, "calls", [])
+
+    def relax(self, v, tau=1.0, noise=None):
+        self.calls.append(tau)
+        image, last = self.bad
+        factor = torch.ones_like(v)
+        if len(self.calls) <= last:
+            factor[image] = torch.nan
+        return v * factor
+
+
+def faulty_run(codec, steps):
+    images = [picture(64, 64, seed) for seed in (0, 1)]
+    settings = {"temperature": schedules.Constant(1.0), "lr": schedules.Constant(0.02)}
+    names = ["sound", "broken"]
+    return [
+        refine(codec, images, method, **settings, iterations=12, names=names, batch_size=2).trace
+        for method in (Faulty(1, steps), rounding.MAP())
+    ]
+
+
+def test_a_step_without_finite_gradients_is_left_out_for_its_image_alone(codec):
+    trace, plain = faulty_run(codec, loop.MOST_BROKEN_STEPS)
+    for name, same in (("sound", True), ("broken", False)):
+        values, wanted = (t[t["image"] == name].set_index("iteration")["loss"] for t in (trace, plain))
+        assert values.equals(wanted) == same
+    values = trace[trace["image"] == "broken"].set_index("iteration")["loss"]
+    assert values[0] == values[loop.MOST_BROKEN_STEPS] > values[12]
+
+
+def test_more_than_a_few_such_steps_end_the_run_and_name_the_image(codec):
+    with pytest.raises(SystemFault, match="gradients of broken were not finite in 4 steps: lower"):
+        faulty_run(codec, loop.MOST_BROKEN_STEPS + 1)
+
+
+def test_a_batch_too_large_for_the_memory_is_halved(codec, monkeypatch):
+    images = [picture(64, 64, seed) for seed in range(5)]
+    wanted = refine(codec, images, "ssl", iterations=3)
+    sizes, calls = [], []
+    whole = sgaplus.loop.refine_batch
+
+    def small(batch, iterations, evaluate, settings, advance):
+        sizes.append(len(batch.names))
+        if len(batch.names) > 2:
+            advance()
+            raise torch.OutOfMemoryError
+        return whole(batch, iterations, evaluate, settings, advance)
+
+    monkeypatch.setattr(sys.modules["sgaplus.refine"], "refine_batch", small)
+    with pytest.warns(UserWarning, match="do not fit in the GPU's memory: going on with") as said:
+        run = refine(codec, images, "ssl", iterations=3, batch_size=5, progress=lambda *c: calls.append(c))
+    assert sizes == [5, 3, 2, 1, 2] and len(said) == 2
+    assert calls[-1] == (15, 15)
+    assert run.rows["loss"].to_numpy() == pytest.approx(wanted.rows["loss"].to_numpy(), rel=1e-5)
+
+
+def test_one_image_too_large_for_the_memory_is_an_error(codec, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(sys.modules["sgaplus.refine"], "refine_batch", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        refine(codec, [picture(64, 64)], "ssl", iterations=1)

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
-from sgaplus import results, rounding
+from sgaplus import presets, results, rounding, schedules
 from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.data import datasets, images
 from sgaplus.errors import SystemFault, UserError
@@ -92,10 +92,44 @@ def test_every_part_of_the_specification_changes_the_key():
         "trace_every": 6,
         "dtype": "bfloat16",
         "seed": 1,
+        "optimizer": "soap",
     }
     keys = {job.key} | {dataclasses.replace(job, **{name: value}).key for name, value in other.items()}
     assert len(keys) == len(other) + 1
     assert dataclasses.replace(job, image="renamed").key == job.key
+
+
+def test_a_preset_is_stored_as_the_plan_it_stands_for(tmp_path, codec, photographs):
+    store, plan = Store(tmp_path / "results"), presets.fast(2)
+    table = run(store, codec, photographs[:1], method=None, preset="fast")
+    row = table.iloc[-1]
+    assert rounding.parse(json.loads(row["method"])) == plan.method
+    assert json.loads(row["temperature"]) == plan.settings.temperature.as_dict()
+    assert json.loads(row["lr"]) == plan.settings.lr.as_dict()
+    assert row["optimizer"] == plan.settings.optimizer
+    again = run(store, codec, photographs[:1], method=plan.method, **vars(plan.settings))
+    pd.testing.assert_frame_equal(table, again)
+
+
+def test_the_keys_of_stored_jobs_stay_as_they_are():
+    """What is stored must not be computed again: this key is of the first version's `Job`."""
+    job = results.Job(
+        codec="mshyper-s",
+        codec_lmbda=0.01,
+        codec_sha256="ab" * 32,
+        image="i",
+        image_sha256="cd" * 32,
+        method=rounding.SSL().as_dict(),
+        **schedules.defaults_for(rounding.SSL()).as_dict(),
+        lmbda=0.01,
+        iterations=500,
+        read_offs=(50,),
+        trace_every=25,
+        dtype="bfloat16",
+        seed=0,
+    )
+    assert job.key == "8f50ae88db2963bb5890b55916055bc8"
+    assert dataclasses.replace(job, optimizer="soap").key != job.key
 
 
 def test_a_killed_run_resumes_without_losing_or_doubling_a_row(tmp_path, photographs):

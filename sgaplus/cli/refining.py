@@ -9,12 +9,12 @@ from typing import Annotated
 import pandas as pd
 import typer
 
-from .. import files, schedules
+from .. import files
 from ..codecs import weights
 from ..data import datasets, images
 from ..errors import UserError
+from ..presets import resolve
 from ..refine import refine as refine_images
-from ..rounding import parse
 from ..specs import number
 from . import terminal
 from .app import CODEC, HARDWARE, Device, Dtype, app
@@ -54,14 +54,22 @@ def refine(
     quality: Annotated[
         int | None, option("1 (small files) to 8 (best pictures), of a downloadable codec.", CODEC)
     ] = None,
-    method: Annotated[
-        str,
+    preset: Annotated[
+        str | None,
         option(
-            "What stands for rounding while optimising. SGA+: ssl or ssl:a=2.3, linear, cosine, "
-            "three-class:base=linear; SGA: atanh; baselines: ste, uniform, da, map.",
+            "In place of method, temperature and learning rate: fast, which is tuned for the number of "
+            "--iterations, from 10 on.",
             _REFINEMENT,
         ),
-    ] = "ssl",
+    ] = None,
+    method: Annotated[
+        str | None,
+        option(
+            "What stands for rounding while optimising. SGA+: ssl or ssl:a=2.3, linear, cosine, "
+            "three-class:base=linear; SGA: atanh; baselines: ste, uniform, da, map. By default ssl.",
+            _REFINEMENT,
+        ),
+    ] = None,
     refine_lmbda: Annotated[
         float | None,
         option("λ if not the codec's: a higher one for quality, a lower one for fewer bits.", _REFINEMENT),
@@ -93,15 +101,15 @@ def refine(
     closer to the original; seconds.
 
     - `sgaplus refine photo.png`
-    - `sgaplus refine holidays --iterations 100 --out smaller --refine-lmbda 0.005`
+    - `sgaplus refine holidays --preset fast --iterations 100 --out smaller --refine-lmbda 0.005`
     - `sgaplus refine kodak --method atanh --rows rows.parquet`
     - `sgaplus refine photo.png --codec mbt2018-mean --quality 3`
     """
     if Path(rows).suffix not in _WRITERS:
         raise UserError(f"--rows must end in .csv or .parquet, not '{rows}'")
-    chosen = parse(method)
-    published = schedules.defaults_for(chosen)
-    settings = schedules.Settings(temperature or published.temperature, lr or published.lr)
+    if method is None and preset is None:
+        method = "ssl"
+    plan = resolve(iterations, method, temperature, lr, preset)
     if refine_lmbda is not None:
         number(refine_lmbda, "--refine-lmbda")
     found = datasets.list_images(photos[0] if len(photos) == 1 else photos)
@@ -114,11 +122,12 @@ def refine(
         run = refine_images(
             loaded,
             pictures,
-            chosen,
+            method,
+            preset=preset,
             lmbda=refine_lmbda,
             iterations=iterations,
-            temperature=settings.temperature,
-            lr=settings.lr,
+            temperature=temperature,
+            lr=lr,
             seed=seed,
             names=[image.name for image in found],
             batch_size=batch_size,
@@ -130,7 +139,7 @@ def refine(
     with files.atomic(out / rows) as temporary:
         _WRITERS[temporary.suffix](table, temporary)
     where = f"{str(loaded.dtype).removeprefix('torch.')} on {loaded.device}"
-    terminal.show(f"{loaded.name}, λ = {loaded.lmbda:g}, {chosen.label}, {where}")
+    terminal.show(f"{loaded.name}, λ = {loaded.lmbda:g}, {plan.label}, {where}")
     formats = {"image": "{}", "iteration": "{:d}", "loss": "{:.4f}", "bpp": "{:.4f}"}
     formats |= {"psnr_8bit": "{:.2f}", "ms_ssim": "{:.4f}", "seconds": "{:.1f}"}
     terminal.show(terminal.table(table, formats))

@@ -1,0 +1,95 @@
+"""The optimisers of refinement, by name.
+
+Every one of them goes its own way for each image of a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class ChannelSOAP(torch.optim.Optimizer):
+    """Adam in the eigenbasis of the channels' gradients.
+
+    SOAP (Vyas et al., arXiv 2409.11321, algorithm 3) runs Adam in the basis in which Shampoo's preconditioner
+    is diagonal. Here a parameter is the latents of a batch, (B, C, h, w): an image's gradient is a matrix of
+    C channels by h·w positions, only its channels are rotated, and each image has a basis of its own. The
+    rotation takes care of what the synthesis network couples: channels whose gradients vary together.
+
+    Args:
+        params: tensors (B, C, h, w).
+        lr: learning rate, the length of a step along each eigenvector.
+        betas: decay of the first and second moment.
+        basis_beta: decay of the channels' second moments G·Gᵀ, whose eigenvectors are the basis.
+        every: steps between two computations of the basis; the first four steps each have one.
+        eps: as Adam's.
+    """
+
+    def __init__(
+        self,
+        params: Sequence[Tensor],
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.98),
+        basis_beta: float = 0.95,
+        every: int = 10,
+        eps: float = 1e-8,
+    ):
+        defaults = {"lr": lr, "betas": betas, "basis_beta": basis_beta, "every": every, "eps": eps}
+        super().__init__(params, defaults)
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """One step for every parameter that has a gradient."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    p -= group["lr"] * self._direction(p, group).view_as(p)
+
+    def _direction(self, p: Tensor, group: dict[str, Any]) -> Tensor:
+        gradient, state = p.grad.flatten(2), self.state[p]
+        second = gradient @ gradient.mT
+        if not state:
+            state |= {"t": 0, "m": torch.zeros_like(gradient), "v": torch.zeros_like(gradient)}
+            state |= {"second": second, "basis": _eigenvectors(second)}
+        else:
+            state["second"].lerp_(second, 1 - group["basis_beta"])
+            if state["t"] < 4 or state["t"] % group["every"] == 0:
+                basis = _eigenvectors(state["second"])
+                # Variances along the new axes, those along the old ones taken for uncorrelated.
+                state["v"] = (basis.mT @ state["basis"]).square() @ state["v"]
+                state["basis"] = basis
+        state["t"] += 1
+        (beta1, beta2), t, basis = group["betas"], state["t"], state["basis"]
+        state["m"].lerp_(gradient, 1 - beta1)
+        state["v"].lerp_((basis.mT @ gradient).square(), 1 - beta2)
+        m = basis.mT @ state["m"] / (1 - beta1**t)
+        v = state["v"] / (1 - beta2**t)
+        return basis @ (m / (v.sqrt() + group["eps"]))
+
+
+def _eigenvectors(second: Tensor) -> Tensor:
+    """Eigenvectors, as columns, of symmetric matrices (B, C, C), in float64.
+
+    A small multiple of diag(1, …, 2) tells equal eigenvalues apart, of channels without gradients above all:
+    LAPACK does not always converge otherwise.
+    """
+    matrices = second.double()
+    channels = matrices.shape[-1]
+    scale = matrices.diagonal(dim1=-2, dim2=-1).mean(-1).clamp_min(1e-30)
+    ramp = torch.linspace(1, 2, channels, dtype=matrices.dtype, device=matrices.device)
+    return torch.linalg.eigh(matrices / scale[:, None, None] + 1e-4 * ramp.diag())[1].to(second.dtype)
+
+
+def _adam(params: Sequence[Tensor], lr: float) -> torch.optim.Optimizer:
+    return torch.optim.Adam(params, lr=lr, fused=True)
+
+
+# Every optimiser by its name, a function of the parameters and the first learning rate.
+OPTIMIZERS: dict[str, Callable[[Sequence[Tensor], float], torch.optim.Optimizer]] = {
+    "adam": _adam,
+    "soap": ChannelSOAP,
+}
