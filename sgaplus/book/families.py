@@ -164,5 +164,7 @@ def commands(table: pd.DataFrame) -> str:
         command = f"sgaplus train photographs {' '.join(options)}"
         if looped:
             command = f"for lmbda in {' '.join(f'{x:g}' for x in row.lmbda)}; do\n  {command}\ndone"
-        lines += [f"# {row.family}, stage {row.stage}", command]
+        planned = row.recipe["steps"]
+        stopped = f", stopped after {row.steps} of {planned} steps" if row.steps < planned else ""
+        lines += [f"# {row.family}, stage {row.stage}{stopped}", command]
     return "\n".join(lines)
