@@ -15,7 +15,7 @@
 | 32 | | z, then y, and nothing behind them |
 
 Numbers are unsigned and big-endian. The strings are those of CompressAI: `model.decompress` takes them as
-``[[y], [z]]`` with the shape that `Container.shape` gives.
+``[[y], [z]]`` with the shape that `Container.shape` gives (see `coder` for the weights it needs).
 """
 
 from __future__ import annotations
