@@ -121,7 +121,7 @@ def test_large_latents_are_escaped(codec):
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(st.integers(-60, 60), st.integers(0, 63)), min_size=2, max_size=60))
+@given(st.lists(st.tuples(st.integers(-60, 60), st.integers(0, 63)), min_size=3, max_size=60))
 def test_strings_are_those_of_compressai(pairs):
     symbols, indexes = np.array(pairs).T
     indexes = indexes.astype(np.uint16)
@@ -130,6 +130,11 @@ def test_strings_are_those_of_compressai(pairs):
     sizes = [len(cdf) for cdf in tables.cdfs]
     read = ans.RansDecoder().decode_with_indexes(string, indexes.tolist(), tables.cdfs, sizes, tables.offsets)
     assert rans.decode(string, indexes, tables).tolist() == symbols.tolist() == read
+
+
+def test_fewer_symbols_than_the_encoder_has_memory_for_are_refused():
+    with pytest.raises(UserError, match="at least 3 symbols, not 2"):
+        rans.encode(np.zeros(2, int), np.zeros(2, np.uint16), coder.gaussian()[1])
 
 
 @pytest.mark.parametrize("spread", [1, 3, 40])
@@ -344,7 +349,7 @@ def test_crafted_files_neither_crash_nor_hang(small):
 @given(string=st.binary(max_size=120), data=st.data())
 def test_any_string_is_read_to_its_end_or_refused(string, data):
     """Whatever is accepted is what the encoder writes for the symbols that were read."""
-    count = data.draw(st.integers(2, 40))
+    count = data.draw(st.integers(3, 40))
     indexes = np.array(data.draw(st.lists(st.integers(0, 63), min_size=count, max_size=count)), np.uint16)
     tables = coder.gaussian()[1]
     try:

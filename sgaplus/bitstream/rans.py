@@ -24,6 +24,9 @@ _LOW = 1 << 31  # the state is in [2³¹, 2⁶³); the encoder begins with 2³¹
 _NIBBLE = 4
 # Seven nibbles: with more, the encoder of CompressAI would not end.
 _MAX_NIBBLES = 7
+# The encoder of CompressAI writes beyond its memory where there are fewer: it takes a word for each symbol, and
+# two rare ones with the last state need three words.
+_MIN_SYMBOLS = 3
 # Far more than a float32 latent can tell apart, and less than seven nibbles say.
 MAX_SYMBOL = 2**24
 _BROKEN = "the file is damaged, or was written with other weights: its strings cannot be decoded"
@@ -43,11 +46,13 @@ class Tables:
 
 
 def encode(symbols: np.ndarray, indexes: np.ndarray, tables: Tables) -> bytes:
-    """The string of ``symbols`` (n,), the i-th by the table ``indexes[i]``; integers, n at least 2.
+    """The string of ``symbols`` (n,), the i-th by the table ``indexes[i]``; integers.
 
     Raises:
-        UserError: a symbol is beyond what can be coded.
+        UserError: a symbol is beyond what can be coded, or there are fewer than 3.
     """
+    if len(symbols) < _MIN_SYMBOLS:
+        raise UserError(f"a string has at least {_MIN_SYMBOLS} symbols, not {len(symbols)}")
     if np.abs(symbols).max() > MAX_SYMBOL:
         raise UserError(
             f"a latent is {np.abs(symbols).max():.3g} steps from its mean, where {MAX_SYMBOL} can be coded: "
@@ -81,7 +86,10 @@ def decode(string: bytes, indexes: np.ndarray, tables: Tables) -> np.ndarray:
         raise UserError(_BROKEN) from None
     if state != _LOW or next(remaining, None) is not None:
         raise UserError(_BROKEN)
-    return np.frombuffer(symbols, np.int32)
+    result = np.frombuffer(symbols, np.int32)
+    if np.abs(result).max() > MAX_SYMBOL:
+        raise UserError(_BROKEN)
+    return result
 
 
 def _symbols(state: int, next_word, indexes: np.ndarray, tables: Tables) -> tuple[array, int]:
@@ -119,5 +127,7 @@ def _escaped(state: int, next_word, escape: int) -> tuple[int, int]:
     distance = 0
     for position in range(count):
         distance |= nibble() << (_NIBBLE * position)
+    if count and not distance >> (_NIBBLE * (count - 1)):
+        raise UserError(_BROKEN)  # the encoder writes no leading zeros
     below = distance & 1
     return (-(distance >> 1) - 1 if below else (distance >> 1) + escape), state
