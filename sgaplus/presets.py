@@ -33,7 +33,7 @@ def fast(iterations: int) -> Plan:
     """The paper's rounding with an optimiser and schedules that fit the budget, from 10 iterations on.
 
     SSL(2.3) as published (arXiv 2401.17789). The published schedules do not look at the budget: after 500 of
-    their steps τ is still 0.6. Here it falls from 1 to 0.35 whatever the budget, and the learning rate to
+    their steps τ is still 0.6. Here it falls from 1 to 0.2 whatever the budget, and the learning rate to
     zero. SOAP over channels (`optimizers.ChannelSOAP`) takes the place of Adam.
 
     The numbers were found by trying, on crops of photographs that neither trained the codecs nor are among
@@ -41,7 +41,7 @@ def fast(iterations: int) -> Plan:
     learning rate is about inversely proportional to the square root of the budget.
     """
     steps = max(iterations, 1)
-    settings = Settings(ExponentialTo(0.35), lr=Cosine(min(0.05, 0.3 / math.sqrt(steps))), optimizer="soap")
+    settings = Settings(ExponentialTo(0.2), lr=Cosine(min(0.05, 0.25 / math.sqrt(steps))), optimizer="soap")
     return Plan(SSL(2.3), settings, f"fast ({iterations} steps)")
 
 
