@@ -101,8 +101,10 @@ def describe(device: torch.device) -> str:
     """A readable name of the processor or GPU, for provenance."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    used = f"{threads} thread{'s' * (threads > 1)}"
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
-                return f"{line.split(':', 1)[1].strip()}, {torch.get_num_threads()} threads"
-    return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
+                return f"{line.split(':', 1)[1].strip()}, {used}"
+    return f"{platform.processor() or platform.machine()}, {used}"
