@@ -56,9 +56,9 @@ def test_help_has_what_a_newcomer_needs(call):
 def test_list_status_and_run(call):
     code, out, err = call("list")
     assert code == 0
-    assert columns(out, "tiny")[:6] == ["tiny", "cpu", "Tiny", "cpu", "9", "0"]
+    assert columns(out, "tiny")[:5] == ["tiny", "cpu", "cpu", "9", "0"]
     assert columns(out, "tiny")[-1] == "assumed"
-    assert columns(out, "other")[4:6] == ["6", "0"]
+    assert columns(out, "other")[3:5] == ["6", "0"]
     assert re.search(r"cpu: 0 minutes, of which 0 are left", out)
     assert err == "note: not bundled yet: mshyper-s at λ 0.02; their jobs wait\n"
 
@@ -84,7 +84,7 @@ def test_list_status_and_run(call):
     assert "tiny, profile cpu: 0 of 9 jobs to do" in err
     assert "3 of 3 jobs: 3 jobs copied from other studies" in err
     code, out, err = call("list")
-    assert columns(out, "other")[4:6] == ["6", "3"]
+    assert columns(out, "other")[3:5] == ["6", "3"]
     assert columns(out, "tiny")[-1] == "measured"
 
 
@@ -141,8 +141,8 @@ def test_a_missing_data_set_leaves_the_other_studies_in_the_list(call, tmp_path)
         tiny(tmp_path / "studies", name, dataset="kodak", images=None)
     code, out, err = call("list")
     assert code == 0
-    assert columns(out, "tiny")[4] == "9"
-    assert columns(out, "one")[4:] == ["–"] * 5
+    assert columns(out, "tiny")[3] == "9"
+    assert columns(out, "one")[3:] == ["–"] * 5
     (line,) = [line for line in err.splitlines() if "data fetch kodak" in line]
     assert line.startswith("note: one (cpu), two (cpu): ")
 

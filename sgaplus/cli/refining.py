@@ -49,7 +49,10 @@ def refine(
     ] = "mshyper-s",
     lmbda: Annotated[
         float | None,
-        option("λ it was trained with, where its name comes with several, and for a checkpoint.", CODEC),
+        option(
+            "λ it was trained with: 0.01 by default where its name comes with several; needed for a checkpoint.",
+            CODEC,
+        ),
     ] = None,
     quality: Annotated[
         int | None, option("1 (small files) to 8 (best pictures), of a downloadable codec.", CODEC)

@@ -32,7 +32,6 @@ _Results = Annotated[Path | None, option("Folder of the results; by default data
 _LIST = {
     "study": "{}",
     "profile": "{}",
-    "title": "{}",
     "device": "{}",
     "jobs": "{:.0f}",
     "stored": "{:.0f}",
@@ -55,9 +54,9 @@ _STATUS = {
 
 @study_app.command("list")
 def study_list(results: _Results = None) -> None:
-    """List the studies: what they show, how many jobs they have and how many are stored, and minutes.
+    """List the studies: how many jobs they have and how many are stored, and minutes.
 
-    A job is one photograph, refined in one way. **minutes** are for all jobs of a profile, **left** for those
+    `sgaplus study status NAME` says what one of them shows. A job is one photograph, refined in one way. **minutes** are for all jobs of a profile, **left** for those
     that are not stored. They rest on what was measured on this computer, or, until there is something, on an
     assumption about the device that the profile is meant for.
     """
@@ -68,7 +67,7 @@ def study_list(results: _Results = None) -> None:
     left: dict[str, dict[str, float]] = {}
     for study in schema.load_studies():
         for profile, chosen in study.profiles.items():
-            row = {"study": study.name, "profile": profile, "title": study.title, "device": chosen.device}
+            row = {"study": study.name, "profile": profile, "device": chosen.device}
             rows.append(row)
             try:
                 found = stored.status(study, profile, root=results, known=known)
