@@ -13,6 +13,17 @@ from .terminal import option
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False)
 
 CODEC, HARDWARE = "Codec", "Hardware"
+CodecName = Annotated[str, option("A name that `sgaplus codecs` lists, or the file of a checkpoint.", CODEC)]
+CodecLmbda = Annotated[
+    float | None,
+    option(
+        "λ it was trained with: 0.01 by default where its name comes with several; needed for a checkpoint.",
+        CODEC,
+    ),
+]
+Quality = Annotated[
+    int | None, option("1 (small files) to 8 (best pictures), of a downloadable codec.", CODEC)
+]
 Device = Annotated[str, option("cpu, cuda (an NVIDIA GPU), or auto: the GPU where there is one.", HARDWARE)]
 Dtype = Annotated[
     str, option("Number format: float32, bfloat16 (faster where the hardware has it), or auto.", HARDWARE)

@@ -17,7 +17,7 @@ from ..refine import refine as refine_images
 from ..rounding import parse
 from ..specs import number
 from . import terminal
-from .app import CODEC, HARDWARE, Device, Dtype, app
+from .app import CODEC, HARDWARE, CodecLmbda, CodecName, Device, Dtype, Quality, app
 from .terminal import option
 
 _REFINEMENT = "Refinement"
@@ -31,19 +31,9 @@ File = Annotated[Path, typer.Argument(help="A file that `sgaplus encode` wrote."
 def encode(
     photo: Annotated[Path, typer.Argument(help="The photograph.", show_default=False)],
     out: Annotated[Path, option("The file to write; it ends in .sga.", None, "--out", "-o")],
-    codec: Annotated[
-        str, option("A name that `sgaplus codecs` lists, or the file of a checkpoint.", CODEC)
-    ] = "mshyper-s",
-    lmbda: Annotated[
-        float | None,
-        option(
-            "λ it was trained with: 0.01 by default where its name comes with several; needed for a checkpoint.",
-            CODEC,
-        ),
-    ] = None,
-    quality: Annotated[
-        int | None, option("1 (small files) to 8 (best pictures), of a downloadable codec.", CODEC)
-    ] = None,
+    codec: CodecName = "mshyper-s",
+    lmbda: CodecLmbda = None,
+    quality: Quality = None,
     method: Annotated[
         str, option("What stands for rounding while optimising, as in `sgaplus refine`.", _REFINEMENT)
     ] = "ssl",

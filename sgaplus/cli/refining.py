@@ -17,7 +17,7 @@ from ..presets import resolve
 from ..refine import refine as refine_images
 from ..specs import number
 from . import terminal
-from .app import CODEC, HARDWARE, Device, Dtype, app
+from .app import HARDWARE, CodecLmbda, CodecName, Device, Dtype, Quality, app
 from .terminal import option
 
 _REFINEMENT = "Refinement"
@@ -44,19 +44,9 @@ def refine(
     iterations: Annotated[
         int, option("Optimisation steps: 100 bring most of the gain, 2000 are the paper's.")
     ] = 500,
-    codec: Annotated[
-        str, option("A name that `sgaplus codecs` lists, or the file of a checkpoint.", CODEC)
-    ] = "mshyper-s",
-    lmbda: Annotated[
-        float | None,
-        option(
-            "λ it was trained with: 0.01 by default where its name comes with several; needed for a checkpoint.",
-            CODEC,
-        ),
-    ] = None,
-    quality: Annotated[
-        int | None, option("1 (small files) to 8 (best pictures), of a downloadable codec.", CODEC)
-    ] = None,
+    codec: CodecName = "mshyper-s",
+    lmbda: CodecLmbda = None,
+    quality: Quality = None,
     preset: Annotated[
         str | None,
         option(
