@@ -66,13 +66,39 @@ def bd_rate(
         UserError: too few points, one that is no rate or no PSNR, a PSNR that does not grow with the rate,
             curves without a common range, or an unknown interpolation.
     """
-    if method not in ("pchip", "akima"):
-        raise UserError(f"unknown interpolation '{method}': use pchip or akima")
-    curves = [_curve(*anchor), _curve(*test)]
-    low, high = max(psnr[0] for _, psnr in curves), min(psnr[-1] for _, psnr in curves)
+    curves = _comparable(anchor, test, method)
+    low, high = max(curve[1, 0] for curve in curves), min(curve[1, -1] for curve in curves)
     if low >= high:
         raise UserError(f"the curves have no PSNR in common ({low:.2f} dB is above {high:.2f} dB)")
     return float(bjontegaard.bd_rate(*curves[0], *curves[1], method=method, require_matching_points=False))
+
+
+def bd_psnr(
+    anchor: tuple[Sequence[float], Sequence[float]],
+    test: tuple[Sequence[float], Sequence[float]],
+    method: str = "pchip",
+) -> float:
+    """Bjøntegaard delta PSNR in dB of ``test`` against ``anchor``; positive is better.
+
+    PSNR is interpolated over log₁₀ of the rate and averaged over the range of rates that both curves cover.
+    Arguments and errors are those of `bd_rate`.
+    """
+    curves = _comparable(anchor, test, method)
+    low, high = max(curve[0, 0] for curve in curves), min(curve[0, -1] for curve in curves)
+    if low >= high:
+        raise UserError(f"the curves have no rate in common ({low:.4f} bpp is above {high:.4f} bpp)")
+    return float(bjontegaard.bd_psnr(*curves[0], *curves[1], method=method, require_matching_points=False))
+
+
+def _comparable(
+    anchor: tuple[Sequence[float], Sequence[float]],
+    test: tuple[Sequence[float], Sequence[float]],
+    method: str,
+) -> list[np.ndarray]:
+    """Both curves, after a check of what can be checked on each."""
+    if method not in ("pchip", "akima"):
+        raise UserError(f"unknown interpolation '{method}': use pchip or akima")
+    return [_curve(*anchor), _curve(*test)]
 
 
 def _curve(bpp: Sequence[float], psnr: Sequence[float]) -> np.ndarray:

@@ -82,6 +82,15 @@ def test_bd_rate_does_not_care_for_the_order_or_number_of_points():
     assert metrics.bd_rate((line, PSNR), (half, (PSNR[0], *PSNR[2:]))) == pytest.approx(-50)
 
 
+def test_bd_psnr_of_shifted_curves_is_the_shift():
+    """A curve moved up by 0.5 dB has a BD-PSNR of 0.5 dB, whatever the interpolation."""
+    shifted = [value + 0.5 for value in PSNR]
+    for method in ("pchip", "akima"):
+        assert metrics.bd_psnr((BPP, PSNR), (BPP, shifted), method) == pytest.approx(0.5)
+    with pytest.raises(UserError, match="no rate in common"):
+        metrics.bd_psnr((BPP, PSNR), ([1000 * value for value in BPP], PSNR))
+
+
 @pytest.mark.parametrize(
     ("bpp", "psnr", "message"),
     [

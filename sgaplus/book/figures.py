@@ -1,7 +1,4 @@
-"""Every plot of the book, from tables and methods alone: nothing here computes a result.
-
-Colours are Okabe and Ito's, which readers with any colour vision can tell apart, in one order for all pages.
-"""
+"""Every plot of the book, from tables and methods alone: nothing here computes a result."""
 
 from __future__ import annotations
 
@@ -11,7 +8,6 @@ from collections.abc import Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -21,22 +17,8 @@ from torch import Tensor
 from ..errors import UserError
 from ..metrics import bootstrap_interval, paired_changes
 from ..rounding import Method
-
-_OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
-_DASHES = ("-", "--", ":", "-.")
-_MARKERS = "osD^"
-
-
-def style() -> None:
-    """The book's style: small, light, legible on a phone."""
-    sns.set_theme(context="notebook", style="whitegrid", palette=_OKABE_ITO)
-    plt.rcParams.update(
-        {"figure.dpi": 96, "axes.titlesize": "medium", "axes.titleweight": "bold", "legend.frameon": False}
-    )
-
-
-def _colour(position: int) -> str:
-    return _OKABE_ITO[position % len(_OKABE_ITO)]
+from . import palette
+from .palette import DASHES, MARKERS
 
 
 def probability_space(methods: Sequence[Method], tau: float = 1.0, points: int = 1001) -> Figure:
@@ -54,7 +36,9 @@ def probability_space(methods: Sequence[Method], tau: float = 1.0, points: int =
             if mass.max() < 1e-3:
                 continue
             label = method.label if integer == 0 else None
-            axes.plot(v, mass, _DASHES[integer % 4], color=_colour(position), label=label, linewidth=1.8)
+            axes.plot(
+                v, mass, DASHES[integer % 4], color=palette.colour(position), label=label, linewidth=1.8
+            )
     axes.set(xlabel="$v$", ylabel="probability of the class", xlim=(-0.5, 1.5), ylim=(-0.02, 1.02))
     axes.set_xticks(np.arange(-0.5, 1.51, 0.5))
     figure.legend(loc="outside upper center", ncols=2)
@@ -67,7 +51,7 @@ def rounding_slopes(methods: Sequence[Method], tau: float = 1.0, points: int = 1
     figure, axes = plt.subplots(figsize=(7.5, 3.6), layout="constrained")
     for position, method in enumerate(methods):
         (slope,) = torch.autograd.grad(method.probabilities(x, tau)[..., 1].sum(), x)
-        axes.plot(x.detach(), slope, color=_colour(position), label=method.label, linewidth=1.8)
+        axes.plot(x.detach(), slope, color=palette.colour(position), label=method.label, linewidth=1.8)
     axes.set(xlabel="$v - \\lfloor v \\rfloor$", ylabel="slope of $p(\\lceil v \\rceil)$", xlim=(0, 1))
     axes.set_ylim(0, min(axes.get_ylim()[1], 6))
     figure.legend(loc="outside upper center", ncols=3)
@@ -107,7 +91,7 @@ def convergence(trace: pd.DataFrame) -> Figure:
     figure, grid = plt.subplots(2, 2, figsize=(9, 6.4), layout="constrained", sharex=True)
     for axes, (column, label) in zip(grid.flat, panels.items(), strict=True):
         for position, (method, rows) in enumerate(table.groupby("method", sort=False)):
-            _mean_with_band(axes, rows, column, _colour(position), method)
+            _mean_with_band(axes, rows, column, palette.colour(position), method)
         axes.axhline(0, color="0.4", linewidth=0.8)
         axes.set_ylabel(label)
     for axes in grid[1]:
@@ -129,7 +113,9 @@ def paired_change(rows: pd.DataFrame, column: str, reference: str, changed: str)
     for position, iteration in enumerate(iterations):
         values = table.loc[table["iteration"] == iteration, "change"]
         offsets = np.linspace(-0.18, 0.18, len(values))
-        axes.plot(position + offsets, values.sort_values(), "o", color=_colour(0), alpha=0.6, markersize=4)
+        axes.plot(
+            position + offsets, values.sort_values(), "o", color=palette.colour(0), alpha=0.6, markersize=4
+        )
         low, high = bootstrap_interval(values)
         bar = [[values.mean() - low], [high - values.mean()]]
         axes.errorbar(position, values.mean(), bar, fmt="_", color="black", markersize=18, capsize=4)
@@ -209,7 +195,7 @@ def training_curves(log: pd.DataFrame, window: int = 25) -> Figure:
         axes.set(yscale="log", ylabel="training loss", title=f"{family}, a line for each λ")
         ends = []
         for lmbda, line in rows.groupby("lmbda"):
-            colour = _colour(lmbdas.index(lmbda))
+            colour = palette.colour(lmbdas.index(lmbda))
             for _, stage in line.groupby("stage"):
                 mean = stage["loss"].rolling(window, min_periods=1, center=True).mean()
                 axes.plot(stage["step"] / 1000, mean, color=colour, linewidth=1.6)
@@ -252,13 +238,11 @@ def rd_curves(points: pd.DataFrame, published: pd.DataFrame, codecs: Sequence[st
         rows = points[points["family"] == family]
         bars = [rows["psnr"] - rows["psnr_low"], rows["psnr_high"] - rows["psnr"]]
         # A family of few points is drawn over one of many.
-        style = {"color": _colour(position), "elinewidth": 0.8, "zorder": 4 - len(rows) / 100}
-        axes.errorbar(
-            rows["bpp"], rows["psnr"], bars, fmt=f"{_MARKERS[position % 4]}-", label=family, **style
-        )
+        style = {"color": palette.colour(position), "elinewidth": 0.8, "zorder": 4 - len(rows) / 100}
+        axes.errorbar(rows["bpp"], rows["psnr"], bars, fmt=f"{MARKERS[position % 4]}-", label=family, **style)
     for position, codec in enumerate(codecs):
         rows = published[published["codec"] == codec]
-        style = {"color": _colour(len(families) + position), "linestyle": _DASHES[1 + position % 3]}
+        style = {"color": palette.colour(len(families) + position), "linestyle": DASHES[1 + position % 3]}
         axes.plot(rows["bpp"], rows["psnr_db"], **style, linewidth=1.4, label=rows["name"].iloc[0])
     _rate_axis(axes)
     shown = published[published["codec"].isin(codecs) & published["bpp"].between(low, high)]["psnr_db"]
@@ -283,8 +267,8 @@ def rd_gaps(table: pd.DataFrame) -> Figure:
     size = (7.5, 3.2 + 0.25 * len(families) * len(names))
     figure, axes = plt.subplots(figsize=size, layout="constrained")
     for (family, name), rows in table.dropna(subset="decibel").groupby(["family", "reference"], sort=False):
-        marker = _MARKERS[families.index(family) % 4] + _DASHES[families.index(family) % 4]
-        colour = _colour(names.index(name))
+        marker = MARKERS[families.index(family) % 4] + DASHES[families.index(family) % 4]
+        colour = palette.colour(names.index(name))
         axes.plot(rows["bpp"], rows["decibel"], marker, color=colour, label=f"{family} against {name}")
     axes.axhline(0, color="0.4", linewidth=0.8)
     _rate_axis(axes)
@@ -312,8 +296,8 @@ def step_times(rows: pd.DataFrame, pairs: pd.DataFrame) -> Figure:
         # The convolutions lie over the step, as high as it, so that they are seen where they take longer.
         for column, label, offset, colour in (
             ("reference_seconds", "plain loop", -0.2, "0.72"),
-            ("ours_seconds", "this package", 0.2, _colour(5)),
-            ("ceiling_seconds", "its convolutions by themselves", 0.2, _colour(0)),
+            ("ours_seconds", "this package", 0.2, palette.colour(5)),
+            ("ceiling_seconds", "its convolutions by themselves", 0.2, palette.colour(0)),
         ):
             axes.barh(at + offset, group[column] / group["megapixels"], 0.38, color=colour, label=label)
             if column != "ceiling_seconds":

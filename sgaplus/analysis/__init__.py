@@ -1,0 +1,1 @@
+"""What stored rows say: arms of a study in words, paired comparisons, Bjøntegaard deltas, verdicts."""
