@@ -1,5 +1,6 @@
 """Pages are listed, run and told from stale ones; each test makes its own small repository."""
 
+import base64
 import functools
 import io
 import json
@@ -11,8 +12,10 @@ import sys
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 import yaml
+from great_tables import GT
 from nbformat import v4
 from tqdm import tqdm
 
@@ -224,6 +227,21 @@ def test_show_gives_picture_alternative_and_caption(monkeypatch):
     assert data["text/plain"] == 'τ < 1 & falling [A "line"]'
     with pytest.raises(UserError, match="needs a text alternative"):
         cells.show(figure, alt=" ", caption="c")
+
+
+def test_a_table_comes_with_its_numbers(monkeypatch):
+    import IPython.display
+
+    shown = []
+    monkeypatch.setattr(IPython.display, "display", lambda bundle, raw: shown.append(bundle))
+    data = pd.DataFrame({"method": ["a & b"], "loss": [1 / 3]})
+    cells.show_table(GT(data).fmt_number("loss", decimals=1), data, name="losses", command="x > y")
+    (bundle,) = shown
+    encoded = re.search(r'download="losses.csv" href="data:text/csv;base64,([^"]+)"', bundle["text/html"])[1]
+    pd.testing.assert_frame_equal(pd.read_csv(io.BytesIO(base64.b64decode(encoded))), data)
+    assert "x &gt; y" in bundle["text/html"] and "0.3" in bundle["text/html"]
+    with pytest.raises(UserError, match="no row"):
+        cells.show_table(GT(data), data.iloc[:0], name="losses")
 
 
 def test_progress_goes_past_the_page_to_the_terminal(root, capfd, monkeypatch):

@@ -135,3 +135,28 @@ def show(figure: Any, *, alt: str, caption: str, command: str | None = None) -> 
         f"<figcaption>{html.escape(caption)}{made_by}</figcaption></figure>"
     )
     display({"text/html": markup, "text/plain": f"{caption} [{alt}]"}, raw=True)
+
+
+def show_table(table: Any, data: Any, *, name: str, command: str | None = None) -> None:
+    """Display a table with a link that saves its numbers as CSV, and the command that makes it.
+
+    The CSV is inside the page, so that the link also works for who reads it offline.
+
+    Args:
+        table: a `great_tables.GT`.
+        data: the `pandas.DataFrame` behind it, unrounded.
+        name: of the CSV file, without its suffix.
+        command: shell command that makes the same table.
+
+    Raises:
+        UserError: there is no row.
+    """
+    from IPython.display import display
+
+    if data.empty:
+        raise UserError(f"table {name} has no row: compute the rows that it shows")
+    content = base64.b64encode(data.to_csv(index=False).encode()).decode()
+    link = f'<a download="{html.escape(name)}.csv" href="data:text/csv;base64,{content}">Download as CSV</a>'
+    made_by = f" · Made by <code>{html.escape(command)}</code>" if command else ""
+    markup = f"<div>{table.as_raw_html()}<p><small>{link}{made_by}</small></p></div>"
+    display({"text/html": markup, "text/plain": data.to_string(index=False)}, raw=True)

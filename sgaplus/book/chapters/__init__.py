@@ -1,0 +1,1 @@
+"""What each page of results shows: its rows, figures, tables and the sentences computed from them."""
