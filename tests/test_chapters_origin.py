@@ -1,0 +1,56 @@
+"""A page says where its rows come from."""
+
+import pandas as pd
+import pytest
+
+from sgaplus.book.chapters import origin
+from sgaplus.errors import UserError
+
+LINE = {
+    "key": "k1",
+    "image": "kodim01@256",
+    "codec": "mshyper-s",
+    "codec_lmbda": 0.01,
+    "dtype": "bfloat16",
+    "device": "a processor, 1 thread",
+    "sgaplus_version": "0.1.0",
+    "git_commit": "0123456789abcdef",
+    "torch_version": "2.15.0",
+    "written": "2026-11-20T23:59:59+00:00",
+}
+
+
+def test_provenance_counts_and_names_each_thing_once():
+    rows = pd.DataFrame(
+        [
+            LINE,
+            LINE,
+            LINE
+            | {"key": "k2", "image": "kodim02@256", "codec_lmbda": 0.0025, "git_commit": "fedcba98765+"}
+            | {"written": "2026-11-21T00:00:01+00:00"},
+        ]
+    )
+    text = origin.provenance(rows)
+    assert "3 rows of 2 jobs on 2 images" in text
+    assert "codec `mshyper-s` (λ = 0.0025, 0.01), loop in bfloat16" in text
+    assert "git commit 0123456, fedcba9+;" in text and "2026-11-20 to 2026-11-21" in text
+    assert text.count("a processor") == text.count("2.15.0") == 1
+
+
+def test_provenance_of_one_row_is_singular():
+    text = origin.provenance(pd.DataFrame([LINE | {"git_commit": ""}]))
+    assert "1 row of 1 job on 1 image;" in text and "; 2026-11-20;" in text and "outside a checkout" in text
+
+
+def test_a_page_names_its_profile_and_its_command():
+    sentence = origin.about("convergence", "cpu")
+    assert sentence.startswith("Study `convergence`, profile `cpu`: Reduced to 500 iterations")
+    command = origin.command("convergence", profile="cpu", iteration=None)
+    assert command == "papermill notebooks/convergence.ipynb out.ipynb -p profile cpu"
+    with pytest.raises(UserError):
+        origin.about("no-such-study", "cpu")
+
+
+def test_rows_that_are_not_there_say_what_computes_them(tmp_path):
+    with pytest.raises(UserError, match="sgaplus study run convergence --profile cpu"):
+        origin.load("convergence", "cpu", tmp_path)
