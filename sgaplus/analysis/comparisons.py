@@ -69,6 +69,21 @@ def paired_means(
     return _summaries(paired(rows, column, reference, by, relative), "change", ["arm", *by])
 
 
+def resampled_means(table: np.ndarray, resamples: int = 10_000, seed: int = 0) -> np.ndarray:
+    """Means over images of several quantities, each resample with the same images for all of them.
+
+    Args:
+        table: (images, ...).
+
+    Returns:
+        (1 + resamples, ...): the means themselves, then those of bootstrap resamples of the images, for
+        intervals of what is no mean, such as a difference of ranges.
+    """
+    images = len(table)
+    drawn = np.random.default_rng(seed).integers(0, images, (resamples, images))
+    return np.concatenate([table.mean(0)[None], table[drawn].mean(1)])
+
+
 def seed_spread(rows: pd.DataFrame, column: str, by: Sequence[str] = ("arm",)) -> pd.DataFrame:
     """Standard deviation over seeds of the mean over images: ``by``, seeds, spread (NaN for one seed)."""
     per_seed = rows.groupby([*by, "seed"], sort=False, dropna=False)[column].mean().reset_index()
