@@ -158,12 +158,14 @@ def refine_batch(
     evaluate: Collection[int],
     settings: Settings,
     advance: Callable[[], None],
+    observe: Callable[[int, Latents], None] = lambda iteration, latents: None,
 ) -> tuple[pd.DataFrame, Best]:
     """Refine a batch.
 
     Args:
         evaluate: the iterations, beside 0, after which the true loss is computed.
         advance: called after every step.
+        observe: called at these and at 0 with the iteration and the hard latents.
 
     Returns:
         A row per image and evaluated iteration; ``seconds`` are those of the steps, without the true losses,
@@ -173,6 +175,7 @@ def refine_batch(
         SystemFault: an image's loss, or its gradients in more than `MOST_BROKEN_STEPS` steps, are not finite.
     """
     rows, latents, x_hat = batch.true()
+    observe(0, latents)
     table = [rows.assign(iteration=0, seconds=0.0, tau=float("nan"), method_loss=float("nan"))]
     best = Best(table[0].copy(), latents, x_hat)
     seconds, started = 0.0, _clock(batch.x.device)
@@ -181,6 +184,7 @@ def refine_batch(
             seconds += _clock(batch.x.device) - started
             batch.check_gradients()
             rows, latents, x_hat = batch.true()
+            observe(t, latents)
             rows = rows.assign(
                 iteration=t,
                 seconds=seconds / len(batch.names),

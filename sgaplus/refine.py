@@ -20,6 +20,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from . import bitstream
 from .codecs.codec import Codec
 from .codecs.models import Latents
 from .errors import UserError
@@ -36,12 +37,15 @@ class Run:
     """What a refinement gives.
 
     Attributes:
-        rows: one row per image and read-off iteration: the true loss and its parts.
+        rows: one row per image and read-off iteration: the true loss and its parts; where files were asked
+            for, ``real_bytes`` and ``real_bpp``, those of the whole file.
         trace: the same at every traced iteration, the read-offs among them, beside the method's own loss
             (of the step that led there) and its τ.
         best: for each image its row of lowest true loss among all that were computed.
         latents: for each image the hard latents of that row, on the codec's grid, each (C, h, w).
         reconstructions: for each image what the decoder makes of them, (3, H, W), not clamped.
+        streams: where files were asked for, the content of each (see `bitstream`) by image and iteration,
+            one for each of ``rows``.
     """
 
     rows: pd.DataFrame
@@ -49,6 +53,7 @@ class Run:
     best: pd.DataFrame
     latents: list[Latents]
     reconstructions: list[Tensor]
+    streams: dict[tuple[str, int], bytes]
 
 
 def image_seed(seed: int, image: Tensor) -> int:
@@ -118,6 +123,7 @@ def refine(
     seed: int = 0,
     names: Sequence[str] | None = None,
     batch_size: int | None = None,
+    streams: bool = False,
     progress: Progress | None = None,
 ) -> Run:
     """Refine the latents of ``images`` under ``codec``.
@@ -138,13 +144,15 @@ def refine(
         names: the images' names in the tables; by default ``image-0``, …
         batch_size: most images refined together; by default 1 on a CPU, 24 on CUDA. Where a batch does not
             fit in the memory of a GPU, it is halved, with a warning.
+        streams: write the hard latents of every read-off as files, which end with decoding them for a check.
         progress: called with (image steps done, image steps in all).
 
     Returns:
         A `Run`. Its latents are the best seen, so that a reconstruction is never worse than the codec's.
 
     Raises:
-        UserError: an argument is out of range, or there is not exactly one of a method and a preset.
+        UserError: an argument is out of range, there is not exactly one of a method and a preset, or files are
+            asked for of a codec whose latents cannot be written.
         SystemFault: a loss or gradients are no longer finite; the message names the image.
     """
     lmbda = codec.lmbda if lmbda is None else lmbda
@@ -152,6 +160,8 @@ def refine(
     wanted = [500] if read_offs is None and iterations >= 500 else list(read_offs or [])
     _check(images, names, lmbda, iterations, wanted, trace_every, batch_size)
     plan = resolve(iterations, method, temperature, lr, preset, optimizer)
+    if streams:
+        bitstream.check(codec)
     marks = {0, iterations, *wanted}
     every = trace_every or max(1, iterations // 20)
     evaluate = marks | set(range(every, iterations + 1, every))
@@ -161,6 +171,7 @@ def refine(
     latents: dict[int, Latents] = {}
     reconstructions: dict[int, Tensor] = {}
     best_rows: list[pd.DataFrame] = []
+    written: dict[tuple[str, int], bytes] = {}
 
     def run(group: list[int]) -> tuple[pd.DataFrame, Best]:
         x = torch.stack([images[i] for i in group]).to(codec.device)
@@ -176,7 +187,14 @@ def refine(
             if progress:
                 progress(done, iterations * len(images))
 
-        return refine_batch(batch, iterations, evaluate, plan.settings, advance)
+        def write(iteration: int, hard: Latents) -> None:
+            if streams and iteration in marks:
+                for position, i in enumerate(group):
+                    single = {name: value[position] for name, value in hard.items()}
+                    data = bitstream.encode(codec, single, tuple(images[i].shape[1:]))
+                    written[names[i], iteration] = data
+
+        return refine_batch(batch, iterations, evaluate, plan.settings, advance, write)
 
     waiting = batches(images, size)
     while waiting:
@@ -202,12 +220,18 @@ def refine(
     order = {name: position for position, name in enumerate(names)}
     trace = _tidy(pd.concat(tables, ignore_index=True), order, plan.label, lmbda, seed)
     rows = trace[trace["iteration"].isin(marks)].reset_index(drop=True)
+    if streams:
+        sizes = [len(written[image, t]) for image, t in zip(rows["image"], rows["iteration"], strict=True)]
+        pixels = {name: x.shape[1] * x.shape[2] for name, x in zip(names, images, strict=True)}
+        rows = rows.assign(real_bytes=sizes)
+        rows["real_bpp"] = 8 * rows["real_bytes"] / rows["image"].map(pixels)
     return Run(
         rows=rows,
         trace=trace,
         best=_tidy(pd.concat(best_rows, ignore_index=True), order, plan.label, lmbda, seed),
         latents=[latents[i] for i in range(len(images))],
         reconstructions=[reconstructions[i] for i in range(len(images))],
+        streams=written,
     )
 
 

@@ -28,10 +28,13 @@ from .codecs.codec import Codec
 from .codecs.weights import cards
 from .data.datasets import ImageFile
 from .errors import UserError
-from .presets import resolve
+from .presets import Plan, resolve
 from .refine import Progress, Run, refine
 from .rounding import Method
 from .schedules import Schedule
+
+_JOBS = "jobs"  # the folder of single jobs
+_OF_FILES = ("real_bytes", "real_bpp", "stream")
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,22 @@ class Job:
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+def job_of(plan: Plan, image: ImageFile, **others: Any) -> Job:
+    """The job of an image that is refined as ``plan`` says.
+
+    Args:
+        others: what neither of them says: the codec's three fields, ``lmbda``, ``iterations``, ``read_offs``,
+            ``trace_every``, ``dtype`` and ``seed``.
+    """
+    return Job(
+        image=image.name,
+        image_sha256=image.sha256,
+        method=plan.method.as_dict(),
+        **plan.settings.as_dict(),
+        **others,
+    )
+
+
 @functools.cache
 def git_commit() -> str:
     """The commit of the checkout this package runs from, "+" where it was changed; empty outside one."""
@@ -119,19 +138,25 @@ class Store:
         self.root = Path(root)
 
     def _files(self) -> list[Path]:
-        return sorted(path for path in self.root.rglob("*.parquet") if not path.name.startswith("."))
+        """Single jobs first: where a packed one was computed again, they are the newer."""
+        found = (path for path in self.root.rglob("*.parquet") if not path.name.startswith("."))
+        return sorted(found, key=lambda path: (path.parent.name != _JOBS, path))
 
     def keys(self) -> set[str]:
         """Keys of all stored jobs."""
         return {key for path in self._files() for key in _read(path, ["key"])["key"]}
 
     def load(self) -> pd.DataFrame:
-        """All lines of all jobs; a job stored in two files counts once."""
-        tables = [_read(path) for path in self._files()]
-        if not tables:
-            return pd.DataFrame()
-        table = pd.concat(tables, ignore_index=True)
-        return table.drop_duplicates(["key", "iteration"], ignore_index=True)
+        """All lines of all jobs; a job stored in two files counts once.
+
+        Lines of jobs that were stored without their file have no ``real_bytes``, ``real_bpp`` and ``stream``.
+        """
+        return _lines(self._files())
+
+    def singles(self, keys: Iterable[str]) -> pd.DataFrame:
+        """As `load`, of those of these jobs that are stored and not packed yet."""
+        paths = [self._single(key) for key in keys]
+        return _lines([path for path in paths if path.is_file()])
 
     def of_bundled_codecs(self) -> pd.DataFrame:
         """`load`, after a check that every line was computed with weights that are bundled now.
@@ -153,17 +178,23 @@ class Store:
 
     def put(self, job: Job, table: pd.DataFrame) -> Path:
         """Store one job's lines, as `lines_of` makes them."""
-        path = self.root / "jobs" / f"{job.key}.parquet"
+        path = self._single(job.key)
         self._write(path, table)
         return path
 
+    def _single(self, key: str) -> Path:
+        return self.root / _JOBS / f"{key}.parquet"
+
     def pack(self, name: str) -> Path:
-        """Merge all single-job files into ``<name>.parquet``, together with what it held; then drop them."""
+        """Merge all single-job files into ``<name>.parquet``, together with what it held; then drop them.
+
+        A job that is in both is kept as the single file has it.
+        """
         path = self.root / f"{name}.parquet"
-        singles = [p for p in self._files() if p.parent.name == "jobs"]
-        sources = [*([path] if path.is_file() else []), *singles]
+        singles = [p for p in self._files() if p.parent.name == _JOBS]
+        sources = [*singles, *([path] if path.is_file() else [])]
         if not singles:
-            raise UserError(f"there is no job to pack in {self.root / 'jobs'}")
+            raise UserError(f"there is no job to pack in {self.root / _JOBS}")
         table = pd.concat([_read(p) for p in sources], ignore_index=True)
         table = table.drop_duplicates(["key", "iteration"]).sort_values(["key", "iteration"])
         self._write(path, table.reset_index(drop=True))
@@ -175,6 +206,15 @@ class Store:
     def _write(path: Path, table: pd.DataFrame) -> None:
         with files.atomic(path) as temporary:
             pq.write_table(pa.Table.from_pandas(table, preserve_index=False), temporary, compression="zstd")
+
+
+def _lines(paths: Sequence[Path]) -> pd.DataFrame:
+    """All lines of some Parquet files, each job's once; of a job in two files those of the first."""
+    if not paths:
+        return pd.DataFrame()
+    table = pd.concat(map(_read, paths), ignore_index=True)
+    table = table.drop_duplicates(["key", "iteration"], ignore_index=True)
+    return table.assign(**{name: float("nan") for name in _OF_FILES if name not in table})
 
 
 def _read(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
@@ -213,16 +253,13 @@ def refine_stored(
     read_offs = tuple(sorted({t for t in read_offs if t <= iterations}))
     trace_every = trace_every or max(1, iterations // 20)
     lmbda = codec.lmbda if lmbda is None else lmbda
-
-    def job_of(image: ImageFile) -> Job:
-        return Job(
+    jobs = [
+        job_of(
+            plan,
+            image,
             codec=codec.name,
             codec_lmbda=codec.lmbda,
             codec_sha256=codec.sha256,
-            image=image.name,
-            image_sha256=image.sha256,
-            method=plan.method.as_dict(),
-            **plan.settings.as_dict(),
             lmbda=lmbda,
             iterations=iterations,
             read_offs=read_offs,
@@ -230,15 +267,15 @@ def refine_stored(
             dtype=str(codec.dtype).removeprefix("torch."),
             seed=seed,
         )
-
-    jobs = {job.key: job for job in map(job_of, images)}
+        for image in images
+    ]
     stored = store.keys()
-    missing = [image for image in images if job_of(image).key not in stored]
+    missing = [(image, job) for image, job in zip(images, jobs, strict=True) if job.key not in stored]
     for start in range(0, len(missing), batch_size):
         group = missing[start : start + batch_size]
         run = refine(
             codec,
-            [image.read() for image in group],
+            [image.read() for image, _ in group],
             plan.method,
             lmbda=lmbda,
             iterations=iterations,
@@ -248,19 +285,22 @@ def refine_stored(
             lr=plan.settings.lr,
             optimizer=plan.settings.optimizer,
             seed=seed,
-            names=[image.name for image in group],
+            names=[image.name for image, _ in group],
             batch_size=batch_size,
             progress=progress,
         )
-        for image in group:
-            job = job_of(image)
+        for _, job in group:
             store.put(job, lines_of(job, run, codec.device))
     table = store.load()
-    return table[table["key"].isin(jobs)].reset_index(drop=True)
+    return table[table["key"].isin([job.key for job in jobs])].reset_index(drop=True)
 
 
-def lines_of(job: Job, run: Run, device: torch.device) -> pd.DataFrame:
-    """The lines of one job: specification, values at every evaluated iteration, provenance."""
+def lines_of(job: Job, run: Run, device: torch.device, stream: str | None = None) -> pd.DataFrame:
+    """The lines of one job: specification, values at every evaluated iteration, provenance.
+
+    Args:
+        stream: where the file of the last iteration is, for its line; `refine` was asked for files then.
+    """
     values = run.trace[run.trace["image"] == job.image].drop(columns=["method", "lmbda", "seed"])
     specification = {
         name: json.dumps(value) if isinstance(value, dict | tuple) else value
@@ -268,5 +308,10 @@ def lines_of(job: Job, run: Run, device: torch.device) -> pd.DataFrame:
         if name != "image"
     }
     read_off = values["iteration"].isin(run.rows["iteration"])
+    if stream is not None:
+        rows = run.rows[run.rows["image"] == job.image].set_index("iteration")
+        for column in ("real_bytes", "real_bpp"):
+            values[column] = values["iteration"].map(rows[column])
+        values["stream"] = values["iteration"].map({job.iterations: stream})
     values = values.assign(key=job.key, read_off=read_off, **specification, **provenance(device))
     return values.reset_index(drop=True)

@@ -1,12 +1,13 @@
 """The refinement loop on a small untrained codec: what it promises, and what it refuses."""
 
+import dataclasses
 import sys
 
 import pytest
 import torch
 
 import sgaplus
-from sgaplus import loop, presets, refine, rounding, schedules
+from sgaplus import bitstream, loop, presets, refine, rounding, schedules
 from sgaplus.bench.baseline import reference_refine
 from sgaplus.codecs.codec import Codec, freeze, hard
 from sgaplus.errors import SystemFault, UserError
@@ -235,12 +236,12 @@ def test_a_batch_too_large_for_the_memory_is_halved(codec, monkeypatch):
     sizes, calls = [], []
     whole = sgaplus.loop.refine_batch
 
-    def small(batch, iterations, evaluate, settings, advance):
+    def small(batch, iterations, evaluate, settings, advance, observe):
         sizes.append(len(batch.names))
         if len(batch.names) > 2:
             advance()
             raise torch.OutOfMemoryError
-        return whole(batch, iterations, evaluate, settings, advance)
+        return whole(batch, iterations, evaluate, settings, advance, observe)
 
     monkeypatch.setattr(sys.modules["sgaplus.refine"], "refine_batch", small)
     with pytest.warns(UserWarning, match="do not fit in the GPU's memory: going on with") as said:
@@ -257,3 +258,37 @@ def test_one_image_too_large_for_the_memory_is_an_error(codec, monkeypatch):
     monkeypatch.setattr(sys.modules["sgaplus.refine"], "refine_batch", full)
     with pytest.raises(torch.OutOfMemoryError):
         refine(codec, [picture(64, 64)], "ssl", iterations=1)
+
+
+def test_files_are_those_of_the_read_offs(codec):
+    """Of each image and read-off the file decodes to the picture that the row measured."""
+    codec = dataclasses.replace(codec, sha256="ab" * 32)
+    images = {"a": picture(64, 64), "b": picture(70, 90)}
+    settings = {"names": list(images), "iterations": 6, "read_offs": [2], "trace_every": 1}
+    settings["lr"] = schedules.Constant(0.1)
+    run = refine(codec, list(images.values()), "ssl", **settings, streams=True)
+    assert set(run.streams) == {(name, t) for name in images for t in (0, 2, 6)}
+    assert len(set(run.streams.values())) == 6
+    for _, row in run.rows.iterrows():
+        data, image = run.streams[row["image"], row["iteration"]], images[row["image"]]
+        assert row["real_bytes"] == len(data)
+        assert row["real_bpp"] == 8 * len(data) / (image.shape[1] * image.shape[2])
+        psnr = sgaplus.metrics.psnr_8bit(image[None], bitstream.decode(data, codec)[None]).item()
+        assert row["psnr_8bit"] == pytest.approx(psnr, abs=1e-3)
+    plain = refine(codec, list(images.values()), "ssl", **settings)
+    assert not plain.streams and not {"real_bytes", "real_bpp"} & set(plain.rows)
+    assert plain.rows["loss"].tolist() == run.rows["loss"].tolist()
+
+
+def test_files_of_a_codec_that_cannot_be_coded_are_refused_before_anything_is_computed(codec):
+    calls = []
+    with pytest.raises(UserError, match="does not say which weights it has"):
+        refine(
+            codec,
+            [picture(64, 64)],
+            "ssl",
+            iterations=1,
+            streams=True,
+            progress=lambda *c: calls.append(c),
+        )
+    assert not calls

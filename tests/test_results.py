@@ -215,3 +215,57 @@ def test_rows_of_other_weights_are_refused(tmp_path, codec, photographs, monkeyp
         store.of_bundled_codecs()
     monkeypatch.setattr(results, "cards", lambda: [SimpleNamespace(sha256=codec.sha256)])
     pd.testing.assert_frame_equal(store.of_bundled_codecs(), table)
+
+
+def written(store: Store, job: results.Job, codec: Codec, photograph, stream: str | None, seed: int = 0):
+    """Store a job as `refine` gives it, with or without its file, which is not written here."""
+    run = results.refine(
+        codec,
+        [photograph.read()],
+        "ssl",
+        iterations=2,
+        seed=seed,
+        names=[job.image],
+        streams=stream is not None,
+    )
+    store.put(job, results.lines_of(job, run, codec.device, stream))
+    return run
+
+
+@pytest.fixture
+def job(codec, photographs) -> results.Job:
+    names = {"codec": codec.name, "codec_lmbda": codec.lmbda, "codec_sha256": codec.sha256}
+    numbers = {"lmbda": 0.01, "iterations": 2, "read_offs": (), "trace_every": 1, "seed": 0}
+    return results.job_of(presets.resolve(2, "ssl"), photographs[0], **names, **numbers, dtype="float32")
+
+
+def test_lines_say_how_large_their_file_is_and_where(tmp_path, codec, photographs, job):
+    store = Store(tmp_path / "results")
+    run = written(store, job, codec, photographs[0], "streams/x.sga")
+    written(store, dataclasses.replace(job, seed=1), codec, photographs[0], None)
+    for table in (store.load(), (store.pack("all"), store.load())[1]):
+        lines = table[table["key"] == job.key].set_index("iteration")
+        assert lines.loc[[0, 2], "real_bytes"].tolist() == [len(run.streams[job.image, t]) for t in (0, 2)]
+        assert lines.loc[[0, 2], "real_bpp"].tolist() == run.rows["real_bpp"].tolist()
+        assert pd.isna(lines.loc[1, "real_bytes"]), "of a point of a curve there is no file"
+        assert lines["stream"].dropna().to_dict() == {2: "streams/x.sga"}
+        others = table[table["key"] != job.key]
+        assert len(others) == 3 and others[["real_bytes", "real_bpp", "stream"]].isna().all(axis=None)
+
+
+def test_lines_without_files_have_no_bytes(tmp_path, codec, photographs):
+    table = run(Store(tmp_path / "results"), codec, photographs[:1])
+    assert table[["real_bytes", "real_bpp", "stream"]].isna().all(axis=None)
+
+
+def test_a_job_that_is_stored_again_takes_the_place_of_the_packed_one(tmp_path, codec, photographs, job):
+    store = Store(tmp_path / "results")
+    written(store, job, codec, photographs[0], None)
+    store.pack("all")
+    assert store.singles([job.key]).empty
+    run = written(store, job, codec, photographs[0], "streams/x.sga", seed=5)
+    assert len(store.singles([job.key, "absent"])) == 3
+    for table in (store.load(), (store.pack("all"), store.load())[1]):
+        table = table.sort_values("iteration")
+        assert table["loss"].tolist() == run.trace["loss"].tolist()
+        assert table["stream"].notna().tolist() == [False, False, True]

@@ -9,13 +9,14 @@ import textwrap
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 import yaml
 from PIL import Image
 
-from sgaplus import rounding, runtime
+from sgaplus import bitstream, presets, rounding, runtime, schedules
 from sgaplus.codecs.weights import load_codec
 from sgaplus.data import datasets
 from sgaplus.errors import SystemFault, UserError
@@ -153,10 +154,10 @@ def test_studies_share_the_jobs_that_their_comments_say(kodak):
         assert len(rd & key_set("learning-rate", profile)) == 2 * images
 
 
-def test_the_cpu_profiles_take_about_two_hours_on_two_cores(kodak):
+def test_the_cpu_profiles_take_one_to_two_hours_on_two_cores(kodak):
     jobs = {task.job.key: task for study in load_studies() for task in planning.plan(study, "cpu")}
     rate = planning.rate([], "mshyper-s", "bfloat16", "cpu", pd.DataFrame(), torch.device("cpu"))
-    assert 100 < planning.cost(jobs.values()) * rate.seconds / 60 < 140
+    assert 60 < planning.cost(jobs.values()) * rate.seconds / 60 < 120
 
 
 @pytest.mark.parametrize(
@@ -177,6 +178,9 @@ def test_the_cpu_profiles_take_about_two_hours_on_two_cores(kodak):
         ({"iterations": 2.5}, "iterations.*valid integer"),
         ({"crop": 32}, "greater than or equal to 64"),
         ({"seeds": [-1]}, "greater than or equal to 0"),
+        ({"streams": "yes"}, r"grids.0.streams\): .*valid boolean"),
+        ({"methods": ["ssl", "fast"], "lrs": [0.01]}, "preset 'fast' brings its own schedules"),
+        ({"methods": ["fast"], "temperatures": ["0.5"]}, "preset 'fast' brings its own schedules"),
     ],
 )
 def test_a_wrong_grid_is_refused_with_its_place(tmp_path, change, message):
@@ -191,6 +195,21 @@ def test_the_line_is_the_one_that_is_wrong(tmp_path):
     line = 1 + path.read_text().splitlines().index("    codec: mshiper")
     with pytest.raises(UserError, match=rf"line {line} \(profiles.cpu.codec\): .* did you mean 'mshyper'"):
         load_study(path)
+
+
+@pytest.mark.parametrize("profile", ["paper", "cpu"])
+def test_files_are_kept_of_whole_photographs_under_the_methods_of_figure_4(kodak, profile):
+    tasks = planning.plan(load_study("rd"), profile)
+    kept = [task for task in tasks if task.streams]
+    assert {task.label for task in kept} == {"base", "atanh (SGA)", "SSL (a = 2.3)"}
+    images = {(label, l): 0 for label in ("base", "atanh (SGA)", "SSL (a = 2.3)") for l in LAMBDAS}
+    for task in kept:
+        assert task.image.crop is None
+        images[task.label, task.job.lmbda] += 1
+    refined = {l: 24 if profile == "paper" else 6 * (l in {0.01, 0.0025, 0.04, 0.001}) for l in LAMBDAS}
+    assert images == {(name, l): 24 if name == "base" else refined[l] for name, l in images}
+    assert all(task.streams for task in planning.plan(load_study("qualitative"), profile))
+    assert len({stored.stream_of(task) for task in tasks}) == len(tasks)
 
 
 @pytest.mark.parametrize(
@@ -238,10 +257,46 @@ def test_a_planned_key_is_the_stored_one(tmp_path, bundled):
             iterations=4,
             read_offs=[2],
             trace_every=2,
-            temperature=planning.schedules.parse(0.5),
-            lr=planning.schedules.parse(0.01),
+            temperature=schedules.parse(0.5),
+            lr=schedules.parse(0.01),
         )
     assert store.keys() == {task.job.key for task in tasks}
+
+
+def test_a_preset_is_planned_as_refine_stores_it(tmp_path, bundled):
+    tasks = planning.plan(tiny(tmp_path, methods=["fast", "ssl"], iterations=7), "cpu")
+    arms = {task.label: task for task in tasks}
+    assert list(arms) == ["fast (7 steps)", "SSL (a = 2.3)"]
+    assert arms["fast (7 steps)"].settings == presets.fast(7).settings
+    assert [task.job.optimizer for task in arms.values()] == ["soap", "adam"]
+    store = Store(tmp_path / "rows")
+    codec = load_codec("mshyper-s", 0.01, device="cpu", dtype="float32")
+    images = datasets.list_images("sample", images=GRID["images"][:1], crop=64)
+    settings = {"iterations": 7, "read_offs": [2], "trace_every": 2}
+    refine_stored(store, codec, images, preset="fast", **settings)
+    refine_stored(store, codec, images, rounding.SSL(), **settings)
+    assert store.keys() == {task.job.key for task in tasks if task.image.name == images[0].name}
+
+
+def test_keeping_files_is_no_part_of_a_job(tmp_path, bundled):
+    plain = planning.plan(tiny(tmp_path), "cpu")
+    kept = planning.plan(tiny(tmp_path, streams=True), "cpu")
+    assert [task.job for task in plain] == [task.job for task in kept]
+    assert not any(task.streams for task in plain) and all(task.streams for task in kept)
+
+
+def test_a_file_is_kept_where_one_of_a_jobs_grids_says_so(tmp_path, bundled):
+    content = copy.deepcopy(TINY)
+    grids = [GRID, GRID | {"methods": ["ssl", "cosine"], "streams": True}]
+    content["profiles"]["cpu"]["grids"] = grids
+    tasks = planning.plan(load_study(write_study(tmp_path, content)), "cpu")
+    kept = {task.label: task.streams for task in tasks}
+    assert list(kept.items()) == [
+        ("base", False),
+        ("SSL (a = 2.3)", True),
+        ("atanh (SGA)", False),
+        ("cosine", True),
+    ]
 
 
 def test_the_order_is_seeds_then_lambdas_then_methods(tmp_path, bundled):
@@ -377,6 +432,107 @@ def test_jobs_of_another_study_are_copied(tmp_path, bundled, monkeypatch):
     pd.testing.assert_frame_equal(
         original.sort_values(order, ignore_index=True), table.sort_values(order, ignore_index=True)
     )
+
+
+def files_of(root: Path, table: pd.DataFrame) -> dict[str, bytes]:
+    """The files that lines name, by job."""
+    named = table[table["stream"].notna()]
+    return {key: (root / path).read_bytes() for key, path in zip(named["key"], named["stream"], strict=True)}
+
+
+def test_files_are_kept_beside_the_rows(tmp_path, bundled, monkeypatch):
+    study, root = tiny(tmp_path, streams=True), tmp_path / "results"
+    assert run(study, "cpu", device="cpu", root=root) == 0
+    table = stored.stored_rows(study, "cpu", root)
+    kept, codec = files_of(root, table), load_codec("mshyper-s", 0.01, device="cpu", dtype="float32")
+    assert set(kept) == {task.job.key for task in planning.plan(study, "cpu")}
+    assert len(files_in(root / "streams")) == 9
+    for _, line in table[table["stream"].notna()].iterrows():
+        assert line["iteration"] == line["iterations"]
+        method = "base" if line["iterations"] == 0 else {"ssl": "ssl-a-2.3", "atanh": "atanh-sga"}
+        method = method if isinstance(method, str) else method[yaml.safe_load(line["method"])["method"]]
+        name = f"{line['image']}_{line['iterations']}_{line['key'][:8]}.sga"
+        assert line["stream"] == f"streams/mshyper-s_lambda0.01/{method}/{name}"
+        data = kept[line["key"]]
+        assert line["real_bytes"] == len(data)
+        x_hat = bitstream.decode(data, codec).permute(1, 2, 0).numpy()
+        image = datasets.list_images("sample", images=[line["image"][:-3]], crop=64)[0]
+        error = np.square(np.round(255 * x_hat) - 255 * image.read().permute(1, 2, 0).numpy()).mean()
+        assert line["psnr_8bit"] == pytest.approx(10 * np.log10(255**2 / error), abs=1e-3)
+    read_offs = table[table["read_off"]]
+    assert set(read_offs["iteration"]) == {0, 2, 4} and read_offs["real_bytes"].notna().all()
+    monkeypatch.setattr(running, "refine", no_refinement)
+    assert run(study, "cpu", device="cpu", root=root) == 0
+    assert stored.status(study, "cpu", root=root).stored == 9
+
+
+def test_a_job_without_its_file_counts_as_missing(tmp_path, bundled):
+    """Stored by a study that keeps no files, packed or not, or its file was deleted since."""
+    root, other = tmp_path / "results", tiny(tmp_path, "other", methods=["ssl"])
+    run(other, "cpu", device="cpu", root=root)
+    plain = stored.stored_rows(other, "cpu", root)
+    study = tiny(tmp_path, methods=["ssl"])
+    run(study, "cpu", device="cpu", root=root)
+    assert stored.tables(root).keys() == {root / "other" / "cpu", root / "tiny" / "cpu"}
+    study = tiny(tmp_path, methods=["ssl"], streams=True)
+    found = stored.status(study, "cpu", root=root)
+    assert (found.stored, found.elsewhere, len(found.missing)) == (0, 0, 3)
+    assert run(study, "cpu", device="cpu", root=root) == 0
+    table = stored.stored_rows(study, "cpu", root)
+    kept = files_of(root, table)
+    assert len(kept) == 3 and not table.duplicated(["key", "iteration"]).any()
+    order = ["key", "iteration"]
+    losses = [t.sort_values(order)["loss"].to_numpy() for t in (plain, table)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5), "keeping a file does not change the numbers"
+    path = root / table["stream"].dropna().iloc[0]
+    before = path.read_bytes()
+    path.unlink()
+    assert stored.status(study, "cpu", root=root).stored == 2
+    assert run(study, "cpu", device="cpu", root=root) == 0
+    assert path.read_bytes() == before
+    # One that is stored and not packed yet, as another process leaves it.
+    store = stored.store_of(study, "cpu", root)
+    (key,) = plain["key"].unique()[:1]
+    lines = plain[plain["key"] == key].reset_index(drop=True)
+    store.put(next(task.job for task in planning.plan(study, "cpu") if task.job.key == key), lines)
+    assert stored.status(study, "cpu", root=root).stored == 2
+    assert run(study, "cpu", device="cpu", root=root) == 0
+    assert stored.status(study, "cpu", root=root).stored == 3
+
+
+def test_files_are_copied_with_their_jobs(tmp_path, bundled, monkeypatch):
+    root, events = tmp_path / "results", []
+    run(tiny(tmp_path, "first", streams=True), "cpu", device="cpu", root=root)
+    second = tiny(tmp_path, "second", methods=["atanh"], streams=True)
+    monkeypatch.setattr(running, "refine", no_refinement)
+    run(second, "cpu", device="cpu", root=root, report=events.append)
+    assert [event.what for event in events] == ["3 jobs copied from other studies"]
+    assert len(files_of(root, stored.stored_rows(second, "cpu", root))) == 3
+    assert len(files_in(root / "streams")) == 9
+
+
+def test_a_preset_runs_with_its_optimiser(tmp_path, bundled, monkeypatch):
+    study, root, optimizers = tiny(tmp_path, methods=["fast"]), tmp_path / "results", []
+    refine = running.refine
+    monkeypatch.setattr(
+        running, "refine", lambda *a, **k: optimizers.append(k["optimizer"]) or refine(*a, **k)
+    )
+    run(study, "cpu", device="cpu", root=root)
+    assert set(optimizers) == {"soap"}
+    assert set(stored.stored_rows(study, "cpu", root)["optimizer"]) == {"soap"}
+
+
+def test_files_of_a_codec_that_cannot_be_coded_are_refused_first(tmp_path, bundled, monkeypatch):
+    def refuse(codec):
+        raise UserError("latents of this codec cannot be written yet")
+
+    content = copy.deepcopy(TINY)
+    content["profiles"]["cpu"]["grids"] = [GRID, GRID | {"methods": ["cosine"], "streams": True}]
+    study = load_study(write_study(tmp_path, content))
+    monkeypatch.setattr(bitstream, "check", refuse)
+    monkeypatch.setattr(running, "refine", no_refinement)
+    with pytest.raises(UserError, match="cannot be written"):
+        run(study, "cpu", device="cpu", root=tmp_path / "results")
 
 
 def test_rows_of_other_weights_are_refused(tmp_path, bundled):

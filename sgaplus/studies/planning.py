@@ -9,17 +9,18 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 import torch
 
-from .. import rounding, runtime, schedules
+from .. import presets, rounding, runtime
 from ..codecs.weights import cards
 from ..data import sources
 from ..data.datasets import ImageFile, list_images
 from ..errors import UserError
-from ..results import Job
+from ..presets import Plan
+from ..results import Job, job_of
 from ..rounding import Method
 from ..schedules import Settings
 from .schema import BASE, Grid, Profile, Study
@@ -41,6 +42,7 @@ class Task:
         image: what is refined.
         method, settings: as objects what the job holds as dictionaries.
         label: the method in words, with the schedules where they are not the published ones.
+        streams: whether the file of its last iteration is kept.
     """
 
     job: Job
@@ -48,6 +50,7 @@ class Task:
     method: Method
     settings: Settings
     label: str
+    streams: bool = False
 
     @property
     def bundled(self) -> bool:
@@ -81,7 +84,8 @@ def _megapixels(image: ImageFile) -> float:
 def plan(study: Study, profile: str) -> list[Task]:
     """All tasks of a profile in the order in which they run, each job once.
 
-    Grid by grid; in a grid seed by seed, then λ by λ, then method by method.
+    Grid by grid; in a grid seed by seed, then λ by λ, then method by method. Of a job in several grids a file
+    is kept where one of them says so.
 
     Raises:
         UserError: there is no such profile, or a data set is not at hand.
@@ -90,7 +94,8 @@ def plan(study: Study, profile: str) -> list[Task]:
     tasks: dict[str, Task] = {}
     for grid in chosen.grids:
         for task in _tasks(chosen, grid):
-            tasks.setdefault(task.job.key, task)
+            first = tasks.setdefault(task.job.key, task)
+            tasks[task.job.key] = replace(first, streams=first.streams or task.streams)
     return list(tasks.values())
 
 
@@ -99,19 +104,14 @@ def _tasks(profile: Profile, grid: Grid) -> Iterator[Task]:
     weights = {card.lmbda: card.sha256 for card in cards() if card.name == profile.codec}
     arms = list(_arms(grid))
     for seed, train in itertools.product(grid.seeds, grid.train_lmbdas):
-        for test, (method, settings, label, iterations) in itertools.product(
-            grid.test_lmbdas or [train], arms
-        ):
+        for test, (arm, iterations) in itertools.product(grid.test_lmbdas or [train], arms):
             for image in images:
-                job = Job(
+                job = job_of(
+                    arm,
+                    image,
                     codec=profile.codec,
                     codec_lmbda=train,
                     codec_sha256=weights.get(train, ""),
-                    image=image.name,
-                    image_sha256=image.sha256,
-                    method=method.as_dict(),
-                    temperature=settings.temperature.as_dict(),
-                    lr=settings.lr.as_dict(),
                     lmbda=test,
                     iterations=iterations,
                     read_offs=tuple(sorted(t for t in grid.read_offs if 0 < t < iterations)),
@@ -119,27 +119,28 @@ def _tasks(profile: Profile, grid: Grid) -> Iterator[Task]:
                     dtype=profile.dtype,
                     seed=seed if iterations else 0,
                 )
-                yield Task(job, image, method, settings, label)
+                yield Task(job, image, **vars(arm), streams=grid.streams)
 
 
-def _arms(grid: Grid) -> Iterator[tuple[Method, Settings, str, int]]:
-    """Method, its settings, both in words, iterations."""
+def _arms(grid: Grid) -> Iterator[tuple[Plan, int]]:
+    """What is compared: plans, whose labels tell them apart, and iterations."""
     for spec in grid.methods:
         if spec == BASE:
             # Of no iterations, so that any method gives the same.
-            method = rounding.MAP()
-            yield method, schedules.defaults_for(method), BASE, 0
+            yield replace(presets.resolve(0, rounding.MAP()), label=BASE), 0
             continue
-        method = rounding.parse(spec)
-        published = schedules.defaults_for(method)
+        if spec in presets.PRESETS:
+            yield presets.resolve(grid.iterations, preset=spec), grid.iterations
+            continue
+        published = presets.resolve(grid.iterations, spec).settings
         for temperature, lr in itertools.product(grid.temperatures or [None], grid.lrs or [None]):
-            settings = Settings(temperature or published.temperature, lr or published.lr)
-            parts = [method.label]
-            if settings.temperature != published.temperature:
+            arm = presets.resolve(grid.iterations, spec, temperature, lr)
+            parts = [arm.label]
+            if arm.settings.temperature != published.temperature:
                 parts.append(f"τ {temperature}")
-            if settings.lr != published.lr:
+            if arm.settings.lr != published.lr:
                 parts.append(f"lr {lr}")
-            yield method, settings, ", ".join(parts), grid.iterations
+            yield replace(arm, label=", ".join(parts)), grid.iterations
 
 
 def _images(grid: Grid) -> list[ImageFile]:
@@ -158,7 +159,7 @@ def together(tasks: Iterable[Task], device: torch.device) -> Iterator[list[Task]
 
     def kind(task: Task) -> tuple:
         job = task.job
-        return (*task.cell, job.iterations, job.read_offs, job.trace_every)
+        return (*task.cell, job.iterations, job.read_offs, job.trace_every, task.streams)
 
     for _, alike in itertools.groupby(tasks, kind):
         by_size: dict[tuple[int, int], list[Task]] = {}

@@ -7,13 +7,11 @@ the same time: each claims the jobs that it computes, and a claim ends with its 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
-from .. import runtime
+from .. import bitstream, files, runtime
 from ..codecs.codec import Codec
 from ..codecs.weights import load_codec
 from ..errors import SystemFault, UserError
@@ -23,7 +21,7 @@ from . import planning
 from .claims import claims_on
 from .planning import Task
 from .schema import Study
-from .stored import keys, rows_of, store_of, tables
+from .stored import complete, results, rows_of, store_of, stream_of, tables
 
 # A packed store is one file of this name.
 _PACKED = "rows"
@@ -70,8 +68,8 @@ def run(
         them.
 
     Raises:
-        UserError: there is no such profile, a data set is not at hand, none of the codecs is bundled, or
-            lines of other weights are stored.
+        UserError: there is no such profile, a data set is not at hand, none of the codecs is bundled, lines
+            of other weights are stored, or files are to be kept of a codec whose latents cannot be written.
         SystemFault: some refinements came to nothing; all others are stored. Or the disk is full.
     """
     resolved = runtime.resolve_device(device)
@@ -82,10 +80,11 @@ def run(
             f"study {study.name}, profile {profile}, needs {planning.words(planning.not_bundled(tasks))}, which is "
             "not bundled yet: `sgaplus codecs` shows what is, and `sgaplus train` makes codecs"
         )
+    root = root or results()
     store = store_of(study, profile, root)
     with claims_on(store.root) as claims:
-        stored = keys(rows_of(store))
-        copied = _copy(store, ready, stored, tables(root))
+        stored = complete(rows_of(store), ready, root)
+        copied = _copy(store, [task for task in ready if task.job.key not in stored], root)
         stored |= copied
         teller = _Teller(ready, stored, progress, report)
         if copied:
@@ -93,13 +92,18 @@ def run(
         missing = [task for task in ready if task.job.key not in stored]
         codec, failures = None, []
         jobs = store.root / "jobs"
+        first = next((task for task in missing if task.streams), None)
+        if first is not None:
+            codec = _codec_for(first, codec, str(resolved))
+            bitstream.check(codec)
         for group in planning.together(missing, resolved):
             # Another process may have stored a job since, and then be gone with its claim.
             free = [task for task in group if claims.claim(task.job.key)]
-            mine = [task for task in free if not (jobs / f"{task.job.key}.parquet").is_file()]
+            done = complete(store.singles(task.job.key for task in free), free, root)
+            mine = [task for task in free if task.job.key not in done]
             if mine:
                 codec = _codec_for(mine[0], codec, str(resolved))
-                failures += _compute(store, codec, mine, teller.step)
+                failures += _compute(store, root, codec, mine, teller.step)
             teller.finish(group, mine)
         if claims.alone() and any(jobs.glob("[!.]*.parquet")):
             store.pack(_PACKED)
@@ -110,21 +114,19 @@ def run(
             f"{len(failures)} jobs of study {study.name}, profile {profile}, have no result, all others are stored; "
             f"the first: {failures[0]}"
         )
-    return len({task.job.key for task in ready} - keys(rows_of(store)))
+    return len({task.job.key for task in ready} - complete(rows_of(store), ready, root))
 
 
-def _copy(
-    store: Store, tasks: Sequence[Task], stored: set[str], known: Mapping[Path, pd.DataFrame]
-) -> set[str]:
+def _copy(store: Store, tasks: Sequence[Task], root: Path) -> set[str]:
     """Copy jobs that are stored elsewhere; their keys."""
-    wanted = {task.job.key: task.job for task in tasks if task.job.key not in stored}
+    jobs = {task.job.key: task.job for task in tasks}
     copied: set[str] = set()
-    for table in known.values():
-        if table.empty:
-            continue
-        for key, lines in table[table["key"].isin(wanted.keys() - copied)].groupby("key"):
-            store.put(wanted[key], lines.reset_index(drop=True))
-            copied.add(key)
+    for table in tables(root).values():
+        found = complete(table, tasks, root) - copied
+        if found:
+            for key, lines in table[table["key"].isin(found)].groupby("key"):
+                store.put(jobs[key], lines.reset_index(drop=True))
+        copied |= found
     return copied
 
 
@@ -144,9 +146,9 @@ def _codec_for(task: Task, codec: Codec | None, device: str) -> Codec:
 
 
 def _compute(
-    store: Store, codec: Codec, group: Sequence[Task], step: Callable[[float], None]
+    store: Store, root: Path, codec: Codec, group: Sequence[Task], step: Callable[[float], None]
 ) -> list[SystemFault]:
-    """Refine images of one size under one method and store each; why some came to nothing."""
+    """Refine images of one size under one method, store each with its file; why some came to nothing."""
     first = group[0]
     try:
         run = refine(
@@ -159,18 +161,24 @@ def _compute(
             trace_every=first.job.trace_every,
             temperature=first.settings.temperature,
             lr=first.settings.lr,
+            optimizer=first.settings.optimizer,
             seed=first.job.seed,
             names=[task.job.image for task in group],
             batch_size=len(group),
+            streams=first.streams,
             progress=lambda done, total: step(done * first.megapixels),
         )
     except SystemFault as fault:
         if len(group) == 1:
             return [fault]
         # One image must not take the others with it.
-        return [fault for task in group for fault in _compute(store, codec, [task], step)]
+        return [fault for task in group for fault in _compute(store, root, codec, [task], step)]
     for task in group:
-        store.put(task.job, lines_of(task.job, run, codec.device))
+        job, stream = task.job, stream_of(task) if task.streams else None
+        if stream is not None:
+            with files.atomic(root / stream) as temporary:
+                temporary.write_bytes(run.streams[job.image, job.iterations])
+        store.put(job, lines_of(job, run, codec.device, stream))
     return []
 
 

@@ -15,7 +15,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic import model_validator as validator_of_model
 
-from .. import files, rounding, schedules
+from .. import files, presets, rounding, schedules
 from ..codecs.weights import cards
 from ..data.datasets import NAMES
 from ..errors import UserError
@@ -48,7 +48,7 @@ def _codec(value: str) -> str:
 
 
 def _method(value: str) -> str:
-    if value != BASE:
+    if value != BASE and value not in presets.PRESETS:
         rounding.parse(value)
     return value
 
@@ -95,15 +95,17 @@ class Grid(_Strict):
         dataset: a name in `datasets.NAMES`.
         images: of it only these, in this order; all where left out.
         crop: of each only the centre of so many pixels a side; the whole photograph where left out.
-        methods: specifications as `rounding.parse` takes them, and ``base``, the codec without refinement.
+        methods: specifications as `rounding.parse` takes them; presets, which bring schedules and an optimiser
+            of their own; and ``base``, the codec without refinement.
         temperatures, lrs: specifications of schedules, each of them for every method but ``base``; a method's
             published one where left out.
         train_lmbdas: λ of the codecs.
         test_lmbdas: λ of the refinement, each of them with every codec; the codec's own where left out.
-        iterations: Adam steps.
+        iterations: the optimiser's steps.
         read_offs: iterations that are results, beside 0 and the last.
         trace_every: iterations between two true losses.
         seeds: of the rounding noise.
+        streams: whether the files of the last iteration are kept beside the rows. It is no part of a job.
     """
 
     dataset: Annotated[str, AfterValidator(lambda value: _among(value, NAMES, "data set"))]
@@ -118,12 +120,22 @@ class Grid(_Strict):
     read_offs: _each(_Whole) = ()
     trace_every: Annotated[int, Field(ge=1, strict=True)]
     seeds: _each(_Whole, min_length=1) = (0,)
+    streams: Annotated[bool, Field(strict=True)] = False
 
     @validator_of_model(mode="after")
     def _read_offs_are_reached(self) -> Grid:
         beyond = [t for t in self.read_offs if t > self.iterations]
         if beyond:
             raise UserError(f"read-off {beyond[0]} is beyond the {self.iterations} iterations: leave it out")
+        return self
+
+    @validator_of_model(mode="after")
+    def _presets_are_alone(self) -> Grid:
+        named = [name for name in self.methods if name in presets.PRESETS]
+        if named and (self.temperatures or self.lrs):
+            raise UserError(
+                f"preset '{named[0]}' brings its own schedules: give it a grid without temperatures and lrs"
+            )
         return self
 
 

@@ -1,11 +1,14 @@
-"""What of a study is stored: its rows, and how much is missing.
+"""What of a study is stored: its rows, its files, and how much is missing.
 
-The rows of a profile are a `results.Store` in ``data/results/<study>/<profile>``.
+The rows of a profile are a `results.Store` in ``data/results/<study>/<profile>``. The files, which studies
+share as they share jobs, are in ``data/results/streams/<codec>_lambda<λ>/<method>``; a job's last line says
+where (``stream``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +18,12 @@ from .. import files, runtime
 from ..errors import UserError
 from ..results import Store
 from . import planning
+from .planning import Task
 from .schema import Study, load_study
+
+# The folder of the files, beside those of the studies.
+STREAMS = "streams"
+_SUFFIX = ".sga"
 
 
 def results() -> Path:
@@ -66,14 +74,42 @@ def _whole(load: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     raise UserError("the stored rows change all the time: wait until the other runs have ended")
 
 
-def keys(table: pd.DataFrame) -> set[str]:
-    """The keys of the jobs in a table of lines."""
-    return set() if table.empty else set(table["key"])
+def stream_of(task: Task) -> str:
+    """Where the file of a task is, in the folder of results: in words, and told apart by the job's key."""
+    job = task.job
+    folder = f"{job.codec}_lambda{job.codec_lmbda:g}"
+    at = "" if job.lmbda == job.codec_lmbda else f"_at{job.lmbda:g}"
+    name = f"{_words(job.image)}_{job.iterations}{at}_{job.key[:8]}{_SUFFIX}"
+    return f"{STREAMS}/{folder}/{_words(task.label.lower())}/{name}"
+
+
+def _words(text: str) -> str:
+    """``text`` with hyphens for what a file's name should not have."""
+    return re.sub(r"[^\w.@]+", "-", text).strip("-.")
+
+
+def complete(table: pd.DataFrame, tasks: Iterable[Task], root: Path | None = None) -> set[str]:
+    """Keys of those tasks that a table of lines holds, with their files where they have one.
+
+    Args:
+        root: the folder of results; that of the checkout where None.
+    """
+    if table.empty:
+        return set()
+    named = table[table["stream"].notna()]
+    there = {
+        key
+        for key, path in zip(named["key"], named["stream"], strict=True)
+        if ((root or results()) / path).is_file()
+    }
+    stored = set(table["key"])
+    return {task.job.key for task in tasks if task.job.key in (there if task.streams else stored)}
 
 
 def tables(root: Path | None = None) -> dict[Path, pd.DataFrame]:
     """The lines of every profile of every study, by folder; those of foreign weights too."""
-    folders = sorted(path for path in (root or results()).glob("*/*") if path.is_dir())
+    found = (path for path in (root or results()).glob("*/*") if path.parent.name != STREAMS)
+    folders = sorted(path for path in found if path.is_dir())
     return {path: _whole(Store(path).load) for path in folders}
 
 
@@ -85,7 +121,7 @@ class Status:
         jobs, stored: how many there are, how many are stored.
         elsewhere: how many more another study has stored, so that they are copied.
         minutes: of each job, by its key; studies share jobs.
-        missing: keys of the jobs that are stored nowhere.
+        missing: keys of the jobs that are stored nowhere, or without the file that they should have.
         rate: on which the minutes rest.
         not_bundled: codecs without which some jobs cannot run, family and λ.
         table: as `planning.table` makes it.
@@ -130,8 +166,8 @@ def status(
     rows = pd.concat(list(known.values()), ignore_index=True) if known else pd.DataFrame()
     device = runtime.resolve_device("auto" if kind is None else kind)
     rate = planning.rate(tasks, chosen.codec, chosen.dtype, kind or chosen.device, rows, device)
-    stored = keys(rows_of(store_of(study, profile, root)))
-    anywhere = stored | keys(rows)
+    stored = complete(rows_of(store_of(study, profile, root)), tasks, root)
+    anywhere = stored | complete(rows, tasks, root)
     return Status(
         jobs=len(tasks),
         stored=sum(task.job.key in stored for task in tasks),
