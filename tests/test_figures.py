@@ -58,15 +58,6 @@ def test_slope_of_linear_is_one_everywhere():
     assert np.allclose(axes.lines[0].get_ydata(), 1, atol=1e-6)
 
 
-def test_convergence_shows_differences_from_the_codec(trace):
-    panels = figures.convergence(trace).axes
-    loss = {line.get_label(): line.get_ydata() for line in panels[0].lines}
-    mean = 7 / 3
-    assert np.allclose(loss["better"], [0, -0.02 * mean, -0.04 * mean])
-    gap = {line.get_label(): line.get_ydata() for line in panels[1].lines}
-    assert np.allclose(gap["worse"], 0.5)
-
-
 def test_gains_are_paired_and_relative(trace):
     table = tables.gains(trace).set_index("method")
     assert table.loc["codec, not refined", "loss"] == pytest.approx(7 / 3)

@@ -58,49 +58,6 @@ def rounding_slopes(methods: Sequence[Method], tau: float = 1.0, points: int = 1
     return figure
 
 
-def _mean_with_band(axes: Axes, table: pd.DataFrame, column: str, colour: str, label: str) -> None:
-    grouped = table.groupby("iteration")[column]
-    mean = grouped.mean().dropna()
-    band = np.array([bootstrap_interval(grouped.get_group(t), resamples=1000) for t in mean.index])
-    axes.plot(mean.index, mean, color=colour, label=label, linewidth=1.8)
-    if np.isfinite(band).all():
-        axes.fill_between(mean.index, *band.T, color=colour, alpha=0.12, linewidth=0)
-
-
-def convergence(trace: pd.DataFrame) -> Figure:
-    """True loss, discretisation gap, PSNR and rate over iterations, mean over images (paper, Figure 2).
-
-    Values are differences from the codec's own (iteration 0) except for the gap, so that the bands, 95 %
-    bootstrap intervals over images, show the spread of the gain and not that of the images.
-
-    Args:
-        trace: `Run.trace` of one or several methods, concatenated.
-    """
-    start = trace[trace["iteration"] == 0].set_index(["method", "image"])
-    index = pd.MultiIndex.from_frame(trace[["method", "image"]])
-    table = trace.assign(
-        gap=trace["method_loss"] - trace["loss"],
-        **{f"delta_{c}": trace[c] - start[c].reindex(index).to_numpy() for c in ("loss", "psnr", "bpp")},
-    )
-    panels = {
-        "delta_loss": "true R-D loss − codec's",
-        "gap": "method's loss − true loss",
-        "delta_psnr": "PSNR − codec's (dB)",
-        "delta_bpp": "bpp − codec's",
-    }
-    figure, grid = plt.subplots(2, 2, figsize=(9, 6.4), layout="constrained", sharex=True)
-    for axes, (column, label) in zip(grid.flat, panels.items(), strict=True):
-        for position, (method, rows) in enumerate(table.groupby("method", sort=False)):
-            _mean_with_band(axes, rows, column, palette.colour(position), method)
-        axes.axhline(0, color="0.4", linewidth=0.8)
-        axes.set_ylabel(label)
-    for axes in grid[1]:
-        axes.set_xlabel("iteration")
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=min(4, len(labels)))
-    return figure
-
-
 def paired_change(rows: pd.DataFrame, column: str, reference: str, changed: str) -> Figure:
     """Relative change of the true loss in percent between two runs of the same images, at every read-off.
 
