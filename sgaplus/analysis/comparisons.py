@@ -107,6 +107,16 @@ def resampled_means(values: np.ndarray, resamples: int = 10_000, seed: int = 0) 
     return np.vstack([np.ones(images), drawn]) @ np.asarray(values, dtype=float) / images
 
 
+def with_interval(name: str, values: np.ndarray) -> dict[str, float]:
+    """A statistic of the lines of `resampled_means` under ``name``, its 95 % interval under ``_low`` and ``_high``.
+
+    Args:
+        values: (1 + resamples,), that of all images first; infinite ones count as larger than all others.
+    """
+    low, high = np.quantile(values[1:], (0.025, 0.975), method="nearest")
+    return {name: float(values[0]), f"{name}_low": float(low), f"{name}_high": float(high)}
+
+
 def _summaries(table: pd.DataFrame, column: str, by: Sequence[str]) -> pd.DataFrame:
     lines = []
     for names, group in table.groupby(list(by), sort=False, dropna=False):
