@@ -91,22 +91,6 @@ def seed_spread(rows: pd.DataFrame, column: str, by: Sequence[str] = ("arm",)) -
     return pd.DataFrame({"seeds": grouped.size(), "spread": grouped.std(ddof=1)}).reset_index()
 
 
-def resampled_means(values: np.ndarray, resamples: int = 10_000, seed: int = 0) -> np.ndarray:
-    """Means over images, of all of them and of bootstrap samples, in which an image brings all its values.
-
-    For intervals of what is computed from several means, such as a range or a ratio.
-
-    Args:
-        values: (images, k).
-
-    Returns:
-        (1 + resamples, k); the first line is of all images.
-    """
-    images = len(values)
-    drawn = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), resamples)
-    return np.vstack([np.ones(images), drawn]) @ np.asarray(values, dtype=float) / images
-
-
 def with_interval(name: str, values: np.ndarray) -> dict[str, float]:
     """A statistic of the lines of `resampled_means` under ``name``, its 95 % interval under ``_low`` and ``_high``.
 
