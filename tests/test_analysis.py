@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from sgaplus import presets, rounding, schedules
-from sgaplus.analysis import arms, bd, comparisons
+from sgaplus.analysis import arms, bd, comparisons, equal_rate
 from sgaplus.errors import UserError
 
 
@@ -157,3 +157,30 @@ def test_every_arm_has_a_look_of_its_own():
     assert len({tuple(look.values()) for look in looks.values()}) == len(looks) == 10
     assert palette.of_arms(["atanh (SGA)"])["atanh (SGA)"] == looks["atanh (SGA)"]
     assert palette.in_order(["x", "atanh (SGA)", "base"]) == ["base", "atanh (SGA)", "x"]
+
+
+def test_gain_at_equal_rate(curves):
+    """Both images' curves are lines in the logarithm of the rate, 2 dB for each doubling, and so are the means."""
+    rows = curves.assign(codec_lmbda=curves["lmbda"])
+    base, ssl = (rows[rows["arm"] == arm] for arm in ("base", "ssl"))
+    rates, samples = equal_rate.gains(base, ssl, resamples=200)
+    found = equal_rate.band(rates, samples)
+    # Mean rates are 0.85 of the base's: the curves share the rates from 0.1 to 0.85 · 1.6.
+    assert rates[[0, -1]] == pytest.approx([0.1, 0.85 * 1.6])
+    assert found["gain"].to_numpy() == pytest.approx(-2 * np.log2(0.85))
+    inner = found.iloc[1:-1]
+    assert inner["low"].min() == pytest.approx(-2 * np.log2(0.9))
+    assert inner["high"].max() == pytest.approx(-2 * np.log2(0.8))
+    assert equal_rate.mean_gain(samples)["gain"] == pytest.approx(-2 * np.log2(0.85))
+
+
+def test_gain_at_equal_rate_of_one_image_has_no_interval(curves):
+    rows = curves.assign(codec_lmbda=curves["lmbda"])[curves["image"] == "a"]
+    base, ssl = (rows[rows["arm"] == arm] for arm in ("base", "ssl"))
+    found = equal_rate.mean_gain(equal_rate.gains(base, ssl, resamples=5)[1])
+    assert found["gain"] == pytest.approx(-2 * np.log2(0.9)) and np.isnan([found["low"], found["high"]]).all()
+    apart = ssl.assign(bpp=ssl["bpp"] * 100)
+    rates, samples = equal_rate.gains(base, apart, resamples=5)
+    assert not len(rates) and np.isnan(equal_rate.mean_gain(samples)["gain"])
+    with pytest.raises(UserError, match="no image has all points"):
+        equal_rate.gains(base, ssl.assign(image="z"))

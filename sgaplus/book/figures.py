@@ -172,7 +172,7 @@ def training_curves(log: pd.DataFrame, window: int = 25) -> Figure:
     return figure
 
 
-def _rate_axis(axes: Axes) -> None:
+def rate_axis(axes: Axes) -> None:
     """A logarithmic axis of bits per pixel that says plain numbers."""
     axes.set(xscale="log", xlabel="bits per pixel (logarithmic)")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -201,7 +201,7 @@ def rd_curves(points: pd.DataFrame, published: pd.DataFrame, codecs: Sequence[st
         rows = published[published["codec"] == codec]
         style = {"color": palette.colour(len(families) + position), "linestyle": DASHES[1 + position % 3]}
         axes.plot(rows["bpp"], rows["psnr_db"], **style, linewidth=1.4, label=rows["name"].iloc[0])
-    _rate_axis(axes)
+    rate_axis(axes)
     shown = published[published["codec"].isin(codecs) & published["bpp"].between(low, high)]["psnr_db"]
     margin = (
         min(shown.min(), points["psnr_low"].min()) - 0.5,
@@ -228,7 +228,7 @@ def rd_gaps(table: pd.DataFrame) -> Figure:
         colour = palette.colour(names.index(name))
         axes.plot(rows["bpp"], rows["decibel"], marker, color=colour, label=f"{family} against {name}")
     axes.axhline(0, color="0.4", linewidth=0.8)
-    _rate_axis(axes)
+    rate_axis(axes)
     axes.set_ylabel("PSNR − published (dB)")
     figure.legend(loc="outside upper center", ncols=1)
     return figure
