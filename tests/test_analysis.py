@@ -184,3 +184,9 @@ def test_gain_at_equal_rate_of_one_image_has_no_interval(curves):
     assert not len(rates) and np.isnan(equal_rate.mean_gain(samples)["gain"])
     with pytest.raises(UserError, match="no image has all points"):
         equal_rate.gains(base, ssl.assign(image="z"))
+
+
+def test_an_interval_in_words():
+    assert comparisons.interval(-7.034, -7.6, 6.52) == "−7.03 [−7.60, +6.52]"
+    assert comparisons.interval(7.034, 6, 8, decimals=1, sign=False) == "7.0 [6.0, 8.0]"
+    assert comparisons.interval(1, np.nan, np.nan) == "+1.00" and comparisons.interval(*[np.nan] * 3) == "–"

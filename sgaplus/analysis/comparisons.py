@@ -114,7 +114,12 @@ def _summaries(table: pd.DataFrame, column: str, by: Sequence[str]) -> pd.DataFr
 
 
 def interval(mean: float, low: float, high: float, decimals: int = 2, sign: bool = True) -> str:
-    """A value with its interval in words, as in ``−7.03 [−7.60, −6.52]``."""
+    """A value with its interval in words, as in ``−7.03 [−7.60, −6.52]``.
+
+    Without an interval (NaN, of one image) it is the value alone, and without a value a dash.
+    """
+    if np.isnan(mean):
+        return "–"
     form = f"{'+' if sign else ''}.{decimals}f"
     value, lower, upper = (f"{number:{form}}".replace("-", "−") for number in (mean, low, high))
-    return f"{value} [{lower}, {upper}]"
+    return value if np.isnan(low) else f"{value} [{lower}, {upper}]"
