@@ -1,6 +1,15 @@
 """Files: latents to bytes and back, the same on every machine."""
 
 from .coder import compressai_weights
-from .stream import check, decode, encode, find_codec, info, read_latents
+from .stream import check, decode, encode, find_codec, info, read_latents, reconstruction
 
-__all__ = ["check", "compressai_weights", "decode", "encode", "find_codec", "info", "read_latents"]
+__all__ = [
+    "check",
+    "compressai_weights",
+    "decode",
+    "encode",
+    "find_codec",
+    "info",
+    "read_latents",
+    "reconstruction",
+]

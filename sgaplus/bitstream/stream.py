@@ -68,6 +68,11 @@ def decode(data: bytes, codec: Codec | None = None, *, max_pixels: int = MAX_PIX
     Raises:
         UserError: the file is damaged, too large, or its codec is not here; the message names it.
     """
+    return reconstruction(data, codec, max_pixels=max_pixels).clamp(0, 1)
+
+
+def reconstruction(data: bytes, codec: Codec | None = None, *, max_pixels: int = MAX_PIXELS) -> Tensor:
+    """As `decode`, before it is clamped to [0, 1]: that of which the paper's PSNR is."""
     content, codec, latents = _latents(data, codec, max_pixels)
     y_hat = latents["y"][None].float().to(codec.device)
     with torch.no_grad(), codec.autocast():
@@ -75,7 +80,7 @@ def decode(data: bytes, codec: Codec | None = None, *, max_pixels: int = MAX_PIX
     x_hat = x_hat[0, :, : content.height, : content.width]
     if not x_hat.isfinite().all():
         raise UserError("the file is none that can be decoded: its photograph has values that are not finite")
-    return x_hat.clamp(0, 1).cpu().contiguous()
+    return x_hat.cpu().contiguous()
 
 
 def read_latents(data: bytes, codec: Codec | None = None, *, max_pixels: int = MAX_PIXELS) -> Latents:

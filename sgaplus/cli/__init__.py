@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from . import benchmarking, coding, listing, refining, studying, terminal, training  # noqa: F401  (each adds its commands)
+from . import benchmarking, coding, listing, refining, studying, terminal, training, verifying  # noqa: F401  (each adds its commands)
 from .app import app
 
 

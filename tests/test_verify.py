@@ -1,0 +1,211 @@
+"""Stored files against the rows that name them: what verifies, and everything that must not."""
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sgaplus import cli
+from sgaplus.codecs import weights
+from sgaplus.errors import SystemFault, UserError
+from sgaplus.results import Store
+from sgaplus.studies import stored, verify
+from sgaplus.studies.running import run
+
+from .conftest import write_codec
+from .test_studies import tiny
+
+
+@pytest.fixture(scope="module")
+def computed(tmp_path_factory):
+    """Results of a study that keeps files, with the bundled codecs' folder that it used."""
+    folder = tmp_path_factory.mktemp("verify")
+    write_codec(folder / "bundled")
+    study = tiny(folder, methods=["base", "ssl"], images=["astronaut", "coffee"], streams=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(weights, "bundled_folder", lambda: folder / "bundled")
+        run(study, "cpu", device="cpu", root=folder / "results")
+    return folder
+
+
+@pytest.fixture
+def root(computed, tmp_path, monkeypatch) -> Path:
+    """A copy of these results that a test may spoil."""
+    monkeypatch.setattr(weights, "bundled_folder", lambda: computed / "bundled")
+    monkeypatch.setenv("SGAPLUS_DATA", str(tmp_path / "data"))
+    return Path(shutil.copytree(computed / "results", tmp_path / "results"))
+
+
+def streams(root: Path) -> list[Path]:
+    return sorted((root / stored.STREAMS).rglob("*.sga"))
+
+
+def problems(root: Path, **settings) -> dict[str, str]:
+    """Of each file that does not verify its problem."""
+    table = verify.verify(root, **settings)
+    wrong = table[table["problem"] != ""]
+    return dict(zip((root / stream for stream in wrong["stream"]), wrong["problem"], strict=True))
+
+
+def change_rows(root: Path, **columns) -> None:
+    """Write other values into the rows that name a file."""
+    (path,) = root.rglob("rows.parquet")
+    table = Store(path.parent).load()
+    table.loc[table["stream"].notna(), list(columns)] = list(columns.values())
+    Store._write(path, table)
+
+
+def test_what_was_stored_verifies(root):
+    calls = []
+    table = verify.verify(root, progress=lambda *counts: calls.append(counts))
+    assert len(table) == 4 and (table["problem"] == "").all() and table["decoded"].all()
+    assert table["bytes"].tolist() == [(root / stream).stat().st_size for stream in table["stream"]]
+    for name in ("psnr", "psnr_8bit"):
+        assert (table[f"{name}_difference"].abs() < verify.TOLERANCE_DB / 10).all()
+    assert calls == [(n, 4) for n in range(1, 5)]
+    verify.require(table)
+    summary = verify.summary(table).set_index("arm")
+    assert list(summary.index) == ["base", "SSL (a = 2.3)"]
+    for column in ("files", "verified", "decoded", "compared"):
+        assert summary[column].tolist() == [2, 2]
+    of_base = table[table["arm"] == "base"]
+    assert summary.loc["base", "bytes"] == of_base["bytes"].mean()
+    largest = of_base[["psnr_difference", "psnr_8bit_difference"]].abs().max(axis=None)
+    assert summary.loc["base", "difference"] == largest
+
+
+def test_a_file_that_two_studies_name_is_one_file(root):
+    shutil.copytree(root / "tiny", root / "twin")
+    assert len(verify.verify(root)) == 4
+
+
+def test_a_sample_is_decoded_and_all_are_checked(root):
+    table = verify.verify(root, decode=2)
+    assert table["decoded"].tolist() == [True, False, True, False]
+    assert verify.verify(root, decode=0)["decoded"].sum() == 0
+    assert verify.verify(root, decode=9)["decoded"].sum() == 4
+    last = streams(root)[-1]
+    last.write_bytes(last.read_bytes()[:-4])
+    assert set(problems(root, decode=2)) == {last}
+
+
+def test_damaged_missing_and_stray_files_do_not_verify(root):
+    flipped, gone, short, fine = streams(root)
+    data = bytearray(flipped.read_bytes())
+    data[60] ^= 1
+    flipped.write_bytes(data)
+    gone.unlink()
+    short.write_bytes(short.read_bytes()[:-4])
+    stray = root / stored.STREAMS / "old" / "x.sga"
+    stray.parent.mkdir()
+    shutil.copy(fine, stray)
+    (stray.parent / ".x.half-written.sga").touch()
+    found = problems(root)
+    assert set(found) == {flipped, gone, short, stray}
+    assert "checksum" in found[flipped]
+    assert found[gone] == "the file is missing"
+    assert re.search(r"has \d+ bytes, where the row says \d+", found[short])
+    assert found[stray] == "no row names it"
+    table = verify.verify(root)
+    with pytest.raises(SystemFault, match=f"4 of 5 stored files do not verify; the first, .*{flipped.name}"):
+        verify.require(table)
+    assert verify.summary(table)["verified"].sum() == 1
+
+
+def test_a_whole_file_in_the_place_of_another_does_not_verify(root):
+    """With a right checksum, for the same codec, and of the right length: the picture gives it away."""
+    astronaut, coffee = streams(root)[:2]
+    coffee.write_bytes(astronaut.read_bytes())
+    change_rows(root, real_bytes=astronaut.stat().st_size)
+    change_rows(root, real_bpp=8 * astronaut.stat().st_size / 64**2)
+    found = problems(root)
+    assert astronaut not in found
+    assert re.match(r"the decoded picture's PSNR differs from the row's by [+-][\d.]+ dB", found[coffee])
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"psnr_8bit": 10.0}, "PSNR differs"),
+        ({"psnr": 10.0}, "PSNR differs"),
+        ({"real_bytes": 5.0}, "the row says 5"),
+        ({"real_bpp": 0.5}, "64×64 pixels"),
+        ({"codec_sha256": "ab" * 32}, "was written with mshyper-s, .*, where the row has weights abab"),
+    ],
+)
+def test_rows_that_say_something_else_do_not_verify(root, columns, message):
+    change_rows(root, **columns)
+    found = problems(root)
+    assert set(found) == set(streams(root))
+    assert all(re.search(message, problem) for problem in found.values())
+
+
+def test_weights_that_are_no_longer_bundled_do_not_verify(root, tmp_path, monkeypatch):
+    write_codec(tmp_path / "others", seed=1)
+    monkeypatch.setattr(weights, "bundled_folder", lambda: tmp_path / "others")
+    verify._codec.cache_clear()
+    found = problems(root)
+    assert len(found) == 4 and all("bundled are" in problem for problem in found.values())
+
+
+def test_without_the_photograph_the_rest_is_checked(root, monkeypatch):
+    monkeypatch.setattr(verify.sources, "NAMES", ())
+    table = verify.verify(root)
+    assert table["decoded"].all() and (table["problem"] == "").all()
+    assert table[["psnr_difference", "psnr_8bit_difference"]].isna().all(axis=None)
+    assert verify.summary(table)["compared"].tolist() == [0, 0]
+
+
+def test_another_photograph_of_the_same_name_is_not_compared(root):
+    change_rows(root, image_sha256="0" * 64)
+    table = verify.verify(root)
+    assert (table["problem"] == "").all() and table["psnr_difference"].isna().all()
+
+
+def test_one_folder_of_files(root):
+    folder = root / stored.STREAMS / "mshyper-s_lambda0.01" / "base"
+    table = verify.verify(root, folder)
+    assert table["arm"].tolist() == ["base", "base"]
+    for wrong in (root / "tiny", root / "nowhere"):
+        with pytest.raises(UserError, match="is no folder of stored files"):
+            verify.verify(root, wrong)
+
+
+def test_no_file_is_a_mistake(root):
+    change_rows(root, stream=np.nan)
+    with pytest.raises(UserError, match=r"no row .* names a file in streams: run a study that keeps files"):
+        verify.verify(root)
+
+
+def test_the_command(root, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["verify", *map(str, arguments), "--results", str(root)])
+        captured = capsys.readouterr()
+        return stop.value.code, captured.out, captured.err
+
+    code, out, err = call()
+    assert (code, err) == (0, "")
+    assert re.search(r"mshyper-s +0.01 +base +2 +\d+ +2 +2 +\d", out)
+    assert re.search(r"mshyper-s +0.01 +SSL \(a = 2.3\) +2 ", out)
+    assert out.endswith("all 4 files verify\n")
+    streams(root)[0].unlink()
+    code, out, err = call(root / stored.STREAMS)
+    assert code == 1
+    assert err.splitlines()[0].endswith(": the file is missing")
+    assert err.splitlines()[-1].startswith("error: 1 of 4 stored files do not verify; the first, streams/")
+    code, out, err = call(root / "tiny")
+    assert (code, out) == (2, "") and "is no folder of stored files" in err
+
+
+def test_the_stored_files_of_the_repository_verify():
+    """All of them, to the picture; also PSNR where the photographs are at hand."""
+    if not (stored.results() / stored.STREAMS).is_dir():
+        pytest.skip(f"no files are stored in {stored.results() / stored.STREAMS}: run `sgaplus study run rd`")
+    table = verify.verify()
+    verify.require(table)
+    assert table["decoded"].all() and len(table) == len(streams(stored.results()))
