@@ -1,0 +1,340 @@
+"""The claims' verdicts: rows made so that each claim comes out in each way."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from sgaplus import rounding, schedules
+from sgaplus.analysis import arms, claims, claims_of_settings, closed_forms, pool, verdicts
+from sgaplus.analysis.verdicts import Finding, Outcome, Verdict
+from sgaplus.errors import UserError
+
+KODAK = [f"kodim0{k}@256" for k in range(1, 7)]
+CLIC = [
+    f"{name}@256"
+    for name in (
+        "097cb426910ba8ce2525dd8bb7fb1777",
+        "0c49a5cce349020bbba2f97ae41e90ba",
+        "100a02c269c5948392f283b2aa3bb4da",
+    )
+]
+TECNICK = ["RGB_OR_1200x1200_001@512"]
+
+
+def job(image, method, curve, lmbda=0.01, codec_lmbda=None, tau_max=None, **values):
+    """Rows of one run: the loss by iteration, published settings unless told otherwise."""
+    last = max(curve)
+    parsed = rounding.parse("map" if method == "base" else method)
+    settings = schedules.defaults_for(parsed).as_dict()
+    if tau_max is not None:
+        settings["temperature"] = schedules.Exponential(c=1e-3, tau_max=tau_max).as_dict()
+    own = lmbda if codec_lmbda is None else codec_lmbda
+    fixed = {
+        "image": image,
+        "method": json.dumps(parsed.as_dict()),
+        **{name: json.dumps(settings[name]) for name in ("temperature", "lr")},
+        "optimizer": "adam",
+        "iterations": last,
+        "trace_every": 25,
+        "lmbda": lmbda,
+        "codec_lmbda": own,
+        "seed": 0,
+        "bpp": 0.5,
+        "psnr": 30.0,
+        "tau": 0.5,
+        "key": f"{image} {method} {lmbda} {own} {tau_max} {last}",
+    }
+    return [
+        fixed | {"iteration": t, "loss": loss, "method_loss": loss, "read_off": t == last} | values
+        for t, loss in curve.items()
+    ]
+
+
+def table(jobs):
+    return pool.with_scope(arms.with_arms(pd.DataFrame([row for one in jobs for row in one])))
+
+
+def levels(by_method, images=KODAK, iterations=(500,), **values):
+    """Runs in which every image ends at its own level times the method's; ``jitter`` alternates over images."""
+    jitter = values.pop("jitter", 0.0)
+    return [
+        job(image, method, {0: 3.0 + k} if method == "base" else {0: 3.0 + k, t: (1 + k) * scale}, **values)
+        for method, level in by_method.items()
+        for t in iterations
+        for k, image in enumerate(images)
+        for scale in [level * (1 + jitter * (-1) ** k)]
+    ]
+
+
+def found(claim):
+    return {finding.outcome for finding in claim.conditions}
+
+
+GOOD = {"ssl": 0.9, "atanh": 1.0, "ste": 1.1, "uniform": 1.05}
+
+
+@pytest.mark.parametrize(
+    ("jobs", "verdict"),
+    [
+        (levels(GOOD, iterations=(500, 2000)), Verdict.REPRODUCED),
+        # 500 iterations alone are at most a part of a claim about 500 and 2000.
+        (levels(GOOD), Verdict.PARTLY),
+        (levels(GOOD | {"ssl": 1.02}), Verdict.PARTLY),
+        (levels(GOOD | {"ssl": 1.2}), Verdict.NOT),
+        (levels(GOOD | {"ssl": 1.0}, KODAK[:1]), Verdict.UNKNOWN),
+        (levels({"ssl": 1.0}, jitter=0.1) + levels({"atanh": 1.0}), Verdict.UNKNOWN),
+    ],
+)
+def test_lowest_loss(jobs, verdict):
+    assert claims.lowest_loss(table(jobs), "cpu").verdict is verdict
+
+
+def test_whole_photographs_and_crops_are_told_apart():
+    whole = levels({"ssl": 1.1, "atanh": 1.0}, [name.split("@")[0] for name in KODAK])
+    claim = claims.lowest_loss(table(levels(GOOD) + whole), "cpu")
+    against = [f for f in claim.conditions if "− atanh (SGA), 500" in f.what]
+    assert [f.outcome for f in against] == [Outcome.HOLDS, Outcome.CONTRADICTED]
+    assert "whole photographs" in against[1].what and against[1].value == pytest.approx(10)
+
+
+def test_what_is_missing_is_named_with_its_command():
+    empty = pd.DataFrame(columns=[*pool._COLUMNS, *pool._OF_ARMS])
+    published = {name: published_curves() for name in ("kodak", "tecnick")}
+    ledger = claims.ledger(empty, "cpu", published)
+    assert [claim.number for claim in ledger] == list(range(1, 10))
+    for claim in ledger:
+        wanted = Verdict.REPRODUCED if claim.number == 8 else Verdict.UNKNOWN
+        assert claim.verdict is wanted, claim.number
+        if claim.number != 8:
+            assert all("sgaplus study run" in finding.note for finding in claim.conditions)
+    notes = [finding.note for finding in ledger[0].conditions]
+    assert sum("--profile cpu" in note for note in notes) == 3 == sum("--profile paper" in n for n in notes)
+
+
+def curve(values, end=500):
+    return dict(zip(range(0, end + 1, end // (len(values) - 1)), values, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("ssl", "gap", "atanh", "verdict"),
+    [
+        ([3, 2, 1.9], 0.01, [3, 2, 2.2], Verdict.PARTLY),  # nothing of 2000 iterations
+        ([3, 2, 2.5], 5.0, [3, 2, 1.9], Verdict.NOT),
+        ([3, 2, 2.5], 0.01, [3, 2, 1.9], Verdict.PARTLY),
+    ],
+)
+def test_smoothness_and_gap(ssl, gap, atanh, verdict):
+    jobs = [job(image, "base", {0: 3.0}) for image in KODAK]
+    for image in KODAK:
+        jobs.append(job(image, "ssl", curve(ssl), method_loss=ssl[-1] + gap))
+        jobs.append(job(image, "atanh", curve(atanh), method_loss=atanh[-1] + 0.1))
+    claim = claims.smooth(table(jobs), "cpu")
+    at_500 = [finding for finding in claim.conditions if "500 iterations" in finding.what]
+    assert claim.verdict is verdict and len(at_500) == 3
+    assert at_500[0].outcome is (Outcome.HOLDS if ssl[-1] < 2 else Outcome.CONTRADICTED)
+
+
+def temperatures(ranges, iterations=(500, 2000)):
+    return [
+        run
+        for method, width in ranges.items()
+        for tau, share in ((0.2, 0.0), (0.6, 1.0), (1.0, 0.5))
+        for run in levels({method: 1 + width * share}, iterations=iterations, tau_max=tau)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ranges", "verdict"),
+    [
+        ({"atanh": 0.4, "linear": 0.01, "cosine": 0.1, "ssl": 0.2}, Verdict.REPRODUCED),
+        ({"atanh": 0.4, "linear": 0.2, "cosine": 0.1, "ssl": 0.3}, Verdict.PARTLY),
+        ({"atanh": 0.01, "linear": 0.4, "cosine": 0.1, "ssl": 0.2}, Verdict.NOT),
+    ],
+)
+def test_temperature(ranges, verdict):
+    # Published atanh has another schedule and is far off: it is no part of the grid.
+    rows = table(temperatures(ranges) + levels({"atanh": 9.0}))
+    assert claims_of_settings.temperature(rows, "cpu").verdict is verdict
+
+
+def test_temperature_needs_all_four_methods():
+    rows = table(temperatures({"atanh": 0.4, "linear": 0.1}))
+    claim = claims_of_settings.temperature(rows, "cpu")
+    assert claim.verdict is Verdict.UNKNOWN
+    half = table(temperatures({"atanh": 0.4, "linear": 0.01, "cosine": 0.1, "ssl": 0.2}, iterations=(500,)))
+    assert claims_of_settings.temperature(half, "cpu").verdict is Verdict.PARTLY
+
+
+@pytest.mark.parametrize(
+    ("by_a", "verdict"),
+    [
+        ({0.3: 1.3, 1: 1.0, 2.3: 1.0, 10: 1.1}, Verdict.REPRODUCED),
+        ({0.3: 1.3, 1: 1.2, 2.3: 1.0, 10: 0.9}, Verdict.PARTLY),
+        ({0.3: 0.8, 1: 1.2, 2.3: 1.0, 10: 0.9}, Verdict.NOT),
+        ({1: 1.2, 2.3: 1.0}, Verdict.UNKNOWN),
+    ],
+)
+def test_slope(by_a, verdict):
+    jobs = levels({f"ssl:a={a}": level for a, level in by_a.items()}, iterations=(500, 2000))
+    assert claims_of_settings.slope(table(jobs), "cpu").verdict is verdict
+
+
+def test_slope_leaves_out_other_temperatures():
+    jobs = levels({f"ssl:a={a}": level for a, level in {0.3: 1.3, 2.3: 1.0, 10: 1.1}.items()})
+    rows = table(jobs + levels({"ssl": 50.0}, tau_max=0.2))
+    claim = claims_of_settings.slope(rows, "cpu")
+    assert claim.findings[0].value == pytest.approx(30) and claim.verdict is Verdict.PARTLY
+
+
+def three(early):
+    two = {"linear": 1.0, "cosine": 1.0, "ssl": 1.0}
+    faster = dict(zip(claims_of_settings._THREE.values(), early, strict=True))
+    return [
+        job(image, method, {0: 3.0, 100: (1 + k) * level, 500: 1.0 + k})
+        for method, level in (two | faster).items()
+        for k, image in enumerate(KODAK)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("early", "verdict"),
+    [
+        ((0.9, 0.9, 0.9), Verdict.REPRODUCED),
+        ((0.9, 0.9, 1.1), Verdict.PARTLY),
+        ((1.1, 1.1, 1.1), Verdict.NOT),
+    ],
+)
+def test_three_class(early, verdict):
+    assert claims_of_settings.three_class(table(three(early)), "cpu").verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("ssl", "tecnick", "verdict"),
+    [
+        (0.9, [f"RGB_OR_1200x1200_00{k}" for k in (1, 2, 3)], Verdict.REPRODUCED),
+        (0.9, TECNICK, Verdict.PARTLY),
+        (9.0, TECNICK, Verdict.NOT),
+    ],
+)
+def test_carries_over(ssl, tecnick, verdict):
+    jobs = []
+    for images in (CLIC, tecnick):
+        jobs += levels({"base": 3.0, "atanh": 1.0, "ssl": ssl}, images, iterations=(500, 2000))
+    claim = claims.carries_over(table(jobs), "cpu")
+    assert claim.verdict is verdict
+    of_one = [finding for finding in claim.conditions if finding.images == 1]
+    assert all(f.outcome is Outcome.OPEN and "one image" in f.note for f in of_one)
+    assert len(of_one) == (4 if tecnick is TECNICK else 0)
+
+
+def semi(rising=1, worse=1.5):
+    """Two codecs at three λ each; away from its own λ a codec's loss is ``worse`` times the other's."""
+    lmbdas = (0.0025, 0.01, 0.04)
+    jobs = []
+    for trained in (0.0025, 0.04):
+        for step, tested in enumerate(lmbdas):
+            loss = 1.0 if trained == tested else worse
+            jobs += [
+                job(image, "ssl", {0: 3.0, 500: loss}, tested, trained, bpp=0.5 + 0.1 * rising * step)
+                for image in KODAK
+            ]
+    return table(jobs)
+
+
+def test_other_lambda():
+    assert claims_of_settings.other_lambda(semi(), "cpu").verdict is Verdict.REPRODUCED
+    assert claims_of_settings.other_lambda(semi(worse=0.9), "cpu").verdict is Verdict.PARTLY
+    assert claims_of_settings.other_lambda(semi(rising=-1, worse=0.9), "cpu").verdict is Verdict.NOT
+    # Codecs at their own λ alone say nothing.
+    assert claims_of_settings.other_lambda(table(levels(GOOD)), "cpu").verdict is Verdict.UNKNOWN
+
+
+def test_exponents_at_the_ends_are_those_of_the_formulas():
+    """p(⌈v⌉) is proportional to √x for atanh, to x² for cosine and to x^a for SSL where x is small."""
+    wanted = {"atanh": -0.5, "linear": 0, "cosine": 1, "ssl": 1.3, "ssl:a=0.5": -0.5}
+    for spec, k in wanted.items():
+        method = rounding.parse(spec)
+        assert closed_forms.end_exponent(method) == pytest.approx(k, abs=1e-3)
+        in_logarithms = closed_forms.end_exponent(method, closed_forms.log_probability_slope)
+        assert in_logarithms == pytest.approx(-1, abs=1e-3)
+
+
+def test_gradient_at_the_ends(monkeypatch):
+    assert claims_of_settings.gradient_at_the_ends().verdict is Verdict.REPRODUCED
+    monkeypatch.setattr(closed_forms, "end_exponent", lambda method, slope=None: 0.0)
+    assert claims_of_settings.gradient_at_the_ends().verdict is Verdict.PARTLY
+    exponents = {"atanh": 1.0}
+    monkeypatch.setattr(
+        closed_forms, "end_exponent", lambda method, slope=None: exponents.get(method.name, -1)
+    )
+    assert claims_of_settings.gradient_at_the_ends().verdict is Verdict.NOT
+
+
+def published_curves():
+    """SGA with 10 % less rate at equal PSNR; its loss gains more where the rate is most of the loss."""
+    lines = []
+    for codec, factor in (("yang2020-base", 1.0), ("yang2020-sga", 0.9)):
+        for k, lmbda in enumerate((0.001, 0.0025, 0.005, 0.01, 0.02)):
+            lines.append(
+                {
+                    "codec": codec,
+                    "quality_or_lambda": lmbda,
+                    "bpp": factor * 0.1 * 2**k,
+                    "psnr_db": 26 + 2.0 * k,
+                }
+            )
+    return pd.DataFrame(lines)
+
+
+def saved(factor, shrinks=True, iterations=(500, 2000), images=KODAK):
+    """Curves of base and atanh, the latter with ``factor`` of the rate; its gain in loss falls with λ, or rises."""
+    jobs = []
+    for k, lmbda in enumerate((0.001, 0.0025, 0.005, 0.01, 0.02)):
+        gain = 0.1 + (0.01 if shrinks else -0.01) * (4 - k)
+        for i, image in enumerate(images):
+            bpp, wobble = 0.1 * 2**k, 1 + 0.01 * (-1) ** i
+            shared = {"lmbda": lmbda, "psnr": 26 + 2.0 * k}
+            jobs.append(job(image, "base", {0: 1.0}, bpp=bpp, **shared))
+            jobs += [
+                job(image, "atanh", {0: 1.0, t: 1 - gain}, bpp=bpp * factor * wobble, **shared)
+                for t in iterations
+            ]
+    return table(jobs)
+
+
+@pytest.mark.parametrize(
+    ("kodak", "tecnick", "verdict"),
+    [
+        ({"factor": 0.9}, {"factor": 0.9}, Verdict.REPRODUCED),
+        ({"factor": 0.9, "iterations": (500,)}, {"factor": 0.9}, Verdict.PARTLY),
+        ({"factor": 0.8}, {"factor": 0.9}, Verdict.PARTLY),
+        ({"factor": 1.1, "shrinks": False}, {"factor": 1.1}, Verdict.NOT),
+    ],
+)
+def test_sga_gain(kodak, tecnick, verdict):
+    names = [f"RGB_OR_1200x1200_00{k}" for k in (1, 2)]
+    rows = pd.concat([saved(**kodak), saved(**tecnick, images=names)], ignore_index=True)
+    published = {name: published_curves() for name in ("kodak", "tecnick")}
+    claim = claims.sga_gain(rows, "cpu", published)
+    assert claim.verdict is verdict
+    assert "saves 10.0 % of the rate" in claim.says
+
+
+def test_published_gains():
+    assert claims.published_gain(published_curves()) == pytest.approx(-10)
+    losses = claims.published_losses(published_curves())
+    assert list(losses.index) == [0.001, 0.0025, 0.005, 0.01, 0.02] and (losses < 0).all()
+
+
+def test_an_image_of_no_data_set_is_refused():
+    with pytest.raises(UserError, match="nowhere is of none of"):
+        pool.with_scope(pd.DataFrame({"image": ["nowhere"]}))
+
+
+def test_numbers_in_words():
+    assert Finding("x").numbers == "–"
+    assert Finding("x", -1.234, -2, 3).numbers == "−1.23 [−2.00, +3.00] %"
+    assert Finding("x", 1e-7, unit="", form=".1g").numbers == "1e−07"
+    assert verdicts.side(-1, 1, below=True) is Outcome.OPEN
+    assert verdicts.side(0.5, 1, below=False) is Outcome.HOLDS
