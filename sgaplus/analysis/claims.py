@@ -82,7 +82,7 @@ def _compared(
         table = pool.differences(group, arm, reference, column, relative)
         if table is not None:
             text = f"{what} ({place(table, dataset, scope)})"
-            found.append(of_images(text, table.mean(axis=1), unit="%" if relative else "percentage points"))
+            found.append(of_images(text, table.mean(axis=1), unit="%" if relative else "pp"))
     name = pool.DATASETS[dataset]
     return found or [missing(f"{what} ({name})", study, _profile_with(iteration, profile))]
 
@@ -153,7 +153,7 @@ def _upward(kodak: pd.DataFrame, profile: str, iteration: int) -> list[Finding]:
                 f"({place(paired, 'kodak', scope)})"
             )
             below = True if reference == ATANH else None
-            found.append(of_images(text, paired.mean(axis=1), below, "percentage points", "+.3f"))
+            found.append(of_images(text, paired.mean(axis=1), below, "pp", "+.3f"))
     what = f"rises of the true loss, SSL − {ATANH}, {iteration} iterations (Kodak)"
     return found or [missing(what, "convergence", _profile_with(iteration, profile))]
 
@@ -171,7 +171,7 @@ def _gap_against_gain(kodak: pd.DataFrame, profile: str, iteration: int) -> list
         counts = wide.count()
         wide = wide.loc[:, counts >= counts.median()].dropna()
         text = f"|gap| − gain over the base, SSL, {iteration} iterations ({place(wide, 'kodak', scope)})"
-        found.append(of_images(text, wide.mean(axis=1), unit="percentage points"))
+        found.append(of_images(text, wide.mean(axis=1), unit="pp"))
     what = f"|gap| − gain over the base, SSL, {iteration} iterations (Kodak)"
     return found or [missing(what, "convergence", _profile_with(iteration, profile))]
 
@@ -236,7 +236,7 @@ def sga_gain(rows: pd.DataFrame, profile: str, published: Mapping[str, pd.DataFr
         Finding(
             f"published: change of L on Kodak at λ = {ends.index[1]:g} − that at λ = {ends.index[0]:g}",
             float(ends.iloc[1] - ends.iloc[0]),
-            unit="percentage points",
+            unit="pp",
         )
     )
     found += _with_the_rate(rows, profile)
@@ -286,6 +286,6 @@ def _with_the_rate(rows: pd.DataFrame, profile: str) -> list[Finding]:
             f"change of the true loss against the base, at λ = {high:g} − at λ = {low:g}, {reached[-1]} "
             f"iterations (Kodak, {scope})"
         )
-        found.append(of_images(text, table[high] - table[low], below=False, unit="percentage points"))
+        found.append(of_images(text, table[high] - table[low], below=False, unit="pp"))
     what = "change of the true loss against the base, highest λ − lowest (Kodak)"
     return found or [missing(what, "rd", profile)]

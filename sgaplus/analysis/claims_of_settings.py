@@ -90,12 +90,12 @@ def temperature(rows: pd.DataFrame, profile: str) -> Claim:
         over = f"τ_max from {taus[0]:g} to {taus[-1]:g}, {at}"
         for name, values in ranges.items():
             text = f"range of the mean true loss of {name} over {over}"
-            found.append(of_resamples(text, 1000 * values, len(table), None, "/ 1000", ".2f"))
+            found.append(of_resamples(text, 1000 * values, len(table), None, "× 10⁻³", ".2f"))
         pairs = [(linear, other) for other in (atanh, cosine, ssl)] + [(cosine, atanh), (ssl, atanh)]
         for first, second in pairs:
             difference = 1000 * (ranges[first] - ranges[second])
             text = f"that range, {first} − {second}, {at}"
-            found.append(of_resamples(text, difference, len(table), True, "/ 1000"))
+            found.append(of_resamples(text, difference, len(table), True, "× 10⁻³"))
     return Claim(
         3,
         "The linear method is the least sensitive to the highest temperature τ_max; atanh suffers from it.",
@@ -205,8 +205,10 @@ def other_lambda(rows: pd.DataFrame, profile: str) -> Claim:
         for scope, group in pool.at(chosen, iteration).groupby("scope", sort=False):
             found += _along(group, f"{iteration} iterations, Kodak, {scope}")
             found += _limits(group, ssl, f"{iteration} iterations, Kodak, {scope}")
-    if not any(finding.outcome is not None for finding in found):
-        found.append(missing("rate over the λ of the refinement (Kodak)", "semi-multi-rate", profile))
+    conditions = [finding.what for finding in found if finding.outcome is not None]
+    for what, part in (("rate over the λ of the refinement", "step in rate"), ("the limits", "true loss")):
+        if not any(part in text for text in conditions):
+            found.append(missing(f"{what} (Kodak)", "semi-multi-rate", profile))
     return Claim(
         7,
         "Refining at another λ than the codec's own moves along the rate-distortion curve, within limits.",
