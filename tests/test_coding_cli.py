@@ -7,9 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from sgaplus import bitstream
+from sgaplus import bitstream, dial
+from sgaplus.cli import coding
 from sgaplus.codecs import weights
 from sgaplus.data import images
+from sgaplus.refine import refine
 
 from .conftest import write_codec
 from .test_cli import assert_refused, call  # noqa: F401  (a fixture)
@@ -52,6 +54,80 @@ def test_without_iterations_the_codecs_own_latents_are_written(call, coded, phot
     assert coded == bitstream.encode(codec, latents, (66, 70))
 
 
+def test_a_preset_in_place_of_a_method(call, photo):  # noqa: F811
+    assert (
+        call("encode", photo, "-o", "p.sga", "--preset", "fast", "--iterations", 3, "--dtype", "float32")[0]
+        == 0
+    )
+    codec = weights.load_codec("mshyper-s", device="cpu", dtype="float32")
+    run = refine(codec, [images.read_image(photo)], preset="fast", iterations=3)
+    assert Path("p.sga").read_bytes() == bitstream.encode(codec, run.latents[0], (66, 70))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], ("ssl", None, 500)),
+        (["--preset", "fast"], (None, "fast", 100)),
+        (["--method", "atanh"], ("atanh", None, 500)),
+        (["--iterations", 7], ("ssl", None, 7)),
+    ],
+)
+def test_defaults_without_a_target(call, photo, monkeypatch, options, expected):  # noqa: F811
+    seen = {}
+
+    def spy(codec, pictures, **settings):
+        seen.update(settings)
+        return refine(codec, pictures, "map", iterations=0)
+
+    monkeypatch.setattr(coding, "refine_images", spy)
+    assert call("encode", photo, "-o", "p.sga", *options)[0] == 0
+    assert (seen["method"], seen["preset"], seen["iterations"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--target-bpp", 0.5], {"bpp": 0.5, "preset": "fast", "iterations": 100}),
+        (["--target-psnr", 31], {"psnr": 31, "preset": "fast", "iterations": 100}),
+        (["--max-bytes", 9, "--method", "ssl"], {"max_bytes": 9, "method": "ssl", "iterations": 500}),
+    ],
+)
+@pytest.mark.parametrize("met", [True, False])
+def test_a_target_reaches_the_dial(call, photo, monkeypatch, options, expected, met):  # noqa: F811
+    file = dial.File(0.01, 0.0123, 0.75, 0.74, 30.25, b"content")
+    seen = {}
+
+    def spy(codecs, image, **settings):
+        seen.update(settings, lambdas=[codec.lmbda for codec in codecs])
+        settings["progress"](1, 8)
+        settings["report"](file)
+        return dial.Dialled(file, met, [file, file], 14)
+
+    monkeypatch.setattr(dial, "encode_to", spy)
+    write_codec(weights.bundled_folder(), lmbda=0.04)
+    code, out, err = call("encode", photo, "-o", "p.sga", *options)
+    assert code == 0
+    assert Path("p.sga").read_bytes() == b"content"
+    assert expected.items() <= seen.items()
+    assert seen["lambdas"] == [0.01, 0.04]
+    assert "7 bytes, 0.7500 bpp (estimated: 0.7400), PSNR 30.25 dB" in out
+    assert "mshyper-s, codec of λ = 0.01 with λ = 0.0123; 14 steps in 2 refinements" in out
+    assert "codec of λ = 0.01 with λ = 0.0123: 7 bytes" in err
+    assert ("the target was not met" in err) is not met
+
+
+def test_a_limit_of_bytes_is_kept(call, photo):  # noqa: F811
+    """An untrained codec hardly moves, but its file never exceeds the limit."""
+    code, out, err = call("encode", photo, "-o", "p.sga", "--max-bytes", 100_000, "--iterations", 2)
+    assert code == 0
+    data = Path("p.sga").read_bytes()
+    assert len(data) <= 100_000
+    assert f"{len(data)} bytes" in out
+    assert "the target was not met" in err
+    assert bitstream.decode(data).shape == (3, 66, 70)
+
+
 def test_a_checkpoint_is_named_on_both_sides(call, photo, tmp_path):  # noqa: F811
     path = write_codec(tmp_path / "mine", seed=5)
     assert call("encode", photo, "-o", "p.sga", "--iterations", 0, "--codec", path, "--lmbda", 0.02)[0] == 0
@@ -73,6 +149,13 @@ def test_a_checkpoint_is_named_on_both_sides(call, photo, tmp_path):  # noqa: F8
         (["encode", "PHOTO", "-o", "p.sga", "--iterations", -1], "must not be negative"),
         (["encode", "PHOTO", "-o", "p.sga", "--method", "guess"], "unknown method"),
         (["encode", "PHOTO", "-o", "p.sga", "--codec", "guess"], "unknown codec"),
+        (["encode", "PHOTO", "-o", "p.sga", "--preset", "slow"], "unknown preset 'slow'"),
+        (["encode", "PHOTO", "-o", "p.sga", "--preset", "fast", "--method", "ssl"], "leave out method"),
+        (["encode", "PHOTO", "-o", "p.sga", "--target-bpp", 1, "--max-bytes", 9], "exactly one target"),
+        (["encode", "PHOTO", "-o", "p.sga", "--target-bpp", -1], "the target bpp must be"),
+        (["encode", "PHOTO", "-o", "p.sga", "--target-psnr", 30, "--lmbda", 0.01], "leave out --lmbda"),
+        (["encode", "PHOTO", "-o", "p.sga", "--target-psnr", 30, "--codec", "mbt2018"], "needs a family"),
+        (["encode", "PHOTO", "-o", "p.sga", "--target-bpp", 1, "--iterations", 0], "at least one iteration"),
         (["decode", "missing.sga", "-o", "p.png"], "there is no file missing.sga"),
         (["decode", "PHOTO", "-o", "p.jpg"], "ends in .png"),
         (["decode", "PHOTO", "-o", "p.png"], "does not begin as one"),

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from torch import Tensor
 
-from .. import bitstream, files
+from .. import bitstream, dial, files
 from ..bitstream.container import MAX_BYTES, MAX_PIXELS
 from ..codecs import weights
 from ..codecs.codec import Codec
 from ..data import images
+from ..dial.targets import target
 from ..errors import UserError
+from ..presets import resolve
 from ..refine import refine as refine_images
-from ..rounding import parse
 from ..specs import number
 from . import terminal
 from .app import CODEC, HARDWARE, CodecLmbda, CodecName, Device, Dtype, Quality, app
 from .terminal import option
 
-_REFINEMENT = "Refinement"
+_TARGET, _REFINEMENT = "Target", "Refinement"
 _SUFFIX = ".sga"
 
 File = Annotated[Path, typer.Argument(help="A file that `sgaplus encode` wrote.", show_default=False)]
@@ -31,15 +33,40 @@ File = Annotated[Path, typer.Argument(help="A file that `sgaplus encode` wrote."
 def encode(
     photo: Annotated[Path, typer.Argument(help="The photograph.", show_default=False)],
     out: Annotated[Path, option("The file to write; it ends in .sga.", None, "--out", "-o")],
+    target_bpp: Annotated[
+        float | None, option("Bits per pixel that the file is to have, within 1 %.", _TARGET)
+    ] = None,
+    target_psnr: Annotated[
+        float | None, option("PSNR in dB that the picture is to have, within 0.05 dB.", _TARGET)
+    ] = None,
+    max_bytes: Annotated[
+        int | None, option("Bytes that the file has at most, and at least 99 % of them.", _TARGET)
+    ] = None,
     codec: CodecName = "mshyper-s",
     lmbda: CodecLmbda = None,
     quality: Quality = None,
     method: Annotated[
-        str, option("What stands for rounding while optimising, as in `sgaplus refine`.", _REFINEMENT)
-    ] = "ssl",
+        str | None,
+        option(
+            "What stands for rounding while optimising, as in `sgaplus refine`. By default ssl.", _REFINEMENT
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        option(
+            "In place of a method: fast, whose 100 steps bring about as much as 500 of ssl. "
+            "The default with a target.",
+            _REFINEMENT,
+        ),
+    ] = None,
     iterations: Annotated[
-        int, option("Optimisation steps; 0 writes the codec's own latents, at once.", _REFINEMENT)
-    ] = 500,
+        int | None,
+        option(
+            "Optimisation steps; 0 writes the codec's own latents, at once. "
+            "By default 500, or 100 with the preset fast; with a target, of each of its refinements.",
+            _REFINEMENT,
+        ),
+    ] = None,
     seed: Annotated[int, option("Of the random numbers.", _REFINEMENT)] = 0,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -49,34 +76,89 @@ def encode(
     The file holds 32 bytes on itself and the refined latents, in CompressAI's entropy code. It decodes to the
     same latents on every machine, and encoding ends with decoding it for a check.
 
+    With a **target**, --codec is a family. Which of its codecs fits, and with which λ, is searched in at most
+    8 refinements, each of which goes on where the last one stopped; targets within reach mostly take 2 to 5.
+
     - `sgaplus encode photo.png -o photo.sga`
+    - `sgaplus encode photo.png -o photo.sga --preset fast`
+    - `sgaplus encode photo.png -o photo.sga --max-bytes 20000`
     - `sgaplus encode photo.png -o photo.sga --iterations 0`
     """
     _check_target(out, _SUFFIX)
-    chosen = parse(method)
+    wanted = {"bpp": target_bpp, "psnr": target_psnr, "max_bytes": max_bytes}
+    wanted = {name: value for name, value in wanted.items() if value is not None}
+    if method is None and preset is None:
+        method, preset = (None, "fast") if wanted else ("ssl", None)
+    if iterations is None:
+        iterations = 100 if method is None else 500
+    resolve(iterations, method, preset=preset)
     image = images.read_image(photo)
-    loaded = weights.load_codec(codec, lmbda, quality=quality, device=device, dtype=dtype)
-    bitstream.check(loaded)
-    with terminal.bar("refining") as bar:
-        task = bar.add_task("", total=iterations)
-        run = refine_images(
-            loaded,
-            [image],
-            chosen,
-            iterations=iterations,
-            seed=seed,
-            names=[photo.stem],
-            progress=lambda done, total: bar.update(task, completed=done),
+    if wanted:
+        if lmbda is not None or quality is not None:
+            raise UserError("a target chooses among the codecs of a family: leave out --lmbda and --quality")
+        target(1, **wanted)
+        codecs = dial.family(codec, device=device, dtype=dtype)
+        settings = {"method": method, "preset": preset, "iterations": iterations, "seed": seed}
+        data, lines = _dialled(codecs, image, **wanted, **settings)
+    else:
+        loaded = weights.load_codec(codec, lmbda, quality=quality, device=device, dtype=dtype)
+        data, lines = _refined(
+            loaded, image, photo.stem, method=method, preset=preset, iterations=iterations, seed=seed
         )
-    height, width = image.shape[1:]
-    data = bitstream.encode(loaded, run.latents[0], (height, width))
     with files.atomic(out) as temporary:
         temporary.write_bytes(data)
+    for line in lines:
+        terminal.show(f"{out}: {line}")
+
+
+def _refined(codec: Codec, image: Tensor, name: str, **settings: Any) -> tuple[bytes, list[str]]:
+    """A file's content after one refinement, and what to say about it."""
+    bitstream.check(codec)
+    with terminal.bar("refining") as bar:
+        task = bar.add_task("", total=settings["iterations"])
+        run = refine_images(
+            codec,
+            [image],
+            names=[name],
+            progress=lambda done, total: bar.update(task, completed=done),
+            **settings,
+        )
+    data = bitstream.encode(codec, run.latents[0], tuple(image.shape[1:]))
     best = run.best.iloc[0]
-    terminal.show(
-        f"{out}: {len(data)} bytes, {8 * len(data) / (height * width):.4f} bpp (estimated: {best['bpp']:.4f}), "
-        f"PSNR {best['psnr_8bit']:.2f} dB"
-    )
+    bpp = 8 * len(data) / (image.shape[1] * image.shape[2])
+    return data, [_size_and_quality(data, bpp, best["bpp"], best["psnr_8bit"])]
+
+
+def _dialled(codecs: list[Codec], image: Tensor, **settings: Any) -> tuple[bytes, list[str]]:
+    """A file's content that meets a target, and what to say about it."""
+    with terminal.bar("searching, at most") as bar:
+        task = bar.add_task("", total=None)
+
+        def report(file: dial.File) -> None:
+            terminal.say(f"{_lambdas(file)}: {len(file.data)} bytes, {file.bpp:.4f} bpp, {file.psnr:.2f} dB")
+
+        found = dial.encode_to(
+            codecs,
+            image,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            report=report,
+            **settings,
+        )
+    if not found.met:
+        terminal.note("the target was not met: this is the nearest file that was found")
+    file = found.file
+    return file.data, [
+        _size_and_quality(file.data, file.bpp, file.estimated_bpp, file.psnr),
+        f"{codecs[0].name}, {_lambdas(file)}; {found.steps} steps in {len(found.files)} refinements",
+    ]
+
+
+def _size_and_quality(data: bytes, bpp: float, estimated: float, psnr: float) -> str:
+    return f"{len(data)} bytes, {bpp:.4f} bpp (estimated: {estimated:.4f}), PSNR {psnr:.2f} dB"
+
+
+def _lambdas(file: dial.File) -> str:
+    return f"codec of λ = {file.codec_lmbda:g} with λ = {file.lmbda:.4g}"
 
 
 @app.command()

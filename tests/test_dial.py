@@ -1,0 +1,260 @@
+"""The dial: a search that finds what is there, stops where nothing is, and never goes beyond a limit."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import sgaplus
+from sgaplus import bitstream, dial
+from sgaplus.codecs import weights
+from sgaplus.codecs.codec import Codec, freeze
+from sgaplus.dial import search, targets
+from sgaplus.dial.targets import next_log_lmbda, target
+from sgaplus.errors import UserError
+
+from .conftest import untrained, write_codec, write_photo
+
+PIXELS = 66 * 70
+
+
+def make(lmbda: float) -> Codec:
+    model = untrained()
+    model.update()
+    return Codec("mshyper-s", lmbda, freeze(model), "ab" * 32)
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory) -> torch.Tensor:
+    return sgaplus.read_image(write_photo(tmp_path_factory.mktemp("dial") / "photo.png"))
+
+
+@pytest.fixture
+def simulated(monkeypatch):
+    """Codecs of λ = 0.01, 0.02, 0.04 whose files are as long as a rule says, without any refinement."""
+
+    def use(rule):
+        def refine(walk, advance):
+            lmbda = math.exp(walk.log_lmbda)
+            for _ in range(walk.iterations):
+                advance()
+            size = round(rule(walk.codec.lmbda, lmbda))
+            return dial.File(walk.codec.lmbda, lmbda, 8 * size / PIXELS, 0.0, math.log2(size), bytes(size))
+
+        monkeypatch.setattr(search._Walk, "refine", refine)
+        monkeypatch.setattr(
+            search,
+            "_missing",
+            lambda codec, _, wanted: (
+                wanted.aim - wanted.value(size := rule(codec.lmbda, codec.lmbda), math.log2(size))
+            ),
+        )
+        return [make(lmbda) for lmbda in (0.02, 0.01, 0.04)]
+
+    return use
+
+
+def smooth(codec_lmbda: float, lmbda: float) -> float:
+    return 2e6 * codec_lmbda**0.6 * (lmbda / codec_lmbda) ** 0.25
+
+
+# The target
+
+
+@pytest.mark.parametrize(
+    ("wanted", "good", "bad"),
+    [
+        ({"bpp": 0.5}, [(24751, 30), (25249, 30)], [(24749, 30), (25251, 30)]),
+        ({"max_bytes": 1000}, [(990, 30), (1000, 30)], [(989, 30), (1001, 30)]),
+        ({"psnr": 30}, [(1, 29.951), (1, 30.049)], [(1, 29.949), (1, 30.051)]),
+    ],
+)
+def test_how_near_is_near_enough(wanted, good, bad):
+    found = target(400_000, **wanted)
+    assert found.low < found.aim < found.high
+    for files, expected in ((good, True), (bad, False)):
+        for file in files:
+            assert (found.low <= found.value(*file) <= found.high) is expected
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ({}, "exactly one target"),
+        ({"bpp": 1, "psnr": 30}, "exactly one target"),
+        ({"bpp": 0}, "the target bpp must be a finite number greater than 0"),
+        ({"psnr": math.inf}, "the target PSNR must be"),
+        ({"max_bytes": -5}, "the most bytes must be"),
+    ],
+)
+def test_targets_that_cannot_be(wanted, message):
+    with pytest.raises(UserError, match=message):
+        target(4096, **wanted)
+
+
+# Where to look next
+
+points = st.lists(st.tuples(st.floats(-3, 3), st.floats(-5, 5)), min_size=1, max_size=8)
+
+
+@given(points, st.floats(-5, 5), st.sampled_from([0.3, 1.2]))
+def test_every_next_point_is_within_its_bounds_and_brackets(known, aim, slope):
+    x, value = known[-1]
+    found = next_log_lmbda(known, aim, slope, (-3.0, 3.0))
+    assert -3 <= found <= 3
+    if value != aim:
+        assert (found - x) * (aim - value) >= 0
+    for other_x, other in reversed(known[:-1]):
+        if (other < aim) != (value < aim) and (other_x - x) * (other - value) > 0:
+            assert min(x, other_x) <= found <= max(x, other_x)
+            break
+
+
+@given(
+    slope=st.floats(0.08, 1.0),
+    bend=st.floats(-0.9, 0.9),
+    reached=st.floats(-2, 2),
+    start=st.floats(-1.4, 1.4),
+)
+def test_a_rising_curve_is_searched_in_a_few_steps(slope, bend, reached, start):
+    def curve(x):
+        return slope * (x + bend * x * abs(x) / 6)
+
+    aim, known, x = curve(reached), [], start
+    for _ in range(search.MOST_REFINEMENTS):
+        known.append((x, curve(x)))
+        if abs(known[-1][1] - aim) < 0.01:
+            break
+        x = next_log_lmbda(known, aim, 0.3, (-math.log(16), math.log(16)))
+    assert abs(known[-1][1] - aim) < 0.01
+
+
+# The search
+
+
+@pytest.mark.parametrize("size", [70_000, 110_000, 150_000, 170_000, 260_000])
+def test_targets_within_reach_are_met(simulated, image, size):
+    codecs = simulated(smooth)
+    most = dial.encode_to(codecs, image, max_bytes=size)
+    assert most.met and 0.99 * size <= len(most.file.data) <= size
+    rate = dial.encode_to(codecs, image, bpp=8 * size / PIXELS)
+    assert rate.met and abs(len(rate.file.data) / size - 1) <= 0.01
+    quality = dial.encode_to(codecs, image, psnr=math.log2(size))
+    assert quality.met and abs(quality.file.psnr - math.log2(size)) <= 0.05
+
+
+def test_the_codec_is_the_one_whose_point_is_nearest(simulated, image):
+    codecs = simulated(smooth)
+    for codec in codecs:
+        found = dial.encode_to(codecs, image, max_bytes=1.05 * smooth(codec.lmbda, codec.lmbda))
+        assert {file.codec_lmbda for file in found.files} == {codec.lmbda}
+
+
+def test_the_neighbour_takes_over_where_a_codec_ends(simulated, image):
+    """Own latents that say nothing of what refinement makes of them."""
+
+    def rule(codec_lmbda, lmbda):
+        return 5000 if codec_lmbda == lmbda == 0.01 else smooth(codec_lmbda, lmbda) / 10
+
+    found = dial.encode_to(simulated(rule), image, max_bytes=40_000)
+    assert found.met
+    assert [file.codec_lmbda for file in found.files][-1] == 0.04
+    assert sorted(file.codec_lmbda for file in found.files) == [file.codec_lmbda for file in found.files]
+
+
+def test_out_of_reach_is_said_with_what_is_reached(simulated, image):
+    codecs = simulated(smooth)
+    with pytest.raises(UserError, match=r"1000 bytes is out of .* codec of λ = 0.01 gives 63096 bytes"):
+        dial.encode_to(codecs, image, max_bytes=1000)
+    with pytest.raises(
+        UserError, match=r"40 dB is out of .* λ = 0.64 with the codec of λ = 0.04 gives 19.\d+ dB"
+    ):
+        dial.encode_to(codecs, image, psnr=40)
+    found = dial.encode_to(codecs, image, max_bytes=10**7)
+    assert not found.met
+    assert len(found.file.data) == round(smooth(0.04, 16 * 0.04))
+
+
+def test_a_search_ends_and_gives_the_nearest_within_the_limit(simulated, image):
+    """Files of two lengths only: 100,000 bytes and 120,000."""
+    codecs = simulated(lambda codec_lmbda, lmbda: 100_000 if lmbda < 0.011 else 120_000)
+    calls = []
+    settings = {"iterations": 3, "progress": lambda *call: calls.append(call)}
+    found = dial.encode_to(codecs, image, max_bytes=119_000, **settings)
+    assert not found.met and len(found.file.data) == 100_000
+    assert len(found.files) == search.MOST_REFINEMENTS
+    assert found.steps == 3 * search.MOST_REFINEMENTS
+    assert calls == [(step, found.steps) for step in range(1, found.steps + 1)]
+    assert len(dial.encode_to(codecs, image, bpp=8 * 119_000 / PIXELS).file.data) == 120_000
+
+
+def test_no_file_within_the_limit_is_an_error(simulated, image):
+    codecs = simulated(lambda codec_lmbda, lmbda: 120_000)
+    with pytest.raises(UserError, match=r"no file of at most 119000 bytes .* the smallest has 120000 bytes"):
+        dial.encode_to(codecs, image, max_bytes=119_000, iterations=1)
+
+
+def test_files_are_real_and_refinements_go_on_where_the_last_one_stopped(image, monkeypatch):
+    codec, starts, ends = make(0.01), [], []
+    whole = search.refine_batch
+
+    def watched(batch, *arguments):
+        starts.append({name: latent.clone() for name, latent in batch.latents.items()})
+        result = whole(batch, *arguments)
+        ends.append({name: latent.detach().clone() for name, latent in batch.latents.items()})
+        return result
+
+    monkeypatch.setattr(search, "refine_batch", watched)
+    reported = []
+    found = dial.encode_to([codec], image, max_bytes=10**6, iterations=4, report=reported.append)
+    assert found.files == reported and len(reported) == len(starts) >= 2
+    for before, after in zip(ends, starts[1:], strict=False):
+        assert all(torch.equal(before[name], after[name]) for name in before)
+    assert any(not torch.equal(starts[0][name], ends[0][name]) for name in ends[0])
+    for file in found.files:
+        assert file.bpp == 8 * len(file.data) / PIXELS
+        decoded = bitstream.decode(file.data, codec)
+        psnr = sgaplus.metrics.psnr_8bit(image[None], decoded[None]).item()
+        assert file.psnr == pytest.approx(psnr, abs=1e-3)
+
+
+def test_a_bundled_codec_meets_a_target(tmp_path):
+    """The whole way with a trained codec: λ moves its file."""
+    photo = sgaplus.read_image(write_photo(tmp_path / "photo.png", (128, 128)))
+    codec = weights.load_codec("mshyper-s", 0.01, device="cpu", dtype="float32")
+    own = bitstream.encode(codec, sgaplus.refine(codec, [photo], "map", iterations=0).latents[0], (128, 128))
+    wanted = round(0.9 * len(own))
+    found = dial.encode_to([codec], photo, max_bytes=wanted, iterations=10)
+    assert len(found.file.data) <= wanted
+    assert found.met and len(found.file.data) >= 0.99 * wanted
+
+
+def test_a_family_by_its_name(bundled):
+    write_codec(bundled, lmbda=0.0025, seed=1)
+    write_codec(bundled, name="other", lmbda=0.005)
+    assert [codec.lmbda for codec in dial.family("mshyper-s", device="cpu")] == [0.0025, 0.01]
+    with pytest.raises(UserError, match=r"family of bundled codecs \(mshyper-s, other\), not mbt2018-mean"):
+        dial.family("mbt2018-mean")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"codecs": []}, "at least one codec"),
+        ({"iterations": 0}, "at least one iteration"),
+        ({"method": "ssl", "preset": "fast"}, "leave out method"),
+        ({"psnr": 30}, "exactly one target"),
+    ],
+)
+def test_arguments_that_cannot_be(image, change, message):
+    settings = {"codecs": [make(0.01)], "bpp": 1.0, **change}
+    with pytest.raises(UserError, match=message):
+        dial.encode_to(settings.pop("codecs"), image, **settings)
+
+
+def test_a_limit_keeps_half_of_its_tolerance_on_either_side():
+    found = target(4096, max_bytes=2000)
+    assert found.high == pytest.approx(math.log(2000))
+    assert math.exp(found.aim) == pytest.approx(2000 * (1 - targets.RATE_TOLERANCE / 2))
