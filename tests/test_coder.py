@@ -2,8 +2,10 @@
 
 import dataclasses
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -91,6 +93,19 @@ def test_compressai_in_float64_decodes_the_same_latents(family, gain):
     torch.testing.assert_close(compressai(codec, data, model.double()), ours["y"], rtol=1e-12, atol=1e-11)
     for name, latent in ours.items():
         torch.testing.assert_close(latent.float(), latents[name][0], rtol=1e-5, atol=1e-4)
+
+
+def test_the_example_of_the_book_decodes_with_plain_compressai(bundled, tmp_path, monkeypatch):
+    codec = weights.load_codec("mshyper-s", device="cpu", dtype="float32")
+    data = bitstream.encode(codec, hard_latents(codec, picture(70, 100)), (70, 100))
+    monkeypatch.chdir(tmp_path)
+    Path("photo.sga").write_bytes(data)
+    page = (Path(__file__).parents[1] / "book" / "file-format.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    found = {}
+    with torch.no_grad():
+        exec(example, found)
+    torch.testing.assert_close(found["picture"].float(), bitstream.decode(data), rtol=0, atol=1e-4)
 
 
 def test_compressai_in_float32_decodes_them_where_no_index_differs(codec):

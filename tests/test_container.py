@@ -1,7 +1,9 @@
 """The container: what its header says, and that nothing else than its own bytes is taken for it."""
 
 import re
+import struct
 import zlib
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -49,6 +51,47 @@ def test_the_documented_offsets():
     assert (int.from_bytes(data[22:25], "big"), int.from_bytes(data[25:28], "big")) == (1, 2)
     assert data[32:] == b"zzzzyyyyyyyy"
     assert sealed(data) == data
+
+
+PAGE = Path(__file__).parents[1] / "book" / "file-format.md"
+
+
+def rows(heading: str) -> list[list[str]]:
+    """The cells of the page's table whose first column is ``heading``."""
+    lines = PAGE.read_text().splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith(f"| {heading} |"))
+    table = []
+    for line in lines[start + 2 :]:
+        if not line.startswith("|"):
+            break
+        table.append([cell.strip().strip("`") for cell in line.strip("|").split("|")])
+    return table
+
+
+def test_the_page_of_the_book_says_where_each_field_is():
+    data = pack(EXAMPLE)
+    *fields, behind = rows("offset")
+    position, found = 0, {}
+    for offset, size, name, _ in fields:
+        assert int(offset) == position
+        position += int(size)
+        found[name] = data[int(offset) : position]
+    assert int(behind[0]) == position == HEADER
+    numbers = {name: int.from_bytes(value, "big") for name, value in found.items()}
+    texts = {name: text for _, _, name, text in fields}
+    assert found["magic"].hex(" ").upper() in texts["magic"]
+    assert f"`{numbers['version']}" in texts["version"]
+    assert NAMES[numbers["codec"]] == EXAMPLE.name
+    assert struct.unpack(">f", found["lmbda"]) == pytest.approx((EXAMPLE.lmbda,))
+    assert found["weights"] == EXAMPLE.weights
+    assert (numbers["height"], numbers["width"]) == (EXAMPLE.height, EXAMPLE.width)
+    assert (4 * numbers["z_words"], 4 * numbers["y_words"]) == (len(EXAMPLE.z), len(EXAMPLE.y))
+    assert numbers["crc"] == zlib.crc32(data[:28] + data[32:])
+    assert data[position:] == EXAMPLE.z + EXAMPLE.y
+
+
+def test_the_page_of_the_book_has_all_codecs_names():
+    assert {int(code): name for code, name in rows("codec") if code != "0"} == NAMES
 
 
 def test_every_bundled_and_downloadable_codec_has_a_name():
