@@ -145,6 +145,7 @@ def test_too_short_curves_have_no_bd_rate(curves):
     short = curves[curves["lmbda"] < 0.01]
     assert bd.per_image(short, "base", "ssl")["bd_rate"].isna().all()
     assert bd.summary(bd.per_image(short, "base", "ssl"))["images"] == 0
+    assert np.isnan(bd.of_means(short, "base", "ssl", resamples=5)["bd_rate_low"])
 
 
 def test_every_arm_has_a_look_of_its_own():

@@ -86,6 +86,7 @@ def of_means(
     images = sorted(held[0] & held[1])
     if not images:
         raise UserError(f"no image has all points of both {anchor!r} and {arm!r}: run the study to its end")
+    resamples = resamples if len(images) > 1 else 0
     drawn = np.random.default_rng(seed).integers(0, len(images), (resamples, len(images)))
     drawn = np.vstack([np.arange(len(images)), drawn])
     means = {
@@ -100,7 +101,8 @@ def of_means(
     )
     result: dict[str, float] = {"images": len(images), "points": len(lmbdas)}
     for position, name in enumerate(("bd_rate", "bd_psnr")):
-        low, high = np.nanpercentile(found[1:, position], (2.5, 97.5)) if len(images) > 1 else _NAN
+        known = np.isfinite(found[1:, position]).any()
+        low, high = np.nanpercentile(found[1:, position], (2.5, 97.5)) if known else _NAN
         result |= {name: float(found[0, position]), f"{name}_low": float(low), f"{name}_high": float(high)}
     return result
 
