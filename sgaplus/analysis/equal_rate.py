@@ -42,9 +42,10 @@ def gains(
         resamples: of the images, those of both curves together.
 
     Returns:
-        The rates in bpp (points,), and the gain in dB (points, 1 + resamples), first of all images; NaN where
-        a resampled curve does not reach. No resample of one image, and no rate where the curves have none in
-        common.
+        The rates in bpp (points,), and the gain in dB (points, 1 + resamples), first of all images. A resample
+        of costlier images has higher rates: its gains are those at the same places within the range that its
+        own two curves share, NaN where there is none. One image has no resample, and curves without a common
+        rate have no rates.
 
     Raises:
         UserError: no image has all points of both.
@@ -60,25 +61,26 @@ def gains(
     means = resampled_means(np.hstack(wide), resamples if len(images) > 1 else 0)
     cuts = np.cumsum([block.shape[1] for block in wide])[:-1]
     rate, decibel, test_rate, test_decibel = np.split(means, cuts, axis=1)
-    low = max(rate[0].min(), test_rate[0].min())
-    high = min(rate[0].max(), test_rate[0].max())
-    if low >= high:
-        return np.empty(0), np.empty((0, 1 + resamples))
-    grid = np.geomspace(low, high, points)
+    low = np.maximum(rate.min(1), test_rate.min(1))
+    high = np.minimum(rate.max(1), test_rate.max(1))
+    if low[0] >= high[0]:
+        return np.empty(0), np.empty((0, len(means)))
+    grids = np.geomspace(low, np.maximum(low, high), points, axis=1)
     ours, theirs = (
-        np.array([_at(grid, *curve) for curve in zip(*pair, strict=True)])
+        np.array([_at(*curve) for curve in zip(grids, *pair, strict=True)])
         for pair in ((test_rate, test_decibel), (rate, decibel))
     )
-    return grid, (ours - theirs).T
+    ours[low >= high] = np.nan
+    return grids[0], (ours - theirs).T
 
 
 def _at(rates: np.ndarray, bpp: np.ndarray, decibel: np.ndarray) -> np.ndarray:
-    """PSNR at other rates; NaN outside the curve, and everywhere where two of its rates are equal."""
+    """PSNR at other rates, all within the curve; NaN where two rates of the curve are equal."""
     order = np.argsort(bpp)
     bpp, decibel = bpp[order], decibel[order]
     if len(bpp) < 2 or (np.diff(bpp) <= 0).any():
         return np.full(len(rates), np.nan)
-    return PchipInterpolator(np.log(bpp), decibel, extrapolate=False)(np.log(rates))
+    return PchipInterpolator(np.log(bpp), decibel)(np.log(rates))
 
 
 def band(rates: np.ndarray, samples: np.ndarray) -> pd.DataFrame:
@@ -91,9 +93,7 @@ def mean_gain(samples: np.ndarray) -> dict[str, float]:
     """Mean of `gains` over the rates, on a logarithmic scale: gain, low and high in dB; NaN of no rate."""
     if not len(samples):
         return dict.fromkeys(("gain", "low", "high"), float("nan"))
-    means = np.full(samples.shape[1], np.nan)
-    some = np.isfinite(samples).any(axis=0)
-    means[some] = np.nanmean(samples[:, some], axis=0)
+    means = samples.mean(0)
     low, high = _interval(means[None])
     return {"gain": float(means[0]), "low": float(low[0]), "high": float(high[0])}
 
