@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from . import metrics
+from . import metrics, runtime
 from .codecs.codec import Codec
 from .codecs.models import Latents, hard
 from .errors import SystemFault
@@ -37,10 +38,13 @@ class Batch:
     lmbda: float
     latents: Latents
     generators: list[torch.Generator]
+    exact: Codec = field(init=False)  # computes in float32
     broken_steps: Tensor = field(init=False)  # of each image: steps whose gradients were not finite
 
     def __post_init__(self) -> None:
         self.broken_steps = torch.zeros(len(self.names), dtype=torch.int64, device=self.x.device)
+        self.x = runtime.channels_last(self.x)  # as x̂ is
+        self.exact = self.codec.to(self.codec.device, "float32")
 
     @property
     def pixels(self) -> int:
@@ -61,14 +65,15 @@ class Batch:
             return self.method.relax(v, tau, self.noise(v))
 
         decoded = self.codec.decode(self.latents, relax)
-        mse = (self.crop(decoded.x_hat) - self.x).square().flatten(1).mean(1)
+        squares = F.mse_loss(self.crop(decoded.x_hat), self.x, reduction="none")
+        mse = squares.sum((1, 2, 3)) / self.x[0].numel()
         bits = sum(decoded.bits.values())
         return metrics.rd_loss(self.lmbda, mse, bits / self.pixels)
 
     @torch.no_grad()
     def true(self) -> tuple[pd.DataFrame, Latents, Tensor]:
         """One row per image after hard rounding, the hard latents, the reconstruction."""
-        decoded = self.codec.to(self.codec.device, "float32").decode(self.latents, hard)
+        decoded = self.exact.decode(self.latents, hard)
         x_hat = self.crop(decoded.x_hat)
         bpp = {name: bits.double() / self.pixels for name, bits in decoded.bits.items()}
         mse = metrics.mse(self.x, x_hat)

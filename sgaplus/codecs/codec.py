@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .. import runtime
 from ..errors import UserError
-from .layers import replace_gdn
+from .layers import fixed, replace_gdn
 from .models import FAMILIES, Decoded, Latents, Quantiser, hard
 
 
@@ -42,6 +42,9 @@ class Codec:
     sha256: str
     dtype: torch.dtype = torch.float32
     card: dict[str, Any] = field(default_factory=dict, repr=False)
+    _fixed: dict[tuple[str, torch.device], torch.nn.Module] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     def __post_init__(self) -> None:
         if type(self.model) not in FAMILIES:
@@ -76,6 +79,20 @@ class Codec:
             self.name, self.lmbda, model, self.sha256, runtime.resolve_dtype(dtype, resolved), self.card
         )
 
+    def run(self, network: str, x: Tensor) -> Tensor:
+        """A network of the model, such as ``"g_s"``, on ``x`` (B, C, H, W), in this codec's number format.
+
+        Float32 on both sides. While a model is trained its weights change and are cast in every call.
+        """
+        original, x = getattr(self.model, network), runtime.channels_last(x)
+        if original.training:
+            with self.autocast():
+                return original(x).float()
+        key = network, self.device
+        if key not in self._fixed:
+            self._fixed[key] = fixed(original, self.dtype)
+        return self._fixed[key](x.to(self.dtype)).float()
+
     def pad(self, x: Tensor) -> Tensor:
         """Extend ``x`` (B, 3, H, W) at the right and bottom to multiples of the stride by its last pixels."""
         height, width = x.shape[-2:]
@@ -84,9 +101,7 @@ class Codec:
 
     def analyse(self, x: Tensor) -> Latents:
         """Continuous latents of ``x`` (B, 3, H, W) in [0, 1], sides multiples of the stride; float32."""
-        with self.autocast():
-            latents = FAMILIES[type(self.model)].analyse(self.model, runtime.channels_last(x))
-        return {name: latent.float() for name, latent in latents.items()}
+        return FAMILIES[type(self.model)].analyse(self, x)
 
     def decode(self, latents: Latents, quantise: Quantiser = hard) -> Decoded:
         """Quantise the latents on the codec's grid, count their bits and synthesise the image.

@@ -24,7 +24,7 @@ from compressai.models import (
 )
 from torch import Tensor
 
-from .. import runtime
+from .bits import factorized_bits, gaussian_bits
 
 if TYPE_CHECKING:
     from .codec import Codec
@@ -53,55 +53,30 @@ def hard(v: Tensor, name: str) -> Tensor:
     return torch.round(v)
 
 
-def bits_of(likelihood: Tensor, bound: float) -> Tensor:
-    """Bits of each image, −Σ log₂ p with p ≥ ``bound``; ``likelihood`` is (B, …), the result (B,)."""
-    return -torch.log2(likelihood.clamp_min(bound)).flatten(1).sum(1)
-
-
-def factorized_bits(bottleneck: torch.nn.Module, z: Tensor) -> Tensor:
-    """Bits (B,) of ``z`` (B, C, h, w) under the factorised prior (arXiv 1802.01436, appendix 6.1)."""
-    batch, channels = z.shape[:2]
-    values = z.transpose(0, 1).reshape(channels, 1, -1)
-    likelihood, _, _ = bottleneck._likelihood(values)
-    likelihood = likelihood.reshape(channels, batch, -1).transpose(0, 1)
-    return bits_of(likelihood, float(bottleneck.likelihood_lower_bound.bound))
-
-
-def gaussian_bits(conditional: torch.nn.Module, v: Tensor, scales: Tensor) -> Tensor:
-    """Bits (B,) of the centred latent ``v`` = y − μ (B, C, h, w) under N(0, σ²) * U(−½, ½)."""
-    likelihood = conditional._likelihood(v, scales)
-    return bits_of(likelihood, float(conditional.likelihood_lower_bound.bound))
-
-
 def _factorized_hat(bottleneck: torch.nn.Module, latent: Tensor, name: str, quantise: Quantiser) -> Tensor:
     medians = bottleneck._get_medians().reshape(1, -1, 1, 1)
     return quantise(latent - medians, name) + medians
 
 
-def _synthesise(codec: Codec, y_hat: Tensor) -> Tensor:
-    with codec.autocast():
-        return codec.model.g_s(runtime.channels_last(y_hat)).float()
-
-
-def _analyse_factorized(model: Any, x: Tensor) -> Latents:
-    return {"y": model.g_a(x)}
+def _analyse_factorized(codec: Codec, x: Tensor) -> Latents:
+    return {"y": codec.run("g_a", x)}
 
 
 def _decode_factorized(codec: Codec, latents: Latents, quantise: Quantiser) -> Decoded:
     """Ballé et al., arXiv 1802.01436, the factorised prior: y on round(y − median) + median."""
     bottleneck = codec.model.entropy_bottleneck
     y_hat = _factorized_hat(bottleneck, latents["y"], "y", quantise)
-    return Decoded(_synthesise(codec, y_hat), {"y": factorized_bits(bottleneck, y_hat)}, {"y": y_hat})
+    return Decoded(codec.run("g_s", y_hat), {"y": factorized_bits(bottleneck, y_hat)}, {"y": y_hat})
 
 
-def _analyse_scale(model: Any, x: Tensor) -> Latents:
-    y = model.g_a(x)
-    return {"y": y, "z": model.h_a(y.abs())}
+def _analyse_scale(codec: Codec, x: Tensor) -> Latents:
+    y = codec.run("g_a", x)
+    return {"y": y, "z": codec.run("h_a", y.abs())}
 
 
-def _analyse_hyperprior(model: Any, x: Tensor) -> Latents:
-    y = model.g_a(x)
-    return {"y": y, "z": model.h_a(y)}
+def _analyse_hyperprior(codec: Codec, x: Tensor) -> Latents:
+    y = codec.run("g_a", x)
+    return {"y": y, "z": codec.run("h_a", y)}
 
 
 def _decode_hyperprior(
@@ -110,24 +85,24 @@ def _decode_hyperprior(
     quantise: Quantiser,
     settle: Callable[[Codec, Tensor, Tensor, Quantiser], tuple[Tensor, Tensor, Tensor]],
 ) -> Decoded:
-    """What every hyperprior model shares; ``settle`` gives (ŷ, μ, σ) from h_s(ẑ) and y."""
+    """What every hyperprior model shares; ``settle`` gives (ŷ, ŷ − μ, σ) from h_s(ẑ) and y."""
     model = codec.model
     z_hat = _factorized_hat(model.entropy_bottleneck, latents["z"], "z", quantise)
-    with codec.autocast():
-        parameters = model.h_s(runtime.channels_last(z_hat)).float()
-    y_hat, means, scales = settle(codec, parameters, latents["y"], quantise)
+    parameters = codec.run("h_s", z_hat)
+    y_hat, centred, scales = settle(codec, parameters, latents["y"], quantise)
     bits = {
-        "y": gaussian_bits(model.gaussian_conditional, y_hat - means, scales),
+        "y": gaussian_bits(model.gaussian_conditional, centred, scales),
         "z": factorized_bits(model.entropy_bottleneck, z_hat),
     }
-    return Decoded(_synthesise(codec, y_hat), bits, {"y": y_hat, "z": z_hat})
+    return Decoded(codec.run("g_s", y_hat), bits, {"y": y_hat, "z": z_hat})
 
 
 def _settle_scale(
     codec: Codec, parameters: Tensor, y: Tensor, quantise: Quantiser
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Ballé et al., arXiv 1802.01436: y on the integers, no mean."""
-    return quantise(y, "y"), torch.zeros((), device=y.device), parameters
+    y_hat = quantise(y, "y")
+    return y_hat, y_hat, parameters
 
 
 def _settle_mean_scale(
@@ -135,7 +110,8 @@ def _settle_mean_scale(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Minnen, Ballé and Toderici, arXiv 1809.02736, without context: y on round(y − μ) + μ."""
     scales, means = parameters.chunk(2, 1)
-    return quantise(y - means, "y") + means, means, scales
+    centred = quantise(y - means, "y")
+    return centred + means, centred, scales
 
 
 def _settle_context(
@@ -150,9 +126,8 @@ def _settle_context(
     model = codec.model
 
     def entropy_parameters(values: Tensor) -> tuple[Tensor, Tensor]:
-        with codec.autocast():
-            context = model.context_prediction(runtime.channels_last(values)).float()
-            scales, means = model.entropy_parameters(torch.cat([parameters, context], 1)).float().chunk(2, 1)
+        context = codec.run("context_prediction", values)
+        scales, means = codec.run("entropy_parameters", torch.cat([parameters, context], 1)).chunk(2, 1)
         return scales, means
 
     if quantise is hard:
@@ -161,7 +136,7 @@ def _settle_context(
         _, origin = entropy_parameters(y)
         y_hat = quantise(y - origin, "y") + origin
     scales, means = entropy_parameters(y_hat)
-    return y_hat, means, scales
+    return y_hat, y_hat - means, scales
 
 
 @torch.no_grad()
@@ -195,17 +170,17 @@ class Family:
     """How one CompressAI class is analysed and decoded.
 
     Attributes:
-        analyse: continuous latents of x (B, 3, H, W), from the model.
+        analyse: continuous latents of x (B, 3, H, W).
         decode: what the decoder makes of latents under a quantiser, and their bits.
         stride: image sides are padded to a multiple of it.
     """
 
-    analyse: Callable[[Any, Tensor], Latents]
+    analyse: Callable[[Codec, Tensor], Latents]
     decode: Callable[[Codec, Latents, Quantiser], Decoded]
     stride: int = 64
 
 
-def _hyperprior(settle: Callable[..., Any], analyse: Callable[[Any, Tensor], Latents]) -> Family:
+def _hyperprior(settle: Callable[..., Any], analyse: Callable[[Codec, Tensor], Latents]) -> Family:
     def decode(codec: Codec, latents: Latents, quantise: Quantiser) -> Decoded:
         return _decode_hyperprior(codec, latents, quantise, settle)
 
