@@ -27,6 +27,11 @@ def load(study: str, profile: str, results: str | Path | None = None) -> pd.Data
     return with_arms(stored_rows(study, profile, Path(results) if results else None))
 
 
+def load_also(study: str | None, profile: str, results: str | Path | None = None) -> pd.DataFrame | None:
+    """`load` of a study that only adds to a page; None where none is named."""
+    return None if study is None else load(study, profile, results)
+
+
 def about(study: str, profile: str) -> str:
     """One sentence in Markdown: which study and profile a page shows, and how that differs from the paper's.
 

@@ -20,7 +20,7 @@ def _words(line: pd.Series, name: str, decimals: int) -> str:
 
 def deltas_table(lines: pd.DataFrame) -> GT:
     """`rate_distortion.deltas`: a group for each anchor, whose best values are in bold."""
-    shown = lines[["arm", "images", "points"]].assign(
+    shown = lines[["arm", "points", "images"]].assign(
         anchor="against " + lines["anchor"],
         **{name: lines.apply(_words, axis=1, name=name, decimals=n) for name, n in _DELTAS.items()},
         spread=[

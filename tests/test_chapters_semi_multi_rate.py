@@ -1,0 +1,145 @@
+"""One codec at other λ: curves, reach and cost, on a family and a refined codec that are known by construction."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+
+from sgaplus.book.chapters import semi_multi_rate
+from sgaplus.book.chapters import semi_multi_rate_words as words
+from sgaplus.errors import UserError
+
+LAMBDAS = (0.001, 0.0025, 0.005, 0.01, 0.02)
+OWN = 0.005
+
+
+def line(arm, trained, tested, bpp, psnr, loss, image):
+    scale = {"a": 1.0, "b": 2.0}[image]
+    return {
+        "arm": arm,
+        "image": image,
+        "codec_lmbda": trained,
+        "lmbda": tested,
+        "bpp": bpp,
+        "psnr": psnr,
+        "loss": scale * loss,
+        "seed": 0,
+        "read_off": True,
+        "key": f"{arm} {trained} {tested} {image}",
+    } | dict.fromkeys(("iteration", "iterations"), 0 if arm == "base" else 500)
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def stored() -> pd.DataFrame:
+    """Five codecs on a line of 2 dB for each doubling of the rate; the middle one is refined at all five λ.
+
+    Refined, it keeps its rates but has 1 dB a doubling about the point of its own λ, 0.4 bpp, which lies 1 dB
+    above the family's: the curves meet where the rate is half and where it is double that.
+    """
+    lines = []
+    for image in "ab":
+        for k, lmbda in enumerate(LAMBDAS):
+            lines.append(line("base", lmbda, lmbda, 0.1 * 2**k, 26 + 2.0 * k, 1.0, image))
+            if lmbda != OWN:
+                lines.append(line("base", OWN, lmbda, 0.4, 30.0, 1.5, image))
+            slope = 3 if k < 2 else 1
+            lines.append(
+                line("ssl", OWN, lmbda, 0.1 * 2**k, 31 + slope * (k - 2.0), 0.9 if k == 1 else 1.2, image)
+            )
+    lines += [line("ssl", 0.001, 0.001, 0.1, 27.0, 0.75, image) for image in "ab"]
+    return pd.DataFrame(lines)
+
+
+def test_nothing_is_moved_without_another_lambda(stored):
+    with pytest.raises(UserError, match="nothing was refined at another lambda"):
+        semi_multi_rate.select(stored[stored["lmbda"] == stored["codec_lmbda"]])
+
+
+def test_another_study_adds_codecs_of_the_family_on_the_same_images(stored):
+    study = stored[stored["codec_lmbda"] == OWN]
+    others = pd.concat([stored, stored.assign(image="c"), stored.assign(arm="linear")])
+    rows = semi_multi_rate.select(study, others)
+    assert len(rows) == len(stored) and set(rows["image"]) == {"a", "b"}
+    assert set(semi_multi_rate.family(rows)["codec_lmbda"]) == set(LAMBDAS)
+    assert set(semi_multi_rate.family(semi_multi_rate.select(study))["codec_lmbda"]) == {OWN}
+
+
+def test_codecs_refined_at_one_lambda_make_no_curve(stored):
+    curves = semi_multi_rate.moved(semi_multi_rate.select(stored))
+    assert list(curves) == [("ssl", OWN)]
+    with pytest.raises(UserError, match="no codec was refined at two lambda"):
+        semi_multi_rate.moved(stored[stored["lmbda"] == stored["codec_lmbda"]])
+
+
+def test_figures_show_the_family_the_curve_and_their_distance(stored):
+    rows = semi_multi_rate.select(stored)
+    curves = semi_multi_rate.moved(rows)
+    (axes,) = semi_multi_rate.figure(rows, curves).axes
+    lines = {text.get_label(): text for text in axes.lines}
+    assert lines["family, not refined"].get_ydata() == pytest.approx([26, 28, 30, 32, 34])
+    assert lines["codec of λ = 0.005, refined"].get_ydata() == pytest.approx([25, 28, 31, 32, 33])
+    own = next(text for text in axes.lines if text.get_marker() == "D")
+    assert own.get_xdata() == pytest.approx([0.4]) and own.get_ydata() == pytest.approx([31])
+    (axes,) = semi_multi_rate.gain_figure(rows, curves, tolerance=0.5).axes
+    gain = axes.lines[0].get_ydata()
+    assert gain[[0, -1]] == pytest.approx([-1, -1]) and gain.max() == pytest.approx(1, abs=0.05)
+    assert axes.lines[1].get_xdata() == pytest.approx([0.4, 0.4])
+    assert axes.lines[-1].get_ydata() == pytest.approx([-0.5, -0.5])
+
+
+def test_the_reach_is_where_the_curve_is_above_the_family(stored):
+    rows = semi_multi_rate.select(stored)
+    curves = semi_multi_rate.moved(rows)
+    (reach,) = semi_multi_rate.reaches(rows, curves).itertuples()
+    step = 16 ** (1 / 59)
+    assert 0.2 <= reach.reach_low < 0.2 * step and 0.8 / step < reach.reach_high <= 0.8
+    assert not reach.open_low and not reach.open_high and reach.own == pytest.approx(0.4)
+    assert reach.images == 2 and set(reach.lmbdas) >= {0.005}
+    (wide,) = semi_multi_rate.reaches(rows, curves, tolerance=1.01).itertuples()
+    assert (wide.reach_low, wide.reach_high) == pytest.approx((0.1, 1.6)) and wide.open_low and wide.open_high
+    assert wide.lmbdas == list(LAMBDAS)
+
+
+def test_a_reach_ends_at_the_first_gap():
+    rates = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    fits = np.array([True, False, True, True, False, True])
+    assert semi_multi_rate._around(rates, fits, 3.1) == (3, 4)
+    assert semi_multi_rate._around(rates, fits, 100.0) == (6, 6)
+    assert np.isnan(semi_multi_rate._around(rates, fits, 2.0)).all()
+    assert np.isnan(semi_multi_rate._around(rates[:0], fits[:0], 2.0)).all()
+
+
+def test_the_cost_of_the_wrong_codec(stored):
+    rows = semi_multi_rate.select(stored)
+    table = semi_multi_rate.mismatches(rows).set_index(["arm", "codec_lmbda", "lmbda"])
+    assert table.loc[("base", OWN, 0.001), "matched"] == pytest.approx(50)
+    assert table.loc[("ssl", OWN, 0.001), "matched"] == pytest.approx(60)
+    assert table.loc[("ssl", OWN, 0.0025), "unrefined"] == pytest.approx(-10)
+    assert np.isnan(table.loc[("ssl", OWN, 0.0025), "matched"])
+    text = words.describe_cost(table.reset_index())
+    assert "ssl: of 4 pairs" in text and "in 1, by the interval" in text and "in 0 of 1" in text
+
+
+def test_tables_and_sentences(stored):
+    rows = semi_multi_rate.select(stored)
+    curves = semi_multi_rate.moved(rows)
+    reaches = semi_multi_rate.reaches(rows, curves, tolerance=1.01)
+    html = words.reaches_table(reaches, 1.01).as_raw_html()
+    assert "≤ 0.100 – ≥ 1.600" in html and "0.25 – 4.00" in html and "at most 1.01 dB" in html
+    sentence = words.describe_reach(reaches, 1.01)
+    assert "from at most 0.10 bpp to at least 1.60 bpp" in sentence and "1.01 dB under" in sentence
+    nowhere = reaches.assign(reach_low=np.nan, reach_high=np.nan, sure_low=np.nan, lmbdas=[[]])
+    assert (
+        "no reach" in words.describe_reach(nowhere)
+        and "nan" not in words.reaches_table(nowhere).as_raw_html()
+    )
+    html = words.mismatches_table(semi_multi_rate.mismatches(rows)).as_raw_html()
+    assert (
+        "codec of λ = 0.005 at λ = 0.0025" in html and "−10.00 [−10.00, −10.00]" in html and "nan" not in html
+    )
