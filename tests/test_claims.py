@@ -189,7 +189,7 @@ def test_slope_leaves_out_other_temperatures():
 
 def three(early):
     two = {"linear": 1.0, "cosine": 1.0, "ssl": 1.0}
-    faster = dict(zip(claims_of_settings._THREE.values(), early, strict=True))
+    faster = dict(zip(claims_of_settings.THREE.values(), early, strict=True))
     return [
         job(image, method, {0: 3.0, 100: (1 + k) * level, 500: 1.0 + k})
         for method, level in (two | faster).items()
