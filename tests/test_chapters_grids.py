@@ -325,7 +325,7 @@ SSL = ("SSL (a = 2.3)", arms.label("three-class:base=ssl,a=1.4"))
 def test_three_classes_are_paired_with_two_of_the_same_function(classes):
     rows = three_class.select(classes, 0.01)
     assert three_class.pairs(rows) == [LINEAR, SSL] and set(rows["arm"]) == {*LINEAR, *SSL}
-    assert three_class.marks(rows) == [25, 100, 200]
+    assert descent.marks(rows) == [25, 100, 200]
     table = three_class.against_two_classes(rows, [25, 100, 200])
     found = {
         (two, t): mean

@@ -11,6 +11,9 @@ from matplotlib.axes import Axes
 from ...analysis import comparisons
 from ...errors import UserError
 
+# Of these tables show those that are stored.
+_MARKS = (25, 50, 100, 200, 500, 1000, 2000)
+
 
 def changes(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of refinements with ``change``: the true loss against the same job's at iteration 0, in percent.
@@ -36,6 +39,12 @@ def iterations_of(rows: pd.DataFrame, by: str = "arm") -> list[int]:
     if not shared:
         raise UserError("these rows hold no iteration of all refinements: run the study to its end")
     return [int(t) for t in shared]
+
+
+def marks(rows: pd.DataFrame) -> list[int]:
+    """The iterations that tables show where no others are asked for: early ones, and the last."""
+    known = iterations_of(rows)
+    return [t for t in _MARKS if t in known and t < known[-1]] + [known[-1]]
 
 
 def at(rows: pd.DataFrame, iteration: int | None, by: str = "arm") -> pd.DataFrame:

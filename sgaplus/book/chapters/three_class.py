@@ -18,8 +18,6 @@ from .. import palette
 from . import descent
 
 _BASES = (Linear, Cosine, SSL)
-# Of these the page names those that are stored.
-_MARKS = (25, 50, 100, 200, 500, 1000, 2000)
 
 
 def _methods(rows: pd.DataFrame) -> dict[str, Method]:
@@ -157,12 +155,6 @@ def describe_sharpness(table: pd.DataFrame, iteration: int) -> str:
             f"loss is {said}: {verdict}."
         )
     return "\n".join(lines) or "No SSL of a similar a is stored for these images."
-
-
-def marks(rows: pd.DataFrame) -> list[int]:
-    """The iterations that the page's table shows: early ones, and the last."""
-    known = descent.iterations_of(rows)
-    return [t for t in _MARKS if t in known and t < known[-1]] + [known[-1]]
 
 
 def against_two_classes(rows: pd.DataFrame, iterations: Sequence[int]) -> pd.DataFrame:
