@@ -45,8 +45,8 @@ class _File:
 
 
 def verify(
-    root: Path | None = None,
-    folder: Path | None = None,
+    root: str | Path | None = None,
+    folder: str | Path | None = None,
     *,
     decode: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -68,7 +68,7 @@ def verify(
     Raises:
         UserError: ``folder`` is none of stored files, or no row names a file in it.
     """
-    root = (root or results()).resolve()
+    root = Path(root or results()).resolve()
     within = _within(root, folder)
     rows = _named(root)
     rows = rows[rows["stream"].str.startswith(within)].reset_index(drop=True)
@@ -126,11 +126,11 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     ).reset_index()
 
 
-def _within(root: Path, folder: Path | None) -> str:
+def _within(root: Path, folder: str | Path | None) -> str:
     """The beginning of the paths of all files in question."""
     if folder is None:
         return f"{STREAMS}/"
-    path = folder.resolve()
+    path = Path(folder).resolve()
     if not path.is_dir() or not path.is_relative_to(root / STREAMS):
         raise UserError(
             f"{folder} is no folder of stored files: give one in {root / STREAMS}, or leave it out for all"
