@@ -321,6 +321,14 @@ def test_sga_gain(kodak, tecnick, verdict):
     assert "saves 10.0 % of the rate" in claim.says
 
 
+def test_the_rate_is_looked_at_where_there_are_several():
+    """One λ at 2000 iterations does not hide several at 500."""
+    rows = pd.concat([saved(0.9, iterations=(500,)), table(levels({"atanh": 1.0}, iterations=(2000,)))])
+    claim = claims.sga_gain(rows, "cpu", {name: published_curves() for name in ("kodak", "tecnick")})
+    last = claim.findings[-1]
+    assert "at λ = 0.02 − at λ = 0.001, 500 iterations" in last.what and last.outcome is Outcome.HOLDS
+
+
 def test_published_gains():
     assert claims.published_gain(published_curves()) == pytest.approx(-10)
     losses = claims.published_losses(published_curves())

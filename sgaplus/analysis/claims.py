@@ -277,13 +277,14 @@ def _with_the_rate(rows: pd.DataFrame, profile: str) -> list[Finding]:
     kodak = pool.own(rows[(rows["dataset"] == "kodak") & rows["arm"].isin([BASE, ATANH])])
     found = []
     for scope, group in kodak.groupby("scope", sort=False):
-        reached = [t for t in READ_OFFS if (group["iteration"] == t).any()]
-        table = pool.differences(pool.at(group, reached[-1]), ATANH, BASE) if reached else None
-        if table is None or len(table.columns) < 2:
+        tables = {t: pool.differences(pool.at(group, t), ATANH, BASE) for t in READ_OFFS}
+        several = {t: table for t, table in tables.items() if table is not None and len(table.columns) > 1}
+        if not several:
             continue
+        iteration, table = max(several.items())
         low, high = table.columns[0], table.columns[-1]
         text = (
-            f"change of the true loss against the base, at λ = {high:g} − at λ = {low:g}, {reached[-1]} "
+            f"change of the true loss against the base, at λ = {high:g} − at λ = {low:g}, {iteration} "
             f"iterations (Kodak, {scope})"
         )
         found.append(of_images(text, table[high] - table[low], below=False, unit="pp"))
