@@ -57,7 +57,10 @@ def curves(rows) -> dict[str, pd.DataFrame]:
 
 def test_whole_photographs_and_crops_are_never_mixed(stored):
     assert set(rate_distortion.select(stored)["image"]) == {"a", "b", "c"}
-    assert set(rate_distortion.select(stored, "crops")["image"]) == {"a@64", "b@64"}
+    crops = rate_distortion.select(stored, "crops")
+    assert set(crops["image"]) == {"a@64", "b@64"}
+    assert "crops, read off at iteration 500" in words.describe_pictures(crops)
+    assert "whole photographs" in words.describe_pictures(rate_distortion.select(stored))
     with pytest.raises(UserError, match="use whole or crops"):
         rate_distortion.select(stored, "halves")
     with pytest.raises(UserError, match="nothing was refined on whole pictures: use crops"):

@@ -88,6 +88,16 @@ def losses_table(table: pd.DataFrame) -> GT:
     return made
 
 
+def describe_pictures(rows: pd.DataFrame) -> str:
+    """Which pictures of its study a page shows, and at which iteration.
+
+    Args:
+        rows: as `rate_distortion.select` returns them.
+    """
+    kind = "crops" if rows["image"].str.contains("@").any() else "whole photographs"
+    return f"This page has its {kind}, read off at iteration {int(rows['iteration'].max())}."
+
+
 def describe_coverage(found: dict[str, pd.DataFrame], dataset: str, study: str) -> str:
     """Which and how many of a data set's images the curves are of, and how to come by the others.
 
