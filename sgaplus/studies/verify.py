@@ -170,7 +170,7 @@ def _check(root: Path, row: pd.Series, photographs: _Photographs, decode: bool) 
                 data, _codec(row["codec"], row["codec_lmbda"], row["codec_sha256"])
             )
             decoded = True
-            photograph = _photograph(row["image"], row["image_sha256"], photographs)
+            photograph = find_photograph(row["image"], row["image_sha256"], photographs)
             if photograph is not None:
                 x = photograph.read()[None]
                 for name in _PSNR:
@@ -205,8 +205,13 @@ def _codec(name: str, lmbda: float, sha256: str) -> Codec:
     return codec
 
 
-def _photograph(name: str, sha256: str, photographs: _Photographs) -> ImageFile | None:
-    """The photograph, or the square in its centre, of a row; None where it is not on this computer."""
+def find_photograph(name: str, sha256: str, photographs: _Photographs | None = None) -> ImageFile | None:
+    """The photograph, or the square in its centre, of a row; None where it is not on this computer.
+
+    Args:
+        photographs: those to search by name; those of all data sets that are here where None.
+    """
+    photographs = _photographs() if photographs is None else photographs
     stem, _, side = name.partition("@")
     for candidate in photographs.get(stem, []):
         image = candidate.centre(int(side)) if side else candidate
