@@ -138,7 +138,7 @@ def test_one_image_has_values_and_no_intervals(rows):
         assert "−20.0" in html.as_raw_html() and "nan" not in html.as_raw_html()
     assert "BD-rate −20.0 %;" in words.describe_gains(curves, lines)
     text = words.describe_coverage(curves, "tecnick", "tecnick")
-    assert "1 of the 100 photographs" in text and "no interval" in text
+    assert "are of 1 of the 100 photographs" in text and "no interval" in text
     assert "`sgaplus data fetch tecnick`" in text
     rate_distortion.figure(curves)
 

@@ -60,8 +60,8 @@ def provenance(rows: pd.DataFrame) -> str:
     days = sorted({str(time)[:10] for time in rows["written"]})
     commits = _few(commit[:_DIGITS] + "+" * commit.endswith("+") for commit in rows["git_commit"] if commit)
     parts = [
-        f"{_count(len(rows), 'row')} of {_count(rows['key'].nunique(), 'job')} on "
-        f"{_count(rows['image'].nunique(), 'image')}",
+        f"{count(len(rows), 'row')} of {count(rows['key'].nunique(), 'job')} on "
+        f"{count(rows['image'].nunique(), 'image')}",
         f"codec {' and '.join(codecs)}, loop in {_few(rows['dtype'])}",
         f"computed on {_few(rows['device'], '; ')}",
         f"{' to '.join(dict.fromkeys((days[0], days[-1])))}",
@@ -72,7 +72,8 @@ def provenance(rows: pd.DataFrame) -> str:
     return f"<small>Rows behind this page: {'; '.join(parts)}.</small>"
 
 
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
+    """A number with its noun, as in ``1 image`` or ``1,016 rows``."""
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 

@@ -110,9 +110,7 @@ def describe_coverage(found: dict[str, pd.DataFrame], dataset: str, study: str) 
     sides = sorted({name.split("@")[1] for name in names if "@" in name})
     whole = source.images == len(names) and not sides
     pieces = f"the central {sides[0]} × {sides[0]} pixels of " if len(sides) == 1 else ""
-    text = (
-        f"The curves are means over {pieces}{len(names)} of the {source.images} photographs ({source.about})."
-    )
+    text = f"The curves are {'means over' if len(names) > 1 else 'of'} {pieces}{len(names)} of the {source.images} photographs ({source.about})."
     if len(names) == 1:
         text += " With one image there is no interval over images."
     if dataset == "clic2025":
