@@ -93,7 +93,7 @@ def test_squares_are_where_the_picture_changes_most(found):
 def test_whole_pictures(found):
     figure = qualitative.whole_figure(found)
     titles = [axes.get_title() for axes in figure.axes]
-    assert titles == [f"{name}: {version.caption}" for name, version in found.items()]
+    assert titles == [f"{name}\n{version.caption}" for name, version in found.items()]
     assert qualitative.whole_figure({"base": found["base"]}).axes[1].get_title() == ""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,16 +125,17 @@ def squares_figure(found: dict[str, Version], corners: Sequence[tuple[int, int]]
 
 
 def whole_figure(found: dict[str, Version]) -> Figure:
-    """Every version as a whole, two in a line, each under its name, rate and PSNR."""
+    """Every version as a whole, each under its name, rate and PSNR; three in one line, else two in each."""
     height, width = next(iter(found.values())).picture.shape[1:]
-    lines = (len(found) + 1) // 2
-    size = (9, lines * (4.5 * height / width + 0.45))
-    figure, grid = plt.subplots(lines, 2, figsize=size, layout="constrained", squeeze=False)
+    columns = 3 if len(found) == 3 else 2
+    lines = math.ceil(len(found) / columns)
+    size = (9, lines * (9 / columns * height / width + 0.6))
+    figure, grid = plt.subplots(lines, columns, figsize=size, layout="constrained", squeeze=False)
     for axes in grid.flat:
         axes.axis("off")
     for axes, (name, version) in zip(grid.flat, found.items(), strict=False):
         axes.imshow(version.picture.clamp(0, 1).permute(1, 2, 0).numpy())
-        axes.set_title(f"{name}: {version.caption}", fontweight="normal", fontsize="small")
+        axes.set_title(f"{name}\n{version.caption}", fontweight="normal", fontsize="small")
     return figure
 
 
