@@ -69,6 +69,11 @@ def cpu_has_bfloat16() -> bool:
     return bool(words & {"avx512_bf16", "amx_bf16", "bf16"})
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether ``device`` multiplies bfloat16 matrices in hardware."""
+    return torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_has_bfloat16()
+
+
 def resolve_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
     """The networks' number format; ``"auto"`` is bfloat16 where the hardware has it, else float32.
 
@@ -76,8 +81,7 @@ def resolve_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype
         UserError: the format is neither float32 nor bfloat16.
     """
     if str(dtype) == "auto":
-        fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_has_bfloat16()
-        return torch.bfloat16 if fast else torch.float32
+        return torch.bfloat16 if has_bfloat16(device) else torch.float32
     names = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     known = {**names, **{str(value): value for value in names.values()}}
     if str(dtype) not in known:

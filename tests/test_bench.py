@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from sgaplus import refine
+from sgaplus import refine, runtime
 from sgaplus.bench import benchmark as bench
 from sgaplus.bench import ceiling
 from sgaplus.bench.baseline import reference_refine
@@ -84,6 +84,14 @@ def test_the_text_has_the_figures(measured):
     assert f"{s['ratio']:.2f} times as fast: median of 2 pairs" in lines
     assert f"{s['share']:.0%} of the step" in lines
     assert "None" not in lines
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_the_reader_is_told_where_bfloat16_is_missing(measured, has):
+    s = measured[0].summary
+    assert s["bfloat16_hardware"] is runtime.cpu_has_bfloat16()
+    changed = bench.Measurement(measured[0].table, s | {"bfloat16_hardware": has})
+    assert ("does not multiply bfloat16 in hardware" in bench.text(changed)) is not has
 
 
 def test_flops_are_those_of_the_layers(measured):

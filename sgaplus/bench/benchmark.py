@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from compressai.models import MeanScaleHyperprior
 from torch import Tensor
 
-from .. import files
+from .. import files, runtime
 from ..codecs.codec import Codec, freeze
 from ..codecs.weights import load_codec
 from ..errors import UserError
@@ -105,7 +105,8 @@ class Measurement:
             bare convolutions of one step of ours on one picture; ``share``: of them in ours_seconds.
         summary: medians over the pairs under the same names, quartiles and extremes of the ratio,
             ``seconds_per_megapixel_iteration`` of ours, convolution FLOPs of its step on one picture and FLOPs
-            per second reached, peak memory in bytes, settings and provenance; JSON-able.
+            per second reached, peak memory in bytes, whether the device has bfloat16 (``bfloat16_hardware``),
+            settings and provenance; JSON-able.
     """
 
     table: pd.DataFrame
@@ -289,6 +290,7 @@ def run(settings: Settings, progress: Progress | None = None) -> Measurement:
         "method": METHOD.spec,
         "dtype": str(codec.dtype).removeprefix("torch."),
         "device_type": device.type,
+        "bfloat16_hardware": runtime.has_bfloat16(device),
         "threads": torch.get_num_threads(),
         **provenance(device),
     }
@@ -324,6 +326,8 @@ def text(measurement: Measurement) -> str:
         f"its convolutions by themselves take {s['ceiling_seconds']:.4f} s, {s['share']:.0%} of the step: "
         f"{s['flops_per_second'] / 1e9:.0f} of {s['ceiling_flops_per_second'] / 1e9:.0f} GFLOP/s",
     ]
+    if not s["bfloat16_hardware"]:
+        lines.append("this device does not multiply bfloat16 in hardware: float32 is the faster format on it")
     if s["ours_peak_bytes"] is not None:
         ours, both = s["ours_peak_bytes"] / 2**20, s["reference_peak_bytes"] / 2**20
         where = "GPU memory" if s["device_type"] == "cuda" else "the process"
