@@ -16,6 +16,7 @@ from sgaplus.errors import UserError
 from .test_coder import hard_latents, make, picture
 
 PIXELS = 64 * 64
+SSL = "SSL (a = 2.3)"
 
 
 def rows(**changes) -> pd.DataFrame:
@@ -247,11 +248,19 @@ def test_constriction_agrees(counted):
 
 
 def test_the_words_on_the_table_of_scales():
-    table = pd.DataFrame({"lmbda": [0.001, 0.04], "64 (CompressAI)": [-0.1, 0.5], "64, nearest": [0.05, 0.1]})
+    table = pd.DataFrame(
+        {
+            "lmbda": [0.001, 0.04],
+            "arm": ["base", SSL],
+            "64 (CompressAI)": [-0.1, 0.5],
+            "64, nearest": [0.05, 0.1],
+        }
+    )
     table["256, nearest"] = 0.01
     text = bitledger.describe_levels(table)
-    assert "cost -0.10 % (λ = 0.001) to +0.50 % (λ = 0.04)" in text
-    assert "would save 0.40 % with the nearest of 64 and 0.49 % with the nearest of 256 at λ = 0.04." in text
+    assert "cost -0.10 % (λ = 0.001, base) to +0.50 % (λ = 0.04, SSL (a = 2.3))" in text
+    saved = "0.40 % with the nearest of 64 and 0.49 % with the nearest of 256."
+    assert f"other tables would save: λ = 0.04, {SSL}, {saved}" in text
     assert "A negative cost is no mistake" in text
     text = bitledger.describe_levels(table.assign(**{"64 (CompressAI)": [0.1, 0.2]}))
     assert "nowhere more than 0.3 %" in text and "negative" not in text
@@ -260,5 +269,5 @@ def test_the_words_on_the_table_of_scales():
 def test_levels_are_costs_of_the_exact_bits(counted):
     table = bitledger.levels(counted)
     cost = 100 * (counted["levels"] / counted["exact"] - 1).iloc[0]
-    assert table["64 (CompressAI)"].tolist() == pytest.approx([cost] * 2)
+    assert table["64 (CompressAI)"].tolist() == pytest.approx([cost] * 4)
     assert "0.001" in bitledger.levels_table(table).as_raw_html()

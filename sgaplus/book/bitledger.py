@@ -174,23 +174,27 @@ def describe_check(table: pd.DataFrame) -> str:
 
 
 def levels(table: pd.DataFrame) -> pd.DataFrame:
-    """What tables of scales cost beyond exact scales, in percent of the exact bits: by λ, CompressAI's and `FINER`.
+    """What tables of scales cost beyond exact scales, in percent of the exact bits: CompressAI's and `FINER`.
 
     Args:
         table: as `count` returns it.
+
+    Returns:
+        One row per λ and arm: lmbda, arm, a column for each table.
     """
     names = {"64 (CompressAI)": "levels", **{name: name for name in FINER}}
     costs = pd.DataFrame({name: table[column] - table["exact"] for name, column in names.items()})
-    sums = costs.assign(exact=table["exact"]).groupby(table["lmbda"]).sum()
+    groups = costs.assign(exact=table["exact"]).groupby([table["lmbda"], table["arm"]], sort=False)
+    sums = groups.sum()
     return (100 * sums.drop(columns="exact").div(sums["exact"], axis=0)).reset_index()
 
 
 def levels_table(table: pd.DataFrame) -> GT:
-    """`levels` as a table."""
-    names = [name for name in table if name != "lmbda"]
+    """`levels` as a table, a group for each λ."""
+    names = [name for name in table if name not in ("lmbda", "arm")]
+    shown = table.assign(group=[f"λ = {value:g}" for value in table["lmbda"]]).drop(columns="lmbda")
     return (
-        GT(table.assign(lmbda=[f"{value:g}" for value in table["lmbda"]]), rowname_col="lmbda")
-        .tab_stubhead("λ")
+        GT(shown, groupname_col="group", rowname_col="arm")
         .tab_spanner("bits beyond those with exact scales (%), by the number of scales", names)
         .fmt_number(names, decimals=2, force_sign=True)
         .tab_source_note(
@@ -206,20 +210,21 @@ def describe_levels(table: pd.DataFrame) -> str:
     Args:
         table: as `levels` returns it.
     """
-    coded = table.set_index("lmbda")
-    cost, finest = coded["64 (CompressAI)"], coded["256, nearest"]
+    cost = table["64 (CompressAI)"]
+    named = [f"λ = {row.lmbda:g}, {row.arm}" for row in table.itertuples()]
     text = (
-        f"The 64 scales cost {cost.min():+.2f} % (λ = {cost.idxmin():g}) to {cost.max():+.2f} % "
-        f"(λ = {cost.idxmax():g})."
+        f"The 64 scales cost {cost.min():+z.2f} % ({named[cost.idxmin()]}) to {cost.max():+z.2f} % "
+        f"({named[cost.idxmax()]})."
     )
-    dear = cost[cost > _TABLE_WORTH]
+    dear = table[cost > _TABLE_WORTH]
     if len(dear):
-        saved = ", ".join(
-            f"{value - coded.loc[lmbda, '64, nearest']:.2f} % with the nearest of 64 and {value - finest[lmbda]:.2f} % "
-            f"with the nearest of 256 at λ = {lmbda:g}"
-            for lmbda, value in dear.items()
-        )
-        text += f" Where that is more than {_TABLE_WORTH} %, other tables would save {saved}."
+        lines = [
+            f"{named[row.Index]}, {saved - row.near:.2f} % with the nearest of 64 and {saved - row.fine:.2f} % with the "
+            "nearest of 256"
+            for row in dear.rename(columns={"64, nearest": "near", "256, nearest": "fine"}).itertuples()
+            for saved in [cost[row.Index]]
+        ]
+        text += f" Where that is more than {_TABLE_WORTH} %, other tables would save: {'; '.join(lines)}."
     else:
         text += (
             f" That is nowhere more than {_TABLE_WORTH} %, so that a finer table is not worth another format."
