@@ -1,0 +1,155 @@
+"""The page beyond the paper, on rows made up by hand: whose budgets are compared, and what is said about them."""
+
+import json
+
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+
+from sgaplus import presets, rounding
+from sgaplus.analysis import arms
+from sgaplus.book import beyond
+from sgaplus.errors import UserError
+from sgaplus.studies.schema import load_study
+
+COST = {"kodim01@256": 1.0, "kodim02@256": 2.0, "photo@256": 4.0}
+SSL = rounding.SSL(2.3).label
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+def job(image: str, plan: presets.Plan, iterations: int, factors: dict[int, float], traced=(), **values):
+    """The lines of one job, whose true loss is the image's cost times a factor at each iteration."""
+    settings = plan.settings.as_dict()
+    line = {
+        "image": image,
+        "key": f"{image} {plan.label} {iterations}",
+        "method": json.dumps(plan.method.as_dict()),
+        "temperature": json.dumps(settings["temperature"]),
+        "lr": json.dumps(settings["lr"]),
+        "optimizer": settings["optimizer"],
+        "iterations": iterations,
+        "seed": 0,
+    } | values
+    return [
+        line
+        | {"iteration": t, "loss": COST[image] * factor, "seconds": 0.02 * t, "read_off": t not in traced}
+        for t, factor in factors.items()
+    ]
+
+
+def of_preset(image: str, iterations: int, factor: float):
+    plan = presets.resolve(iterations, preset="fast")
+    return job(
+        image, plan, iterations, {0: 1.0, iterations // 2: 0.97, iterations: factor}, (iterations // 2,)
+    )
+
+
+@pytest.fixture
+def rows() -> pd.DataFrame:
+    """`fast` is 2 % better than SSL at 100; at 100 as good as SSL at 500 on Kodak, 5 % worse on the other image."""
+    lines = []
+    for image in COST:
+        for method in ("ssl:a=2.3", "atanh"):
+            plan = presets.resolve(2000, method)
+            at_100 = 0.95 if image == "photo@256" else 0.98
+            worse = 1.01 if method == "atanh" else 1.0
+            losses = {0: 1.0, 100: at_100 * worse, 500: at_100 * 0.98 * worse, 2000: 0.9 * worse}
+            lines += job(image, plan, 2000, losses)
+        lines += of_preset(image, 100, 0.98 * (1 if image == "photo@256" else 0.98))
+        lines += of_preset(image, 2000, 0.89)
+        lines += job(image, presets.resolve(0, "map"), 0, {0: 1.0})
+    return arms.with_arms(pd.DataFrame(lines))
+
+
+def test_a_budget_of_the_preset_is_a_run_and_of_the_others_a_read_off(rows):
+    table = beyond.budgets(rows)
+    found = {arm: sorted(set(group["iteration"])) for arm, group in table.groupby("arm")}
+    assert found == {"fast": [100, 2000], SSL: [100, 500, 2000], "atanh (SGA)": [100, 500, 2000]}
+    assert set(table.loc[table["image"] == "photo@256", "data"]) == {"CLIC 2025"}
+    assert set(table.loc[table["image"] == "kodim01@256", "data"]) == {"Kodak"}
+    assert table.loc[table["arm"] == "fast", "change"].max() == pytest.approx(-2)
+
+
+@pytest.mark.parametrize("kept", ["fast", SSL])
+def test_both_sides_are_needed(rows, kept):
+    with pytest.raises(UserError, match="compares the preset with published methods: run the study"):
+        beyond.budgets(rows[rows["arm"] == kept])
+
+
+def test_equal_budgets_are_compared_on_the_same_image(rows):
+    table = beyond.at_equal_budget(beyond.budgets(rows), SSL)
+    assert table["data"].tolist() == ["Kodak"] * 2 + ["CLIC 2025"] * 2
+    assert table["iteration"].tolist() == [100, 2000] * 2
+    assert table["images"].tolist() == [2, 2, 1, 1]
+    expected = [-2, 100 * (0.89 / 0.9 - 1), 100 * (0.98 / 0.95 - 1), 100 * (0.89 / 0.9 - 1)]
+    assert table["mean"].tolist() == pytest.approx(expected)
+    html = beyond.budget_table(table, table, (SSL, "other")).as_raw_html()
+    assert "−2.00 [−2.00, −2.00]" in html and "+3.16<" in html and "other" in html
+
+
+def test_targets_compare_few_iterations_with_many(rows):
+    table = beyond.reached(beyond.budgets(rows), SSL)
+    found = list(zip(table["data"], table["budget"], table["target"], strict=True))
+    assert found == [(data, *pair) for pair in ((100, 500), (2000, 2000)) for data in ("Kodak", "CLIC 2025")]
+    assert table["mean"].iloc[0] == pytest.approx(0, abs=1e-9)
+    assert table["mean"].iloc[1] == pytest.approx(100 * (1 / 0.95 - 1))
+    assert table["speedup"].tolist() == pytest.approx([5, 5, 1, 1])
+    with pytest.raises(UserError, match=r"no budget of the preset stands against STE"):
+        beyond.reached(beyond.budgets(rows), "STE")
+
+
+def test_a_verdict_is_the_intervals():
+    table = pd.DataFrame(
+        [
+            ("Kodak", 100, 500, 8, 0.5, -0.1, 1.1, 5.0),
+            ("Kodak", 400, 2000, 8, 0.5, 0.1, 1.1, 4.0),
+            ("Kodak", 2000, 2000, 8, -0.5, -0.9, -0.1, 1.0),
+        ],
+        columns=["data", "budget", "target", "images", "mean", "low", "high", "speedup"],
+    )
+    lines = beyond.describe_reached(table, SSL).splitlines()
+    assert "after 100 iterations, against that of SSL (a = 2.3) after 500" in lines[0]
+    assert "%, not told apart, in 0.20 times" in lines[0]
+    assert "%, higher, in 0.25 times" in lines[1] and "%, lower, in 1.00 times" in lines[2]
+
+
+def test_the_figure_has_iterations_and_seconds_for_each_set_of_images(rows):
+    figure = beyond.figure(beyond.budgets(rows))
+    assert [axes.get_title() for axes in figure.axes] == ["Kodak", "Kodak", "CLIC 2025", "CLIC 2025"]
+    left, right = ({line.get_label(): line for line in axes.lines} for axes in figure.axes[:2])
+    assert left["fast"].get_xdata().tolist() == [100, 2000]
+    assert right["fast"].get_xdata() == pytest.approx([2, 40])
+    assert left[SSL].get_ydata() == pytest.approx([-2, 100 * (0.98**2 - 1), -10])
+
+
+def test_trials_are_read_and_shown(tmp_path):
+    line = {"what": "larger steps", "setting": "lr = 0.1", "budget": 100, "images": 10, "change_percent": 1.5}
+    line |= {"low": 0.5, "high": 2.5, "against": "SSL(2.3) after 500", "note": "", "git_commit": "abc"}
+    failed = line | {"what": "no luck", "change_percent": None, "low": None, "high": None, "note": "stopped"}
+    pd.DataFrame([line, failed]).assign(device="a processor").to_csv(tmp_path / "trials.csv", index=False)
+    trials = beyond.read_trials(tmp_path)
+    html = beyond.trials_table(trials).as_raw_html()
+    assert "100 iterations, against SSL(2.3) after 500" in html
+    assert "+1.50 [+0.50, +2.50]" in html and "–" in html and "stopped" in html and "nan" not in html.lower()
+    said = beyond.describe_trials(trials)
+    assert "2 trials" in said and "abc" in said and said.count("a processor") == 1
+    with pytest.raises(UserError, match=r"there is no .*trials\.csv"):
+        beyond.read_trials(tmp_path / "elsewhere")
+    (tmp_path / "trials.csv").write_text("what,setting\n")
+    with pytest.raises(UserError, match="lacks the column budget"):
+        beyond.read_trials(tmp_path)
+
+
+def test_the_study_has_every_target():
+    for profile in load_study("fast").profiles.values():
+        budgets = {grid.iterations for grid in profile.grids if "fast" in grid.methods}
+        published = [grid for grid in profile.grids if "ssl:a=2.3" in grid.methods]
+        assert {budget for budget, _ in beyond.TARGETS} <= budgets
+        for grid in published:
+            assert {t for _, t in beyond.TARGETS} <= {*grid.read_offs, grid.iterations}
+            assert budgets <= {*grid.read_offs, grid.iterations}
