@@ -267,6 +267,20 @@ def test_one_bar_counts_several_refinements(monkeypatch):
     assert re.findall(r"(\d+)/20", terminal.getvalue())[-1] == "20"
 
 
+def test_pages_run_beside_each_other_and_the_first_failure_ends_the_run(root):
+    write_template(root, "import os\nprint(os.environ['SGAPLUS_PAGE'])")
+    found = write_pages(root, *({"name": name, "template": "tiny"} for name in ("one", "two", "three")))
+    lines: list[str] = []
+    assert pages.execute_all(root, log=lines.append, at_once=2) == 3
+    assert [text(executed(page, root)).strip() for page in found] == ["one", "two", "three"]
+    assert [line.split()[0] for line in lines[1:]] == ["[1/3]", "[2/3]", "[3/3]"]
+    assert pages.execute_all(root, log=lines.append, at_once=2) == 0
+    write_template(root, "from sgaplus.errors import UserError\nraise UserError('no lamp')")
+    with pytest.raises(UserError, match=r"page '(one|two|three)': no lamp"):
+        pages.execute_all(root, log=lines.append, at_once=2)
+    assert all(pages.stale(page, root) for page in found)
+
+
 @pytest.fixture
 def book(root, monkeypatch):
     """A small book with one page, this repository's own configuration and a copy of the package."""

@@ -5,7 +5,7 @@ it to ``book/executed/<name>.ipynb``, the name in ``book/_toc.yml``. A page is s
 parameters, the source of this package or a result file that it reads has changed. The extension runs every
 stale page before Sphinx reads the sources, so that ``jupyter-book build book/`` publishes no stale page.
 
-What the templates themselves call is in `sgaplus.cells`.
+What the templates themselves call is in `cells`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import multiprocessing
 import os
 import platform
 import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib import metadata, util
 from pathlib import Path
 from typing import Any
@@ -277,27 +279,47 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def execute_all(root: Path = Path(), force: bool = False, log: Log = print) -> int:
-    """Run every stale page of the book, one after the other, with a line for each: ``[2/5] name … 41 s``.
+def execute_all(
+    root: Path = Path(), force: bool = False, log: Log = print, at_once: int | None = None
+) -> int:
+    """Run every stale page of the book, several at once, with a line for each that is done.
 
     Args:
         root, force, log: as `execute` takes them; the root is the working directory when left out.
+        at_once: how many pages run at the same time; by default one for each processor, at most four.
 
     Returns:
         How many pages were run.
 
     Raises:
         UserError: the list of pages is wrong, or the first page that fails says so.
-        SystemFault: the first page that fails otherwise.
+        SystemFault: the first page that fails otherwise. Pages that run at that moment still end.
     """
     pages = load_pages(root)
     due = [page for page in pages if force or stale(page, root)]
     log(f"{len(pages) - len(due)} of {len(pages)} pages are up to date")
-    for number, page in enumerate(due, start=1):
-        label = f"[{number}/{len(due)}] {page.name} …"
-        log(label)
-        log(f"{label} {execute(page, root, force=True, log=log):.0f} s")
+    workers = min(at_once or min(os.cpu_count() or 1, 4), len(due))
+    if workers < 1:
+        return 0
+    # A process each: papermill's kernel takes its surroundings from the environment of its process.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        running = {pool.submit(_executed, page, root): page for page in due}
+        try:
+            for number, future in enumerate(as_completed(running), start=1):
+                seconds, lines = future.result()
+                for line in lines:
+                    log(line)
+                log(f"[{number}/{len(due)}] {running[future].name} … {seconds:.0f} s")
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
     return len(due)
+
+
+def _executed(page: Page, root: Path) -> tuple[float, list[str]]:
+    """Seconds that a page took, and what it said; runs in a process of its own."""
+    lines: list[str] = []
+    return execute(page, root, force=True, log=lines.append), lines
 
 
 def _ship_mathjax(app: Any, config: Any) -> None:
