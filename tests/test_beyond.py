@@ -66,6 +66,15 @@ def rows() -> pd.DataFrame:
     return arms.with_arms(pd.DataFrame(lines))
 
 
+def test_the_preset_is_described_by_its_plans():
+    lines = beyond.describe_preset(presets.fast, [100, 2000]).splitlines()
+    rates = [f"{presets.fast(budget).settings.lr(0, budget):.3g}" for budget in (100, 2000)]
+    assert lines[0].startswith(
+        f"- 100 iterations: {SSL}, τ from 1 to 0.2, learning rate from {rates[0]}, soap"
+    )
+    assert lines[1].startswith("- 2000 iterations") and f"from {rates[1]}, soap" in lines[1]
+
+
 def test_a_budget_of_the_preset_is_a_run_and_of_the_others_a_read_off(rows):
     table = beyond.budgets(rows)
     found = {arm: sorted(set(group["iteration"])) for arm, group in table.groupby("arm")}

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
 from great_tables import GT
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from ..analysis import comparisons
 from ..errors import UserError
+from ..presets import Plan
 from . import palette
 
 PRESET = "fast"
@@ -18,6 +21,19 @@ PRESET = "fast"
 TARGETS = ((100, 500), (400, 2000), (2000, 2000))
 _TRIALS = ["what", "setting", "budget", "images", "change_percent", "low", "high", "against", "note"]
 _PROVENANCE = ["git_commit", "device"]
+
+
+def describe_preset(preset: Callable[[int], Plan], iterations: Sequence[int] = (25, 100, 400, 2000)) -> str:
+    """In words, what a preset chooses for some budgets: a Markdown list."""
+    lines = []
+    for budget in iterations:
+        plan = preset(budget)
+        temperature, lr = plan.settings.temperature, plan.settings.lr
+        lines.append(
+            f"- {budget} iterations: {plan.method.label}, τ from {temperature(0, budget):.3g} to "
+            f"{temperature(budget, budget):.3g}, learning rate from {lr(0, budget):.3g}, {plan.settings.optimizer}."
+        )
+    return "\n".join(lines)
 
 
 def budgets(rows: pd.DataFrame) -> pd.DataFrame:
@@ -65,6 +81,9 @@ def figure(table: pd.DataFrame) -> Figure:
                 if means[["low", "high"]].notna().all(axis=None):
                     axes.fill_between(x, means["low"], means["high"], color=look["color"], alpha=0.1, lw=0)
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.minorticks_off()
             axes.set_title(name)
         line[0].set_ylabel("true R-D loss − codec's (%)")
     panels[-1, 0].set_xlabel("iterations")
