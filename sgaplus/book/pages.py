@@ -235,7 +235,7 @@ def _papermill(notebook: Any, page: Page, root: Path) -> Any:
 
         @property
         def kernel_spec(self) -> KernelSpec:
-            return KernelSpec(**get_kernel_dict(["--log-level=ERROR"]))
+            return KernelSpec(**get_kernel_dict(["--log-level=CRITICAL"]))
 
     bar = {"desc": page.name, "leave": False} if sys.stderr.isatty() else False
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
