@@ -8,7 +8,7 @@ from matplotlib import pyplot as plt
 
 from sgaplus import presets, rounding
 from sgaplus.analysis import arms
-from sgaplus.book import beyond
+from sgaplus.book.chapters import beyond
 from sgaplus.errors import UserError
 from sgaplus.studies.schema import load_study
 

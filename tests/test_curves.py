@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sgaplus.book import curves, reference
+from sgaplus.book import reference
+from sgaplus.book.chapters import curves
 from sgaplus.codecs.weights import load_codec
 from sgaplus.data.datasets import list_images
 from sgaplus.errors import UserError

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import typer
 
-from sgaplus.book import families
+from sgaplus.book.chapters import families
 from sgaplus.cli.app import app
 from sgaplus.codecs import weights
 from sgaplus.errors import UserError

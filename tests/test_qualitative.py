@@ -11,7 +11,7 @@ from PIL import Image
 
 from sgaplus import bitstream
 from sgaplus.analysis.arms import with_arms
-from sgaplus.book import qualitative
+from sgaplus.book.chapters import qualitative
 from sgaplus.codecs import weights
 from sgaplus.data.images import to_uint8
 from sgaplus.errors import UserError

@@ -8,7 +8,7 @@ from compressai.models import FactorizedPrior
 
 from sgaplus import bitstream
 from sgaplus.bitstream import coder, lengths
-from sgaplus.book import bitledger, realbits
+from sgaplus.book.chapters import bitledger, realbits
 from sgaplus.codecs.codec import Codec
 from sgaplus.codecs.models import hard
 from sgaplus.errors import UserError

@@ -12,7 +12,7 @@ import typer
 
 from sgaplus import runtime
 from sgaplus.bench import benchmark
-from sgaplus.book import speed
+from sgaplus.book.chapters import speed
 from sgaplus.cli.app import app
 from sgaplus.errors import SystemFault, UserError
 

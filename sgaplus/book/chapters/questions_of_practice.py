@@ -11,7 +11,7 @@ from ...analysis import claims, comparisons, pool
 from ...analysis.arms import BASE, label
 from ...analysis.smoothness import with_gap
 from .. import palette, reference
-from ..families import overview
+from .families import overview
 from .question_figures import mean_with_interval
 from .questions import compared, lacking
 

@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
-from ..analysis.arms import BASE
-from ..errors import UserError
-from ..metrics import bootstrap_interval
-from . import palette
+from ...analysis.arms import BASE
+from ...errors import UserError
+from ...metrics import bootstrap_interval
+from .. import palette
 
 # What a file may have beyond the estimate, of λ from 0.0025 on: one percent and 40 bytes.
 ALLOWED_RATIO, ALLOWED_BYTES, ALLOWED_FROM = 1.010, 40, 0.0025

@@ -17,14 +17,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from .. import bitstream
-from ..analysis.arms import BASE
-from ..codecs.weights import load_codec
-from ..data.images import to_uint8
-from ..errors import UserError
-from ..studies.stored import results as all_results
-from ..studies.verify import find_photograph
-from . import palette
+from ... import bitstream
+from ...analysis.arms import BASE
+from ...codecs.weights import load_codec
+from ...data.images import to_uint8
+from ...errors import UserError
+from ...studies.stored import results as all_results
+from ...studies.verify import find_photograph
+from .. import palette
 
 ORIGINAL = "original"
 

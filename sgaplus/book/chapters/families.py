@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from safetensors import safe_open
 
-from ..codecs import weights
-from ..codecs.weights import Card, cards, stem
-from ..errors import UserError
+from ...codecs import weights
+from ...codecs.weights import Card, cards, stem
+from ...errors import UserError
 
 # λ of the paper's first version and of Yang et al. 2020 (paper, section 4).
 PAPER_LAMBDAS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08)

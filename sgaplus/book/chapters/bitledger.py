@@ -12,11 +12,11 @@ import pandas as pd
 from great_tables import GT
 from matplotlib.figure import Figure
 
-from ..bitstream import lengths
-from ..codecs.weights import load_codec
-from ..errors import UserError
-from ..studies.stored import results as all_results
-from . import palette
+from ...bitstream import lengths
+from ...codecs.weights import load_codec
+from ...errors import UserError
+from ...studies.stored import results as all_results
+from .. import palette
 
 # A table of scales that costs more, in percent, is worth a look at finer ones.
 _TABLE_WORTH = 0.3

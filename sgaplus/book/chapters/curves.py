@@ -14,13 +14,13 @@ import numpy as np
 import pandas as pd
 from bjontegaard.interpolation import interpolate
 
-from .. import metrics
-from ..codecs.weights import cards, load_codec
-from ..data.datasets import ImageFile
-from ..errors import UserError
-from ..results import Store, refine_stored
-from ..rounding import MAP
-from . import reference
+from ... import metrics
+from ...codecs.weights import cards, load_codec
+from ...data.datasets import ImageFile
+from ...errors import UserError
+from ...results import Store, refine_stored
+from ...rounding import MAP
+from .. import reference
 
 
 def measure(store: Store, images: Sequence[ImageFile], name: str) -> None:

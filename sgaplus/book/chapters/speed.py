@@ -21,10 +21,10 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 from tqdm import tqdm
 
-from .. import files, runtime
-from ..bench.benchmark import Settings
-from ..errors import SystemFault, UserError
-from . import cells
+from ... import files, runtime
+from ...bench.benchmark import Settings
+from ...errors import SystemFault, UserError
+from .. import cells
 
 _RANDOM = "random weights"
 

@@ -11,10 +11,10 @@ from great_tables import GT
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from ..analysis import comparisons
-from ..errors import UserError
-from ..presets import Plan
-from . import palette
+from ...analysis import comparisons
+from ...errors import UserError
+from ...presets import Plan
+from .. import palette
 
 PRESET = "fast"
 # Budgets of the preset, and the iteration of a published method whose true loss they are to reach.
