@@ -190,3 +190,10 @@ def test_an_interval_in_words():
     assert comparisons.interval(-7.034, -7.6, 6.52) == "−7.03 [−7.60, +6.52]"
     assert comparisons.interval(7.034, 6, 8, decimals=1, sign=False) == "7.0 [6.0, 8.0]"
     assert comparisons.interval(1, np.nan, np.nan) == "+1.00" and comparisons.interval(*[np.nan] * 3) == "–"
+
+
+def test_only_numbers_get_a_minus():
+    assert (
+        comparisons.minus("-1.5 [-2, +3] at 2026-11-20, one-sided, 10-3")
+        == "−1.5 [−2, +3] at 2026-11-20, one-sided, 10-3"
+    )

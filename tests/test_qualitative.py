@@ -117,8 +117,8 @@ def test_numbers_and_words(found):
     assert "true R-D loss" in qualitative.numbers_table(table).as_raw_html()
     table = table.assign(bytes=[1000.0, 900.0, 1100.0], psnr_8bit=[30.0, 30.5, 29.0])
     assert qualitative.describe_change(table).splitlines() == [
-        f"- {SSL}: 900 bytes in place of 1,000 (-10.0 %), PSNR +0.50 dB: a smaller file and a better picture",
-        "- atanh (SGA): 1,100 bytes in place of 1,000 (+10.0 %), PSNR -1.00 dB: neither a smaller file nor a "
+        f"- {SSL}: 900 bytes in place of 1,000 (−10.0 %), PSNR +0.50 dB: a smaller file and a better picture",
+        "- atanh (SGA): 1,100 bytes in place of 1,000 (+10.0 %), PSNR −1.00 dB: neither a smaller file nor a "
         "better picture",
     ]
     table = table.assign(bytes=[1000.0, 900.0, 1100.0], psnr_8bit=[30.0, 29.5, 31.0])

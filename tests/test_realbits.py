@@ -103,7 +103,7 @@ def test_the_words_on_what_is_allowed(points):
 
 def test_methods_are_compared_on_the_same_images(points):
     lines = realbits.describe_methods(points).splitlines()
-    assert lines[1] == "- λ = 0.01, SSL (a = 2.3) against base: -12.0 bytes [-12.0, -12.0] on 2 images"
+    assert lines[1] == "- λ = 0.01, SSL (a = 2.3) against base: −12.0 bytes [−12.0, −12.0] on 2 images"
     assert realbits.paired(points[points["lmbda"] == 0.01]).to_numpy().tolist() == [[20, 8], [24, 12]]
     one = points[(points["arm"] == "base") | (points["image"] == "b")]
     assert list(realbits.paired(one[one["lmbda"] == 0.01]).index) == ["b"]
@@ -258,7 +258,7 @@ def test_the_words_on_the_table_of_scales():
     )
     table["256, nearest"] = 0.01
     text = bitledger.describe_levels(table)
-    assert "cost -0.10 % (λ = 0.001, base) to +0.50 % (λ = 0.04, SSL (a = 2.3))" in text
+    assert "cost −0.10 % (λ = 0.001, base) to +0.50 % (λ = 0.04, SSL (a = 2.3))" in text
     saved = "0.40 % with the nearest of 64 and 0.49 % with the nearest of 256."
     assert f"other tables would save: λ = 0.04, {SSL}, {saved}" in text
     assert "A negative cost is no mistake" in text

@@ -6,6 +6,7 @@ several seeds, an image's value is the mean over them first, so that the interva
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -123,3 +124,8 @@ def interval(mean: float, low: float, high: float, decimals: int = 2, sign: bool
     form = f"{'+' if sign else ''}.{decimals}f"
     value, lower, upper = (f"{number:{form}}".replace("-", "−") for number in (mean, low, high))
     return value if np.isnan(low) else f"{value} [{lower}, {upper}]"
+
+
+def minus(text: str) -> str:
+    """The text with the minus sign in place of the hyphen before its numbers."""
+    return re.sub(r"(?<!\w)-(?=\d)", "−", text)

@@ -12,6 +12,7 @@ import pandas as pd
 from great_tables import GT
 from matplotlib.figure import Figure
 
+from ...analysis.comparisons import minus
 from ...bitstream import lengths
 from ...codecs.weights import load_codec
 from ...errors import UserError
@@ -152,7 +153,7 @@ def describe_parts(table: pd.DataFrame) -> str:
         lines.append(
             f"- {words}: **{share:+z.2f} %** of the estimate; of a file {single.min():+z.0f} to {single.max():+z.0f} bits"
         )
-    return "\n".join(lines)
+    return minus("\n".join(lines))
 
 
 def describe_check(table: pd.DataFrame) -> str:
@@ -170,7 +171,7 @@ def describe_check(table: pd.DataFrame) -> str:
             f" Its probabilities are at least 2⁻²⁴, so that no symbol costs it more than 24 bits; that makes the ideal "
             f"length {floor:.2f} % shorter than ours, and is part of what it is compared with."
         )
-    return text
+    return minus(text)
 
 
 def levels(table: pd.DataFrame) -> pd.DataFrame:
@@ -234,4 +235,4 @@ def describe_levels(table: pd.DataFrame) -> str:
             " A negative cost is no mistake: the table's scale is never below the codec's, and where latents have heavier "
             "tails than the codec's Gaussian, a wider one suits them better."
         )
-    return text
+    return minus(text)

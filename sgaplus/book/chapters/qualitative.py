@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ... import bitstream
 from ...analysis.arms import BASE
+from ...analysis.comparisons import minus
 from ...codecs.weights import load_codec
 from ...data.images import to_uint8
 from ...errors import UserError
@@ -215,7 +216,7 @@ def describe_change(table: pd.DataFrame) -> str:
             f"- {row.arm}: {row.bytes:,.0f} bytes in place of {base['bytes']:,.0f} ({size:+.1f} %), PSNR {gain:+.2f} dB: "
             f"{verdict}"
         )
-    return "\n".join(lines)
+    return minus("\n".join(lines))
 
 
 def describe_original(found: dict[str, Version], image: str) -> str:

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
 from ...analysis.arms import BASE
+from ...analysis.comparisons import minus
 from ...errors import UserError
 from ...metrics import bootstrap_interval
 from .. import palette
@@ -189,7 +190,7 @@ def describe_sizes(table: pd.DataFrame) -> str:
     )
     if smaller:
         text += f" {smaller} of the files {'is' if smaller == 1 else 'are'} smaller than estimated."
-    return text
+    return minus(text)
 
 
 def describe_allowed(table: pd.DataFrame) -> str:
@@ -229,7 +230,7 @@ def describe_methods(table: pd.DataFrame) -> str:
                 f"- λ = {lmbda:g}, {arm} against {wide.columns[0]}: {change.mean():+.1f} bytes "
                 f"[{low:+.1f}, {high:+.1f}] on {len(change)} images"
             )
-    return "\n".join(lines) or "No image has files under several methods."
+    return minus("\n".join(lines)) or "No image has files under several methods."
 
 
 def describe_verified(table: pd.DataFrame) -> str:
