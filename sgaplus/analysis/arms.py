@@ -28,12 +28,9 @@ def with_arms(rows: pd.DataFrame) -> pd.DataFrame:
     found = {
         line: _describe(*line) for line in rows[columns].drop_duplicates().itertuples(index=False, name=None)
     }
-    described = pd.DataFrame(
-        [found[line] for line in rows[columns].itertuples(index=False, name=None)],
-        index=rows.index,
-        columns=["arm", "family", "a", "tau_max", "rate"],
-    )
-    return rows.join(described)
+    described = [found[line] for line in rows[columns].itertuples(index=False, name=None)]
+    names = ("arm", "family", "a", "tau_max", "rate")
+    return rows.assign(**{name: [line[name] for line in described] for name in names})
 
 
 @functools.cache
