@@ -303,7 +303,8 @@ def execute_all(
         return 0
     # A process each: papermill's kernel takes its surroundings from the environment of its process.
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        running = {pool.submit(_executed, page, root): page for page in due}
+        threads = max(1, (os.cpu_count() or 1) // workers)
+        running = {pool.submit(_executed, page, root, threads): page for page in due}
         try:
             for number, future in enumerate(as_completed(running), start=1):
                 seconds, lines = future.result()
@@ -316,10 +317,16 @@ def execute_all(
     return len(due)
 
 
-def _executed(page: Page, root: Path) -> tuple[float, list[str]]:
-    """Seconds that a page took, and what it said; runs in a process of its own."""
+def _executed(page: Page, root: Path, threads: int) -> tuple[float, list[str]]:
+    """Seconds that a page took, and what it said; runs in a process of its own.
+
+    Args:
+        threads: of the page's kernel. Threads that wait for each other on processors that others use take many
+            times as long.
+    """
     lines: list[str] = []
-    return execute(page, root, force=True, log=lines.append), lines
+    with _environment({"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}):
+        return execute(page, root, force=True, log=lines.append), lines
 
 
 def _ship_mathjax(app: Any, config: Any) -> None:
