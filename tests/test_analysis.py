@@ -197,3 +197,10 @@ def test_only_numbers_get_a_minus():
         comparisons.minus("-1.5 [-2, +3] at 2026-11-20, one-sided, 10-3")
         == "−1.5 [−2, +3] at 2026-11-20, one-sided, 10-3"
     )
+
+
+def test_an_interval_with_zero_tells_nothing_apart():
+    said = [
+        comparisons.verdict(low, high) for low, high in ((-2, -1), (1, 2), (-1, 1), (0, 1), (np.nan, np.nan))
+    ]
+    assert said == ["lower", "higher", *["not told apart"] * 3]

@@ -126,6 +126,13 @@ def interval(mean: float, low: float, high: float, decimals: int = 2, sign: bool
     return value if np.isnan(low) else f"{value} [{lower}, {upper}]"
 
 
+def verdict(low: float, high: float) -> str:
+    """What the interval of a change says: ``lower``, ``higher``, or ``not told apart`` where it contains zero."""
+    if high < 0:
+        return "lower"
+    return "higher" if low > 0 else "not told apart"
+
+
 def minus(text: str) -> str:
     """The text with the minus sign in place of the hyphen before its numbers."""
     return re.sub(r"(?<!\w)-(?=\d)", "−", text)

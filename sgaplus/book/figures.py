@@ -158,11 +158,16 @@ def training_curves(log: pd.DataFrame, window: int = 25) -> Figure:
                 axes.plot(stage["step"] / 1000, mean, color=colour, linewidth=1.6)
             ends.append((mean.iloc[-1], f"{lmbda:g}", colour))
         starts = rows.groupby("stage")["step"].min() / 1000
+        places: dict[float, str] = {}
         for stage, start in starts.items():
             axes.axvline(start, color="0.6", linewidth=0.8, zorder=0)
-            axes.annotate(
-                str(stage), (start, 1), (3, -3), ("data", "axes fraction"), "offset points", va="top"
+            # Stages that begin where the last label still stands share it.
+            near = next((at for at in places if start - at < 0.03 * rows["step"].max() / 1000), None)
+            places[start if near is None else near] = (
+                f"{places[near]}, {stage}" if near is not None else str(stage)
             )
+        for start, text in places.items():
+            axes.annotate(text, (start, 1), (3, -3), ("data", "axes fraction"), "offset points", va="top")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_locator(NullLocator())

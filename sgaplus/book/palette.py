@@ -1,4 +1,4 @@
-"""The book's look: one style, and one colour, dash and marker for each arm on all pages.
+"""The book's look: one style, and one colour, dash and marker for each arm on the pages of results.
 
 Colours are Okabe and Ito's, which readers with any colour vision can tell apart.
 """

@@ -15,6 +15,7 @@ from ...analysis import comparisons
 from ...errors import UserError
 from ...presets import Plan
 from .. import palette
+from .compute_cost import megapixels, step_seconds
 
 PRESET = "fast"
 # Budgets of the preset, and the iteration of a published method whose true loss they are to reach.
@@ -58,9 +59,8 @@ def budgets(rows: pd.DataFrame) -> pd.DataFrame:
         raise UserError("the page compares the preset with published methods: run the study fast to its end")
     names = shown["image"].str.startswith("kodim").map({True: "Kodak", False: "CLIC 2025"})
     change = 100 * (shown["loss"] / shown["key"].map(start) - 1)
-    whole = shown[shown["iteration"] == shown["iterations"]]
-    step = (whole["seconds"] / whole["iteration"]).groupby(whole["arm"]).min()
-    seconds = shown["iteration"] * shown["arm"].map(step)
+    step = step_seconds(rows).set_index("arm")["least"]
+    seconds = shown["iteration"] * shown["arm"].map(step) * shown["image"].map(megapixels)
     shown = shown.assign(data=names, change=change, seconds=seconds)
     return shown.sort_values(["image", "iteration"], ignore_index=True)
 
@@ -170,7 +170,7 @@ def describe_reached(table: pd.DataFrame, reference: str) -> str:
     """In words, `reached`: a Markdown list; each verdict is that of the interval."""
     lines = []
     for row in table.itertuples():
-        verdict = "lower" if row.high < 0 else "higher" if row.low > 0 else "not told apart"
+        verdict = comparisons.verdict(row.low, row.high)
         change = comparisons.interval(row.mean, row.low, row.high)
         lines.append(
             f"- {row.data}: the true loss of `{PRESET}` after {row.budget} iterations, against that of {reference} after "

@@ -60,12 +60,7 @@ def describe_between(table: pd.DataFrame, reference: str) -> str:
     """In words, `between`: a Markdown list with a line for each method and rate."""
     lines = []
     for row in table.itertuples():
-        if row.high < 0:
-            verdict = "lower"
-        elif row.low > 0:
-            verdict = "higher"
-        else:
-            verdict = "not told apart"
+        verdict = comparisons.verdict(row.low, row.high)
         change = comparisons.interval(row.mean, row.low, row.high)
         lines.append(f"- {NAME} {row.rate:g}: {row.label} against {reference} {change} %, {verdict}.")
     return "\n".join(lines)

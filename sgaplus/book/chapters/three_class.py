@@ -283,7 +283,7 @@ def describe_early(table: pd.DataFrame, early: int) -> str:
             for row in first.itertuples()
         )
         at_end = comparisons.interval(last["mean"], last["low"], last["high"])
-        end = "lower" if last["high"] < 0 else "higher" if last["low"] > 0 else "not told apart"
+        end = comparisons.verdict(last["low"], last["high"])
         lines.append(
             f"- {three} against {two}: {verdict} ({told}). After {last['iteration']} iterations {at_end} %: {end}."
         )
