@@ -16,8 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import metrics, runtime
+from .codecs.choice import Choice
 from .codecs.codec import Codec
 from .codecs.models import Latents, hard
+from .curvature import Curvature
 from .errors import SystemFault
 from .optimizers import OPTIMIZERS
 from .rounding import Method
@@ -39,6 +41,7 @@ class Batch:
     latents: Latents
     generators: list[torch.Generator]
     exact: Codec = field(init=False)  # computes in float32
+    curvature: Curvature = field(init=False, default_factory=Curvature)  # of choices
     broken_steps: Tensor = field(init=False)  # of each image: steps whose gradients were not finite
 
     def __post_init__(self) -> None:
@@ -53,20 +56,28 @@ class Batch:
     def crop(self, x_hat: Tensor) -> Tensor:
         return x_hat[..., : self.x.shape[-2], : self.x.shape[-1]]
 
-    def noise(self, v: Tensor) -> Tensor | None:
-        """The random numbers of one step for ``v``, each image's from its own generator."""
-        drawn = [self.method.draw(v.shape[1:], generator=g, device=v.device) for g in self.generators]
+    def noise(self, method: Method, v: Tensor) -> Tensor | None:
+        """The random numbers of one step of ``method`` for ``v``, each image's from its own generator."""
+        drawn = [method.draw(v.shape[1:], generator=g, device=v.device) for g in self.generators]
         return None if drawn[0] is None else torch.stack(drawn)
 
     def relaxed_loss(self, tau: float) -> Tensor:
         """The method's loss of each image, (B,)."""
+        choices: dict[str, Choice] = {}
 
-        def relax(v: Tensor, name: str) -> Tensor:
-            return self.method.relax(v, tau, self.noise(v))
+        def quantise(v: Tensor, name: str) -> Tensor | Choice:
+            value = self.method.quantise(v, name, tau, self.noise)
+            if isinstance(value, Choice):
+                choices[name] = value
+            return value
 
-        decoded = self.codec.decode(self.latents, relax)
-        squares = F.mse_loss(self.crop(decoded.x_hat), self.x, reduction="none")
-        mse = squares.sum((1, 2, 3)) / self.x[0].numel()
+        decoded = self.codec.decode(self.latents, quantise)
+        x_hat = self.crop(decoded.x_hat)
+        squares = F.mse_loss(x_hat, self.x, reduction="none").sum((1, 2, 3))
+        if "y" in choices:
+            curvature = self.curvature(x_hat, decoded.latents["y"], self.generators)
+            squares = squares + self.method.weight(tau) * (curvature * choices["y"].variance).sum((1, 2, 3))
+        mse = squares / self.x[0].numel()
         bits = sum(decoded.bits.values())
         return metrics.rd_loss(self.lmbda, mse, bits / self.pixels)
 

@@ -33,7 +33,7 @@ class ChannelSOAP(torch.optim.Optimizer):
         self,
         params: Sequence[Tensor],
         lr: float,
-        betas: tuple[float, float] = (0.9, 0.98),
+        betas: tuple[float, float] = (0.8, 0.98),
         basis_beta: float = 0.95,
         every: int = 10,
         eps: float = 1e-8,

@@ -179,7 +179,8 @@ class Settings:
 _SGA_PLUS = Settings(Exponential(c=1e-3, tau_max=1.0), lr=Constant(5e-3))
 # A method that does not look at the temperature.
 _NO_TEMPERATURE = Settings(Constant(1.0), lr=Constant(5e-3))
-# The published settings: SGA+ from its authors' code, all others from Yang's (2020).
+# The published settings: SGA+ from its authors' code, all others from Yang's (2020). Those of the expected loss
+# are ours.
 DEFAULTS: dict[type[Method], Settings] = {
     rounding.StraightThrough: Settings(Constant(1.0), lr=Constant(1e-4)),
     rounding.UniformNoise: _NO_TEMPERATURE,
@@ -190,6 +191,7 @@ DEFAULTS: dict[type[Method], Settings] = {
     rounding.Cosine: _SGA_PLUS,
     rounding.SSL: _SGA_PLUS,
     rounding.ThreeClass: _SGA_PLUS,
+    rounding.Expected: Settings(ExponentialTo(0.2), lr=Cosine(0.05), optimizer="soap"),
 }
 
 

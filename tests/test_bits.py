@@ -10,7 +10,7 @@ BOUND = 1e-9
 
 
 def gaussian_likelihood_bits(conditional, v, scales):
-    return bits_of(conditional._likelihood(v, scales), BOUND)
+    return bits_of(conditional._likelihood(v, scales), BOUND).flatten(1).sum(1)
 
 
 def test_gaussian_values_and_gradients_are_those_of_compressai():
@@ -48,6 +48,6 @@ def test_factorized_values_and_gradients_are_those_of_compressai():
     z = (3 * torch.randn(3, 4, 2, 5, dtype=torch.float64)).requires_grad_()
     found = factorized_bits(bottleneck, z)
     likelihood, _, _ = bottleneck._likelihood(z.transpose(0, 1).reshape(4, 1, -1))
-    expected = bits_of(likelihood.reshape(4, 3, -1).transpose(0, 1), BOUND)
+    expected = bits_of(likelihood.reshape(4, 3, -1).transpose(0, 1), BOUND).flatten(1).sum(1)
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(*(torch.autograd.grad(bits.sum(), z)[0] for bits in (found, expected)))

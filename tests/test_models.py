@@ -148,8 +148,9 @@ def test_relaxed_latents_get_right_gradients(codec, images):
         assert (ends[0] - ends[1]) / 0.04 == pytest.approx(expected, rel=0.05)
 
 
-def test_refinement_lowers_the_true_loss(codec, images):
-    run = refine(codec, [images[0]], "atanh", lmbda=1e-4, iterations=20, lr=Constant(0.05))
+@pytest.mark.parametrize("method", ["atanh", "expected"])
+def test_refinement_lowers_the_true_loss(codec, images, method):
+    run = refine(codec, [images[0]], method, lmbda=1e-4, iterations=20, lr=Constant(0.05))
     start, end = run.rows["loss"]
     assert start - end > 1e-3
 

@@ -27,7 +27,7 @@ def picture(height: int, width: int, seed: int = 0) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    "spec", ["atanh", "linear", "cosine", "ssl", "three-class", "uniform", "da", "ste:", "map"]
+    "spec", ["atanh", "linear", "cosine", "ssl", "three-class", "uniform", "da", "ste:", "map", "expected"]
 )
 def test_every_method_runs_and_most_lower_the_true_loss(codec, spec):
     run = refine(codec, [picture(64, 64)], spec, iterations=40, lr=schedules.Constant(0.02))

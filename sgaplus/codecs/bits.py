@@ -1,11 +1,17 @@
-"""What quantised latents cost under CompressAI's entropy models, in few passes and with closed-form gradients."""
+"""What quantised latents cost under CompressAI's entropy models, in few passes and with closed-form gradients.
+
+Of latents that are choices between two integers these are the expected bits, (1 − p) bits(low) + p bits(low + 1).
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+
+from .choice import Choice
 
 # Φ of this many √2 σ below the mean is 2e-37: likelihoods that count are far above it, and float32's
 # subnormal numbers, which some processors compute a hundred times more slowly, are below.
@@ -13,29 +19,40 @@ _FAR = 9.0
 
 
 def bits_of(likelihood: Tensor, bound: float) -> Tensor:
-    """Bits of each image, −Σ log₂ p with p ≥ ``bound``; ``likelihood`` is (B, …), the result (B,)."""
-    return -torch.log2(likelihood.clamp_min(bound)).flatten(1).sum(1)
+    """Bits of each value, −log₂ p with p ≥ ``bound``."""
+    return -torch.log2(likelihood.clamp_min(bound))
 
 
-def factorized_bits(bottleneck: nn.Module, z: Tensor) -> Tensor:
+def factorized_bits(bottleneck: nn.Module, z: Tensor | Choice) -> Tensor:
     """Bits (B,) of ``z`` (B, C, h, w) under the factorised prior (arXiv 1802.01436, appendix 6.1)."""
-    batch, channels = z.shape[:2]
-    values = z.transpose(0, 1).reshape(channels, 1, -1)
-    # CompressAI's `_likelihood` with one call for both ends.
-    ends = torch.cat([values - 0.5, values + 0.5], -1)
-    lower, upper = bottleneck._logits_cumulative(ends, stop_gradient=False).sigmoid().chunk(2, -1)
-    likelihood = (upper - lower).reshape(channels, batch, -1).transpose(0, 1)
-    return bits_of(likelihood, float(bottleneck.likelihood_lower_bound.bound))
+
+    def bits(z: Tensor) -> Tensor:
+        batch, channels = z.shape[:2]
+        values = z.transpose(0, 1).reshape(channels, 1, -1)
+        # CompressAI's `_likelihood` with one call for both ends.
+        ends = torch.cat([values - 0.5, values + 0.5], -1)
+        lower, upper = bottleneck._logits_cumulative(ends, stop_gradient=False).sigmoid().chunk(2, -1)
+        likelihood = (upper - lower).reshape(channels, batch, *z.shape[2:]).transpose(0, 1)
+        return bits_of(likelihood, float(bottleneck.likelihood_lower_bound.bound))
+
+    return _of_each_image(z, bits)
 
 
-def gaussian_bits(conditional: nn.Module, v: Tensor, scales: Tensor) -> Tensor:
+def gaussian_bits(conditional: nn.Module, v: Tensor | Choice, scales: Tensor) -> Tensor:
     """Bits (B,) of the centred latent ``v`` = y − μ (B, C, h, w) under N(0, σ²) * U(−½, ½).
 
     Args:
         scales: σ, bounded from below as by CompressAI: there a gradient passes that would raise it.
     """
     scale_bound = float(conditional.lower_bound_scale.bound)
-    return _GaussianBits.apply(v, scales, scale_bound, float(conditional.likelihood_lower_bound.bound))
+    bound = float(conditional.likelihood_lower_bound.bound)
+    return _of_each_image(v, lambda v: _GaussianBits.apply(v, scales, scale_bound, bound))
+
+
+def _of_each_image(v: Tensor | Choice, bits: Callable[[Tensor], Tensor]) -> Tensor:
+    """The sum (B,) of the values' (expected) bits, where ``bits`` gives those of each value."""
+    values = torch.lerp(bits(v.low), bits(v.low + 1), v.p) if isinstance(v, Choice) else bits(v)
+    return values.flatten(1).sum(1)
 
 
 class _GaussianBits(torch.autograd.Function):
@@ -60,7 +77,7 @@ class _GaussianBits(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         v, scales, inverse, lower, upper, likelihood = ctx.saved_tensors
         scale_bound, bound = ctx.bounds
-        weight = (grad / (math.sqrt(math.pi) * math.log(2)))[:, None, None, None]
+        weight = grad / (math.sqrt(math.pi) * math.log(2))
         factor = (inverse * weight / likelihood).masked_fill(likelihood < bound, 0.0)
         at_lower, at_upper = lower.square().neg().exp(), upper.square().neg().exp()
         grad_v = grad_scales = None

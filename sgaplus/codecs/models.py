@@ -4,6 +4,8 @@ A *quantiser* ``quantise(v, name)`` receives the distance ``v`` of a latent from
 (y − μ, z − median) and returns the value to code: `hard` for what a decoder sees, a relaxed sample while
 refining, ``v`` plus uniform noise while training. The origin is added back here, so that whatever a quantiser
 returns, an integer lies on the grid that CompressAI's entropy coder uses.
+
+It may also return a `Choice` between two integers: then the networks see its mean, and the bits are expected ones.
 """
 
 from __future__ import annotations
@@ -25,11 +27,12 @@ from compressai.models import (
 from torch import Tensor
 
 from .bits import factorized_bits, gaussian_bits
+from .choice import Choice, mean
 
 if TYPE_CHECKING:
     from .codec import Codec
 
-Quantiser = Callable[[Tensor, str], Tensor]
+Quantiser = Callable[[Tensor, str], Tensor | Choice]
 Latents = dict[str, Tensor]
 
 
@@ -40,7 +43,8 @@ class Decoded:
     Attributes:
         x_hat: reconstruction (B, 3, H, W) of the padded image, float32, not clamped to [0, 1].
         bits: for each latent the bits of each image, (B,).
-        latents: the quantised latents, each (B, C, h, w), in image coordinates (origin added back).
+        latents: the quantised latents, or the means of choices, each (B, C, h, w), in image coordinates
+            (origin added back).
     """
 
     x_hat: Tensor
@@ -53,7 +57,9 @@ def hard(v: Tensor, name: str) -> Tensor:
     return torch.round(v)
 
 
-def _factorized_hat(bottleneck: torch.nn.Module, latent: Tensor, name: str, quantise: Quantiser) -> Tensor:
+def _factorized_hat(
+    bottleneck: torch.nn.Module, latent: Tensor, name: str, quantise: Quantiser
+) -> Tensor | Choice:
     medians = bottleneck._get_medians().reshape(1, -1, 1, 1)
     return quantise(latent - medians, name) + medians
 
@@ -66,7 +72,8 @@ def _decode_factorized(codec: Codec, latents: Latents, quantise: Quantiser) -> D
     """Ballé et al., arXiv 1802.01436, the factorised prior: y on round(y − median) + median."""
     bottleneck = codec.model.entropy_bottleneck
     y_hat = _factorized_hat(bottleneck, latents["y"], "y", quantise)
-    return Decoded(codec.run("g_s", y_hat), {"y": factorized_bits(bottleneck, y_hat)}, {"y": y_hat})
+    values = mean(y_hat)
+    return Decoded(codec.run("g_s", values), {"y": factorized_bits(bottleneck, y_hat)}, {"y": values})
 
 
 def _analyse_scale(codec: Codec, x: Tensor) -> Latents:
@@ -83,40 +90,40 @@ def _decode_hyperprior(
     codec: Codec,
     latents: Latents,
     quantise: Quantiser,
-    settle: Callable[[Codec, Tensor, Tensor, Quantiser], tuple[Tensor, Tensor, Tensor]],
+    settle: Callable[[Codec, Tensor, Tensor, Quantiser], tuple[Tensor, Tensor | Choice, Tensor]],
 ) -> Decoded:
     """What every hyperprior model shares; ``settle`` gives (ŷ, ŷ − μ, σ) from h_s(ẑ) and y."""
     model = codec.model
     z_hat = _factorized_hat(model.entropy_bottleneck, latents["z"], "z", quantise)
-    parameters = codec.run("h_s", z_hat)
+    parameters = codec.run("h_s", mean(z_hat))
     y_hat, centred, scales = settle(codec, parameters, latents["y"], quantise)
     bits = {
         "y": gaussian_bits(model.gaussian_conditional, centred, scales),
         "z": factorized_bits(model.entropy_bottleneck, z_hat),
     }
-    return Decoded(codec.run("g_s", y_hat), bits, {"y": y_hat, "z": z_hat})
+    return Decoded(codec.run("g_s", y_hat), bits, {"y": y_hat, "z": mean(z_hat)})
 
 
 def _settle_scale(
     codec: Codec, parameters: Tensor, y: Tensor, quantise: Quantiser
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | Choice, Tensor]:
     """Ballé et al., arXiv 1802.01436: y on the integers, no mean."""
     y_hat = quantise(y, "y")
-    return y_hat, y_hat, parameters
+    return mean(y_hat), y_hat, parameters
 
 
 def _settle_mean_scale(
     codec: Codec, parameters: Tensor, y: Tensor, quantise: Quantiser
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | Choice, Tensor]:
     """Minnen, Ballé and Toderici, arXiv 1809.02736, without context: y on round(y − μ) + μ."""
     scales, means = parameters.chunk(2, 1)
     centred = quantise(y - means, "y")
-    return centred + means, centred, scales
+    return mean(centred) + means, centred, scales
 
 
 def _settle_context(
     codec: Codec, parameters: Tensor, y: Tensor, quantise: Quantiser
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | Choice, Tensor]:
     """Minnen, Ballé and Toderici, arXiv 1809.02736, with context: μ and σ depend on the ŷ decoded before.
 
     Hard latents are found position by position, as the decoder finds them. Otherwise two parallel passes do:
@@ -135,8 +142,8 @@ def _settle_context(
     else:
         _, origin = entropy_parameters(y)
         y_hat = quantise(y - origin, "y") + origin
-    scales, means = entropy_parameters(y_hat)
-    return y_hat, y_hat - means, scales
+    scales, means = entropy_parameters(mean(y_hat))
+    return mean(y_hat), y_hat + -means, scales
 
 
 @torch.no_grad()

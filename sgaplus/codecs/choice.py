@@ -1,0 +1,37 @@
+"""A latent that is not decided yet: which of two neighbouring integers it will be, and with what probability."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """Independent choices between ``low`` and ``low`` + 1.
+
+    Attributes:
+        low: the lower values (B, C, h, w), distances from the origin of the codec's grid.
+        p: probabilities of the upper ones, of the same shape.
+    """
+
+    low: Tensor
+    p: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        return self.low + self.p
+
+    @property
+    def variance(self) -> Tensor:
+        return self.p * (1 - self.p)
+
+    def __add__(self, shift: Tensor) -> Choice:
+        """The same choices, both values moved by ``shift``."""
+        return Choice(self.low + shift, self.p)
+
+
+def mean(value: Tensor | Choice) -> Tensor:
+    """The expected value of what a quantiser returned."""
+    return value.mean if isinstance(value, Choice) else value

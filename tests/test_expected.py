@@ -1,0 +1,198 @@
+"""The expected loss against sums over all outcomes and means over sampled ones."""
+
+import itertools
+
+import pytest
+import torch
+from compressai.entropy_models import EntropyBottleneck, GaussianConditional
+from torch import nn
+
+from sgaplus import rounding
+from sgaplus.codecs.bits import factorized_bits, gaussian_bits
+from sgaplus.codecs.choice import Choice
+from sgaplus.codecs.codec import Codec, freeze
+from sgaplus.codecs.models import hard
+from sgaplus.curvature import Curvature
+from sgaplus.errors import UserError
+from sgaplus.loop import Batch
+
+from .conftest import untrained
+
+SHAPE = (1, 2, 1, 3)
+
+
+def choice(seed: int = 0) -> Choice:
+    generator = torch.Generator().manual_seed(seed)
+    low = torch.randint(-3, 3, SHAPE, generator=generator).double()
+    p = torch.rand(SHAPE, generator=generator, dtype=torch.float64).clamp(0.01, 0.99)
+    return Choice(low, p.requires_grad_())
+
+
+def expectation(chosen: Choice, value) -> torch.Tensor:
+    """Of a function of the rounded values, over all 2ⁿ outcomes."""
+    total = torch.zeros((), dtype=torch.float64)
+    for ups in itertools.product([0.0, 1.0], repeat=chosen.low.numel()):
+        up = torch.tensor(ups, dtype=torch.float64).reshape(SHAPE)
+        probability = (up * chosen.p + (1 - up) * (1 - chosen.p)).prod()
+        total = total + probability * value(chosen.low + up)
+    return total
+
+
+def test_expected_gaussian_bits_and_their_gradients():
+    conditional = GaussianConditional(None).double()
+    scales = torch.linspace(0.4, 3, 6, dtype=torch.float64).reshape(SHAPE).requires_grad_()
+    # As of a context model, whose origin moves: the values need not be integers.
+    shift = torch.linspace(-0.4, 0.3, 6, dtype=torch.float64).reshape(SHAPE).requires_grad_()
+    results = []
+    for bits in (
+        gaussian_bits(conditional, (chosen := choice()) + shift, scales).sum(),
+        expectation((other := choice()) + shift, lambda v: -conditional._likelihood(v, scales).log2().sum()),
+    ):
+        p = chosen.p if not results else other.p
+        results.append([bits, *torch.autograd.grad(bits, (p, shift, scales))])
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_expected_factorized_bits_and_their_gradients():
+    torch.manual_seed(0)
+    bottleneck = EntropyBottleneck(2).double()
+
+    def bits(z):
+        likelihood, _, _ = bottleneck._likelihood(z.transpose(0, 1).reshape(2, 1, -1))
+        return -likelihood.log2().sum()
+
+    results = []
+    for function in (
+        lambda c: factorized_bits(bottleneck, c).sum(),
+        lambda c: expectation(c, bits),
+    ):
+        chosen = choice(1)
+        value = function(chosen)
+        results.append([value, torch.autograd.grad(value, chosen.p)[0]])
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("tau", [1.0, 0.3])
+def test_a_choice_has_the_probabilities_of_the_method(tau):
+    v = torch.tensor([-1.7, -1.0, -0.5, 0.0, 0.2, 0.5, 3.9], dtype=torch.float64)
+    method = rounding.Expected()
+    chosen = method.choice(v, tau)
+    torch.testing.assert_close(torch.stack([chosen.low, chosen.low + 1], -1), method.classes(v))
+    torch.testing.assert_close(chosen.p, method.probabilities(v, tau)[..., 1])
+    torch.testing.assert_close(chosen.mean, (method.classes(v) * method.probabilities(v, tau)).sum(-1))
+    x = v - v.floor()
+    odds = (x / (1 - x)) ** (1.6 / tau)
+    inside = (x > 0.01) & (x < 0.99)
+    torch.testing.assert_close(chosen.p[inside], (odds / (1 + odds))[inside])
+
+
+def test_the_curvature_is_the_jacobians_squares_in_the_mean():
+    torch.manual_seed(0)
+    weight = torch.randn(4, 3, 5, 5) * torch.tensor([0.3, 1.0, 2.0, 0.1]).reshape(4, 1, 1, 1)
+    y = torch.zeros(2, 4, 6, 8, requires_grad=True)
+    x_hat = nn.functional.conv_transpose2d(y, weight, stride=2)
+    generators = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
+    estimates = torch.stack([Curvature()(x_hat, y, generators) for _ in range(300)])
+    exact = weight.square().sum((1, 2, 3)).reshape(1, 4, 1, 1).expand_as(y)
+    torch.testing.assert_close(estimates.mean(0), exact, rtol=0.2, atol=0)
+    # Over positions too the noise is gone, and a bias would show.
+    torch.testing.assert_close(estimates.mean((0, 3, 4)), exact[..., 0, 0], rtol=0.03, atol=0)
+
+
+def test_the_curvature_takes_a_probe_only_now_and_then():
+    y = torch.ones(1, 2, 3, 3, requires_grad=True)
+    generators = [torch.Generator().manual_seed(0)]
+    curvature, values = Curvature(), []
+    for _ in range(21):
+        values.append(curvature(y.repeat(1, 2, 1, 1)[:, :3] * 2, y, generators))
+    changes = [t for t in range(1, 21) if not torch.equal(values[t], values[t - 1])]
+    assert changes == [10, 20]
+
+
+def test_an_images_curvature_does_not_depend_on_the_others():
+    def estimate(images: list[int]) -> torch.Tensor:
+        y = torch.ones(len(images), 2, 4, 4, requires_grad=True)
+        generators = [torch.Generator().manual_seed(i) for i in images]
+        return Curvature()(y.repeat(1, 2, 1, 1)[:, :3].cumsum(-1), y, generators)
+
+    assert torch.equal(estimate([3, 5])[1], estimate([5])[0])
+
+
+@pytest.fixture
+def linear_codec() -> Codec:
+    """A codec whose synthesis is linear, so that the second order is all there is."""
+    model = untrained()
+    torch.manual_seed(1)
+    model.g_s = nn.ConvTranspose2d(12, 3, 16, stride=16)
+    return Codec("linear", 0.01, freeze(model), sha256="")
+
+
+def test_the_loss_is_the_mean_of_sampled_ones(linear_codec):
+    x = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    method, tau, lmbda = rounding.Expected(c=0.7), 0.7, 0.01  # a weight of one
+
+    def generators():
+        return [torch.Generator().manual_seed(seed) for seed in (3, 4)]
+
+    latents = {name: value.requires_grad_() for name, value in linear_codec.analyse(x).items()}
+    batch = Batch(linear_codec, x, ["a", "b"], method, lmbda, latents, generators())
+    diagonal = linear_codec.model.g_s.weight.square().sum((1, 2, 3)).reshape(1, -1, 1, 1)
+    batch.curvature = lambda x_hat, y_hat, generators: diagonal.expand_as(y_hat)
+    loss = batch.relaxed_loss(tau)
+
+    batch.generators = generators()
+    kept = {}
+
+    def keep(v, name):
+        kept[name] = method.quantise(v, name, tau, batch.noise)
+        return kept[name]
+
+    linear_codec.decode(latents, keep)
+    assert isinstance(kept["y"], Choice) and isinstance(kept["z"], torch.Tensor)
+    torch.manual_seed(2)
+
+    def draw(v, name):
+        return kept["y"].low + torch.bernoulli(kept["y"].p) if name == "y" else kept["z"]
+
+    losses = []
+    with torch.no_grad():
+        for _ in range(1500):
+            decoded = linear_codec.decode(latents, draw)
+            mse = (decoded.x_hat - x).square().mean((1, 2, 3))
+            losses.append(lmbda * 255**2 * mse + sum(decoded.bits.values()) / 64**2)
+    sampled = torch.stack(losses)
+    error = sampled.std(0) / len(losses) ** 0.5
+    assert ((loss - sampled.mean(0)).abs() < 4 * error).all()
+    # Fine enough to see what is left out without the variances.
+    batch.generators, batch.curvature = generators(), lambda *_: torch.zeros(())
+    assert ((batch.relaxed_loss(tau) - sampled.mean(0)).abs() > 20 * error).all()
+
+
+def test_sharp_probabilities_give_the_true_loss(linear_codec):
+    x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    latents = linear_codec.analyse(x)
+    generators = [torch.Generator().manual_seed(0)]
+    method = rounding.Expected(a=1e5)
+    batch = Batch(linear_codec, x, ["a"], method, 0.01, latents, generators)
+    z = batch.exact.decode(latents, hard)
+
+    def hard_z(v, name):
+        return method.quantise(v, name, 0.5, batch.noise) if name == "y" else torch.round(v)
+
+    decoded = linear_codec.decode(latents, hard_z)
+    torch.testing.assert_close(decoded.bits["y"], z.bits["y"], rtol=1e-4, atol=0)
+    torch.testing.assert_close(decoded.latents["y"], z.latents["y"], rtol=0, atol=1e-3)
+
+
+def test_the_weight_grows_as_it_cools():
+    method = rounding.Expected(c=0.3)
+    assert [round(method.weight(tau), 6) for tau in (1.0, 0.5, 0.2)] == [0.3, 0.6, 1.5]
+
+
+def test_what_it_does_not_take():
+    with pytest.raises(UserError, match="the expected loss's c must be a finite number greater than 0"):
+        rounding.Expected(c=0)
+    with pytest.raises(UserError, match="SSL's a"):
+        rounding.Expected(a=-1)
