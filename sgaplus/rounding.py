@@ -252,9 +252,9 @@ class Expected(SSL):
     SSL's probabilities, σ(a·logit(x)/τ) of ceil, but no draw. Given z, every ŷᵢ is one of two integers,
     independently of the others. Then the rate's expectation is exact, one sum over both integers, and that of
     the distortion D to second order is D(E ŷ) + ½ Σ Hᵢᵢ Var ŷᵢ: covariances, and with them all of the Hessian H
-    but its diagonal, are zero. The diagonal is estimated while optimising (`curvature.Curvature`). What is
-    optimised has no noise from y, whose gradients' variance is what limits few steps. z, which has few values
-    on which much depends, is drawn as in SSL(2.3) at τ = 1: without noise it got stuck earlier.
+    but its diagonal, have no part in it. The diagonal is estimated on the way (`curvature.Curvature`). No noise
+    of y is left in the gradients, whose variance limits what few steps can do. z, which has few values on
+    which much depends, is drawn as by SSL(2.3) at τ = 1: without noise it gets stuck.
 
     The variances count with the weight c/τ. It starts low, so that latents may leave the integer they are near
     to, and ends above 1, where it drives them to integers.

@@ -70,7 +70,7 @@ def test_the_preset_is_described_by_its_plans():
     lines = beyond.describe_preset(presets.fast, [100, 2000]).splitlines()
     rates = [f"{presets.fast(budget).settings.lr(0, budget):.3g}" for budget in (100, 2000)]
     assert lines[0].startswith(
-        f"- 100 iterations: {SSL}, τ from 1 to 0.2, learning rate from {rates[0]}, soap"
+        f"- 100 iterations: {rounding.Expected().label}, τ from 1 to 0.2, learning rate from {rates[0]}, soap"
     )
     assert lines[1].startswith("- 2000 iterations") and f"from {rates[1]}, soap" in lines[1]
 
@@ -125,6 +125,26 @@ def test_a_verdict_is_the_intervals():
     assert "after 100 iterations, against that of SSL (a = 2.3) after 500" in lines[0]
     assert "%, not told apart, in 0.20 times" in lines[0]
     assert "%, higher, in 0.25 times" in lines[1] and "%, lower, in 1.00 times" in lines[2]
+
+
+def test_how_much_sooner_counts_only_where_the_loss_is_as_low():
+    table = pd.DataFrame(
+        [
+            ("Kodak", 50, 500, -0.5, 0.5, 8.0),
+            ("CLIC 2025", 50, 500, -0.5, 0.5, 9.0),
+            ("Kodak", 100, 500, -0.5, -0.1, 4.0),
+            ("CLIC 2025", 100, 500, 0.1, 0.5, 4.0),
+            ("Kodak", 2000, 2000, -0.5, -0.1, 1.0),
+        ],
+        columns=["data", "budget", "target", "low", "high", "speedup"],
+    )
+    measured = pd.DataFrame({"dtype": ["bfloat16", "bfloat16", "float32"], "ratio": [6.0, 7.0, 2.5]})
+    (line,) = beyond.describe_sooner(table, measured, SSL).splitlines()
+    assert "50 iterations of `fast` take one part in 8.0 to 9.0 of the time of 500 of" in line
+    assert "6.0 to 7.0 times as fast as the plain loop's they are there **48 to 63 times sooner**" in line
+    assert beyond.describe_sooner(table[2:], measured, SSL) == (
+        "No budget of `fast` has the loss of SSL (a = 2.3) sooner."
+    )
 
 
 def test_the_figure_has_iterations_and_seconds_for_each_set_of_images(rows):
