@@ -44,9 +44,21 @@ def ledger(rows: pd.DataFrame, profile: str) -> list[Claim]:
     return claims.ledger(rows, profile, published)
 
 
+# What pages are about, for links to them; the others' names say it.
+_ABOUT = {
+    "rate-distortion-kodak": "rate and distortion on Kodak",
+    "rate-distortion-tecnick": "rate and distortion on Tecnick",
+    "rate-distortion-clic": "rate and distortion on CLIC",
+    "semi-multi-rate": "one codec at several rates",
+    "stability": "the highest temperature",
+    "ssl-a": "SSL’s slope",
+    "three-class": "two classes or three",
+}
+
+
 def link(page: str, text: str | None = None) -> str:
     """A link to another executed page, as HTML: it serves tables and computed prose alike."""
-    return f'<a href="{page}.html">{text or page.replace("-", " ")}</a>'
+    return f'<a href="{page}.html">{text or _ABOUT.get(page) or page.replace("-", " ")}</a>'
 
 
 def verdict(claim: Claim) -> str:
