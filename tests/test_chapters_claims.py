@@ -23,7 +23,7 @@ def test_a_claim_in_words(claim):
     text = claims.describe(claim)
     assert "◐ partly" in text and "It must be so." in text
     assert "1 of 3 conditions hold, 1 undecided, 1 without rows" in text
-    assert '<a href="ssl-a.html">ssl a</a>' in text
+    assert '<a href="ssl-a.html">SSL’s slope</a>' in text
 
 
 def test_tables_say_verdicts_by_symbol_and_word(claim):
