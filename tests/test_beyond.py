@@ -140,8 +140,10 @@ def test_how_much_sooner_counts_only_where_the_loss_is_as_low():
     )
     measured = pd.DataFrame({"dtype": ["bfloat16", "bfloat16", "float32"], "ratio": [6.0, 7.0, 2.5]})
     (line,) = beyond.describe_sooner(table, measured, SSL).splitlines()
-    assert "50 iterations of `fast` take one part in 8.0 to 9.0 of the time of 500 of" in line
-    assert "6.0 to 7.0 times as fast as the plain loop's they are there **48 to 63 times sooner**" in line
+    assert "500 iterations of SSL (a = 2.3) take 8.0 to 9.0 times as long as 50 of `fast`" in line
+    assert "6.0 to 7.0 times as fast as the plain loop's, `fast` is there **48 to 63 times sooner**" in line
+    one = beyond.describe_sooner(table[:1], measured[:1], SSL)
+    assert "8.0 times as long" in one and "6.0 times as fast" in one and "**48 times sooner**" in one
     assert beyond.describe_sooner(table[2:], measured, SSL) == (
         "No budget of `fast` has the loss of SSL (a = 2.3) sooner."
     )

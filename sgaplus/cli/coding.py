@@ -54,7 +54,7 @@ def encode(
     preset: Annotated[
         str | None,
         option(
-            "In place of a method: fast, whose 100 steps bring about as much as 500 of ssl. "
+            "In place of a method: fast, whose 100 steps bring more than 500 of ssl. "
             "The default with a target.",
             _REFINEMENT,
         ),
