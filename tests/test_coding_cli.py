@@ -67,10 +67,10 @@ def test_a_preset_in_place_of_a_method(call, photo):  # noqa: F811
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ([], ("ssl", None, 500)),
+        ([], (None, "fast", 100)),
         (["--preset", "fast"], (None, "fast", 100)),
         (["--method", "atanh"], ("atanh", None, 500)),
-        (["--iterations", 7], ("ssl", None, 7)),
+        (["--iterations", 7], (None, "fast", 7)),
     ],
 )
 def test_defaults_without_a_target(call, photo, monkeypatch, options, expected):  # noqa: F811

@@ -48,22 +48,19 @@ def encode(
     method: Annotated[
         str | None,
         option(
-            "What stands for rounding while optimising, as in `sgaplus refine`. By default ssl.", _REFINEMENT
+            "What stands for rounding while optimising, as in `sgaplus refine`, in place of the preset.",
+            _REFINEMENT,
         ),
     ] = None,
     preset: Annotated[
         str | None,
-        option(
-            "In place of a method: fast, whose 100 steps bring more than 500 of ssl. "
-            "The default with a target.",
-            _REFINEMENT,
-        ),
+        option("Where no method is given: fast, whose 100 steps bring more than 500 of ssl.", _REFINEMENT),
     ] = None,
     iterations: Annotated[
         int | None,
         option(
             "Optimisation steps; 0 writes the codec's own latents, at once. "
-            "By default 500, or 100 with the preset fast; with a target, of each of its refinements.",
+            "By default 100, or 500 with a method; with a target, of each of its refinements.",
             _REFINEMENT,
         ),
     ] = None,
@@ -80,7 +77,7 @@ def encode(
     8 refinements, each of which goes on where the last one stopped; targets within reach mostly take 2 to 5.
 
     - `sgaplus encode photo.png -o photo.sga`
-    - `sgaplus encode photo.png -o photo.sga --preset fast`
+    - `sgaplus encode photo.png -o photo.sga --method ssl --iterations 2000`
     - `sgaplus encode photo.png -o photo.sga --max-bytes 20000`
     - `sgaplus encode photo.png -o photo.sga --iterations 0`
     """
@@ -88,7 +85,7 @@ def encode(
     wanted = {"bpp": target_bpp, "psnr": target_psnr, "max_bytes": max_bytes}
     wanted = {name: value for name, value in wanted.items() if value is not None}
     if method is None and preset is None:
-        method, preset = (None, "fast") if wanted else ("ssl", None)
+        preset = "fast"
     if iterations is None:
         iterations = 100 if method is None else 500
     resolve(iterations, method, preset=preset)
