@@ -155,10 +155,14 @@ def test_studies_share_the_jobs_that_their_comments_say(kodak):
         assert len(rd & key_set("learning-rate", profile)) == 2 * images
 
 
-def test_the_cpu_profiles_take_one_to_two_hours_on_two_cores(kodak):
+def test_the_cpu_profiles_take_hours_on_two_cores_most_of_them_for_whole_photographs(kodak):
     jobs = {task.job.key: task for study in load_studies() for task in planning.plan(study, "cpu")}
     rate = planning.rate([], "mshyper-s", "bfloat16", "cpu", pd.DataFrame(), torch.device("cpu"))
-    assert 60 < planning.cost(jobs.values()) * rate.seconds / 60 < 120
+    whole, crops = (
+        planning.cost([task for task in jobs.values() if task.streams == kept]) * rate.seconds / 3600
+        for kept in (True, False)
+    )
+    assert 2 < whole < 4 and 1 < crops < 2
 
 
 @pytest.mark.parametrize(
@@ -207,8 +211,7 @@ def test_files_are_kept_of_whole_photographs_under_the_methods_of_figure_4(kodak
     for task in kept:
         assert task.image.crop is None
         images[task.label, task.job.lmbda] += 1
-    refined = {l: 24 if profile == "paper" else 6 * (l in {0.01, 0.0025, 0.04, 0.001}) for l in LAMBDAS}
-    assert images == {(name, l): 24 if name == "base" else refined[l] for name, l in images}
+    assert set(images.values()) == {24}
     assert all(task.streams for task in planning.plan(load_study("qualitative"), profile))
     assert len({stored.stream_of(task) for task in tasks}) == len(tasks)
 
