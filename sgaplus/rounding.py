@@ -112,6 +112,10 @@ class Method(Named):
         """
         return self.relax(v, tau, draw(self, v))
 
+    def weight(self, tau: float | Tensor) -> float | Tensor:
+        """How much the variances count in the distortion, of a method whose `quantise` gives choices for y."""
+        return 1.0
+
     def _checked(self, noise: Tensor | None, v: Tensor) -> Tensor:
         wanted = self.noise_shape(tuple(v.shape))
         if noise is None or tuple(noise.shape) != wanted:
@@ -280,7 +284,7 @@ class Expected(SSL):
         return f"expected loss (a = {self.a:.4g}, c = {self.c:.4g})"
 
     def weight(self, tau: float | Tensor) -> float | Tensor:
-        """Of the variances, at temperature τ."""
+        """c/τ."""
         return self.c / _temperature(tau)
 
     def quantise(
