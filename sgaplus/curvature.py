@@ -44,6 +44,8 @@ class Curvature:
             probe = (x_hat * signs(x_hat, generators)).sum()
             (product,) = torch.autograd.grad(probe, y_hat, retain_graph=True)
             fresh = F.avg_pool2d(product.square(), _WINDOW, 1, _WINDOW // 2, count_include_pad=False)
-            self.value = fresh if self.value is None else torch.lerp(self.value, fresh, _SHARE)
+            last = torch.zeros_like(fresh) if self.value is None else self.value
+            fresh = torch.where(fresh.isfinite(), fresh, last)  # an overflow in bfloat16 must not stay
+            self.value = fresh if self.value is None else torch.lerp(last, fresh, _SHARE)
         self.steps += 1
         return self.value

@@ -111,6 +111,19 @@ def test_the_curvature_takes_a_probe_only_now_and_then():
     assert changes == [10, 20]
 
 
+def test_an_overflow_does_not_stay_in_the_curvature():
+    y = torch.ones(1, 2, 3, 3, requires_grad=True)
+    generators = [torch.Generator().manual_seed(0)]
+    curvature = Curvature()
+    for factor in (2.0, float("inf"), 4.0):
+        value = curvature(y.repeat(1, 2, 1, 1)[:, :3] * factor, y, generators)
+        curvature.steps = 0
+        assert value.isfinite().all()
+    assert curvature(y.repeat(1, 2, 1, 1)[:, :3] * 4.0, y, generators).gt(0).all()
+    first = Curvature()
+    assert first(y.repeat(1, 2, 1, 1)[:, :3] * float("inf"), y, generators).eq(0).all()
+
+
 def test_an_images_curvature_does_not_depend_on_the_others():
     def estimate(images: list[int]) -> torch.Tensor:
         y = torch.ones(len(images), 2, 4, 4, requires_grad=True)
