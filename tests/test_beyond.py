@@ -8,7 +8,7 @@ from matplotlib import pyplot as plt
 
 from sgaplus import presets, rounding
 from sgaplus.analysis import arms
-from sgaplus.book.chapters import beyond
+from sgaplus.book.chapters import beyond, rate_distortion
 from sgaplus.errors import UserError
 from sgaplus.studies.schema import load_study
 
@@ -88,6 +88,35 @@ def test_a_budget_of_the_preset_is_a_run_and_of_the_others_a_read_off(rows):
 def test_both_sides_are_needed(rows, kept):
     with pytest.raises(UserError, match="compares the preset with published methods: run the study"):
         beyond.budgets(rows[rows["arm"] == kept])
+
+
+def test_images_without_a_published_method_have_no_place_among_the_budgets(rows):
+    alone = rows[(rows["arm"] == "fast") & (rows["image"] == "kodim01@256")].assign(image="kodim07", key="x")
+    pd.testing.assert_frame_equal(beyond.budgets(pd.concat([rows, alone])), beyond.budgets(rows))
+
+
+def curve(arm: str, share: float, iterations: int, images=("a", "b")) -> list[dict]:
+    """Lines of whole photographs at four λ: a share of the base's rate at the same PSNR."""
+    return [
+        {"arm": arm, "image": image, "lmbda": lmbda, "codec_lmbda": lmbda, "read_off": True}
+        | {"bpp": share * 0.1 * 2**k, "psnr": 26 + 2.0 * k, "psnr_8bit": 26 + 2.0 * k}
+        | {"iterations": iterations, "iteration": iterations}
+        for image in images
+        for k, lmbda in enumerate((0.001, 0.0025, 0.005, 0.01))
+    ]
+
+
+def test_other_rates_are_those_of_the_budget_on_photographs_that_all_have():
+    published = pd.DataFrame([*curve("base", 1.0, 0, "abc"), *curve(SSL, 0.8, 500, "abc")])
+    lines = [*curve("fast", 0.7, 100), *curve("fast", 0.6, 200), *curve("fast", 0.5, 100, ["a@256"])]
+    found = beyond.at_other_rates(pd.DataFrame(lines), published, 100)
+    assert list(found) == ["base", SSL, "fast"]
+    assert {name for rows in found.values() for name in rows["image"]} == {"a", "b"}
+    deltas = rate_distortion.per_image(found, ["base", SSL]).groupby(["anchor", "arm"])["bd_rate"].mean()
+    assert deltas["base", "fast"] == pytest.approx(-30, abs=0.1)
+    assert deltas[SSL, "fast"] == pytest.approx(-12.5, abs=0.1)
+    with pytest.raises(UserError, match="no whole photograph was refined with 50 iterations of fast: run"):
+        beyond.at_other_rates(pd.DataFrame(lines), published, 50)
 
 
 def test_equal_budgets_are_compared_on_the_same_image(rows):

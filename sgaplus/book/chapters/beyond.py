@@ -15,6 +15,7 @@ from ...analysis import comparisons
 from ...errors import UserError
 from ...presets import Plan
 from .. import palette
+from . import rate_distortion
 from .compute_cost import megapixels, step_seconds
 
 PRESET = "fast"
@@ -44,13 +45,14 @@ def budgets(rows: pd.DataFrame) -> pd.DataFrame:
         rows: stored lines, as `analysis.arms.with_arms` returns them.
 
     Returns:
-        The rows with ``data`` (Kodak or CLIC 2025) and ``change``, the true loss against the unrefined codec's
+        The rows of images on which there is a published method too, with ``data`` (Kodak or CLIC 2025) and ``change``, the true loss against the unrefined codec's
         in percent, in the order of the images. ``seconds`` are iterations times the time of a step in the
         fastest run of the arm: what else the machine does only makes a run slower.
 
     Raises:
         UserError: the preset or every published method is missing.
     """
+    rows = rows[rows["image"].isin(rows.loc[rows["arm"] != PRESET, "image"])]
     refined = rows[(rows["iterations"] > 0) & rows["read_off"]]
     start = refined[refined["iteration"] == 0].set_index("key")["loss"]
     at_end = refined["iteration"] == refined["iterations"]
@@ -142,6 +144,30 @@ def reached(table: pd.DataFrame, reference: str) -> pd.DataFrame:
     if not lines:
         raise UserError(f"no budget of the preset stands against {reference}: run the study fast to its end")
     return pd.DataFrame(lines)
+
+
+def at_other_rates(rows: pd.DataFrame, published: pd.DataFrame, budget: int) -> dict[str, pd.DataFrame]:
+    """Rate-distortion curves of the preset on whole photographs beside those of published methods.
+
+    Args:
+        rows: stored lines of the preset, as `analysis.arms.with_arms` returns them.
+        published: those of the other methods and of the base; their last iteration counts.
+        budget: the preset's.
+
+    Returns:
+        `rate_distortion.curves` on the images that all of them have.
+
+    Raises:
+        UserError: there is no such budget of the preset, or the curves have no image in common.
+    """
+    ended = (rows["iterations"] == budget) & (rows["iteration"] == budget)
+    ours = rows[(rows["arm"] == PRESET) & ended & ~rows["image"].str.contains("@")]
+    if ours.empty:
+        raise UserError(
+            f"no whole photograph was refined with {budget} iterations of {PRESET}: run the study fast to its end"
+        )
+    others = rate_distortion.select(published)
+    return rate_distortion.curves(pd.concat([others[others["image"].isin(ours["image"])], ours]))
 
 
 def budget_table(ssl: pd.DataFrame, atanh: pd.DataFrame, names: tuple[str, str]) -> GT:
