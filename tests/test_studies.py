@@ -131,7 +131,7 @@ def test_the_paper_s_grids_are_complete(kodak):
         "tecnick": 3 * 7,
         "clic2025": 3 * 7 * 23,
         "qualitative": 3,
-        "fast": (3 + 6) * (24 + 23),
+        "fast": (3 + 6) * (24 + 23) + 6 * 24,
     }
     tasks = planning.plan(load_study("rd"), "paper")
     assert {task.job.codec_lmbda for task in tasks} == LAMBDAS
