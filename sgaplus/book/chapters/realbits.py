@@ -104,9 +104,13 @@ def paired_figure(table: pd.DataFrame) -> Figure:
     groups = [(lmbda, wide) for lmbda, wide in groups if wide.shape[1] > 1 and len(wide)]
     if not groups:
         raise UserError("no image has files under several methods: run the study to its end")
-    size = (max(4.0, 2.4 * len(groups)), 3.9)
-    figure, grid = plt.subplots(1, len(groups), figsize=size, layout="constrained", squeeze=False)
-    for axes, (lmbda, wide) in zip(grid[0], groups, strict=True):
+    columns = min(len(groups), 4)
+    lines = -(-len(groups) // columns)
+    size = (max(4.0, 2.4 * columns), 0.8 + 3.1 * lines)
+    figure, grid = plt.subplots(lines, columns, figsize=size, layout="constrained", squeeze=False)
+    for axes in grid.flat[len(groups) :]:
+        axes.remove()
+    for axes, (lmbda, wide) in zip(grid.flat, groups, strict=False):
         looks = palette.of_arms(wide.columns)
         at = np.arange(wide.shape[1])
         axes.plot(at, wide.T.to_numpy(), color="0.75", linewidth=0.8, zorder=1)
@@ -122,8 +126,9 @@ def paired_figure(table: pd.DataFrame) -> Figure:
         axes.set_xticks([])
         axes.set_xlim(-0.5, wide.shape[1] - 0.5)
         axes.grid(False, axis="x")
-    grid[0, 0].set_ylabel("real − estimated (bytes)")
-    figure.legend(*grid[0, -1].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    for axes in grid[:, 0]:
+        axes.set_ylabel("real − estimated (bytes)")
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return figure
 
 
