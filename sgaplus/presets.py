@@ -36,8 +36,8 @@ def fast(iterations: int) -> Plan:
     from 1 to 0.2 and the learning rate to zero whatever the budget, and fewer than 64 steps are larger ones.
     SOAP over channels (`optimizers.ChannelSOAP`) takes the place of Adam.
 
-    The numbers were found by trying, mostly at budgets of 50, 100 and 400, on crops of photographs that neither trained the
-    codecs nor are among the data sets of the results, with the codec of λ = 0.01.
+    The numbers were found by trying, mostly at budgets of 50, 100 and 400, on crops of photographs that neither
+    trained the codecs nor are among the data sets of the results, with the codec of λ = 0.01.
     """
     method = Expected()
     lr = Cosine(min(max(0.05, 0.4 / math.sqrt(max(iterations, 1))), 0.1))

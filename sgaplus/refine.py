@@ -139,7 +139,7 @@ def refine(
             default 500, as in the paper.
         trace_every: iterations between two true losses in ``trace``; by default 20 over the run.
         temperature, lr: schedules or their specifications; by default the method's own (`schedules.defaults_for`).
-        optimizer: a name of `optimizers.OPTIMIZERS`; by default "adam".
+        optimizer: a name of `optimizers.OPTIMIZERS`; by default the method's own, of published ones "adam".
         seed: of the rounding noise.
         names: the images' names in the tables; by default ``image-0``, …
         batch_size: most images refined together; by default 1 on a CPU, 24 on CUDA. Where a batch does not

@@ -59,7 +59,7 @@ def refine(
         str | None,
         option(
             "What stands for rounding while optimising. SGA+: ssl or ssl:a=2.3, linear, cosine, "
-            "three-class:base=linear; SGA: atanh; baselines: ste, uniform, da, map. By default ssl.",
+            "three-class:base=linear; SGA: atanh; baselines: ste, uniform, da, map; ours: expected. By default ssl.",
             _REFINEMENT,
         ),
     ] = None,

@@ -17,6 +17,7 @@ from ...presets import Plan
 from .. import palette
 from . import rate_distortion
 from .compute_cost import megapixels, step_seconds
+from .speed import span
 
 PRESET = "fast"
 # Budgets of the preset, and the iteration of a published method whose true loss they are to reach.
@@ -45,9 +46,10 @@ def budgets(rows: pd.DataFrame) -> pd.DataFrame:
         rows: stored lines, as `analysis.arms.with_arms` returns them.
 
     Returns:
-        The rows of images on which there is a published method too, with ``data`` (Kodak or CLIC 2025) and ``change``, the true loss against the unrefined codec's
-        in percent, in the order of the images. ``seconds`` are iterations times the time of a step in the
-        fastest run of the arm: what else the machine does only makes a run slower.
+        The rows of images on which there is a published method too, with ``data`` (Kodak or CLIC 2025) and
+        ``change``, the true loss against the unrefined codec's in percent, in the order of the images. ``seconds``
+        are iterations times the time of a step in the fastest run of the arm: what else the machine does only
+        makes a run slower.
 
     Raises:
         UserError: the preset or every published method is missing.
@@ -220,19 +222,14 @@ def describe_sooner(table: pd.DataFrame, measured: pd.DataFrame, reference: str)
     for (budget, target), rows in table.groupby(["budget", "target"], sort=False):
         if rows["low"].gt(0).any() or budget == target:
             continue
-        in_loop, of_loop = ((values.min(), values.max()) for values in (rows["speedup"], ratios))
-        both = [a * b for a, b in zip(in_loop, of_loop, strict=True)]
+        in_loop = rows["speedup"]
+        both = pd.Series([in_loop.min() * ratios.min(), in_loop.max() * ratios.max()])
         lines.append(
-            f"- {target} iterations of {reference} take {_span(in_loop, '.1f')} times as long as {budget} of `{PRESET}` "
-            f"in the same loop. With a step that is {_span(of_loop, '.1f')} times as fast as the plain loop's, `{PRESET}` is "
-            f"there **{_span(both, '.0f')} times sooner** than {target} iterations of that loop."
+            f"- {target} iterations of {reference} take {span(in_loop, '.1f')} times as long as {budget} of `{PRESET}` "
+            f"in the same loop. With a step that is {span(ratios, '.1f')} times as fast as the plain loop's, `{PRESET}` is "
+            f"there **{span(both, '.0f')} times sooner** than {target} iterations of that loop."
         )
     return "\n".join(lines) or f"No budget of `{PRESET}` has the loss of {reference} sooner."
-
-
-def _span(ends: Sequence[float], form: str) -> str:
-    """Two numbers as a range, one where they look the same."""
-    return " to ".join(dict.fromkeys(f"{end:{form}}" for end in ends))
 
 
 def read_trials(folder: str | Path) -> pd.DataFrame:

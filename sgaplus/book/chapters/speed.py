@@ -212,7 +212,7 @@ def commands(rows: pd.DataFrame, folder: str | Path) -> str:
 # Words
 
 
-def _span(values: pd.Series, form: str) -> str:
+def span(values: pd.Series, form: str) -> str:
     """The smallest and the largest value, or one where both read the same."""
     return " to ".join(dict.fromkeys(format(value, form) for value in (values.min(), values.max())))
 
@@ -234,9 +234,9 @@ def describe_gain(rows: pd.DataFrame) -> str:
 
     def say(group: pd.DataFrame) -> str:
         return (
-            f"**{_span(group['ratio'], '.2f')} times** as fast as the plain loop, for {_sizes(group)} (medians; "
+            f"**{span(group['ratio'], '.2f')} times** as fast as the plain loop, for {_sizes(group)} (medians; "
             f"all pairs: {group['ratio_min'].min():.2f} to {group['ratio_max'].max():.2f}); "
-            f"{_span(group['ratio_true_loss'], '.2f')} times if ours, too, computed the true loss at every step."
+            f"{span(group['ratio_true_loss'], '.2f')} times if ours, too, computed the true loss at every step."
         )
 
     return _listed(rows, say)
@@ -246,11 +246,11 @@ def describe_ceiling(rows: pd.DataFrame) -> str:
     """In words, how much of a step its bare convolutions are, and what could still be gained."""
 
     def say(group: pd.DataFrame) -> str:
-        step, bare = (_span(group[f"{x}flops_per_second"] / 1e9, ".0f") for x in ("", "ceiling_"))
+        step, bare = (span(group[f"{x}flops_per_second"] / 1e9, ".0f") for x in ("", "ceiling_"))
         return (
-            f"the convolutions by themselves take {_span(group['share'], '.0%')} of the step, which reaches {step} "
+            f"the convolutions by themselves take {span(group['share'], '.0%')} of the step, which reaches {step} "
             f"GFLOP/s where they reach {bare}; a step of nothing else would be "
-            f"{_span((1 / group['share']).clip(lower=1), '.2f')} times as fast."
+            f"{span((1 / group['share']).clip(lower=1), '.2f')} times as fast."
         )
 
     return _listed(rows, say)
@@ -266,8 +266,8 @@ def describe_formats(rows: pd.DataFrame) -> str:
         step, bare = (group[x] / group[f"{x}_bfloat16"] for x in ("ours_seconds", "ceiling_seconds"))
         verdict = "" if step.min() > 1 else " Where it is not above 1, float32 is the format to use."
         lines.append(
-            f"- {place}: bfloat16 makes a step {_span(step, '.2f')} times as fast as float32, and the bare "
-            f"convolutions {_span(bare, '.2f')} times.{verdict}"
+            f"- {place}: bfloat16 makes a step {span(step, '.2f')} times as fast as float32, and the bare "
+            f"convolutions {span(bare, '.2f')} times.{verdict}"
         )
     return "\n".join(lines) or "No configuration is stored in both formats."
 
@@ -335,5 +335,5 @@ def describe_origin(rows: pd.DataFrame) -> str:
     return (
         f"Measured with {', '.join(sorted(rows['method'].unique()))} at commit {', '.join(commits)} and PyTorch "
         f"{', '.join(sorted(rows['torch_version'].unique()))}, {' to '.join(dict.fromkeys((days.min(), days.max())))}; "
-        f"{_span(rows['pairs'], 'd')} pairs of {_span(rows['steps'], 'd')} timed steps."
+        f"{span(rows['pairs'], 'd')} pairs of {span(rows['steps'], 'd')} timed steps."
     )
