@@ -15,6 +15,8 @@ import torch
 from compressai.models import MeanScaleHyperprior
 from torch import Tensor
 
+from ..codecs.codec import Codec
+from ..errors import UserError
 from ..refine import Progress
 
 
@@ -40,6 +42,20 @@ def _forward(model: MeanScaleHyperprior, y: Tensor, z: Tensor, quantise) -> tupl
     p_z = model.entropy_bottleneck._likelihood(values)[0].clamp_min(1e-9)
     p_y = model.gaussian_conditional._likelihood(y_hat, scales, means).clamp_min(1e-9)
     return model.g_s(y_hat), -torch.log2(p_z).sum() - torch.log2(p_y).sum()
+
+
+def plain_model(codec: Codec) -> MeanScaleHyperprior:
+    """The codec's model as CompressAI makes it: its own layers, weights that require gradients.
+
+    Raises:
+        UserError: the codec is no mean-scale hyperprior.
+    """
+    if type(codec.model) is not MeanScaleHyperprior:
+        raise UserError(f"the plain loop knows mean-scale hyperpriors alone: {codec.name} is none")
+    with torch.random.fork_rng(devices=[]):  # its own weights are random at first
+        model = MeanScaleHyperprior(codec.model.N, codec.model.M).eval()
+    model.load_state_dict(codec.model.state_dict())
+    return model.to(codec.device)
 
 
 def reference_refine(

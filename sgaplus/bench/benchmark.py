@@ -37,7 +37,7 @@ from ..errors import UserError
 from ..refine import Progress, refine
 from ..results import provenance
 from ..rounding import SSL
-from .baseline import reference_refine
+from .baseline import plain_model, reference_refine
 from .ceiling import Convolution, Recorder, ceiling, now
 
 # The plain loop knows this one method, with its published schedules.
@@ -53,7 +53,7 @@ class Settings:
     Attributes:
         pairs: how often both loops run.
         steps: timed steps of each loop in a pair.
-        warmup: steps before them, not timed.
+        warmup: steps before them, not timed: the first ones also wait for the system's memory.
         N, M: widths of a mean-scale hyperprior with random weights; not looked at where ``codec`` is given.
         width, height: of the pictures in pixels, multiples of 64.
         batch_size: pictures that our loop refines together; by default 1 on a CPU, 24 on CUDA. The plain
@@ -68,7 +68,7 @@ class Settings:
 
     pairs: int = 3
     steps: int = 5
-    warmup: int = 2
+    warmup: int = 4
     N: int = 128
     M: int = 192
     width: int = 768
@@ -197,28 +197,18 @@ def _peak(device: torch.device, function: Callable[..., Any], *arguments: Any) -
 
 def _codec(settings: Settings) -> Codec:
     if settings.codec is not None:
-        codec = load_codec(
+        return load_codec(
             settings.codec,
             settings.lmbda,
             quality=settings.quality,
             device=settings.device,
             dtype=settings.dtype,
         )
-        if type(codec.model) is not MeanScaleHyperprior:
-            raise UserError(f"the plain loop knows mean-scale hyperpriors alone: {codec.name} is none")
-        return codec
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(settings.seed)
         model = MeanScaleHyperprior(settings.N, settings.M)
         model.g_a[-1].weight *= 40  # latents a few units wide, as a trained codec's are
     return Codec("random weights", 0.01, freeze(model), sha256="").to(settings.device, settings.dtype)
-
-
-def plain_model(codec: Codec) -> MeanScaleHyperprior:
-    """The codec's model as CompressAI makes it: its own layers, weights that require gradients."""
-    model = MeanScaleHyperprior(codec.model.N, codec.model.M).eval()
-    model.load_state_dict(codec.model.state_dict())
-    return model.to(codec.device)
 
 
 def pictures(settings: Settings, count: int, pair: int = 0) -> list[Tensor]:

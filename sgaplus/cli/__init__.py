@@ -5,7 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from . import benchmarking, coding, listing, refining, studying, terminal, training, verifying  # noqa: F401  (each adds its commands)
+from . import (  # noqa: F401  (each adds its commands)
+    benchmarking,
+    coding,
+    listing,
+    racing,
+    refining,
+    studying,
+    terminal,
+    training,
+    verifying,
+)
 from .app import app
 
 

@@ -18,7 +18,7 @@ from .terminal import option
 def bench(
     pairs: Annotated[int, option("How often both loops run, in turn.")] = 3,
     steps: Annotated[int, option("Timed steps of each loop in a pair.")] = 5,
-    warmup: Annotated[int, option("Steps before them that are not timed.")] = 2,
+    warmup: Annotated[int, option("Steps before them that are not timed.")] = 4,
     width: Annotated[int, option("Of the pictures in pixels, a multiple of 64.")] = 768,
     height: Annotated[int, option("Likewise.")] = 512,
     batch_size: Annotated[

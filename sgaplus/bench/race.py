@@ -1,0 +1,221 @@
+"""The race: how much sooner a preset has the loss that the plain loop ends at, by one stopwatch.
+
+On each photograph both run once, in turn and in one process, from reading the latents off the encoder to the
+true loss after the last step: `baseline.reference_refine`, which is how public implementations work, and
+`refine.refine` with the preset, whose steps are fewer and cheaper. One line holds what both together bring.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from compressai.models import MeanScaleHyperprior
+from torch import Tensor
+
+from .. import files
+from ..codecs.codec import Codec
+from ..data.datasets import ImageFile
+from ..errors import UserError
+from ..presets import resolve
+from ..refine import Progress, refine
+from ..results import provenance
+from ..rounding import SSL
+from .baseline import plain_model, reference_refine
+from .ceiling import now
+
+# The plain loop knows this one method, with its published schedules.
+METHOD = SSL(2.3)
+# Steps of both, not timed, before the first race: libraries choose their kernels, the system hands out memory.
+_WARMUP = 4
+# What makes two races the same one.
+IDENTITY = [
+    *("codec", "codec_lmbda", "codec_sha256", "image_sha256", "reference", "reference_iterations"),
+    *("preset", "plan", "iterations", "dtype", "device", "seed"),
+]
+MEASURED = ["base_loss", "reference_loss", "loss", "reference_seconds", "seconds"]
+COLUMNS = [*IDENTITY, "image", "width", "height", "lmbda", *MEASURED]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Who runs how far.
+
+    Attributes:
+        iterations: of the preset.
+        reference_iterations: of the plain loop.
+        preset: a name of `presets.PRESETS`.
+        seed: of the random numbers of both.
+
+    Raises:
+        UserError: a number of iterations is below 1, or there is no such preset.
+    """
+
+    iterations: int = 100
+    reference_iterations: int = 500
+    preset: str = "fast"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("iterations", "reference_iterations"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise UserError(f"{name} must be a whole number of at least 1, not {value!r}")
+        resolve(self.iterations, preset=self.preset)
+
+
+def _identity(codec: Codec, image: ImageFile, settings: Settings, origin: dict[str, str]) -> dict[str, Any]:
+    plan = resolve(settings.iterations, preset=settings.preset)
+    whole = {"method": plan.method.as_dict(), **plan.settings.as_dict()}
+    values = (
+        *(codec.name, codec.lmbda, codec.sha256, image.sha256, METHOD.spec, settings.reference_iterations),
+        *(settings.preset, json.dumps(whole, sort_keys=True), settings.iterations),
+        *(str(codec.dtype).removeprefix("torch."), origin["device"], settings.seed),
+    )
+    return dict(zip(IDENTITY, values, strict=True))
+
+
+def _plain(
+    model: MeanScaleHyperprior, x: Tensor, codec: Codec, settings: Settings, progress: Progress
+) -> tuple[float, float]:
+    """Seconds, and the true loss after the last step, of the plain loop on one image (3, H, W)."""
+    with torch.random.fork_rng():
+        torch.manual_seed(settings.seed)
+        begun = now(codec.device)
+        _, true = reference_refine(
+            model,
+            x[None].to(codec.device),
+            codec.lmbda,
+            settings.reference_iterations,
+            METHOD.a,
+            progress=progress,
+        )
+        return now(codec.device) - begun, true[-1]
+
+
+def _ours(codec: Codec, x: Tensor, settings: Settings, progress: Progress) -> tuple[float, float, float]:
+    """Seconds, the true loss before the first and after the last step, of the preset on one image (3, H, W)."""
+    begun = now(codec.device)
+    run = refine(
+        codec,
+        [x],
+        preset=settings.preset,
+        iterations=settings.iterations,
+        read_offs=[settings.iterations],
+        trace_every=settings.iterations,
+        seed=settings.seed,
+        batch_size=1,
+        progress=progress,
+    )
+    seconds = now(codec.device) - begun
+    losses = run.rows.set_index("iteration")["loss"]
+    return seconds, losses[0], losses[settings.iterations]
+
+
+def _race(
+    plain: MeanScaleHyperprior,
+    codec: Codec,
+    x: Tensor,
+    settings: Settings,
+    ours_first: bool,
+    progress: Progress = lambda done, total: None,
+) -> dict[str, float]:
+    """`MEASURED` of one image (3, H, W)."""
+    total = settings.reference_iterations + settings.iterations
+
+    def after(steps: int) -> Progress:
+        return lambda done, _: progress(steps + done, total)
+
+    if ours_first:
+        seconds, base, loss = _ours(codec, x, settings, after(0))
+    reference_seconds, reference_loss = _plain(
+        plain, x, codec, settings, after(settings.iterations if ours_first else 0)
+    )
+    if not ours_first:
+        seconds, base, loss = _ours(codec, x, settings, after(settings.reference_iterations))
+    return dict(zip(MEASURED, (base, reference_loss, loss, reference_seconds, seconds), strict=True))
+
+
+def read(path: str | Path) -> pd.DataFrame:
+    """The races in a file that `run` has written, a line for each.
+
+    Raises:
+        UserError: it is no such file.
+    """
+    try:
+        table = pd.read_csv(path)
+        missing = [name for name in COLUMNS if name not in table]
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as a table of races ({error}): delete it") from error
+    if missing or table[COLUMNS].isna().any(axis=None):
+        raise UserError(f"{path} is no table of races (it lacks {', '.join(missing) or 'values'}): delete it")
+    return table
+
+
+def run(
+    path: str | Path,
+    codec: Codec,
+    images: Sequence[ImageFile],
+    settings: Settings,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> pd.DataFrame:
+    """Race on each photograph that ``path`` has no line of, and add a line after each.
+
+    Args:
+        path: a .csv file; made where it is missing.
+        codec: a mean-scale hyperprior. The plain loop runs on its device in float32, the preset in its format.
+        images: their sides are multiples of 64, since the plain loop does not pad.
+        progress: called with (steps done, steps in all), those of both loops.
+
+    Returns:
+        The lines of these photographs: `IDENTITY`; image, width, height; lmbda; ``base_loss``, the true loss of
+        the unrefined latents; ``reference_loss`` and ``loss``, those after the plain loop's and the preset's
+        last step; ``reference_seconds`` and ``seconds``, all in all; provenance.
+
+    Raises:
+        UserError: the codec is another one, a side is no multiple of 64, or the file is no table of races.
+    """
+    path = Path(path)
+    if path.suffix != ".csv":
+        raise UserError(f"races are written as .csv, not as '{path.name}'")
+    plain = plain_model(codec)
+    for image in images:
+        height, width = image.size
+        if height % 64 or width % 64:
+            raise UserError(
+                f"the plain loop does not pad: the sides of {image.name} must be multiples of 64, not "
+                f"{width}×{height}; a crop will do"
+            )
+    origin = provenance(codec.device)
+    wanted = [_identity(codec, image, settings, origin) for image in images]
+    table = read(path) if path.exists() else pd.DataFrame(columns=COLUMNS)
+    stored = set(table[IDENTITY].itertuples(index=False, name=None))
+    missing = [
+        (image, line)
+        for image, line in zip(images, wanted, strict=True)
+        if tuple(line.values()) not in stored
+    ]
+    per_race = settings.reference_iterations + settings.iterations
+    for index, (image, line) in enumerate(missing):
+
+        def follow(done: int, total: int, before: int = index * per_race) -> None:
+            progress(before + done, len(missing) * per_race)
+
+        x = image.read()
+        if index == 0:
+            _race(plain, codec, x, replace(settings, iterations=_WARMUP, reference_iterations=_WARMUP), False)
+        line |= {"image": image.name, "width": x.shape[-1], "height": x.shape[-2], "lmbda": codec.lmbda}
+        # In turn, so that a drift of the machine's speed favours neither.
+        line |= _race(plain, codec, x, settings, index % 2 == 1, follow)
+        added = pd.DataFrame([line | origin | {"threads": torch.get_num_threads()}])
+        table = pd.concat([table, added], ignore_index=True) if len(table) else added
+        with files.atomic(path) as temporary:
+            table.to_csv(temporary, index=False)
+    chosen = {tuple(line[name] for name in IDENTITY) for line in wanted}
+    own = [key in chosen for key in table[IDENTITY].itertuples(index=False, name=None)]
+    return table[own].reset_index(drop=True)

@@ -1,0 +1,180 @@
+"""Races of the preset against the plain loop: what a line holds, that a race goes on, what the page says."""
+
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from sgaplus import datasets, refine
+from sgaplus.bench import baseline, race
+from sgaplus.book.chapters import races
+from sgaplus.cli import racing
+from sgaplus.cli.app import app
+from sgaplus.codecs.codec import Codec, freeze
+from sgaplus.codecs.weights import cards
+from sgaplus.errors import UserError
+
+from .conftest import untrained
+
+SHORT = race.Settings(iterations=10, reference_iterations=12)
+
+
+def codec(dtype: str = "float32") -> Codec:
+    return Codec("untrained", 0.01, freeze(untrained()), sha256="a" * 64).to("cpu", dtype)
+
+
+@pytest.fixture
+def photos(tmp_path) -> list[datasets.ImageFile]:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    generator = torch.Generator().manual_seed(0)
+    for name in ("a", "b"):
+        noise = torch.randint(0, 256, (64, 128, 3), generator=generator, dtype=torch.uint8)
+        Image.fromarray(noise.numpy()).resize((128, 64)).save(folder / f"{name}.png")
+    return datasets.list_images(folder)
+
+
+@pytest.fixture
+def clock(monkeypatch) -> None:
+    """A stopwatch that the plain loop moves on by 30 s a run, and ours by 2 s."""
+    time = [0.0]
+    monkeypatch.setattr(race, "now", lambda device: time[0])
+
+    def wrap(function, seconds):
+        def run(*arguments, **named):
+            time[0] += seconds
+            return function(*arguments, **named)
+
+        return run
+
+    monkeypatch.setattr(race, "reference_refine", wrap(baseline.reference_refine, 30))
+    monkeypatch.setattr(race, "refine", wrap(refine, 2))
+
+
+def test_a_line_has_the_losses_of_both_loops(photos, tmp_path, clock):
+    table = race.run(tmp_path / "race.csv", codec(), photos, SHORT)
+    assert table["image"].tolist() == ["a", "b"]
+    assert table["reference_seconds"].tolist() == [30, 30] and table["seconds"].tolist() == [2, 2]
+    assert set(zip(table["width"], table["height"], strict=True)) == {(128, 64)}
+    for image, line in zip(photos, table.itertuples(), strict=True):
+        x = image.read()
+        run = refine(codec(), [x], preset="fast", iterations=10, read_offs=[10], trace_every=10, seed=0)
+        assert [line.base_loss, line.loss] == pytest.approx(run.rows["loss"].tolist(), rel=1e-12)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            _, true = baseline.reference_refine(baseline.plain_model(codec()), x[None], 0.01, 12)
+        assert line.reference_loss == pytest.approx(true[-1], rel=1e-4)
+    assert {"git_commit", "device", "torch_version", "written", "threads"} <= set(table)
+
+
+def test_a_race_leaves_the_callers_random_numbers_alone(photos, tmp_path):
+    torch.manual_seed(1)
+    race.run(tmp_path / "race.csv", codec(), photos[:1], SHORT)
+    after = torch.rand(3)
+    torch.manual_seed(1)
+    assert torch.equal(after, torch.rand(3))
+
+
+def test_a_race_goes_on_where_it_stopped(photos, tmp_path):
+    path, calls = tmp_path / "race.csv", []
+    first = race.run(path, codec(), photos[:1], SHORT)
+    both = race.run(path, codec(), photos, SHORT, progress=lambda *done: calls.append(done))
+    assert calls[-1] == (22, 22), "one photograph is left"
+    assert [done for done, _ in calls] == sorted(done for done, _ in calls)
+    pd.testing.assert_frame_equal(both[:1], first, check_dtype=False)
+    again = race.run(path, codec(), photos[::-1], SHORT)
+    pd.testing.assert_frame_equal(again, both)
+    other = race.run(path, codec(), photos[:1], race.Settings(11, 12))
+    assert other["iterations"].tolist() == [11] and len(race.read(path)) == 3
+
+
+def test_the_second_race_is_run_the_other_way_round(photos, tmp_path, monkeypatch):
+    order = []
+    monkeypatch.setattr(race, "_plain", lambda *_: order.append("plain") or (3.0, 1.0))
+    monkeypatch.setattr(race, "_ours", lambda *_: order.append("ours") or (1.0, 2.0, 0.9))
+    race.run(tmp_path / "race.csv", codec(), photos, SHORT)
+    assert order == ["plain", "ours"] * 2 + ["ours", "plain"], "the first pair warms up"
+
+
+def test_what_cannot_race_is_refused(photos, tmp_path):
+    Image.new("RGB", (100, 64)).save(tmp_path / "odd.png")
+    with pytest.raises(UserError, match="sides of odd must be multiples of 64, not 100×64"):
+        race.run(tmp_path / "race.csv", codec(), datasets.list_images(tmp_path / "odd.png"), SHORT)
+    assert not (tmp_path / "race.csv").exists()
+    with pytest.raises(UserError, match=r"\.csv"):
+        race.run(tmp_path / "race.json", codec(), photos, SHORT)
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(UserError, match="no table of races"):
+        race.run(tmp_path / "other.csv", codec(), photos, SHORT)
+    (tmp_path / "empty.csv").write_text("")
+    with pytest.raises(UserError, match="cannot be read"):
+        race.read(tmp_path / "empty.csv")
+    for wrong in ({"iterations": 0}, {"reference_iterations": True}, {"preset": "slow"}):
+        with pytest.raises(UserError):
+            race.Settings(**wrong)
+
+
+# The page
+
+
+def stored(folder, codec_sha256: str, changes=(0.98, 0.99, 0.97)):
+    folder.mkdir(exist_ok=True)
+    lines = [
+        dict.fromkeys(race.COLUMNS, "x")
+        | {"codec": "mshyper", "codec_lmbda": 0.01, "codec_sha256": codec_sha256, "preset": "fast"}
+        | {"iterations": 100, "reference_iterations": 500, "image": f"kodim{i:02d}", "device": "a processor"}
+        | {"width": 768 - 256 * (i % 2), "height": 512 + 256 * (i % 2), "dtype": "bfloat16"}
+        | {"base_loss": 1.2, "reference_loss": 1.0, "loss": change}
+        | {"reference_seconds": 300.0 + 30 * i, "seconds": 10.0}
+        for i, change in enumerate(changes)
+    ]
+    pd.DataFrame(lines).to_csv(folder / "races.csv", index=False)
+
+
+def test_the_page_has_medians_and_an_interval(tmp_path, bundled):
+    stored(tmp_path / "race", cards()[0].sha256)
+    rows = races.load(tmp_path / "race")
+    (line,) = races.summary(rows).to_dict("records")
+    assert (line["images"], line["width"], line["height"]) == (3, 768, 512), "upright or not is one size"
+    assert (line["sooner"], line["least"], line["most"]) == pytest.approx((33, 30, 36))
+    assert line["mean"] == pytest.approx(-2)
+    assert -3.01 <= line["low"] < -2 < line["high"] <= -0.99
+    text = races.describe(races.summary(rows))
+    assert "3 pictures of 768 × 512, mshyper at λ = 0.01: 100 steps of `fast` take 10.0 s where 500" in text
+    assert "take 330 s, **33 times sooner** (median; 30 to 36)" in text and "%, lower. a processor" in text
+    html = races.table(rows).as_raw_html()
+    assert "kodim01, 768 × 512" in html and "100 steps of fast against 500 of the plain loop" in html
+    assert "+" not in html.split("kodim00")[1].split("</tr>")[0] and "−2.00" in html
+
+
+def test_one_picture_has_no_interval(tmp_path, bundled):
+    stored(tmp_path / "race", cards()[0].sha256, changes=(1.01,))
+    text = races.describe(races.summary(races.load(tmp_path / "race")))
+    assert "1 picture of" in text and "(median)" in text and "differs by +1.00 %. a processor" in text
+
+
+def test_races_of_other_weights_are_not_shown(tmp_path, bundled):
+    with pytest.raises(UserError, match="holds no races: run `sgaplus race"):
+        races.load(tmp_path)
+    stored(tmp_path / "race", "f" * 64)
+    with pytest.raises(UserError, match="sha256 ffffffff…, which is not the bundled one"):
+        races.load(tmp_path / "race")
+
+
+# The command
+
+
+def test_the_command_races_and_says_who_was_sooner(tmp_path, photos, monkeypatch, capsys):
+    monkeypatch.setattr(racing.weights, "load_codec", lambda *_, **__: codec())
+    arguments = ["race", str(photos[0].path), "--out", str(tmp_path / "r.csv"), "--crop", "64"]
+    app([*arguments, "--iterations", "10", "--reference-iterations", "12"], standalone_mode=False)
+    said = capsys.readouterr().out
+    assert "10 steps of fast against 12 of the plain loop: there" in said and "a@64" in said
+    assert len(race.read(tmp_path / "r.csv")) == 1
+
+
+def test_the_command_refuses_a_table_of_another_kind(tmp_path, photos):
+    with pytest.raises(UserError, match=r"--out must end in \.csv"):
+        app(["race", str(photos[0].path), "--out", str(tmp_path / "r.json")], standalone_mode=False)
+    with pytest.raises(UserError, match="unknown preset 'slow'"):
+        app(["race", str(photos[0].path), "--preset", "slow"], standalone_mode=False)
