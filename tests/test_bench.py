@@ -2,18 +2,21 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
+from compressai.layers import GDN
 from torch.utils.flop_counter import FlopCounterMode
 
 from sgaplus import refine, runtime
 from sgaplus.bench import benchmark as bench
-from sgaplus.bench import ceiling
+from sgaplus.bench import ceiling, profile
 from sgaplus.bench.baseline import reference_refine
 from sgaplus.codecs.codec import Codec, freeze
+from sgaplus.codecs.layers import DivisiveNorm
 from sgaplus.errors import UserError
 
 from .conftest import WIDTHS, untrained
@@ -135,6 +138,38 @@ def test_a_repeated_convolution_counts_as_often_as_it_occurs(monkeypatch):
     assert ceiling.ceiling(repeated, torch.device("cpu"), repeats=2) == 3 * len(calls) / 2
 
 
+def test_the_parts_of_a_step_are_those_of_its_operators(measured):
+    parts = measured[0].summary["parts"]
+    assert tuple(parts) == profile.PARTS and sum(parts.values()) == pytest.approx(1)
+    assert all(share > 0 for share in parts.values())
+
+
+def test_time_counts_where_the_innermost_known_caller_is():
+    """A convolution within the normalisation is a convolution; sums of no known caller are the rest."""
+    gdn = DivisiveNorm(GDN(4, inverse=True)).requires_grad_(False)
+    x = torch.rand(1, 4, 64, 64, requires_grad=True)
+
+    def run(start, stop, *, convolve: bool, normalise: bool):
+        start()
+        y = torch.nn.functional.conv2d(x, torch.ones(4, 4, 3, 3)) if convolve else x * 2
+        (gdn(y) if normalise else y).sum().backward()
+        stop()
+
+    def of(**chosen: bool) -> dict[str, float]:
+        return profile.shares(partial(run, **chosen), torch.device("cpu"))
+
+    neither = of(convolve=False, normalise=False)
+    assert neither["rest"] == 1
+    assert (
+        of(convolve=True, normalise=False)["normalisation"]
+        == 0
+        < of(convolve=True, normalise=False)["convolutions"]
+    )
+    both = of(convolve=False, normalise=True)
+    assert both["normalisation"] > 0 and both["convolutions"] > 0, "the 1 × 1 convolutions of γ"
+    assert both["likelihood of y"] == both["optimiser"] == 0
+
+
 def test_steps_are_timed_after_the_warm_up(monkeypatch):
     """On a clock that only the loops' calls move, every number is known."""
     ticks = iter(range(1000))
@@ -174,6 +209,8 @@ def test_written_as_json_and_csv(measured, tmp_path):
     bench.write(measurement, tmp_path / "bench.csv")
     table = pd.read_csv(tmp_path / "bench.csv")
     assert table["ratio"].tolist() == pytest.approx(measurement.table["ratio"].tolist())
+    assert table["convolutions"].tolist() == pytest.approx([measurement.summary["parts"]["convolutions"]] * 2)
+    assert "parts" not in table
     assert table["git_commit"].fillna("").eq(measurement.summary["git_commit"]).all()
     with pytest.raises(UserError, match=r"\.json or \.csv"):
         bench.write(measurement, tmp_path / "bench.txt")

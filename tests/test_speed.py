@@ -12,6 +12,7 @@ import typer
 
 from sgaplus import runtime
 from sgaplus.bench import benchmark
+from sgaplus.book import tables
 from sgaplus.book.chapters import speed
 from sgaplus.cli.app import app
 from sgaplus.errors import SystemFault, UserError
@@ -45,6 +46,7 @@ def write_measurement(folder, name, ours=(0.2, 0.25, 0.3), **changes):
             "method": "ssl:a=2.3",
         }
         | {"dtype": "bfloat16", "device_type": "cpu", "device": "a processor", "threads": 2}
+        | {"parts": {"convolutions": 0.6, "normalisation": 0.3, "rest": 0.1}}
         | {"ours_peak_bytes": 2**30, "reference_peak_bytes": 2**31, "sgaplus_version": "0.1.0"}
         | {"git_commit": "0123456789abcdef", "torch_version": "2.11", "written": "2025-01-02T03:04:05+00:00"}
         | changes
@@ -53,6 +55,14 @@ def write_measurement(folder, name, ours=(0.2, 0.25, 0.3), **changes):
     path = folder / f"{name}.json"
     path.write_text(json.dumps({"summary": summary, "pairs": pairs.to_dict("records")}))
     return path
+
+
+def test_the_parts_of_a_step_are_shown_for_each_configuration(tmp_path):
+    write_measurement(tmp_path, "a")
+    write_measurement(tmp_path, "b", parts={"convolutions": 0.7, "normalisation": 0.2, "rest": 0.1}, **GPU)
+    html = tables.parts_table(speed.load(tmp_path, "")[0]).as_raw_html()
+    assert all(share in html for share in ("60%", "30%", "70%", "20%", "10%"))
+    assert "normalisation" in html and "a GPU; N = 128" in html
 
 
 def test_a_line_per_file_and_per_pair(tmp_path):

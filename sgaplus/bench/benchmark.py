@@ -39,6 +39,7 @@ from ..results import provenance
 from ..rounding import SSL
 from .baseline import plain_model, reference_refine
 from .ceiling import Convolution, Recorder, ceiling, now
+from .profile import shares
 
 # The plain loop knows this one method, with its published schedules.
 METHOD = SSL(2.3)
@@ -105,7 +106,7 @@ class Measurement:
             bare convolutions of one step of ours on one picture; ``share``: of them in ours_seconds.
         summary: medians over the pairs under the same names, quartiles and extremes of the ratio,
             ``seconds_per_megapixel_iteration`` of ours, convolution FLOPs of its step on one picture and FLOPs
-            per second reached, peak memory in bytes, whether the device has bfloat16 (``bfloat16_hardware``),
+            per second reached, ``parts`` (see `parts`), peak memory in bytes, whether the device has bfloat16 (``bfloat16_hardware``),
             settings and provenance; JSON-able.
     """
 
@@ -127,6 +128,22 @@ def convolutions(codec: Codec, images: list[Tensor]) -> Counter[Convolution]:
     with recorder:
         _refine(codec, images, 3, follow)
     return recorder.calls
+
+
+def parts(codec: Codec, images: list[Tensor], settings: Settings) -> dict[str, float]:
+    """The shares of `profile.PARTS` in the steps of `refine.refine` on ``images`` that are timed."""
+    begin, end = (len(images) * t for t in (settings.warmup, settings.warmup + settings.steps))
+
+    def run(start: Callable[[], None], stop: Callable[[], None]) -> None:
+        def follow(done: int, total: int) -> None:
+            if done == begin:
+                start()
+            elif done == end:
+                stop()
+
+        _refine(codec, images, settings.warmup + settings.steps + 1, follow)
+
+    return shares(run, codec.device)
 
 
 @dataclass(eq=False)
@@ -269,6 +286,7 @@ def run(settings: Settings, progress: Progress | None = None) -> Measurement:
     table = table[[*columns, "share"]]
     summary = {
         **_statistics(table, flops, settings.width * settings.height),
+        "parts": parts(codec, pictures(settings, size), settings),
         "ours_peak_bytes": ours_peak,
         "reference_peak_bytes": max(reference_peaks) if None not in reference_peaks else None,
         **asdict(settings),
@@ -316,6 +334,8 @@ def text(measurement: Measurement) -> str:
         f"its convolutions by themselves take {s['ceiling_seconds']:.4f} s, {s['share']:.0%} of the step: "
         f"{s['flops_per_second'] / 1e9:.0f} of {s['ceiling_flops_per_second'] / 1e9:.0f} GFLOP/s",
     ]
+    where = ", ".join(f"{part} {share:.0%}" for part, share in s["parts"].items())
+    lines.append(f"where a step's time goes, as the profiler sees it: {where}")
     if not s["bfloat16_hardware"]:
         lines.append("this device does not multiply bfloat16 in hardware: float32 is the faster format on it")
     if s["ours_peak_bytes"] is not None:
@@ -339,5 +359,6 @@ def write(measurement: Measurement, path: str | Path) -> None:
         if path.suffix == ".json":
             temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
         else:
-            beside = {k: v for k, v in measurement.summary.items() if k not in measurement.table}
+            flat = measurement.summary | measurement.summary["parts"]
+            beside = {k: v for k, v in flat.items() if k not in measurement.table and k != "parts"}
             measurement.table.assign(**beside).to_csv(temporary, index=False)

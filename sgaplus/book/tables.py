@@ -233,6 +233,27 @@ def slopes_table(slopes: pd.DataFrame) -> GT:
     )
 
 
+def parts_table(rows: pd.DataFrame) -> GT:
+    """Where the time of our step goes, of `speed.load`'s measurements: a line for each, grouped as in `speed_table`."""
+    parts = pd.DataFrame(list(rows["parts"]))
+    table = rows[["place", "dtype", "batch_size"]].assign(
+        pictures=[f"{row.width}×{row.height}" for row in rows.itertuples()], **parts
+    )
+    return (
+        GT(table, groupname_col="place", rowname_col="pictures")
+        .tab_stubhead("pictures")
+        .tab_spanner("share of the time", list(parts))
+        .cols_label(batch_size="at a time", dtype="format")
+        .cols_align("left", "dtype")
+        .fmt_percent(list(parts), decimals=0)
+        .tab_source_note(
+            "Convolutions include copies of their arguments; normalisation is without the convolutions in it; rest: rounding, "
+            "the bits of z, the distortion, copies, sums."
+        )
+        .tab_options(table_font_size="14px")
+    )
+
+
 def speed_table(rows: pd.DataFrame) -> GT:
     """`speed.load`'s measurements: a group for each machine with its networks, a line for each configuration."""
     table = pd.DataFrame(

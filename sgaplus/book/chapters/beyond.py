@@ -17,7 +17,6 @@ from ...presets import Plan
 from .. import palette
 from . import rate_distortion
 from .compute_cost import megapixels, step_seconds
-from .speed import span
 
 PRESET = "fast"
 # Budgets of the preset, and the iteration of a published method whose true loss they are to reach.
@@ -205,31 +204,6 @@ def describe_reached(table: pd.DataFrame, reference: str) -> str:
             f"{row.target}: {change} %, {verdict}, in {1 / row.speedup:.2f} times the seconds."
         )
     return "\n".join(lines)
-
-
-def describe_sooner(table: pd.DataFrame, measured: pd.DataFrame, reference: str) -> str:
-    """In words, how much sooner than the plain loop the preset has the reference's loss, a line for each target.
-
-    Only where its loss is not told apart from the reference's, or lower. The plain loop takes the reference's
-    iterations, each as many times longer as `speed.load` has measured.
-
-    Args:
-        table: `reached`.
-        measured: its first table.
-    """
-    ratios = measured.loc[measured["dtype"] == "bfloat16", "ratio"]
-    lines = []
-    for (budget, target), rows in table.groupby(["budget", "target"], sort=False):
-        if rows["low"].gt(0).any() or budget == target:
-            continue
-        in_loop = rows["speedup"]
-        both = pd.Series([in_loop.min() * ratios.min(), in_loop.max() * ratios.max()])
-        lines.append(
-            f"- {target} iterations of {reference} take {span(in_loop, '.1f')} times as long as {budget} of `{PRESET}` "
-            f"in the same loop. With a step that is {span(ratios, '.1f')} times as fast as the plain loop's, `{PRESET}` is "
-            f"there **{span(both, '.0f')} times sooner** than {target} iterations of that loop."
-        )
-    return "\n".join(lines) or f"No budget of `{PRESET}` has the loss of {reference} sooner."
 
 
 def read_trials(folder: str | Path) -> pd.DataFrame:

@@ -18,7 +18,16 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+)
 from tqdm import tqdm
 
 from ... import files, runtime
@@ -50,6 +59,7 @@ class _Summary(_Pair):
     flops: PositiveFloat
     flops_per_second: PositiveFloat
     ceiling_flops_per_second: PositiveFloat
+    parts: dict[str, NonNegativeFloat]
     ours_peak_bytes: PositiveInt | None
     reference_peak_bytes: PositiveInt | None
     pairs: PositiveInt
