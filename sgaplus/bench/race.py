@@ -35,8 +35,18 @@ METHOD = SSL(2.3)
 _WARMUP = 4
 # What makes two races the same one.
 IDENTITY = [
-    *("codec", "codec_lmbda", "codec_sha256", "image_sha256", "reference", "reference_iterations"),
-    *("preset", "plan", "iterations", "dtype", "device", "seed"),
+    "codec",
+    "codec_lmbda",
+    "codec_sha256",
+    "image_sha256",
+    "reference",
+    "reference_iterations",
+    "preset",
+    "plan",
+    "iterations",
+    "dtype",
+    "device",
+    "seed",
 ]
 MEASURED = ["base_loss", "reference_loss", "loss", "reference_seconds", "seconds"]
 COLUMNS = [*IDENTITY, "image", "width", "height", "lmbda", *MEASURED]
@@ -73,9 +83,18 @@ def _identity(codec: Codec, image: ImageFile, settings: Settings, origin: dict[s
     plan = resolve(settings.iterations, preset=settings.preset)
     whole = {"method": plan.method.as_dict(), **plan.settings.as_dict()}
     values = (
-        *(codec.name, codec.lmbda, codec.sha256, image.sha256, METHOD.spec, settings.reference_iterations),
-        *(settings.preset, json.dumps(whole, sort_keys=True), settings.iterations),
-        *(str(codec.dtype).removeprefix("torch."), origin["device"], settings.seed),
+        codec.name,
+        codec.lmbda,
+        codec.sha256,
+        image.sha256,
+        METHOD.spec,
+        settings.reference_iterations,
+        settings.preset,
+        json.dumps(whole, sort_keys=True),
+        settings.iterations,
+        str(codec.dtype).removeprefix("torch."),
+        origin["device"],
+        settings.seed,
     )
     return dict(zip(IDENTITY, values, strict=True))
 

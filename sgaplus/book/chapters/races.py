@@ -14,8 +14,17 @@ from ...errors import UserError
 from ...metrics import bootstrap_interval
 
 # Races of one kind, over which a mean is taken.
-_KIND = ["codec", "codec_lmbda", "width", "height", "preset", "iterations", "reference_iterations"]
-_KIND += ["dtype", "device"]
+_KIND = [
+    "codec",
+    "codec_lmbda",
+    "width",
+    "height",
+    "preset",
+    "iterations",
+    "reference_iterations",
+    "dtype",
+    "device",
+]
 
 
 def load(folder: str | Path) -> pd.DataFrame:
@@ -82,13 +91,16 @@ def table(rows: pd.DataFrame) -> GT:
             f"{line.image.partition('@')[0]}, {line.width} × {line.height}" for line in shown.itertuples()
         ],
     )
-    columns = ["group", "picture", "reference_seconds", "seconds", "sooner", "base_loss"]
-    columns += ["reference_loss", "loss", "change"]
+    times, losses = ["reference_seconds", "seconds"], ["base_loss", "reference_loss", "loss"]
     return (
-        GT(shown[columns], rowname_col="picture", groupname_col="group")
+        GT(
+            shown[["group", "picture", *times, "sooner", *losses, "change"]],
+            rowname_col="picture",
+            groupname_col="group",
+        )
         .tab_stubhead("picture")
-        .tab_spanner("seconds", ["reference_seconds", "seconds"])
-        .tab_spanner("true R-D loss", ["base_loss", "reference_loss", "loss", "change"])
+        .tab_spanner("seconds", times)
+        .tab_spanner("true R-D loss", [*losses, "change"])
         .cols_label(
             reference_seconds="plain loop",
             seconds="preset",
@@ -98,8 +110,8 @@ def table(rows: pd.DataFrame) -> GT:
             loss="preset",
             change="difference, %",
         )
-        .fmt_number(["reference_seconds", "seconds", "sooner"], decimals=1)
-        .fmt_number(["base_loss", "reference_loss", "loss"], decimals=4)
+        .fmt_number([*times, "sooner"], decimals=1)
+        .fmt_number(losses, decimals=4)
         .fmt_number(["change"], decimals=2, force_sign=True)
         .tab_options(table_font_size="14px")
     )
