@@ -170,9 +170,11 @@ def read(path: str | Path) -> pd.DataFrame:
         table = pd.read_csv(path)
         missing = [name for name in COLUMNS if name not in table]
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as a table of races ({error}): delete it") from error
+        raise UserError(f"{path} cannot be read as a table of races ({error}): name another file") from error
     if missing or table[COLUMNS].isna().any(axis=None):
-        raise UserError(f"{path} is no table of races (it lacks {', '.join(missing) or 'values'}): delete it")
+        raise UserError(
+            f"{path} is no table of races (it lacks {', '.join(missing) or 'values'}): name another file"
+        )
     return table
 
 
