@@ -178,7 +178,9 @@ def test_the_processor_and_its_format(monkeypatch, has, words):
 def test_growth_is_the_exponent_of_the_pixels(tmp_path):
     for side, name in ((1000, "b"), (2000, "c"), (500, "a")):
         pixels = (side / 1000) ** 2
-        write_measurement(tmp_path, name, ours=(pixels, pixels**1.5, pixels**1.2), width=side, height=side)
+        ours = (pixels, pixels**1.5, pixels**1.2)
+        peak = round((100 + 300 * pixels) * 2**20)
+        write_measurement(tmp_path, name, ours=ours, width=side, height=side, ours_peak_bytes=peak)
     write_measurement(tmp_path, "d", **GPU)
     rows, pairs = speed.load(tmp_path, "run")
     (line,) = speed.growth(rows, pairs).to_dict("records")
@@ -188,8 +190,18 @@ def test_growth_is_the_exponent_of_the_pixels(tmp_path):
     assert [line["per_smallest"], line["per_largest"]] == pytest.approx([0.25**0.2, 4**0.2])
     assert words.describe_growth(speed.growth(rows, pairs)) == (
         "- a processor; N = 128, M = 192; bfloat16, 1 picture at a time: as the power 1.20 of the pixels (pairs: 1.00 to "
-        "1.50) over 3 sizes; 0.758 s per megapixel at 0.25 megapixels, 1.32 s at 4."
+        "1.50) over 3 sizes; 0.758 s per megapixel at 0.25 megapixels, 1.32 s at 4. "
+        "Each further megapixel takes 300 MiB of memory."
     )
+
+
+def test_memory_of_a_batch_counts_per_picture(tmp_path):
+    for width, peak in ((1000, 2**30), (2000, 2**30 + 24 * 2**20)):
+        write_measurement(tmp_path, f"{width}", width=width, ours_peak_bytes=peak, **GPU)
+    rows, pairs = speed.load(tmp_path, "run")
+    assert speed.growth(rows, pairs)["bytes"].tolist() == [2**20]
+    unknown = speed.growth(rows.assign(ours_peak_bytes=None), pairs)
+    assert unknown["bytes"].isna().all() and "memory" not in words.describe_growth(unknown)
 
 
 def test_one_size_has_no_growth(tmp_path):

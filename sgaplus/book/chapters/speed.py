@@ -212,7 +212,8 @@ def growth(rows: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
     Returns:
         A line for each place and way that has several sizes: place, way, sizes (their number), smallest and largest
         (megapixels), exponent (of the medians), exponent_low and exponent_high (extremes over pairs, the i-th
-        ones of all sizes together), per_smallest and per_largest (seconds per megapixel of those two).
+        ones of all sizes together), per_smallest and per_largest (seconds per megapixel of those two), bytes (peak
+        memory that each further megapixel takes, from those two; NaN where the system does not say).
     """
     lines = []
     for (place, way), group in rows.groupby(["place", "way"], sort=False):
@@ -225,11 +226,13 @@ def growth(rows: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
         ends = group.sort_values("megapixels").iloc[[0, -1]]
         smallest, largest = ends["megapixels"]
         per_smallest, per_largest = ends["ours_seconds"] / ends["megapixels"]
+        peak, pixels = (ends["ours_peak_bytes"].astype(float), ends["megapixels"] * ends["batch_size"])
         lines.append(
             {"place": place, "way": way, "sizes": len(group), "smallest": smallest, "largest": largest}
             | {"exponent": exponents[0], "exponent_low": exponents[1:].min()}
             | {"exponent_high": exponents[1:].max()}
             | {"per_smallest": per_smallest, "per_largest": per_largest}
+            | {"bytes": peak.diff().iloc[-1] / pixels.diff().iloc[-1]}
         )
     return pd.DataFrame(lines)
 

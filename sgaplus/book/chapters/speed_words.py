@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -82,11 +83,16 @@ def describe_processor() -> str:
 
 
 def describe_growth(table: pd.DataFrame) -> str:
-    """In words, whether time grows in proportion to the pixels; a line for each of `growth`."""
+    """In words, whether time grows in proportion to the pixels, and memory; a line for each of `speed.growth`."""
     lines = [
         f"- {row.place}; {row.way}: as the power {row.exponent:.2f} of the pixels (pairs: {row.exponent_low:.2f} to "
         f"{row.exponent_high:.2f}) over {row.sizes} sizes; {row.per_smallest:.3g} s per megapixel at "
         f"{row.smallest:.2g} megapixels, {row.per_largest:.3g} s at {row.largest:.2g}."
+        + (
+            ""
+            if np.isnan(row.bytes)
+            else f" Each further megapixel takes {row.bytes / 2**20:.0f} MiB of memory."
+        )
         for row in table.itertuples()
     ]
     return "\n".join(lines) or "Only one size of pictures is stored for each configuration."
