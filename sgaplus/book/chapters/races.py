@@ -121,7 +121,7 @@ def describe(found: pd.DataFrame) -> str:
     """In words, `summary`: a Markdown list; each verdict is that of the interval."""
     lines = []
     for row in found.itertuples():
-        spread = f"; {row.least:.0f} to {row.most:.0f}" if row.images > 1 else ""
+        spread = f"; {row.least:.1f} to {row.most:.1f}" if row.images > 1 else ""
         change = comparisons.interval(row.mean, row.low, row.high)
         verdict = "" if row.images == 1 else f", {comparisons.verdict(row.low, row.high)}"
         lines.append(
