@@ -141,7 +141,9 @@ def test_the_page_has_medians_and_an_interval(tmp_path, bundled):
     assert -3.01 <= line["low"] < -2 < line["high"] <= -0.99
     text = races.describe(races.summary(rows))
     assert "3 pictures of 768 × 512, mshyper at λ = 0.01: 100 steps of `fast` take 10.0 s where 500" in text
-    assert "take 330 s, **33 times sooner** (median; 30.0 to 36.0)" in text and "%, lower. a processor" in text
+    assert (
+        "take 330 s, **33 times sooner** (median; 30.0 to 36.0)" in text and "%, lower. a processor" in text
+    )
     html = races.table(rows).as_raw_html()
     assert "kodim01, 768 × 512" in html and "100 steps of fast against 500 of the plain loop" in html
     assert "+" not in html.split("kodim00")[1].split("</tr>")[0] and "−2.00" in html

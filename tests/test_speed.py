@@ -13,8 +13,7 @@ import typer
 from sgaplus import runtime
 from sgaplus.bench import benchmark
 from sgaplus.book import tables
-from sgaplus.book.chapters import speed
-from sgaplus.book.chapters import speed_words as words
+from sgaplus.book.chapters import speed, speed_words
 from sgaplus.cli.app import app
 from sgaplus.errors import SystemFault, UserError
 
@@ -136,30 +135,32 @@ def test_gain_and_ceiling_in_words(tmp_path):
     write_measurement(tmp_path, "b", ours=(0.05, 0.05), width=500)
     rows, _ = speed.load(tmp_path, "run")
     start = "- a processor; N = 128, M = 192; bfloat16, 1 picture at a time: "
-    assert words.describe_gain(rows) == (
+    assert speed_words.describe_gain(rows) == (
         f"{start}**4.00 to 20.00 times** as fast as the plain loop, for 2 sizes of pictures (medians; all pairs: 3.33 to "
         "20.00); 2.00 to 3.33 times if ours, too, computed the true loss at every step."
     )
-    assert words.describe_ceiling(rows) == (
+    assert speed_words.describe_ceiling(rows) == (
         f"{start}the convolutions by themselves take 40% to 200% of the step, which reaches 8 to 40 GFLOP/s where they "
         "reach 20; a step of nothing else would be 1.00 to 2.50 times as fast."
     )
-    assert "for pictures of 1000×1000 (" in words.describe_gain(rows[rows["width"] == 1000])
+    assert "for pictures of 1000×1000 (" in speed_words.describe_gain(rows[rows["width"] == 1000])
 
 
 def test_formats_are_compared_where_both_are_stored(tmp_path):
     write_measurement(tmp_path, "a", **GPU)
-    assert words.describe_formats(speed.load(tmp_path, "run")[0]).startswith("No configuration is stored")
+    assert speed_words.describe_formats(speed.load(tmp_path, "run")[0]).startswith(
+        "No configuration is stored"
+    )
     write_measurement(tmp_path, "b", ours=(0.5,), dtype="float32", **GPU)
     write_measurement(tmp_path, "c", ours=(9.0,), dtype="float32")
     write_measurement(tmp_path, "d", ours=(9.0,), **GPU, width=64)
     rows = speed.load(tmp_path, "run")[0]
     start = "- a GPU; N = 128, M = 192: bfloat16 makes a step"
     bare = "times as fast as float32, and the bare convolutions 1.00 times."
-    assert words.describe_formats(rows) == f"{start} 2.00 {bare}"
+    assert speed_words.describe_formats(rows) == f"{start} 2.00 {bare}"
     slow = rows.assign(ours_seconds=rows["ours_seconds"].mask(rows["file"] == "a.json", 1.0))
     assert (
-        words.describe_formats(slow)
+        speed_words.describe_formats(slow)
         == f"{start} 0.50 {bare} Where it is not above 1, float32 is the format to use."
     )
 
@@ -169,7 +170,7 @@ def test_formats_are_compared_where_both_are_stored(tmp_path):
 )
 def test_the_processor_and_its_format(monkeypatch, has, words):
     monkeypatch.setattr(runtime, "cpu_has_bfloat16", lambda: has)
-    text = words.describe_processor()
+    text = speed_words.describe_processor()
     assert f") {words[0]} bfloat16 matrices in hardware" in text
     assert f"`--dtype auto` means {words[1]} on it." in text
     assert runtime.describe(torch.device("cpu")) in text
@@ -188,7 +189,7 @@ def test_growth_is_the_exponent_of_the_pixels(tmp_path):
     # Of three runs, in 1/4, 1 and 4 megapixels alike, the one with the exponent 1.2 is the median.
     assert [line[f"exponent{x}"] for x in ("", "_low", "_high")] == pytest.approx([1.2, 1.0, 1.5])
     assert [line["per_smallest"], line["per_largest"]] == pytest.approx([0.25**0.2, 4**0.2])
-    assert words.describe_growth(speed.growth(rows, pairs)) == (
+    assert speed_words.describe_growth(speed.growth(rows, pairs)) == (
         "- a processor; N = 128, M = 192; bfloat16, 1 picture at a time: as the power 1.20 of the pixels (pairs: 1.00 to "
         "1.50) over 3 sizes; 0.758 s per megapixel at 0.25 megapixels, 1.32 s at 4. "
         "Each further megapixel takes 300 MiB of memory."
@@ -201,12 +202,12 @@ def test_memory_of_a_batch_counts_per_picture(tmp_path):
     rows, pairs = speed.load(tmp_path, "run")
     assert speed.growth(rows, pairs)["bytes"].tolist() == [2**20]
     unknown = speed.growth(rows.assign(ours_peak_bytes=None), pairs)
-    assert unknown["bytes"].isna().all() and "memory" not in words.describe_growth(unknown)
+    assert unknown["bytes"].isna().all() and "memory" not in speed_words.describe_growth(unknown)
 
 
 def test_one_size_has_no_growth(tmp_path):
     write_measurement(tmp_path, "a")
-    assert words.describe_growth(speed.growth(*speed.load(tmp_path, "run"))).startswith("Only one size")
+    assert speed_words.describe_growth(speed.growth(*speed.load(tmp_path, "run"))).startswith("Only one size")
 
 
 def test_growth_takes_as_many_pairs_as_all_sizes_have(tmp_path):
@@ -220,7 +221,7 @@ def test_origin_tells_commits_and_days(tmp_path):
     write_measurement(tmp_path, "a")
     later = {"written": "2025-02-03T00:00:00+00:00", "git_commit": "abcdef0123456789+"}
     write_measurement(tmp_path, "b", ours=(0.2,) * 5, **GPU, **later)
-    assert words.describe_origin(speed.load(tmp_path, "run")[0]) == (
+    assert speed_words.describe_origin(speed.load(tmp_path, "run")[0]) == (
         "Measured with ssl:a=2.3 at commit 0123456789, abcdef0123 with changes and PyTorch 2.11, 2025-01-02 to "
         "2025-02-03; 3 to 5 pairs of 5 timed steps."
     )
