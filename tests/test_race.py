@@ -149,6 +149,16 @@ def test_the_page_has_medians_and_an_interval(tmp_path, bundled):
     assert "+" not in html.split("kodim00")[1].split("</tr>")[0] and "−2.00" in html
 
 
+def test_the_commands_are_those_of_the_kinds(tmp_path, bundled):
+    stored(tmp_path / "race", cards()[0].sha256)
+    rows = races.load(tmp_path / "race")
+    crops = rows.assign(image=rows["image"] + "@256", width=256, height=256, iterations=400)
+    assert races.command(pd.concat([crops, rows]), "r.csv").split("; ") == [
+        "sgaplus race kodak --codec mshyper --lmbda 0.01 --iterations 100 --reference-iterations 500 --out r.csv",
+        "sgaplus race kodak --codec mshyper --lmbda 0.01 --crop 256 --iterations 400 --reference-iterations 500 --out r.csv",
+    ]
+
+
 def test_one_picture_has_no_interval(tmp_path, bundled):
     stored(tmp_path / "race", cards()[0].sha256, changes=(1.01,))
     text = races.describe(races.summary(races.load(tmp_path / "race")))

@@ -132,3 +132,16 @@ def describe(found: pd.DataFrame) -> str:
             f"{row.dtype}."
         )
     return "\n".join(lines)
+
+
+def command(rows: pd.DataFrame, out: str) -> str:
+    """The commands that race as in `load`'s rows, one for each kind, on all of Kodak; stored lines are kept."""
+    lines = []
+    kinds = rows.assign(crop=rows["image"].str.partition("@")[2])[[*_KIND, "crop"]].drop_duplicates()
+    for kind in kinds.sort_values(["reference_iterations", "iterations"]).itertuples():
+        crop = f" --crop {kind.crop}" if kind.crop else ""
+        lines.append(
+            f"sgaplus race kodak --codec {kind.codec} --lmbda {kind.codec_lmbda:g}{crop} --iterations {kind.iterations} "
+            f"--reference-iterations {kind.reference_iterations} --out {out}"
+        )
+    return "; ".join(lines)
