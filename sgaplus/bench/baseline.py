@@ -18,6 +18,10 @@ from torch import Tensor
 from ..codecs.codec import Codec
 from ..errors import UserError
 from ..refine import Progress
+from ..rounding import SSL
+
+# The one method that the plain loop knows, with its published schedules.
+METHOD = SSL(2.3)
 
 
 def _ssl_sample(v: Tensor, a: float, tau: float) -> Tensor:

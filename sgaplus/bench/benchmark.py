@@ -36,13 +36,10 @@ from ..codecs.weights import load_codec
 from ..errors import UserError
 from ..refine import Progress, refine
 from ..results import provenance
-from ..rounding import SSL
-from .baseline import plain_model, reference_refine
+from .baseline import METHOD, plain_model, reference_refine
 from .ceiling import Convolution, Recorder, ceiling, now
 from .profile import shares
 
-# The plain loop knows this one method, with its published schedules.
-METHOD = SSL(2.3)
 # Of the files that hold a measurement.
 SUFFIXES = (".json", ".csv")
 
@@ -106,7 +103,8 @@ class Measurement:
             bare convolutions of one step of ours on one picture; ``share``: of them in ours_seconds.
         summary: medians over the pairs under the same names, quartiles and extremes of the ratio,
             ``seconds_per_megapixel_iteration`` of ours, convolution FLOPs of its step on one picture and FLOPs
-            per second reached, ``parts`` (see `parts`), peak memory in bytes, whether the device has bfloat16 (``bfloat16_hardware``),
+            per second reached, ``parts`` (see `parts`), peak memory in bytes, whether the device has bfloat16
+            (``bfloat16_hardware``),
             settings and provenance; JSON-able.
     """
 

@@ -18,19 +18,16 @@ import torch
 from compressai.models import MeanScaleHyperprior
 from torch import Tensor
 
-from .. import files
+from .. import files, runtime
 from ..codecs.codec import Codec
 from ..data.datasets import ImageFile
 from ..errors import UserError
 from ..presets import resolve
 from ..refine import Progress, refine
 from ..results import provenance
-from ..rounding import SSL
-from .baseline import plain_model, reference_refine
+from .baseline import METHOD, plain_model, reference_refine
 from .ceiling import now
 
-# The plain loop knows this one method, with its published schedules.
-METHOD = SSL(2.3)
 # Steps of both, not timed, before the first race: libraries choose their kernels, the system hands out memory.
 _WARMUP = 4
 # What makes two races the same one.
@@ -79,7 +76,7 @@ class Settings:
         resolve(self.iterations, preset=self.preset)
 
 
-def _identity(codec: Codec, image: ImageFile, settings: Settings, origin: dict[str, str]) -> dict[str, Any]:
+def _identity(codec: Codec, image: ImageFile, settings: Settings) -> dict[str, Any]:
     plan = resolve(settings.iterations, preset=settings.preset)
     whole = {"method": plan.method.as_dict(), **plan.settings.as_dict()}
     values = (
@@ -93,7 +90,7 @@ def _identity(codec: Codec, image: ImageFile, settings: Settings, origin: dict[s
         json.dumps(whole, sort_keys=True),
         settings.iterations,
         str(codec.dtype).removeprefix("torch."),
-        origin["device"],
+        runtime.describe(codec.device),
         settings.seed,
     )
     return dict(zip(IDENTITY, values, strict=True))
@@ -178,6 +175,14 @@ def read(path: str | Path) -> pd.DataFrame:
     return table
 
 
+def compared(table: pd.DataFrame) -> pd.DataFrame:
+    """Races with ``ratio``, the ratio of the two times, and ``change``, by how many percent the true loss differs."""
+    return table.assign(
+        ratio=table["reference_seconds"] / table["seconds"],
+        change=100 * (table["loss"] / table["reference_loss"] - 1),
+    )
+
+
 def run(
     path: str | Path,
     codec: Codec,
@@ -212,8 +217,7 @@ def run(
                 f"the plain loop does not pad: the sides of {image.name} must be multiples of 64, not "
                 f"{width}×{height}; a crop will do"
             )
-    origin = provenance(codec.device)
-    wanted = [_identity(codec, image, settings, origin) for image in images]
+    wanted = [_identity(codec, image, settings) for image in images]
     table = read(path) if path.exists() else pd.DataFrame(columns=COLUMNS)
     stored = set(table[IDENTITY].itertuples(index=False, name=None))
     missing = [
@@ -233,7 +237,7 @@ def run(
         line |= {"image": image.name, "width": x.shape[-1], "height": x.shape[-2], "lmbda": codec.lmbda}
         # In turn, so that a drift of the machine's speed favours neither.
         line |= _race(plain, codec, x, settings, index % 2 == 1, follow)
-        added = pd.DataFrame([line | origin | {"threads": torch.get_num_threads()}])
+        added = pd.DataFrame([line | provenance(codec.device) | {"threads": torch.get_num_threads()}])
         table = pd.concat([table, added], ignore_index=True) if len(table) else added
         with files.atomic(path) as temporary:
             table.to_csv(temporary, index=False)

@@ -22,7 +22,7 @@ _TABLE = {
     "image": "{}",
     "plain": "{:.1f}",
     "preset": "{:.1f}",
-    "sooner": "{:.1f}",
+    "ratio": "{:.1f}",
     "loss": "{:+.2f}",
 }
 
@@ -53,7 +53,7 @@ def race(
 
     Each photograph is refined by both, in turn and in one process: by the plain loop with SSL(2.3) as published,
     in float32, with the true loss at every step, and by the preset. **plain** and **preset** are seconds, all
-    in all, **sooner** is their ratio, and **loss** is by how many percent the preset's true loss differs from
+    in all, **ratio** is how many times as long the plain loop takes, and **loss** is by how many percent the preset's true loss differs from
     the plain loop's at the end. Photographs that the table has already are skipped, so that a race can be
     stopped and gone on with.
 
@@ -75,15 +75,13 @@ def race(
             settings,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    sooner = table["reference_seconds"] / table["seconds"]
-    change = 100 * (table["loss"] / table["reference_loss"] - 1)
-    shown = table.assign(
-        plain=table["reference_seconds"], preset=table["seconds"], sooner=sooner, loss=change
-    )
+    table = races.compared(table)
+    change = table["change"]
+    shown = table.assign(plain=table["reference_seconds"], preset=table["seconds"], loss=change)
     terminal.show(terminal.table(shown, _TABLE))
     mean = comparisons.interval(change.mean(), *bootstrap_interval(change.to_numpy()))
     terminal.show(
-        f"{iterations} steps of {preset} against {reference_iterations} of the plain loop: there "
-        f"{sooner.median():.1f} times sooner (median), with a true loss that differs by {mean} % (mean)"
+        f"{reference_iterations} steps of the plain loop take {table['ratio'].median():.1f} times as long (median) "
+        f"as {iterations} of {preset}, whose true loss differs by {mean} % (mean)"
     )
     terminal.show(f"table: {out}")

@@ -28,10 +28,7 @@ _KIND = [
 
 
 def load(folder: str | Path) -> pd.DataFrame:
-    """The races in the tables (.csv) of ``folder``, with ``sooner``, how many times, and ``change``, in percent.
-
-    ``change`` is that of the true loss against the plain loop's at the end. A photograph upright counts as one
-    that lies.
+    """The races in the tables (.csv) of ``folder``, `race.compared`; a photograph upright counts as one that lies.
 
     Raises:
         UserError: nothing is stored, or a race was run with weights that are not bundled now.
@@ -39,7 +36,7 @@ def load(folder: str | Path) -> pd.DataFrame:
     paths = sorted(path for path in Path(folder).glob("*.csv") if not path.name.startswith("."))
     if not paths:
         raise UserError(f"{folder} holds no races: run `sgaplus race kodak --out {folder}/races.csv`")
-    rows = pd.concat([race.read(path) for path in paths], ignore_index=True)
+    rows = race.compared(pd.concat([race.read(path) for path in paths], ignore_index=True))
     foreign = rows[~rows["codec_sha256"].isin({card.sha256 for card in cards()})]
     if len(foreign):
         raise UserError(
@@ -47,12 +44,7 @@ def load(folder: str | Path) -> pd.DataFrame:
             f"{foreign['codec_sha256'].iloc[0][:8]}…, which is not the bundled one: delete them and run them again"
         )
     sides = rows[["width", "height"]]
-    return rows.assign(
-        width=sides.max(axis=1),
-        height=sides.min(axis=1),
-        sooner=rows["reference_seconds"] / rows["seconds"],
-        change=100 * (rows["loss"] / rows["reference_loss"] - 1),
-    )
+    return rows.assign(width=sides.max(axis=1), height=sides.min(axis=1))
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
@@ -62,18 +54,18 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
         rows: as `load` returns them.
 
     Returns:
-        What makes the kind, and: images; reference_seconds and seconds (medians); sooner (median), least, most;
+        What makes the kind, and: images; reference_seconds and seconds (medians); ratio (median), least, most;
         mean, low, high (of ``change``, with a 95 % interval over images).
     """
     lines = []
     for kind, group in rows.groupby(_KIND, sort=False):
         low, high = bootstrap_interval(group["change"].to_numpy())
-        sooner = group["sooner"]
+        ratios = group["ratio"]
         lines.append(
             dict(zip(_KIND, kind, strict=True))
             | {"images": len(group)}
             | group[["reference_seconds", "seconds"]].median().to_dict()
-            | {"sooner": sooner.median(), "least": sooner.min(), "most": sooner.max()}
+            | {"ratio": ratios.median(), "least": ratios.min(), "most": ratios.max()}
             | {"mean": group["change"].mean(), "low": low, "high": high}
         )
     return pd.DataFrame(lines).sort_values(["reference_iterations", "iterations"], ignore_index=True)
@@ -94,7 +86,7 @@ def table(rows: pd.DataFrame) -> GT:
     times, losses = ["reference_seconds", "seconds"], ["base_loss", "reference_loss", "loss"]
     return (
         GT(
-            shown[["group", "picture", *times, "sooner", *losses, "change"]],
+            shown[["group", "picture", *times, "ratio", *losses, "change"]],
             rowname_col="picture",
             groupname_col="group",
         )
@@ -104,13 +96,13 @@ def table(rows: pd.DataFrame) -> GT:
         .cols_label(
             reference_seconds="plain loop",
             seconds="preset",
-            sooner="times sooner",
+            ratio="times as long",
             base_loss="codec",
             reference_loss="plain loop",
             loss="preset",
             change="difference, %",
         )
-        .fmt_number([*times, "sooner"], decimals=1)
+        .fmt_number([*times, "ratio"], decimals=1)
         .fmt_number(losses, decimals=4)
         .fmt_number(["change"], decimals=2, force_sign=True)
         .tab_options(table_font_size="14px")
@@ -127,8 +119,8 @@ def describe(found: pd.DataFrame) -> str:
         lines.append(
             f"- {row.images} picture{'s' * (row.images > 1)} of {row.width} × {row.height}, {row.codec} at "
             f"λ = {row.codec_lmbda:g}: {row.iterations} steps of `{row.preset}` take {row.seconds:.1f} s where "
-            f"{row.reference_iterations} of the plain loop take {row.reference_seconds:.0f} s, **{row.sooner:.0f} times "
-            f"sooner** (median{spread}). The true loss at the end differs by {change} %{verdict}. {row.device}, "
+            f"{row.reference_iterations} of the plain loop take {row.reference_seconds:.0f} s, **{row.ratio:.0f} times "
+            f"as long** (median{spread}). The true loss at the end differs by {change} %{verdict}. {row.device}, "
             f"{row.dtype}."
         )
     return "\n".join(lines)
