@@ -33,6 +33,16 @@ class Curvature:
     steps: int = 0
     value: Tensor | None = None
 
+    @property
+    def due(self) -> bool:
+        """Whether this step takes a probe."""
+        return self.steps % _EVERY == 0
+
+    def held(self) -> Tensor:
+        """The estimate that this step has without a probe."""
+        self.steps += 1
+        return self.value
+
     def __call__(self, x_hat: Tensor, y_hat: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
         """The estimate for this step, of the shape of ``y_hat`` (B, C, h, w).
 
@@ -40,12 +50,11 @@ class Curvature:
             x_hat: (B, 3, H, W), computed from ``y_hat``; its graph stays for the loss's own backward pass.
             generators: one for each image.
         """
-        if self.steps % _EVERY == 0:
+        if self.due:
             probe = (x_hat * signs(x_hat, generators)).sum()
             (product,) = torch.autograd.grad(probe, y_hat, retain_graph=True)
             fresh = F.avg_pool2d(product.square(), _WINDOW, 1, _WINDOW // 2, count_include_pad=False)
             last = torch.zeros_like(fresh) if self.value is None else self.value
             fresh = torch.where(fresh.isfinite(), fresh, last)  # an overflow in bfloat16 must not stay
             self.value = fresh if self.value is None else torch.lerp(last, fresh, _SHARE)
-        self.steps += 1
-        return self.value
+        return self.held()

@@ -12,11 +12,9 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from . import metrics, runtime
-from .codecs.choice import Choice
+from . import metrics, relaxed, runtime
 from .codecs.codec import Codec
 from .codecs.models import Latents, hard
 from .curvature import Curvature
@@ -40,6 +38,7 @@ class Batch:
     lmbda: float
     latents: Latents
     generators: list[torch.Generator]
+    compiled: bool = False  # the steps' loss, see `relaxed`
     exact: Codec = field(init=False)  # computes in float32
     curvature: Curvature = field(init=False, default_factory=Curvature)  # of choices
     broken_steps: Tensor = field(init=False)  # of each image: steps whose gradients were not finite
@@ -56,30 +55,35 @@ class Batch:
     def crop(self, x_hat: Tensor) -> Tensor:
         return x_hat[..., : self.x.shape[-2], : self.x.shape[-1]]
 
-    def noise(self, method: Method, v: Tensor) -> Tensor | None:
-        """The random numbers of one step of ``method`` for ``v``, each image's from its own generator."""
-        drawn = [method.draw(v.shape[1:], generator=g, device=v.device) for g in self.generators]
-        return None if drawn[0] is None else torch.stack(drawn)
+    def draw(self) -> dict[str, Tensor | None]:
+        """The random numbers of one step for each latent, each image's from its own generator."""
+
+        def of(name: str) -> Tensor | None:
+            shape = self.latents[name].shape[1:]
+            drawn = [self.method.draw_for(name, shape, g, self.x.device) for g in self.generators]
+            if drawn[0] is None:
+                return None
+            noise = torch.stack(drawn)
+            return runtime.channels_last(noise) if noise.ndim == 4 else noise  # as latents are
+
+        return {name: of(name) for name in reversed(self.latents)}  # in the order in which they are decoded
 
     def relaxed_loss(self, tau: float) -> Tensor:
-        """The method's loss of each image, (B,)."""
-        choices: dict[str, Choice] = {}
+        """The method's loss of each image, (B,).
 
-        def quantise(v: Tensor, name: str) -> Tensor | Choice:
-            value = self.method.quantise(v, name, tau, self.noise)
-            if isinstance(value, Choice):
-                choices[name] = value
-            return value
-
-        decoded = self.codec.decode(self.latents, quantise)
-        x_hat = self.crop(decoded.x_hat)
-        squares = F.mse_loss(x_hat, self.x, reduction="none").sum((1, 2, 3))
-        if "y" in choices:
-            curvature = self.curvature(x_hat, decoded.latents["y"], self.generators)
-            squares = squares + self.method.weight(tau) * (curvature * choices["y"].variance).sum((1, 2, 3))
-        mse = squares / self.x[0].numel()
-        bits = sum(decoded.bits.values())
-        return metrics.rd_loss(self.lmbda, mse, bits / self.pixels)
+        Raises:
+            UserError: it is to be compiled, and that is not possible here.
+        """
+        noise = self.draw()
+        arguments = self.codec, self.method, self.latents, tau, noise
+        if self.compiled and not (self.method.chooses and self.curvature.due):
+            curvature = self.curvature.held() if self.method.chooses else None
+            return relaxed.compiled_loss(*arguments, self.x, self.lmbda, curvature)
+        decoded = relaxed.relax(*arguments, self.x.shape[-2:])
+        curvature = None
+        if self.method.chooses:
+            curvature = self.curvature(decoded.x_hat, decoded.y_hat, self.generators)
+        return relaxed.loss(decoded, self.x, self.lmbda, curvature, self.method.weight(tau))
 
     @torch.no_grad()
     def true(self) -> tuple[pd.DataFrame, Latents, Tensor]:
@@ -140,7 +144,7 @@ def _drop_broken(variables: Sequence[Tensor]) -> Tensor:
 
     Without a look at the values on the host, which would wait for the device.
     """
-    broken = ~sum(v.grad.flatten(1).sum(1) for v in variables).isfinite()
+    broken = ~sum(v.grad.sum((1, 2, 3)) for v in variables).isfinite()
     for v in variables:
         v.grad.masked_fill_(broken.reshape(-1, 1, 1, 1), 0.0)
     return broken

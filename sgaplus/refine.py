@@ -123,6 +123,7 @@ def refine(
     seed: int = 0,
     names: Sequence[str] | None = None,
     batch_size: int | None = None,
+    compiled: bool = False,
     streams: bool = False,
     progress: Progress | None = None,
 ) -> Run:
@@ -144,6 +145,8 @@ def refine(
         names: the images' names in the tables; by default ``image-0``, …
         batch_size: most images refined together; by default 1 on a CPU, 24 on CUDA. Where a batch does not
             fit in the memory of a GPU, it is halved, with a warning.
+        compiled: make a program of the steps' loss with `torch.compile`, once for images of a shape, see
+            `relaxed`. Results differ as another order of rounding makes them.
         streams: write the hard latents of every read-off as files, which end with decoding them for a check.
         progress: called with (image steps done, image steps in all).
 
@@ -152,7 +155,7 @@ def refine(
 
     Raises:
         UserError: an argument is out of range, there is not exactly one of a method and a preset, or files are
-            asked for of a codec whose latents cannot be written.
+            asked for of a codec whose latents cannot be written, or PyTorch cannot compile here.
         SystemFault: a loss or gradients are no longer finite; the message names the image.
     """
     lmbda = codec.lmbda if lmbda is None else lmbda
@@ -178,7 +181,7 @@ def refine(
         with torch.no_grad():
             start = codec.to(codec.device, "float32").analyse(codec.pad(x))
         generators = [torch.Generator(codec.device).manual_seed(image_seed(seed, images[i])) for i in group]
-        batch = Batch(codec, x, [names[i] for i in group], plan.method, lmbda, start, generators)
+        batch = Batch(codec, x, [names[i] for i in group], plan.method, lmbda, start, generators, compiled)
         done = iterations * len(latents)
 
         def advance() -> None:

@@ -19,7 +19,7 @@ Randomness comes from outside: `Method.draw` makes uniform numbers, `Method.rela
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
 
@@ -59,6 +59,7 @@ class Method(Named):
 
     kind = "method"
     label: ClassVar[str]  # for tables and legends
+    chooses: ClassVar[bool] = False  # whether `quantise` gives choices for y
 
     def noise_shape(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
         """Shape of the uniform numbers that values of ``shape`` need; None for none."""
@@ -100,20 +101,28 @@ class Method(Named):
         """
         raise NotImplementedError
 
-    def quantise(
-        self, v: Tensor, name: str, tau: float | Tensor, draw: Callable[[Method, Tensor], Tensor | None]
-    ) -> Tensor | Choice:
+    def draw_for(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
+    ) -> Tensor | None:
+        """What `draw` gives, for one call of `quantise` on values of ``shape`` of the latent ``name``."""
+        return self.draw(shape, generator, device)
+
+    def quantise(self, v: Tensor, name: str, tau: float | Tensor, noise: Tensor | None) -> Tensor | Choice:
         """What stands for a codec's latent while optimising, for `codecs.models`.
 
         Args:
             v: distance from the origin of the codec's grid.
             name: the latent, "y" or "z".
-            draw: the uniform numbers that a method needs for ``v``.
+            noise: what `draw_for` returned for the latent and the shape of ``v``.
         """
-        return self.relax(v, tau, draw(self, v))
+        return self.relax(v, tau, noise)
 
     def weight(self, tau: float | Tensor) -> float | Tensor:
-        """How much the variances count in the distortion, of a method whose `quantise` gives choices for y."""
+        """How much the variances count in the distortion, of a method that `chooses`."""
         return 1.0
 
     def _checked(self, noise: Tensor | None, v: Tensor) -> Tensor:
@@ -139,7 +148,8 @@ class TwoClass(Method):
 
     def _split(self, v: Tensor) -> tuple[Tensor, Tensor]:
         low = torch.floor(v)
-        return low, self.log_odds((v - low).clamp(self.clip, 1 - self.clip))
+        # A clamp whose backward pass has no comparisons, which are slow on a CPU.
+        return low, self.log_odds(F.hardtanh(v - low, self.clip, 1 - self.clip))
 
     def noise_shape(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
         return shape
@@ -272,6 +282,7 @@ class Expected(SSL):
     """
 
     name = "expected"
+    chooses = True
     a: float = 1.6
     c: float = 0.3
 
@@ -287,10 +298,17 @@ class Expected(SSL):
         """c/τ."""
         return self.c / _temperature(tau)
 
-    def quantise(
-        self, v: Tensor, name: str, tau: float | Tensor, draw: Callable[[Method, Tensor], Tensor | None]
-    ) -> Tensor | Choice:
-        return self.choice(v, tau) if name == "y" else _OF_Z.relax(v, 1.0, draw(_OF_Z, v))
+    def draw_for(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
+    ) -> Tensor | None:
+        return None if name == "y" else _OF_Z.draw(shape, generator, device)
+
+    def quantise(self, v: Tensor, name: str, tau: float | Tensor, noise: Tensor | None) -> Tensor | Choice:
+        return self.choice(v, tau) if name == "y" else _OF_Z.relax(v, 1.0, noise)
 
 
 _OF_Z = SSL(2.3)

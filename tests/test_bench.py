@@ -89,6 +89,17 @@ def test_the_text_has_the_figures(measured):
     assert "None" not in lines
 
 
+@pytest.mark.timeout(600)
+def test_a_compiled_loop_is_measured_with_the_time_to_compile(measured):
+    s = bench.run(replace(TINY, pairs=1, compiled=True)).summary
+    assert s["compiled"] and s["compile_seconds"] > 0
+    assert s["flops"] == measured[0].summary["flops"]
+    assert {"convolutions", profile.OTHER} <= s["parts"].keys() <= set(profile.PARTS) - {"normalisation"}
+    text = bench.text(bench.Measurement(measured[0].table, s))
+    assert "1 at a time, compiled: " in text and f"to compile took {s['compile_seconds']:.1f} s" in text
+    assert not measured[0].summary["compiled"] and measured[0].summary["compile_seconds"] is None
+
+
 @pytest.mark.parametrize("has", [True, False])
 def test_the_reader_is_told_where_bfloat16_is_missing(measured, has):
     s = measured[0].summary
@@ -161,10 +172,10 @@ def test_time_counts_where_the_innermost_known_caller_is():
     neither = of(convolve=False, normalise=False)
     assert neither["rest"] == 1
     convolved = of(convolve=True, normalise=False)
-    assert convolved["normalisation"] == 0 < convolved["convolutions"]
+    assert "normalisation" not in convolved and convolved["convolutions"] > 0
     both = of(convolve=False, normalise=True)
     assert both["normalisation"] > 0 and both["convolutions"] > 0, "the 1 × 1 convolutions of γ"
-    assert both["likelihood of y"] == both["optimiser"] == 0
+    assert not {"likelihood of y", "optimiser"} & both.keys()
 
 
 def test_steps_are_timed_after_the_warm_up(monkeypatch):

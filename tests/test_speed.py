@@ -47,6 +47,7 @@ def write_measurement(folder, name, ours=(0.2, 0.25, 0.3), **changes):
         }
         | {"dtype": "bfloat16", "device_type": "cpu", "device": "a processor", "threads": 2}
         | {"parts": {"convolutions": 0.6, "normalisation": 0.3, "rest": 0.1}}
+        | {"compiled": False, "compile_seconds": None}
         | {"ours_peak_bytes": 2**30, "reference_peak_bytes": 2**31, "sgaplus_version": "0.1.0"}
         | {"git_commit": "0123456789abcdef", "torch_version": "2.11", "written": "2025-01-02T03:04:05+00:00"}
         | changes
@@ -144,6 +145,25 @@ def test_gain_and_ceiling_in_words(tmp_path):
         "reach 20; a step of nothing else would be 1.00 to 2.50 times as fast."
     )
     assert "for pictures of 1000×1000 (" in speed_words.describe_gain(rows[rows["width"] == 1000])
+
+
+def test_compiled_is_compared_where_both_are_stored(tmp_path):
+    write_measurement(tmp_path, "a", ours=(0.25,))
+    write_measurement(tmp_path, "b", ours=(0.2,), compiled=True, compile_seconds=30.0)
+    write_measurement(tmp_path, "c", ours=(0.25,), width=500, height=1000)
+    write_measurement(
+        tmp_path, "d", ours=(0.25,), width=500, height=1000, compiled=True, compile_seconds=30.0
+    )
+    write_measurement(tmp_path, "e", ours=(0.1,), dtype="float32", compiled=True, compile_seconds=30.0)
+    rows = speed.load(tmp_path, "run")[0]
+    assert speed_words.describe_compiled(rows).split(" at a time: ") == [
+        "- a processor; N = 128, M = 192; bfloat16, 1 picture",
+        "a compiled step is 1.00 to 1.25 times as fast. To compile took 30 s, which is saved again after 600 steps "
+        "with 1 of 2 sizes.",
+    ]
+    assert rows["format"].tolist() == ["float32, compiled", *["bfloat16"] * 2, *["bfloat16, compiled"] * 2]
+    assert "No configuration" in speed_words.describe_compiled(rows[~rows["compiled"]])
+    assert "is not saved again." in speed_words.describe_compiled(rows[rows["width"] == 500])
 
 
 def test_formats_are_compared_where_both_are_stored(tmp_path):
@@ -289,6 +309,8 @@ def test_what_is_not_stored_is_measured_once(tmp_path, ran):
     ]
     speed.measure(folder, sizes, ["auto"], device="cpu", N=8, M=12, batch_size=2)
     assert [c["batch_size"] for c in map(context, ran[4:])] == [2, 2]
+    speed.measure(folder, sizes[:1], ["auto"], ["float32"], device="cpu", N=8, M=12)
+    assert [c["compiled"] for c in map(context, ran)] == [False] * 6 + [True]
 
 
 def test_wrong_settings_are_refused_before_anything_runs(tmp_path, ran):

@@ -17,9 +17,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import platform
+import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,6 +60,7 @@ class Settings:
             loop takes one; all times are per picture.
         codec, lmbda, quality: a mean-scale hyperprior with trained weights, as `load_codec` takes it.
         device, dtype: of our loop, as `load_codec` takes them; the plain one is float32 on the same device.
+        compiled: of our loop, as `refine.refine` takes it.
         seed: of random weights and pictures.
 
     Raises:
@@ -77,6 +80,7 @@ class Settings:
     quality: int | None = None
     device: str = "auto"
     dtype: str = "auto"
+    compiled: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -103,8 +107,8 @@ class Measurement:
             bare convolutions of one step of ours on one picture; ``share``: of them in ours_seconds.
         summary: medians over the pairs under the same names, quartiles and extremes of the ratio,
             ``seconds_per_megapixel_iteration`` of ours, convolution FLOPs of its step on one picture and FLOPs
-            per second reached, ``parts`` (see `parts`), peak memory in bytes, whether the device has bfloat16
-            (``bfloat16_hardware``),
+            per second reached, ``parts`` (see `parts`), peak memory in bytes, ``compile_seconds`` where the
+            loop was compiled (see `time_to_compile`), whether the device has bfloat16 (``bfloat16_hardware``),
             settings and provenance; JSON-able.
     """
 
@@ -139,9 +143,36 @@ def parts(codec: Codec, images: list[Tensor], settings: Settings) -> dict[str, f
             elif done == end:
                 stop()
 
-        _refine(codec, images, settings.warmup + settings.steps + 1, follow)
+        _refine(codec, images, settings.warmup + settings.steps + 1, follow, settings.compiled)
 
     return shares(run, codec.device)
+
+
+def time_to_compile(codec: Codec, images: list[Tensor]) -> float:
+    """Seconds by which a first refinement of ``images``, compiled, is longer than a second one.
+
+    PyTorch's cache on disk is an empty one; what this process has compiled before it would still find.
+    """
+    seconds = []
+    with tempfile.TemporaryDirectory() as folder, _environment("TORCHINDUCTOR_CACHE_DIR", folder):
+        for _ in range(2):
+            begun = now(codec.device)
+            _refine(codec, images, 2, lambda done, total: None, compiled=True)
+            seconds.append(now(codec.device) - begun)
+    return seconds[0] - seconds[1]
+
+
+@contextlib.contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    """Set a variable for a while."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
 
 
 @dataclass(eq=False)
@@ -157,7 +188,9 @@ class _Clock:
             self.times.append(now(self.device))
 
 
-def _refine(codec: Codec, images: list[Tensor], iterations: int, progress: Progress) -> None:
+def _refine(
+    codec: Codec, images: list[Tensor], iterations: int, progress: Progress, compiled: bool = False
+) -> None:
     """Our loop; true losses before the first and after the last step alone."""
     refine(
         codec,
@@ -167,6 +200,7 @@ def _refine(codec: Codec, images: list[Tensor], iterations: int, progress: Progr
         read_offs=[],
         trace_every=iterations,
         batch_size=len(images),
+        compiled=compiled,
         progress=progress,
     )
 
@@ -176,7 +210,7 @@ def _time_ours(codec: Codec, images: list[Tensor], settings: Settings) -> tuple[
     last = settings.warmup + settings.steps
     marks = tuple(len(images) * t for t in (settings.warmup, last, last + 1))
     clock = _Clock(codec.device, marks)
-    _refine(codec, images, last + 1, clock)
+    _refine(codec, images, last + 1, clock, settings.compiled)
     begun, ended, evaluated = clock.times
     step = (ended - begun) / settings.steps
     return step / len(images), (evaluated - ended - step) / len(images)
@@ -257,7 +291,10 @@ def run(settings: Settings, progress: Progress | None = None) -> Measurement:
             progress(done, total)
 
     # First, so that on a CPU the peak is ours.
-    calls, ours_peak = _peak(device, convolutions, codec, pictures(settings, size))
+    first = time_to_compile if settings.compiled else convolutions
+    found, ours_peak = _peak(device, first, codec, pictures(settings, size))
+    # What is compiled calls the same convolutions, but does not say so.
+    calls = convolutions(codec, pictures(settings, size)) if settings.compiled else found
     advance()
     flops = sum(convolution.flops * count for convolution, count in calls.items()) / size
     lines, reference_peaks = [], []
@@ -286,6 +323,7 @@ def run(settings: Settings, progress: Progress | None = None) -> Measurement:
         **_statistics(table, flops, settings.width * settings.height),
         "parts": parts(codec, pictures(settings, size), settings),
         "ours_peak_bytes": ours_peak,
+        "compile_seconds": found if settings.compiled else None,
         "reference_peak_bytes": max(reference_peaks) if None not in reference_peaks else None,
         **asdict(settings),
         "codec": codec.name,
@@ -324,7 +362,7 @@ def text(measurement: Measurement) -> str:
         f"{s['codec']}, N = {s['N']}, M = {s['M']}; pictures of {s['width']}×{s['height']} pixels; {s['method']}; "
         f"{s['device']}",
         f"plain loop, float32, one picture at a time: {s['reference_seconds']:.4f} s per step",
-        f"this package, {s['dtype']}, {s['batch_size']} at a time: {s['ours_seconds']:.4f} s per step and picture, "
+        f"this package, {s['dtype']}, {s['batch_size']} at a time{', compiled' * s['compiled']}: {s['ours_seconds']:.4f} s per step and picture, "
         f"{s['seconds_per_megapixel_iteration']:.4f} s per megapixel; a true loss takes "
         f"{s['true_loss_seconds']:.4f} s",
         f"{s['ratio']:.2f} times as fast: median of {s['pairs']} pairs, quartiles {s['ratio_lower_quartile']:.2f} "
@@ -334,6 +372,8 @@ def text(measurement: Measurement) -> str:
     ]
     where = ", ".join(f"{part} {share:.0%}" for part, share in s["parts"].items())
     lines.append(f"where a step's time goes, as the profiler sees it: {where}")
+    if s["compiled"]:
+        lines.append(f"to compile took {s['compile_seconds']:.1f} s, without PyTorch's cache on disk")
     if not s["bfloat16_hardware"]:
         lines.append("this device does not multiply bfloat16 in hardware: float32 is the faster format on it")
     if s["ours_peak_bytes"] is not None:

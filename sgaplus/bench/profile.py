@@ -36,6 +36,8 @@ def shares(
 ) -> dict[str, float]:
     """The share of each of `PARTS` in the time that operators take; the profiler's own time is in none of them.
 
+    Parts without any are left out: of a compiled step some have no operators of their own.
+
     Args:
         run: what is looked at; called with two functions that it calls where looking begins and ends.
         device: on CUDA the time of kernels counts, else that of the operators on the processor.
@@ -50,4 +52,4 @@ def shares(
         own = event.self_device_time_total if device.type == "cuda" else event.self_cpu_time_total
         times[_part(event)] += own
     total = sum(times.values())
-    return {part: time / total for part, time in times.items()}
+    return {part: time / total for part, time in times.items() if time > 0}

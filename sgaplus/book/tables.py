@@ -236,19 +236,20 @@ def slopes_table(slopes: pd.DataFrame) -> GT:
 def parts_table(rows: pd.DataFrame) -> GT:
     """Where the time of our step goes, of `speed.load`'s measurements: a line for each, grouped as in `speed_table`."""
     parts = pd.DataFrame(list(rows["parts"]))
-    table = rows[["place", "dtype", "batch_size"]].assign(
+    table = rows[["place", "format", "batch_size"]].assign(
         pictures=[f"{row.width}×{row.height}" for row in rows.itertuples()], **parts
     )
     return (
         GT(table, groupname_col="place", rowname_col="pictures")
         .tab_stubhead("pictures")
         .tab_spanner("share of the time", list(parts))
-        .cols_label(batch_size="at a time", dtype="format")
-        .cols_align("left", "dtype")
+        .cols_label(batch_size="at a time")
+        .cols_align("left", "format")
         .fmt_percent(list(parts), decimals=0)
+        .sub_missing(missing_text="–")
         .tab_source_note(
             "Convolutions include copies of their arguments; normalisation is without the convolutions in it; rest: rounding, "
-            "the bits of z, the distortion, copies, sums."
+            "the bits of z, the distortion, copies, sums; all that is compiled."
         )
         .tab_options(table_font_size="14px")
     )
@@ -261,7 +262,7 @@ def speed_table(rows: pd.DataFrame) -> GT:
             "place": rows["place"],
             "pictures": [f"{row.width}×{row.height}" for row in rows.itertuples()],
             "batch_size": rows["batch_size"],
-            "dtype": rows["dtype"],
+            "format": rows["format"],
             "plain": 1000 * rows["reference_seconds"],
             "ours": 1000 * rows["ours_seconds"],
             **{name: rows[name] for name in ("ratio", "ratio_min", "ratio_max", "ratio_true_loss")},
@@ -280,7 +281,6 @@ def speed_table(rows: pd.DataFrame) -> GT:
         .cols_merge(["ratio", "ratio_min", "ratio_max"], pattern="{0}&nbsp;[{1},&nbsp;{2}]")
         .cols_label(
             batch_size="at a time",
-            dtype="format",
             plain="plain loop",
             ratio="median [all pairs]",
             ratio_true_loss="with true loss",
@@ -289,7 +289,7 @@ def speed_table(rows: pd.DataFrame) -> GT:
             plain_peak="plain loop",
             ours_peak="ours",
         )
-        .cols_align("left", "dtype")
+        .cols_align("left", "format")
         .fmt_number(["plain", "ours", "per_megapixel"], n_sigfig=3)
         .fmt_number(["ratio", "ratio_min", "ratio_max", "ratio_true_loss"], decimals=2)
         .fmt_percent("share", decimals=0)

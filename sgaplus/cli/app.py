@@ -28,6 +28,15 @@ Device = Annotated[str, option("cpu, cuda (an NVIDIA GPU), or auto: the GPU wher
 Dtype = Annotated[
     str, option("Number format: float32, bfloat16 (faster where the hardware has it), or auto.", HARDWARE)
 ]
+Compiled = Annotated[
+    bool,
+    option(
+        "Merge a step's passes by torch.compile, which takes a C++ compiler, and tens of seconds for pictures of "
+        "each size: for many steps.",
+        HARDWARE,
+        "--compile",
+    ),
+]
 
 
 @app.callback(invoke_without_command=True)

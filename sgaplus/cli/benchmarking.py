@@ -9,7 +9,7 @@ from .. import files
 from ..bench import benchmark
 from ..errors import UserError
 from . import terminal
-from .app import CODEC, Device, Dtype, app
+from .app import CODEC, Compiled, Device, Dtype, app
 from .terminal import option
 
 
@@ -37,6 +37,7 @@ def bench(
     seed: Annotated[int, option("Of weights and pictures.")] = 0,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    compiled: Compiled = False,
 ) -> None:
     """Measure how much faster a refinement step is than in the plain loop of public implementations.
 
@@ -65,6 +66,7 @@ def bench(
         quality=quality,
         device=device,
         dtype=dtype,
+        compiled=compiled,
         seed=seed,
     )
     with terminal.bar("measuring") as bar:

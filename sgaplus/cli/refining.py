@@ -17,7 +17,7 @@ from ..presets import resolve
 from ..refine import refine as refine_images
 from ..specs import number
 from . import terminal
-from .app import HARDWARE, CodecLmbda, CodecName, Device, Dtype, Quality, app
+from .app import HARDWARE, CodecLmbda, CodecName, Compiled, Device, Dtype, Quality, app
 from .terminal import option
 
 _REFINEMENT = "Refinement"
@@ -86,6 +86,7 @@ def refine(
     ] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    compiled: Compiled = False,
 ) -> None:
     """Refine photographs, and write what the decoder makes of them.
 
@@ -124,6 +125,7 @@ def refine(
             seed=seed,
             names=[image.name for image in found],
             batch_size=batch_size,
+            compiled=compiled,
             progress=lambda done, total: bar.update(task, completed=done),
         )
     for target, x_hat in zip(targets, run.reconstructions, strict=True):
@@ -131,7 +133,7 @@ def refine(
     table = run.rows.assign(codec=loaded.name, codec_lmbda=loaded.lmbda)
     with files.atomic(out / rows) as temporary:
         _WRITERS[temporary.suffix](table, temporary)
-    where = f"{str(loaded.dtype).removeprefix('torch.')} on {loaded.device}"
+    where = f"{str(loaded.dtype).removeprefix('torch.')} on {loaded.device}{', compiled' * compiled}"
     terminal.show(f"{loaded.name}, λ = {loaded.lmbda:g}, {plan.label}, {where}")
     formats = {"image": "{}", "iteration": "{:d}", "loss": "{:.4f}", "bpp": "{:.4f}"}
     formats |= {"psnr_8bit": "{:.2f}", "ms_ssim": "{:.4f}", "seconds": "{:.1f}"}

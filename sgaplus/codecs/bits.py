@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .choice import Choice
@@ -16,6 +17,41 @@ from .choice import Choice
 # Φ of this many √2 σ below the mean is 2e-37: likelihoods that count are far above it, and float32's
 # subnormal numbers, which some processors compute a hundred times more slowly, are below.
 _FAR = 9.0
+
+# exp(x²) erfc(x) as a polynomial of t = 1 / (1 + 0.4 x), by rising powers: a fit to 1e-7 (relative) over [0, _FAR].
+_SLOPE = 0.4
+_SCALED_ERFC = (
+    8.91724063e-05,
+    0.223800827,
+    0.242579225,
+    0.122111084,
+    0.437671715,
+    -0.401160646,
+    0.697595138,
+    -0.396683185,
+    0.0739965862,
+)
+
+
+def _erfc(x: Tensor) -> Tensor:
+    """erfc of values up to `_FAR`; negative ones no further from 0.
+
+    PyTorch's own, which a program that it compiles for a CPU evaluates twenty times as slowly as an
+    exponential function: there by a polynomial.
+    """
+    if x.device.type == "cpu" and torch.compiler.is_compiling():
+        return _fitted_erfc(x)
+    return torch.erfc(x)
+
+
+def _fitted_erfc(x: Tensor) -> Tensor:
+    distance = x.abs()
+    t = 1 / (1 + _SLOPE * distance)
+    scaled = torch.full_like(t, _SCALED_ERFC[-1])
+    for coefficient in reversed(_SCALED_ERFC[:-1]):
+        scaled = scaled * t + coefficient
+    upper = scaled * torch.exp(-distance.square())
+    return torch.where(x < 0, 2 - upper, upper)
 
 
 def bits_of(likelihood: Tensor, bound: float) -> Tensor:
@@ -52,7 +88,7 @@ def gaussian_bits(conditional: nn.Module, v: Tensor | Choice, scales: Tensor) ->
 def _of_each_image(v: Tensor | Choice, bits: Callable[[Tensor], Tensor]) -> Tensor:
     """The sum (B,) of the values' (expected) bits, where ``bits`` gives those of each value."""
     values = torch.lerp(bits(v.low), bits(v.low + 1), v.p) if isinstance(v, Choice) else bits(v)
-    return values.flatten(1).sum(1)
+    return values.sum((1, 2, 3))
 
 
 class _GaussianBits(torch.autograd.Function):
@@ -68,7 +104,7 @@ class _GaussianBits(torch.autograd.Function):
         distance = v.abs()
         lower = (distance - 0.5).mul(inverse).clamp_max(_FAR)
         upper = (distance + 0.5).mul(inverse).clamp_max(_FAR)
-        likelihood = (torch.erfc(lower) - torch.erfc(upper)).mul(0.5)
+        likelihood = (_erfc(lower) - _erfc(upper)).mul(0.5)
         ctx.save_for_backward(v, scales, inverse, lower, upper, likelihood)
         ctx.bounds = scale_bound, bound
         return bits_of(likelihood, bound)
@@ -77,15 +113,16 @@ class _GaussianBits(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         v, scales, inverse, lower, upper, likelihood = ctx.saved_tensors
         scale_bound, bound = ctx.bounds
-        weight = grad / (math.sqrt(math.pi) * math.log(2))
-        factor = (inverse * weight / likelihood).masked_fill(likelihood < bound, 0.0)
+        # Without comparisons and masks, which take a CPU up to thirty times as long as sums and products.
+        factor = inverse / F.threshold(likelihood, bound, math.inf)
+        factor = factor.mul(grad / (math.sqrt(math.pi) * math.log(2)))
         at_lower, at_upper = lower.square().neg().exp(), upper.square().neg().exp()
         grad_v = grad_scales = None
         if ctx.needs_input_grad[0]:
-            grad_v = factor * (at_lower - at_upper) * v.sign()
+            grad_v = (at_lower - at_upper).mul(factor).mul(v.sign())
         if ctx.needs_input_grad[1]:
             # 1/σ = √2 · inverse, one of whose factors is in `factor`
-            grad_scales = factor * (upper * at_upper - lower * at_lower) * math.sqrt(2)
-            blocked = (scales < scale_bound) & (grad_scales >= 0)
-            grad_scales = grad_scales.masked_fill(blocked, 0.0)
+            grad_scales = (upper * at_upper).sub(lower * at_lower).mul(factor).mul(math.sqrt(2))
+            below = (scale_bound - scales).sign().clamp_min(0)
+            grad_scales = torch.addcmul(grad_scales, grad_scales.relu(), below, value=-1)
         return grad_v, grad_scales, None, None

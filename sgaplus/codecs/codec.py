@@ -88,10 +88,19 @@ class Codec:
         if original.training:
             with self.autocast():
                 return original(x).float()
+        return self._frozen(network)(x.to(self.dtype)).float()
+
+    def _frozen(self, network: str) -> torch.nn.Module:
+        """A network of the model with its weights in this codec's number format, made once."""
         key = network, self.device
         if key not in self._fixed:
-            self._fixed[key] = fixed(original, self.dtype)
-        return self._fixed[key](x.to(self.dtype)).float()
+            self._fixed[key] = fixed(getattr(self.model, network), self.dtype)
+        return self._fixed[key]
+
+    def prepare(self) -> None:
+        """Make now what `decode` makes of the model's networks when it first needs them."""
+        for network in FAMILIES[type(self.model)].decoders:
+            self._frozen(network)
 
     def pad(self, x: Tensor) -> Tensor:
         """Extend ``x`` (B, 3, H, W) at the right and bottom to multiples of the stride by its last pixels."""

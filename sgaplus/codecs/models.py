@@ -179,23 +179,27 @@ class Family:
     Attributes:
         analyse: continuous latents of x (B, 3, H, W).
         decode: what the decoder makes of latents under a quantiser, and their bits.
+        decoders: the networks that `decode` runs.
         stride: image sides are padded to a multiple of it.
     """
 
     analyse: Callable[[Codec, Tensor], Latents]
     decode: Callable[[Codec, Latents, Quantiser], Decoded]
+    decoders: tuple[str, ...]
     stride: int = 64
 
 
-def _hyperprior(settle: Callable[..., Any], analyse: Callable[[Codec, Tensor], Latents]) -> Family:
+def _hyperprior(
+    settle: Callable[..., Any], analyse: Callable[[Codec, Tensor], Latents], *decoders: str
+) -> Family:
     def decode(codec: Codec, latents: Latents, quantise: Quantiser) -> Decoded:
         return _decode_hyperprior(codec, latents, quantise, settle)
 
-    return Family(analyse, decode)
+    return Family(analyse, decode, ("h_s", "g_s", *decoders))
 
 
-_FACTORIZED = Family(_analyse_factorized, _decode_factorized, stride=16)
-_CONTEXT = _hyperprior(_settle_context, _analyse_hyperprior)
+_FACTORIZED = Family(_analyse_factorized, _decode_factorized, ("g_s",), stride=16)
+_CONTEXT = _hyperprior(_settle_context, _analyse_hyperprior, "context_prediction", "entropy_parameters")
 
 # Classes are looked up by exact type: a subclass may well decode in another way.
 FAMILIES: dict[type, Family] = {

@@ -1,7 +1,7 @@
 """How fast a step of refinement is: measurements of `sgaplus bench`, stored and made.
 
 A *place* is a machine with the networks that run on it; a *way* is how our loop runs there: its number format,
-and how many pictures it refines together.
+how many pictures it refines together, and whether it is compiled.
 """
 
 from __future__ import annotations
@@ -75,6 +75,8 @@ class _Summary(_Pair):
     M: PositiveInt
     method: str
     dtype: Literal["float32", "bfloat16"]
+    compiled: bool
+    compile_seconds: PositiveFloat | None
     device_type: Literal["cpu", "cuda"]
     device: str
     git_commit: str
@@ -105,8 +107,8 @@ def load(folder: str | Path, command: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         command: what measures; named where nothing is stored.
 
     Returns:
-        One line per file, with the summary of `benchmark.Measurement`, ``file``, ``place`` and ``way`` in words,
-        ``megapixels`` of a picture, and ``ratio_true_loss``: the ratio if our loop, too, computed the true loss at
+        One line per file, with the summary of `benchmark.Measurement`, ``file``, ``place``, ``way`` and ``format``
+        (number format, and whether it is compiled) in words, ``megapixels`` of a picture, and ``ratio_true_loss``: the ratio if our loop, too, computed the true loss at
         every step (median over pairs). One line per pair, with ``file``.
 
     Raises:
@@ -121,13 +123,25 @@ def load(folder: str | Path, command: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     rows = rows.assign(
         place=rows.apply(_place, axis=1),
         way=rows.apply(_way, axis=1),
+        format=rows["dtype"] + rows["compiled"].map({True: ", compiled", False: ""}),
         megapixels=rows["width"] * rows["height"] / 1e6,
         ratio_true_loss=rows["file"].map(_with_true_loss(pairs)),
     )
     configuration = ["place", "way", "width", "height"]
     for _, same in rows[rows.duplicated(configuration, keep=False)].groupby(configuration):
         raise UserError(f"{' and '.join(same['file'])} in {folder} measure the same: delete all but one")
-    order = ["device_type", "device", "codec", "N", "M", "dtype", "batch_size", "megapixels", "width"]
+    order = [
+        "device_type",
+        "device",
+        "codec",
+        "N",
+        "M",
+        "dtype",
+        "batch_size",
+        "compiled",
+        "megapixels",
+        "width",
+    ]
     ascending = [column != "dtype" for column in order]  # float32 first
     return rows.sort_values(order, ascending=ascending, ignore_index=True), pairs
 
@@ -145,7 +159,7 @@ def _place(row: pd.Series) -> str:
 
 def _way(row: pd.Series) -> str:
     count = row["batch_size"]
-    return f"{row['dtype']}, {count} picture{'s' * (count > 1)} at a time"
+    return f"{row['dtype']}, {count} picture{'s' * (count > 1)} at a time{', compiled' * row['compiled']}"
 
 
 def _arguments(settings: Settings, out: Path) -> list[str]:
@@ -153,16 +167,18 @@ def _arguments(settings: Settings, out: Path) -> list[str]:
     names = {field.name: getattr(settings, field.name) for field in fields(settings)}
     if settings.codec is not None:
         del names["N"], names["M"]
+    flags = ["--compile"] * names.pop("compiled")
     given = [
         (f"--{name.replace('_', '-')}", f"{value}") for name, value in names.items() if value is not None
     ]
-    return ["bench", *itertools.chain(*given), "--out", out.as_posix()]
+    return ["bench", *itertools.chain(*given), *flags, "--out", out.as_posix()]
 
 
 def measure(
     folder: str | Path,
     sizes: Sequence[Sequence[int]],
     dtypes: Sequence[str],
+    compiled: Sequence[str] = (),
     *,
     device: str = "auto",
     **settings: int | None,
@@ -174,6 +190,7 @@ def measure(
     Args:
         sizes: of the pictures, (width, height) in pixels.
         dtypes: as `benchmark.Settings` takes them; where two mean the same, one is measured.
+        compiled: likewise, those in which a compiled loop is measured.
         settings: of `benchmark.Settings`, others.
 
     Raises:
@@ -183,13 +200,19 @@ def measure(
     if not all(isinstance(size, Sequence) and len(size) == 2 for size in sizes):
         raise UserError(f"sizes must be pairs of width and height, not {sizes}")
     resolved = runtime.resolve_device(device)
-    formats = dict.fromkeys(f"{runtime.resolve_dtype(d, resolved)}".removeprefix("torch.") for d in dtypes)
+    ways = dict.fromkeys(
+        (f"{runtime.resolve_dtype(dtype, resolved)}".removeprefix("torch."), flag)
+        for flag, chosen in ((False, dtypes), (True, compiled))
+        for dtype in chosen
+    )
     wanted: dict[Path, Settings] = {}
-    for dtype in formats:
+    for dtype, flag in ways:
         for width, height in sizes:
-            one = Settings(width=width, height=height, device=f"{resolved}", dtype=dtype, **settings)
-            together = "" if one.batch_size is None else f"_{one.batch_size}"
-            name = f"{runtime.describe(resolved)}_N{one.N}_M{one.M}_{width}x{height}_{dtype}{together}"
+            one = Settings(
+                width=width, height=height, device=f"{resolved}", dtype=dtype, compiled=flag, **settings
+            )
+            name = f"{runtime.describe(resolved)}_N{one.N}_M{one.M}_{width}x{height}_{dtype}"
+            name += ("" if one.batch_size is None else f"_{one.batch_size}") + "_compiled" * flag
             path = Path(folder) / f"{re.sub(r'[^A-Za-z0-9_]+', '-', name)}.json"
             if not path.exists():
                 wanted[path] = one

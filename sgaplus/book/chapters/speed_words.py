@@ -55,9 +55,34 @@ def describe_ceiling(rows: pd.DataFrame) -> str:
     return _listed(rows, say)
 
 
+def describe_compiled(rows: pd.DataFrame) -> str:
+    """In words, how much faster a compiled step is and after how many steps that pays, a line for each place and way."""
+    keys = ["place", "dtype", "batch_size", "width", "height"]
+    plain, compiled = (rows[rows["compiled"] == flag].set_index(keys) for flag in (False, True))
+    both = plain.join(compiled, how="inner", rsuffix="_compiled")
+    lines = []
+    for (place, dtype, count), group in both.groupby(level=[0, 1, 2], sort=False):
+        gain = group["ours_seconds"] / group["ours_seconds_compiled"]
+        saved = (group["ours_seconds"] - group["ours_seconds_compiled"]) * count
+        steps = (group["compile_seconds_compiled"] / saved)[saved > 0]
+        pays = (
+            f"is saved again after {span(steps.round(-1), ',.0f')} steps"
+            if len(steps)
+            else "is not saved again"
+        )
+        if 0 < len(steps) < len(group):
+            pays += f" with {len(steps)} of {len(group)} sizes"
+        lines.append(
+            f"- {place}; {dtype}, {count} picture{'s' * (count > 1)} at a time: a compiled step is "
+            f"{span(gain, '.2f')} times as fast. To compile took {span(group['compile_seconds_compiled'], '.0f')} s, "
+            f"which {pays}."
+        )
+    return "\n".join(lines) or "No configuration is stored both compiled and not."
+
+
 def describe_formats(rows: pd.DataFrame) -> str:
     """In words, how much faster bfloat16 makes our step, a line for each place that has both formats stored."""
-    keys = ["place", "batch_size", "width", "height"]
+    keys = ["place", "batch_size", "compiled", "width", "height"]
     formats = (rows[rows["dtype"] == dtype].set_index(keys) for dtype in ("float32", "bfloat16"))
     both = next(formats).join(next(formats), how="inner", rsuffix="_bfloat16")
     lines = []

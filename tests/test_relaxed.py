@@ -1,0 +1,86 @@
+"""The loss as a compiled program: the same values, few programs, and a sentence where nothing can be compiled."""
+
+import pytest
+import torch
+from torch._dynamo.utils import counters
+
+from sgaplus import cli, refine, rounding, schedules
+from sgaplus.cli import terminal
+from sgaplus.codecs.codec import Codec, freeze
+from sgaplus.data import images
+from sgaplus.errors import UserError
+from sgaplus.loop import Batch
+
+from .conftest import untrained
+from .test_refine import picture
+
+pytestmark = pytest.mark.timeout(600)  # a compiler runs
+
+
+@pytest.fixture(scope="module")
+def codec() -> Codec:
+    return Codec("untrained", 0.01, freeze(untrained()), sha256="")
+
+
+def steps(codec, method, compiled, taus=(1.0, 0.7, 0.4), lmbda=0.01):
+    """Losses and gradients of some steps on two images that do not fill the padded one."""
+    x = torch.stack([picture(60, 50, seed) for seed in (0, 1)])
+    latents = {k: v.requires_grad_() for k, v in codec.analyse(codec.pad(x)).items()}
+    generators = [torch.Generator().manual_seed(seed) for seed in (3, 4)]
+    batch = Batch(codec, x, ["a", "b"], method, lmbda, latents, generators, compiled)
+    for tau in taus:
+        loss = batch.relaxed_loss(tau)
+        yield [loss.detach(), *torch.autograd.grad(loss.sum(), latents.values())]
+
+
+@pytest.mark.parametrize("spec", ["ssl", "expected"])
+def test_compiled_losses_and_gradients_are_those_of_the_operators(codec, spec):
+    method = rounding.parse(spec)
+    for found, expected in zip(steps(codec, method, True), steps(codec, method, False), strict=True):
+        torch.testing.assert_close(found, expected, rtol=2e-4, atol=1e-6)
+
+
+def programs() -> int:
+    return counters["stats"]["unique_graphs"]
+
+
+def test_temperatures_and_lambdas_share_a_program_and_shapes_do_not(codec):
+    method = rounding.MAP()
+    before = programs()
+    for lmbda in (0.01, 0.02):
+        list(steps(codec, method, True, lmbda=lmbda))
+    assert programs() == before + 1
+    settings = {"temperature": schedules.Constant(1.0), "lr": schedules.Constant(0.02)}
+    pictures = [picture(48, 64), picture(64, 48)]
+    runs = [refine(codec, pictures, method, **settings, iterations=3, compiled=c) for c in (True, False)]
+    assert programs() == before + 3
+    losses = [run.trace["loss"].to_numpy() for run in runs]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert (losses[0][1:4] < losses[0][0]).all()
+
+
+def test_without_a_compiler_there_is_one_sentence(codec, monkeypatch, tmp_path):
+    torch.compiler.reset()
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, str(tmp_path / "no-compiler")))
+    with pytest.raises(
+        UserError, match=r"cannot be compiled here \(.*compiler.*install a C\+\+ compiler"
+    ) as caught:
+        refine(codec, [picture(64, 64)], "ssl", iterations=2, compiled=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_command_line_passes_it_on(tmp_path, bundled, monkeypatch):
+    asked = []
+
+    def follow(*arguments, compiled, **others):
+        asked.append(compiled)
+        return refine(*arguments, **others)
+
+    monkeypatch.setattr("sgaplus.cli.refining.refine_images", follow)
+    photo = tmp_path / "photo.png"
+    images.write_image(photo, picture(64, 64))
+    for flags in ([], ["--compile"]):
+        arguments = ["refine", str(photo), "--iterations", "1", "--out", str(tmp_path / "out"), *flags]
+        assert terminal.run(cli.app, arguments) == 0
+    assert asked == [False, True]
