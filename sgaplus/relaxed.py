@@ -136,6 +136,7 @@ def compiled_loss(
     with torch.compiler.config.patch(
         recompile_limit=_MOST_PROGRAMS, accumulated_recompile_limit=_MOST_PROGRAMS
     ):
+        torch.compiler.cudagraph_mark_step_begin()
         try:
             return _program(x.device.type)(codec, method, latents, tau, noise, x, lmbda, curvature)
         except (torch._dynamo.exc.TorchDynamoException, torch._inductor.exc.InductorError) as error:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch._dynamo.utils import counters
+from torch._inductor.exc import InvalidCxxCompiler
 
 from sgaplus import cli, refine, rounding, schedules
 from sgaplus.cli import terminal
@@ -62,9 +63,13 @@ def test_temperatures_and_lambdas_share_a_program_and_shapes_do_not(codec):
 def test_without_a_compiler_there_is_one_sentence(codec, monkeypatch, tmp_path):
     torch.compiler.reset()
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, str(tmp_path / "no-compiler")))
+
+    def missing():
+        raise InvalidCxxCompiler
+
+    monkeypatch.setattr("torch._inductor.cpp_builder.get_cpp_compiler", missing)
     with pytest.raises(
-        UserError, match=r"cannot be compiled here \(.*compiler.*install a C\+\+ compiler"
+        UserError, match=r"cannot be compiled here \(.*compiler.*install a C\+\+ comp"
     ) as caught:
         refine(codec, [picture(64, 64)], "ssl", iterations=2, compiled=True)
     assert "\n" not in str(caught.value)
