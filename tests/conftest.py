@@ -2,6 +2,7 @@
 
 import contextlib
 import resource
+import shutil
 import signal
 from pathlib import Path
 
@@ -15,6 +16,10 @@ from sgaplus.codecs import weights
 from sgaplus.training import publishing
 
 WIDTHS = 8, 12
+
+NEEDS_COMPILER = pytest.mark.skipif(
+    shutil.which("g++") is None, reason="torch.compile needs a C++ compiler: install g++"
+)
 
 
 def untrained(n: int = WIDTHS[0], m: int = WIDTHS[1], seed: int = 0) -> MeanScaleHyperprior:

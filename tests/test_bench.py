@@ -19,7 +19,7 @@ from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.codecs.layers import DivisiveNorm
 from sgaplus.errors import UserError
 
-from .conftest import WIDTHS, untrained
+from .conftest import NEEDS_COMPILER, WIDTHS, untrained
 
 TINY = bench.Settings(
     pairs=2, steps=1, warmup=1, N=8, M=12, width=128, height=64, device="cpu", dtype="float32"
@@ -89,6 +89,7 @@ def test_the_text_has_the_figures(measured):
     assert "None" not in lines
 
 
+@NEEDS_COMPILER
 @pytest.mark.timeout(600)
 def test_a_compiled_loop_is_measured_with_the_time_to_compile(measured):
     s = bench.run(replace(TINY, pairs=1, compiled=True)).summary

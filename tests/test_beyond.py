@@ -1,6 +1,7 @@
 """The page beyond the paper, on rows made up by hand: whose budgets are compared, and what is said about them."""
 
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -117,6 +118,19 @@ def test_other_rates_are_those_of_the_budget_on_photographs_that_all_have():
     assert deltas[SSL, "fast"] == pytest.approx(-12.5, abs=0.1)
     with pytest.raises(UserError, match="no whole photograph was refined with 50 iterations of fast: run"):
         beyond.at_other_rates(pd.DataFrame(lines), published, 50)
+
+
+def test_files_are_compared_by_their_own_bytes_and_pictures():
+    real = {"base": 1.1, SSL: 0.9, "fast": 0.7}
+    lines = {name: pd.DataFrame(curve(name, 1.0, 100)) for name in real}
+    rates = {name: t.assign(real_bpp=t["bpp"] * real[name]) for name, t in lines.items()}
+    said = beyond.describe_files(rates, ["base", SSL])
+    values = [float(x.replace("−", "-")) for x in re.findall(r"\*\*(−[\d.]+) \[", said)]
+    assert values == pytest.approx([100 * (0.7 / 1.1 - 1), 100 * (0.7 / 0.9 - 1)], abs=0.2)
+    assert "against base (2 photographs)" in said and f"against {SSL} (2 photographs)" in said
+    none = {name: t.assign(real_bpp=float("nan")) for name, t in lines.items()}
+    assert beyond.describe_files(none, ["base"]) == "No photograph has files at four λ of both."
+    assert beyond.describe_files(lines, ["base"]) == "No files are stored of these."
 
 
 def test_equal_budgets_are_compared_on_the_same_image(rows):

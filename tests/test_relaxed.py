@@ -12,10 +12,10 @@ from sgaplus.data import images
 from sgaplus.errors import UserError
 from sgaplus.loop import Batch
 
-from .conftest import untrained
+from .conftest import NEEDS_COMPILER, untrained
 from .test_refine import picture
 
-pytestmark = pytest.mark.timeout(600)  # a compiler runs
+pytestmark = [pytest.mark.timeout(600), NEEDS_COMPILER]
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,11 @@ from great_tables import GT
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from ...analysis import comparisons
+from ...analysis import bd, comparisons
 from ...errors import UserError
 from ...presets import Plan
 from .. import palette
-from . import rate_distortion
+from . import origin, rate_distortion
 from .compute_cost import megapixels, step_seconds
 
 PRESET = "fast"
@@ -169,6 +169,31 @@ def at_other_rates(rows: pd.DataFrame, published: pd.DataFrame, budget: int) -> 
         )
     others = rate_distortion.select(published)
     return rate_distortion.curves(pd.concat([others[others["image"].isin(ours["image"])], ours]))
+
+
+def describe_files(rates: dict[str, pd.DataFrame], anchors: Sequence[str]) -> str:
+    """In words, what the preset saves in the bytes of files, at equal PSNR of the 8-bit pictures that they decode to.
+
+    Args:
+        rates: as `at_other_rates` returns them.
+        anchors: the arms to compare with.
+    """
+    rows = pd.concat(rates.values())
+    if "real_bpp" not in rows:
+        return "No files are stored of these."
+    rows = rows.assign(bpp=rows["real_bpp"]).dropna(subset=["bpp"])
+    said = []
+    for anchor in anchors:
+        found = bd.summary(bd.per_image(rows, anchor, PRESET, psnr="psnr_8bit"))
+        if found["images"]:
+            change = comparisons.interval(*(found[f"bd_rate{end}"] for end in ("", "_low", "_high")))
+            said.append(f"**{change} %** against {anchor} ({origin.count(found['images'], 'photograph')})")
+    if not said:
+        return "No photograph has files at four λ of both."
+    return (
+        "Counted in the bytes of the files themselves, with the PSNR of the 8-bit pictures that they decode to, the "
+        f"BD-rate of `{PRESET}` is {' and '.join(said)}, image by image."
+    )
 
 
 def budget_table(ssl: pd.DataFrame, atanh: pd.DataFrame, names: tuple[str, str]) -> GT:

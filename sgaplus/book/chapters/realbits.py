@@ -24,7 +24,7 @@ def points(rows: pd.DataFrame) -> pd.DataFrame:
     """One row per file.
 
     Args:
-        rows: as `chapters.origin.load` returns them.
+        rows: as `chapters.origin.load` returns them, of several studies one after the other.
 
     Returns:
         image, arm, codec, codec_lmbda, lmbda, stream, pixels, estimated and real (bytes of the file), excess (bytes),
@@ -33,7 +33,7 @@ def points(rows: pd.DataFrame) -> pd.DataFrame:
     Raises:
         UserError: no row has a file.
     """
-    table = rows[rows["stream"].notna()]
+    table = rows[rows["stream"].notna()].drop_duplicates("stream")  # studies share jobs
     if table.empty:
         raise UserError("no row of this study names a file: run a study that keeps them, such as `rd`")
     pixels = 8 * table["real_bytes"] / table["real_bpp"]
@@ -227,12 +227,13 @@ def describe_methods(table: pd.DataFrame) -> str:
     """In words, whether refined files have another excess than the codec's own, on the same images: a list."""
     lines = []
     for lmbda, group in table.groupby("lmbda"):
-        wide = paired(group)
-        for arm in wide.columns[1:]:
-            change = wide[arm] - wide.iloc[:, 0]
+        first, *others = palette.in_order(group["arm"])
+        for arm in others:
+            both = paired(group[group["arm"].isin([first, arm])])
+            change = both[arm] - both[first]
             low, high = bootstrap_interval(change)
             lines.append(
-                f"- λ = {lmbda:g}, {arm} against {wide.columns[0]}: {change.mean():+.1f} bytes "
+                f"- λ = {lmbda:g}, {arm} against {first}: {change.mean():+.1f} bytes "
                 f"[{low:+.1f}, {high:+.1f}] on {len(change)} images"
             )
     return minus("\n".join(lines)) or "No image has files under several methods."
