@@ -158,8 +158,8 @@ def test_compiled_is_compared_where_both_are_stored(tmp_path):
     rows = speed.load(tmp_path, "run")[0]
     assert speed_words.describe_compiled(rows).split(" at a time: ") == [
         "- a processor; N = 128, M = 192; bfloat16, 1 picture",
-        "a compiled step is 1.00 to 1.25 times as fast. To compile took 30 s, which is saved again after 600 steps "
-        "with 1 of 2 sizes.",
+        "a compiled step is 1.00 to 1.25 times as fast. To compile took 30 s, which is saved again after 600 (1000×1000) "
+        "steps with 1 of 2 sizes.",
     ]
     assert rows["format"].tolist() == ["float32, compiled", *["bfloat16"] * 2, *["bfloat16, compiled"] * 2]
     assert "No configuration" in speed_words.describe_compiled(rows[~rows["compiled"]])

@@ -64,12 +64,10 @@ def describe_compiled(rows: pd.DataFrame) -> str:
     for (place, dtype, count), group in both.groupby(level=[0, 1, 2], sort=False):
         gain = group["ours_seconds"] / group["ours_seconds_compiled"]
         saved = (group["ours_seconds"] - group["ours_seconds_compiled"]) * count
-        steps = (group["compile_seconds_compiled"] / saved)[saved > 0]
-        pays = (
-            f"is saved again after {span(steps.round(-1), ',.0f')} steps"
-            if len(steps)
-            else "is not saved again"
-        )
+        steps = (group["compile_seconds_compiled"] / saved)[saved > 0].sort_values()
+        ends = steps.iloc[[0, -1]] if len(steps) else steps
+        said = dict.fromkeys(f"{value:,.0f} ({w}×{h})" for (*_, w, h), value in ends.items())
+        pays = f"is saved again after {' to '.join(said)} steps" if said else "is not saved again"
         if 0 < len(steps) < len(group):
             pays += f" with {len(steps)} of {len(group)} sizes"
         lines.append(
