@@ -295,11 +295,14 @@ def refine_stored(
     return table[table["key"].isin([job.key for job in jobs])].reset_index(drop=True)
 
 
-def lines_of(job: Job, run: Run, device: torch.device, stream: str | None = None) -> pd.DataFrame:
+def lines_of(
+    job: Job, run: Run, device: torch.device, stream: str | None = None, compiled: bool = False
+) -> pd.DataFrame:
     """The lines of one job: specification, values at every evaluated iteration, provenance.
 
     Args:
         stream: where the file of the last iteration is, for its line; `refine` was asked for files then.
+        compiled: whether it was; the device's description says so.
     """
     values = run.trace[run.trace["image"] == job.image].drop(columns=["method", "lmbda", "seed"])
     specification = {
@@ -313,5 +316,7 @@ def lines_of(job: Job, run: Run, device: torch.device, stream: str | None = None
         for column in ("real_bytes", "real_bpp"):
             values[column] = values["iteration"].map(rows[column])
         values["stream"] = values["iteration"].map({job.iterations: stream})
-    values = values.assign(key=job.key, read_off=read_off, **specification, **provenance(device))
+    origin = provenance(device)
+    origin["device"] += ", compiled" * compiled
+    values = values.assign(key=job.key, read_off=read_off, **specification, **origin)
     return values.reset_index(drop=True)

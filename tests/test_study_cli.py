@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from sgaplus import cli
-from sgaplus.studies import schema
+from sgaplus import cli, refine
+from sgaplus.studies import running, schema
 
 from .conftest import write_codec
 from .test_studies import GRID, TINY, tiny, write_study
@@ -86,6 +86,20 @@ def test_list_status_and_run(call):
     code, out, err = call("list")
     assert columns(out, "other")[3:5] == ["6", "3"]
     assert columns(out, "tiny")[-1] == "measured"
+
+
+def test_compiled_jobs_say_so(call, monkeypatch):
+    asked = []
+
+    def follow(*arguments, compiled, **others):
+        asked.append(compiled)
+        return refine(*arguments, **others)
+
+    monkeypatch.setattr(running, "refine", follow)
+    code, _, err = call("run", "tiny", "--device", "cpu", "--compile")
+    assert code == 0, err
+    rows = pd.read_parquet("rows/tiny/cpu/rows.parquet")
+    assert set(asked) == {True} and rows["device"].str.endswith(", compiled").all()
 
 
 def test_a_job_that_studies_share_counts_once_in_the_total(call, tmp_path):

@@ -12,7 +12,7 @@ from .. import runtime
 from ..errors import UserError
 from ..studies import planning, running, schema, stored
 from . import terminal
-from .app import Device, app
+from .app import Compiled, Device, app
 from .terminal import option
 
 study_app = typer.Typer(
@@ -125,6 +125,7 @@ def study_run(
     profile: _Profile = None,
     results: _Results = None,
     device: Device = "auto",
+    compiled: Compiled = False,
 ) -> None:
     """Compute what is missing of a study, the worthiest first; several run one after the other.
 
@@ -151,6 +152,7 @@ def study_run(
                 study,
                 name,
                 device=device,
+                compiled=compiled,
                 root=results,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),  # noqa: B023
                 report=lambda event: terminal.say(_line(event)),

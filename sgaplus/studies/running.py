@@ -48,6 +48,7 @@ def run(
     profile: str,
     *,
     device: str = "auto",
+    compiled: bool = False,
     root: Path | None = None,
     progress: Callable[[float, float], None] | None = None,
     report: Callable[[Event], None] | None = None,
@@ -59,6 +60,7 @@ def run(
 
     Args:
         device: as `load_codec` takes it.
+        compiled: as `refine.refine` takes it; no part of what a job is, as little as the device.
         root: the folder of results; that of the checkout where None.
         progress: called with megapixel-iterations done and in all.
         report: called with what happened, from time to time.
@@ -103,7 +105,7 @@ def run(
             mine = [task for task in free if task.job.key not in done]
             if mine:
                 codec = _codec_for(mine[0], codec, str(resolved))
-                failures += _compute(store, root, codec, mine, teller.step)
+                failures += _compute(store, root, codec, mine, compiled, teller.step)
             teller.finish(group, mine)
         if claims.alone() and any(jobs.glob("[!.]*.parquet")):
             store.pack(_PACKED)
@@ -146,7 +148,12 @@ def _codec_for(task: Task, codec: Codec | None, device: str) -> Codec:
 
 
 def _compute(
-    store: Store, root: Path, codec: Codec, group: Sequence[Task], step: Callable[[float], None]
+    store: Store,
+    root: Path,
+    codec: Codec,
+    group: Sequence[Task],
+    compiled: bool,
+    step: Callable[[float], None],
 ) -> list[SystemFault]:
     """Refine images of one size under one method, store each with its file; why some came to nothing."""
     first = group[0]
@@ -165,6 +172,7 @@ def _compute(
             seed=first.job.seed,
             names=[task.job.image for task in group],
             batch_size=len(group),
+            compiled=compiled,
             streams=first.streams,
             progress=lambda done, total: step(done * first.megapixels),
         )
@@ -172,13 +180,13 @@ def _compute(
         if len(group) == 1:
             return [fault]
         # One image must not take the others with it.
-        return [fault for task in group for fault in _compute(store, root, codec, [task], step)]
+        return [fault for task in group for fault in _compute(store, root, codec, [task], compiled, step)]
     for task in group:
         job, stream = task.job, stream_of(task) if task.streams else None
         if stream is not None:
             with files.atomic(root / stream) as temporary:
                 temporary.write_bytes(run.streams[job.image, job.iterations])
-        store.put(job, lines_of(job, run, codec.device, stream))
+        store.put(job, lines_of(job, run, codec.device, stream, compiled))
     return []
 
 
