@@ -130,6 +130,10 @@ def compiled_loss(
     Raises:
         UserError: PyTorch cannot compile here, for want of a C++ compiler above all.
     """
+    # Not at the top: importing these takes as long as importing torch.
+    from torch._dynamo.exc import TorchDynamoException
+    from torch._inductor.exc import InductorError
+
     codec.prepare()
     # As tensors, so that another value needs no other program.
     tau, lmbda = (torch.full((), value, device=x.device) for value in (tau, lmbda))
@@ -139,7 +143,7 @@ def compiled_loss(
         torch.compiler.cudagraph_mark_step_begin()
         try:
             return _program(x.device.type)(codec, method, latents, tau, noise, x, lmbda, curvature)
-        except (torch._dynamo.exc.TorchDynamoException, torch._inductor.exc.InductorError) as error:
+        except (TorchDynamoException, InductorError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(
                 f"the step cannot be compiled here ({reason}): install a C++ compiler, such as g++, or go "

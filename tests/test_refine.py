@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import sgaplus
 from sgaplus import bitstream, loop, presets, refine, rounding, schedules
@@ -223,6 +224,29 @@ def test_a_step_without_finite_gradients_is_left_out_for_its_image_alone(codec):
         assert values.equals(wanted) == same
     values = trace[trace["image"] == "broken"].set_index("iteration")["loss"]
     assert values[0] == values[loop.MOST_BROKEN_STEPS] > values[12]
+
+
+class Reads(TorchDispatchMode):
+    """Counts looks at a tensor's value on the host while it is ``active``: each would wait for a GPU."""
+
+    active, count = False, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        waits = func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
+        self.count += self.active and waits
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("arguments", [{"method": "ssl"}, {"method": "three-class"}, {"preset": "fast"}])
+def test_steps_do_not_look_at_values(codec, arguments):
+    def follow(done, total):
+        reads.active = done < 12  # after the first true loss, before the last
+
+    with Reads() as reads:
+        refine(codec, [picture(64, 64)], iterations=13, trace_every=13, progress=follow, **arguments)
+        reads.active = True
+        torch.zeros(()).item()
+    assert reads.count == 1
 
 
 def test_more_than_a_few_such_steps_end_the_run_and_name_the_image(codec):

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from compressai.ops import LowerBound
 from torch import Tensor, nn
 
 from .choice import Choice
@@ -54,6 +55,20 @@ def _fitted_erfc(x: Tensor) -> Tensor:
     return torch.where(x < 0, 2 - upper, upper)
 
 
+def note_bounds(model: nn.Module) -> None:
+    """Keep the bounds of a model's likelihoods and scales as numbers beside the tensors that they are.
+
+    To read them off these in every step would wait for a GPU each time.
+    """
+    for module in model.modules():
+        if isinstance(module, LowerBound):
+            module.number = float(module.bound)
+
+
+def _bound(lower: LowerBound) -> float:
+    return lower.number if hasattr(lower, "number") else float(lower.bound)
+
+
 def bits_of(likelihood: Tensor, bound: float) -> Tensor:
     """Bits of each value, −log₂ p with p ≥ ``bound``."""
     return -torch.log2(likelihood.clamp_min(bound))
@@ -69,7 +84,7 @@ def factorized_bits(bottleneck: nn.Module, z: Tensor | Choice) -> Tensor:
         ends = torch.cat([values - 0.5, values + 0.5], -1)
         lower, upper = bottleneck._logits_cumulative(ends, stop_gradient=False).sigmoid().chunk(2, -1)
         likelihood = (upper - lower).reshape(channels, batch, *z.shape[2:]).transpose(0, 1)
-        return bits_of(likelihood, float(bottleneck.likelihood_lower_bound.bound))
+        return bits_of(likelihood, _bound(bottleneck.likelihood_lower_bound))
 
     return _of_each_image(z, bits)
 
@@ -80,8 +95,8 @@ def gaussian_bits(conditional: nn.Module, v: Tensor | Choice, scales: Tensor) ->
     Args:
         scales: σ, bounded from below as by CompressAI: there a gradient passes that would raise it.
     """
-    scale_bound = float(conditional.lower_bound_scale.bound)
-    bound = float(conditional.likelihood_lower_bound.bound)
+    scale_bound = _bound(conditional.lower_bound_scale)
+    bound = _bound(conditional.likelihood_lower_bound)
     return _of_each_image(v, lambda v: _GaussianBits.apply(v, scales, scale_bound, bound))
 
 

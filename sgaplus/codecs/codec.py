@@ -19,6 +19,7 @@ from torch import Tensor
 
 from .. import runtime
 from ..errors import UserError
+from .bits import note_bounds
 from .layers import fixed, replace_gdn
 from .models import FAMILIES, Decoded, Latents, Quantiser, hard
 
@@ -52,6 +53,7 @@ class Codec:
             raise UserError(
                 f"models of type {type(self.model).__name__} cannot be refined (supported: {known})"
             )
+        note_bounds(self.model)
 
     @property
     def stride(self) -> int:
