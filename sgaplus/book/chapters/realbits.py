@@ -159,6 +159,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 def summary_table(table: pd.DataFrame) -> GT:
     """`summary` as a table, a group for each λ."""
+    differ = (table.groupby("lmbda")["files"].nunique() > 1).any()
     shown = table.assign(group=[f"λ = {value:g}" for value in table["lmbda"]]).drop(columns="lmbda")
     return (
         GT(shown, groupname_col="group", rowname_col="arm")
@@ -176,8 +177,8 @@ def summary_table(table: pd.DataFrame) -> GT:
         .fmt_number(["excess", "slack"], decimals=0)
         .fmt_number(["percent", "worst"], decimals=2)
         .tab_source_note(
-            "Means over the files of a line; they are not the same images for all methods. Least room: of all its "
-            f"files the smallest distance below {ALLOWED_RATIO:.3f} × estimate + {ALLOWED_BYTES} bytes."
+            f"Means over the files of a line{'; they are not the same images for all methods' * bool(differ)}. Least "
+            f"room: of all its files the smallest distance below {ALLOWED_RATIO:.3f} × estimate + {ALLOWED_BYTES} bytes."
         )
         .tab_options(table_font_size="14px")
     )
