@@ -159,7 +159,8 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 def summary_table(table: pd.DataFrame) -> GT:
     """`summary` as a table, a group for each λ."""
-    differ = (table.groupby("lmbda")["files"].nunique() > 1).any()
+    counts = table.groupby("lmbda")["files"]
+    differ = (counts.max() > counts.min()).any()
     shown = table.assign(group=[f"λ = {value:g}" for value in table["lmbda"]]).drop(columns="lmbda")
     return (
         GT(shown, groupname_col="group", rowname_col="arm")
