@@ -258,7 +258,7 @@ def speeds() -> tuple[pd.DataFrame, pd.DataFrame]:
             "ratio_true_loss": [1.25, 1.0, 2.0],
             "share": [0.5, 0.75, 2.0],
             "batch_size": 1,
-            "dtype": "float32",
+            "format": "float32",
             "ours_peak_bytes": [2**30, 2**30, None],
             "reference_peak_bytes": [2**31, 2**31, None],
         }
