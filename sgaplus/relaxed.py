@@ -128,7 +128,7 @@ def compiled_loss(
     on disk has it.
 
     Raises:
-        UserError: PyTorch cannot compile here, for want of a C++ compiler above all.
+        UserError: PyTorch cannot compile it here, for want of a C++ compiler above all.
     """
     # Not at the top: importing these takes as long as importing torch.
     from torch._dynamo.exc import TorchDynamoException
@@ -145,7 +145,7 @@ def compiled_loss(
             return _program(x.device.type)(codec, method, latents, tau, noise, x, lmbda, curvature)
         except (TorchDynamoException, InductorError) as error:
             reason = str(error).strip().splitlines()[0]
+            remedy = "install a C++ compiler, such as g++, or " if "InvalidCxxCompiler" in reason else ""
             raise UserError(
-                f"the step cannot be compiled here ({reason}): install a C++ compiler, such as g++, or go "
-                "without compiling"
+                f"the step cannot be compiled here ({reason}): {remedy}go without compiling"
             ) from error

@@ -9,7 +9,7 @@ from torch import nn
 
 from sgaplus import rounding
 from sgaplus.codecs.bits import factorized_bits, gaussian_bits
-from sgaplus.codecs.choice import Choice
+from sgaplus.codecs.choice import Choice, moved
 from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.codecs.models import hard
 from sgaplus.curvature import Curvature
@@ -45,8 +45,10 @@ def test_expected_gaussian_bits_and_their_gradients():
     shift = torch.linspace(-0.4, 0.3, 6, dtype=torch.float64).reshape(SHAPE).requires_grad_()
     results = []
     for bits in (
-        gaussian_bits(conditional, (chosen := choice()) + shift, scales).sum(),
-        expectation((other := choice()) + shift, lambda v: -conditional._likelihood(v, scales).log2().sum()),
+        gaussian_bits(conditional, moved(chosen := choice(), shift), scales).sum(),
+        expectation(
+            moved(other := choice(), shift), lambda v: -conditional._likelihood(v, scales).log2().sum()
+        ),
     ):
         p = chosen.p if not results else other.p
         results.append([bits, *torch.autograd.grad(bits, (p, shift, scales))])

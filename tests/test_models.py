@@ -5,6 +5,7 @@ import torch
 from compressai.zoo.image import model_architectures
 from torch import nn
 
+from sgaplus import relaxed, rounding
 from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.codecs.models import FAMILIES, hard
 from sgaplus.codecs.weights import REFINABLE, build
@@ -164,3 +165,25 @@ def test_every_latent_is_quantised_and_only_those(codec, images):
 
     codec.decode(codec.analyse(images), spy)
     assert sorted(seen) == (["y"] if "factorized" in codec.name else ["y", "z"])
+
+
+@pytest.mark.parametrize("method", ["ssl", "expected"])
+def test_the_loss_is_one_graph_that_looks_at_no_value(codec, images, method):
+    """What `torch.compile` takes of a step: all of it, or this fails, without a value read on the host."""
+    graphs = []
+
+    def keep(module, inputs):
+        graphs.append(module.graph)
+        return module
+
+    method = rounding.parse(method)
+    latents = {name: value.requires_grad_() for name, value in codec.analyse(images).items()}
+    noise = {name: method.draw_for(name, tuple(value.shape)) for name, value in latents.items()}
+    rest = torch.tensor(0.5), noise, images, torch.tensor(0.01), torch.ones_like(latents["y"])
+    codec.prepare()
+    program = torch.compile(relaxed._whole, fullgraph=True, dynamic=False, backend=keep)
+    torch.compiler.reset()  # PyTorch limits the programs of one function
+    found = program(codec, method, latents, *rest)
+    torch.testing.assert_close(found, relaxed._whole(codec, method, latents, *rest))
+    (graph,) = graphs
+    assert "item" not in {node.target for node in graph.nodes}

@@ -75,6 +75,18 @@ def test_without_a_compiler_there_is_one_sentence(codec, monkeypatch, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+def test_what_pytorch_cannot_take_is_one_sentence_too(codec):
+    class Strange(rounding.MAP):
+        def relax(self, v, tau=1.0, noise=None):
+            torch._dynamo.graph_break()
+            return v
+
+    settings = {"temperature": schedules.Constant(1.0), "lr": schedules.Constant(0.02)}
+    with pytest.raises(UserError, match=r"cannot be compiled here.*: go without compiling") as caught:
+        refine(codec, [picture(64, 64)], Strange(), **settings, iterations=2, compiled=True)
+    assert "\n" not in str(caught.value)
+
+
 def test_the_command_line_passes_it_on(tmp_path, bundled, monkeypatch):
     asked = []
 

@@ -27,9 +27,13 @@ class Choice:
     def variance(self) -> Tensor:
         return self.p * (1 - self.p)
 
-    def __add__(self, shift: Tensor) -> Choice:
-        """The same choices, both values moved by ``shift``."""
-        return Choice(self.low + shift, self.p)
+
+# Functions and no operator of `Choice`: `torch.compile` takes a sum with a tensor for one of tensors.
+
+
+def moved(value: Tensor | Choice, shift: Tensor) -> Tensor | Choice:
+    """What a quantiser returned, its values moved by ``shift``."""
+    return Choice(value.low + shift, value.p) if isinstance(value, Choice) else value + shift
 
 
 def mean(value: Tensor | Choice) -> Tensor:

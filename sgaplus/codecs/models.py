@@ -27,7 +27,7 @@ from compressai.models import (
 from torch import Tensor
 
 from .bits import factorized_bits, gaussian_bits
-from .choice import Choice, mean
+from .choice import Choice, mean, moved
 
 if TYPE_CHECKING:
     from .codec import Codec
@@ -61,7 +61,7 @@ def _factorized_hat(
     bottleneck: torch.nn.Module, latent: Tensor, name: str, quantise: Quantiser
 ) -> Tensor | Choice:
     medians = bottleneck._get_medians().reshape(1, -1, 1, 1)
-    return quantise(latent - medians, name) + medians
+    return moved(quantise(latent - medians, name), medians)
 
 
 def _analyse_factorized(codec: Codec, x: Tensor) -> Latents:
@@ -141,9 +141,9 @@ def _settle_context(
         y_hat = _in_decoding_order(model, parameters, y)
     else:
         _, origin = entropy_parameters(y)
-        y_hat = quantise(y - origin, "y") + origin
+        y_hat = moved(quantise(y - origin, "y"), origin)
     scales, means = entropy_parameters(mean(y_hat))
-    return mean(y_hat), y_hat + -means, scales
+    return mean(y_hat), moved(y_hat, -means), scales
 
 
 @torch.no_grad()
