@@ -64,7 +64,7 @@ def test_without_a_compiler_there_is_one_sentence(codec, monkeypatch, tmp_path):
     torch.compiler.reset()
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
 
-    def missing():
+    def missing(**_):
         raise InvalidCxxCompiler
 
     monkeypatch.setattr("torch._inductor.cpp_builder.get_cpp_compiler", missing)
