@@ -53,7 +53,7 @@ def step_seconds(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def quiet_seconds(measured: pd.DataFrame, dtype: str) -> pd.DataFrame:
-    """Seconds of a step per megapixel where nothing else ran, from the measurements of `sgaplus bench`.
+    """Seconds of a step per megapixel where nothing else ran, from the measurements of `sgaplus bench`, not compiled.
 
     Args:
         measured: the first table of `speed.load`.
@@ -65,7 +65,7 @@ def quiet_seconds(measured: pd.DataFrame, dtype: str) -> pd.DataFrame:
     Raises:
         UserError: nothing was measured in this format.
     """
-    here = measured[measured["dtype"] == dtype]
+    here = measured[(measured["dtype"] == dtype) & ~measured["compiled"]]
     if here.empty:
         raise UserError(f"no step was measured in {dtype}: run `sgaplus bench --dtype {dtype}`")
     each = here.assign(seconds=here["ours_seconds"] / here["megapixels"])
