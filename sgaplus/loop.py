@@ -52,15 +52,12 @@ class Batch:
     def pixels(self) -> int:
         return self.x.shape[-2] * self.x.shape[-1]
 
-    def crop(self, x_hat: Tensor) -> Tensor:
-        return x_hat[..., : self.x.shape[-2], : self.x.shape[-1]]
-
     def draw(self) -> dict[str, Tensor | None]:
         """The random numbers of one step for each latent, each image's from its own generator."""
 
         def of(name: str) -> Tensor | None:
             shape = self.latents[name].shape[1:]
-            drawn = [self.method.draw_for(name, shape, g, self.x.device) for g in self.generators]
+            drawn = [self.method.of(name).draw(shape, g, self.x.device) for g in self.generators]
             if drawn[0] is None:
                 return None
             noise = torch.stack(drawn)
@@ -89,7 +86,7 @@ class Batch:
     def true(self) -> tuple[pd.DataFrame, Latents, Tensor]:
         """One row per image after hard rounding, the hard latents, the reconstruction."""
         decoded = self.exact.decode(self.latents, hard)
-        x_hat = self.crop(decoded.x_hat)
+        x_hat = relaxed.crop(decoded.x_hat, self.x.shape[-2:])
         bpp = {name: bits.double() / self.pixels for name, bits in decoded.bits.items()}
         mse = metrics.mse(self.x, x_hat)
         total = sum(bpp.values())

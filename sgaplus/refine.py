@@ -146,7 +146,7 @@ def refine(
         batch_size: most images refined together; by default 1 on a CPU, 24 on CUDA. Where a batch does not
             fit in the memory of a GPU, it is halved, with a warning.
         compiled: make a program of the steps' loss with `torch.compile`, once for images of a shape, see
-            `relaxed`. Results differ as another order of rounding makes them.
+            `relaxed`. Results differ as rounding in other places makes them.
         streams: write the hard latents of every read-off as files, which end with decoding them for a check.
         progress: called with (image steps done, image steps in all).
 

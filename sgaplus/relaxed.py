@@ -1,8 +1,8 @@
 """The loss that refinement minimises: a function of latents, a temperature and random numbers drawn before.
 
 It consists of tensor operations alone, none of which looks at a value, so that PyTorch can also make a
-program of it: `torch.compile` merges its element-wise passes into few and, on CUDA, records the kernels of a
-step and its backward pass as graphs, which are then launched as a whole.
+program of it: `torch.compile` merges its element-wise passes into few and, on CUDA, is asked to record the
+kernels of a step and its backward pass as graphs, to be launched as a whole.
 """
 
 from __future__ import annotations
@@ -43,6 +43,11 @@ class Relaxed:
     bits: Tensor
 
 
+def crop(x_hat: Tensor, size: tuple[int, int]) -> Tensor:
+    """The original pixels, ``size`` high and wide, of a padded reconstruction."""
+    return x_hat[..., : size[0], : size[1]]
+
+
 def relax(
     codec: Codec,
     method: Method,
@@ -54,7 +59,7 @@ def relax(
     """Decode the latents as ``method`` relaxes them.
 
     Args:
-        noise: for each latent what `Method.draw_for` drew, stacked over images.
+        noise: for each latent what its method (`Method.of`) drew, stacked over images.
         size: height and width of the images in pixels.
     """
     choices: dict[str, Choice] = {}
@@ -66,8 +71,9 @@ def relax(
         return value
 
     decoded = codec.decode(latents, quantise)
-    x_hat = decoded.x_hat[..., : size[0], : size[1]]
-    return Relaxed(x_hat, decoded.latents["y"], choices.get("y"), sum(decoded.bits.values()))
+    return Relaxed(
+        crop(decoded.x_hat, size), decoded.latents["y"], choices.get("y"), sum(decoded.bits.values())
+    )
 
 
 def loss(
@@ -107,7 +113,7 @@ def _whole(
 
 @functools.cache
 def _program(device_type: str) -> Callable[..., Tensor]:
-    # On CUDA this mode records graphs.
+    # On CUDA this mode asks for graphs.
     mode = "reduce-overhead" if device_type == "cuda" else "default"
     return torch.compile(_whole, fullgraph=True, dynamic=False, mode=mode)
 

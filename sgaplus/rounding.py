@@ -101,15 +101,9 @@ class Method(Named):
         """
         raise NotImplementedError
 
-    def draw_for(
-        self,
-        name: str,
-        shape: tuple[int, ...],
-        generator: torch.Generator | None = None,
-        device: torch.device | str | None = None,
-    ) -> Tensor | None:
-        """What `draw` gives, for one call of `quantise` on values of ``shape`` of the latent ``name``."""
-        return self.draw(shape, generator, device)
+    def of(self, name: str) -> Method:
+        """The method whose `draw` makes the noise with which `quantise` stands for the latent ``name``."""
+        return self
 
     def quantise(self, v: Tensor, name: str, tau: float | Tensor, noise: Tensor | None) -> Tensor | Choice:
         """What stands for a codec's latent while optimising, for `codecs.models`.
@@ -117,7 +111,7 @@ class Method(Named):
         Args:
             v: distance from the origin of the codec's grid.
             name: the latent, "y" or "z".
-            noise: what `draw_for` returned for the latent and the shape of ``v``.
+            noise: what `draw` of the latent's method (`of`) returned for the shape of ``v``.
         """
         return self.relax(v, tau, noise)
 
@@ -298,14 +292,14 @@ class Expected(SSL):
         """c/τ."""
         return self.c / _temperature(tau)
 
-    def draw_for(
-        self,
-        name: str,
-        shape: tuple[int, ...],
-        generator: torch.Generator | None = None,
-        device: torch.device | str | None = None,
-    ) -> Tensor | None:
-        return None if name == "y" else _OF_Z.draw(shape, generator, device)
+    def of(self, name: str) -> Method:
+        return self if name == "y" else _OF_Z
+
+    def noise_shape(self, shape: tuple[int, ...]) -> None:
+        return None
+
+    def relax(self, v: Tensor, tau: float | Tensor = 1.0, noise: Tensor | None = None) -> Tensor:
+        return self.choice(v, tau).mean
 
     def quantise(self, v: Tensor, name: str, tau: float | Tensor, noise: Tensor | None) -> Tensor | Choice:
         return self.choice(v, tau) if name == "y" else _OF_Z.relax(v, 1.0, noise)

@@ -178,7 +178,7 @@ def test_the_loss_is_one_graph_that_looks_at_no_value(codec, images, method):
 
     method = rounding.parse(method)
     latents = {name: value.requires_grad_() for name, value in codec.analyse(images).items()}
-    noise = {name: method.draw_for(name, tuple(value.shape)) for name, value in latents.items()}
+    noise = {name: method.of(name).draw(tuple(value.shape)) for name, value in latents.items()}
     rest = torch.tensor(0.5), noise, images, torch.tensor(0.01), torch.ones_like(latents["y"])
     codec.prepare()
     program = torch.compile(relaxed._whole, fullgraph=True, dynamic=False, backend=keep)

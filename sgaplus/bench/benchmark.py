@@ -291,10 +291,12 @@ def run(settings: Settings, progress: Progress | None = None) -> Measurement:
             progress(done, total)
 
     # First, so that on a CPU the peak is ours.
-    first = time_to_compile if settings.compiled else convolutions
-    found, ours_peak = _peak(device, first, codec, pictures(settings, size))
-    # What is compiled calls the same convolutions, but does not say so.
-    calls = convolutions(codec, pictures(settings, size)) if settings.compiled else found
+    images, compile_seconds = pictures(settings, size), None
+    if settings.compiled:
+        compile_seconds, ours_peak = _peak(device, time_to_compile, codec, images)
+        calls = convolutions(codec, images)  # the program calls the same ones, but does not say so
+    else:
+        calls, ours_peak = _peak(device, convolutions, codec, images)
     advance()
     flops = sum(convolution.flops * count for convolution, count in calls.items()) / size
     lines, reference_peaks = [], []
@@ -323,7 +325,7 @@ def run(settings: Settings, progress: Progress | None = None) -> Measurement:
         **_statistics(table, flops, settings.width * settings.height),
         "parts": parts(codec, pictures(settings, size), settings),
         "ours_peak_bytes": ours_peak,
-        "compile_seconds": found if settings.compiled else None,
+        "compile_seconds": compile_seconds,
         "reference_peak_bytes": max(reference_peaks) if None not in reference_peaks else None,
         **asdict(settings),
         "codec": codec.name,

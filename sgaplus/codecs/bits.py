@@ -37,8 +37,8 @@ _SCALED_ERFC = (
 def _erfc(x: Tensor) -> Tensor:
     """erfc of values up to `_FAR`; negative ones no further from 0.
 
-    PyTorch's own, which a program that it compiles for a CPU evaluates twenty times as slowly as an
-    exponential function: there by a polynomial.
+    PyTorch's own; in programs that it compiles for a CPU, where that is far slower than an exponential
+    function, by a polynomial.
     """
     if x.device.type == "cpu" and torch.compiler.is_compiling():
         return _fitted_erfc(x)
@@ -128,7 +128,7 @@ class _GaussianBits(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         v, scales, inverse, lower, upper, likelihood = ctx.saved_tensors
         scale_bound, bound = ctx.bounds
-        # Without comparisons and masks, which take a CPU up to thirty times as long as sums and products.
+        # Without comparisons and masks, which are far slower on a CPU than sums and products.
         factor = inverse / F.threshold(likelihood, bound, math.inf)
         factor = factor.mul(grad / (math.sqrt(math.pi) * math.log(2)))
         at_lower, at_upper = lower.square().neg().exp(), upper.square().neg().exp()
