@@ -22,7 +22,7 @@ from .codecs.weights import load_codec
 from .data import datasets
 from .data.images import read_image, write_image
 from .errors import SystemFault, UserError
-from .refine import Run, refine
+from .refinement import Run, refine
 
 __version__ = "0.1.0"
 __all__ = [

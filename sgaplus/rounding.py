@@ -29,7 +29,7 @@ from torch import Tensor
 
 from .codecs.choice import Choice
 from .errors import UserError
-from .specs import Named, build, number, parse_named
+from .parsing import Named, build, number, parse_named
 
 # Below this temperature a draw is hard for every purpose; 1/τ² and the gradients stay in float32's range.
 TAU_FLOOR = 1e-4

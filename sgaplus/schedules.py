@@ -15,8 +15,8 @@ from typing import Any
 from . import rounding
 from .errors import UserError
 from .optimizers import OPTIMIZERS
+from .parsing import Named, build, number, parse_named
 from .rounding import TAU_FLOOR, Method
-from .specs import Named, build, number, parse_named
 
 
 def _progress(t: int, iterations: int) -> float:

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sgaplus import presets, rounding, schedules
-from sgaplus.analysis import arms, bd, comparisons, equal_rate
+from companion import bd, comparisons, configurations, equal_rate
+from sgaplus import plans, rounding, schedules
 from sgaplus.errors import UserError
 
 
@@ -34,7 +34,7 @@ def test_arms_are_named_after_what_differs_from_the_published_settings():
     settings = schedules.Settings(
         schedules.Exponential(c=1e-3, tau_max=0.4), schedules.Constant(0.02)
     ).as_dict()
-    plan = presets.fast(100)
+    plan = plans.fast(100)
     rows = pd.DataFrame(
         [
             row(),
@@ -44,7 +44,7 @@ def test_arms_are_named_after_what_differs_from_the_published_settings():
             row(method="three-class:base=ssl,a=1.4"),
         ]
     )
-    found = arms.with_arms(rows)
+    found = configurations.with_arms(rows)
     named = list(found["arm"])
     assert named[1].startswith("SSL (a = 3), τ exponential:c=0.001,tau_max=0.4")
     assert named[1].endswith(", lr constant:value=0.02")
@@ -62,7 +62,7 @@ def test_arms_are_named_after_what_differs_from_the_published_settings():
         False,
     ]
     assert found["tau_max"].iloc[1] == 0.4 and found["rate"].iloc[1] == 0.02
-    assert arms.label("ssl") == found["arm"].iloc[0] and arms.label("fast") == "fast"
+    assert configurations.label("ssl") == found["arm"].iloc[0] and configurations.label("fast") == "fast"
 
 
 def test_read_offs_at_an_iteration_keep_the_base():
@@ -74,10 +74,10 @@ def test_read_offs_at_an_iteration_keep_the_base():
             row(iterations=0, loss=2.0),
         ]
     )
-    assert list(arms.at(rows, 500)["loss"]) == [1.0, 2.0]
-    assert arms.last_iteration(rows) == 2000
+    assert list(configurations.at(rows, 500)["loss"]) == [1.0, 2.0]
+    assert configurations.last_iteration(rows) == 2000
     with pytest.raises(UserError, match="use one of 500, 2000"):
-        arms.at(rows, 100)
+        configurations.at(rows, 100)
 
 
 def test_paired_differences_cancel_what_images_differ_in():
@@ -149,10 +149,11 @@ def test_too_short_curves_have_no_bd_rate(curves):
 
 
 def test_every_arm_has_a_look_of_its_own():
-    from sgaplus.book import palette
+    from companion import palette
 
     names = [
-        arms.label(spec) for spec in ("ssl", "atanh", "linear", "cosine", "ste", "uniform", "da", "fast")
+        configurations.label(spec)
+        for spec in ("ssl", "atanh", "linear", "cosine", "ste", "uniform", "da", "fast")
     ]
     looks = palette.of_arms(["base", *names, "something new"])
     assert len({tuple(look.values()) for look in looks.values()}) == len(looks) == 10

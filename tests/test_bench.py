@@ -11,15 +11,14 @@ import torch
 from compressai.layers import GDN
 from torch.utils.flop_counter import FlopCounterMode
 
-from sgaplus import refine, runtime
+from sgaplus import hardware, refine
 from sgaplus.bench import benchmark as bench
 from sgaplus.bench import ceiling, profile
 from sgaplus.bench.baseline import reference_refine
 from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.codecs.layers import DivisiveNorm
 from sgaplus.errors import UserError
-
-from .conftest import NEEDS_COMPILER, WIDTHS, untrained
+from tests.conftest import NEEDS_COMPILER, WIDTHS, untrained
 
 TINY = bench.Settings(
     pairs=2, steps=1, warmup=1, N=8, M=12, width=128, height=64, device="cpu", dtype="float32"
@@ -104,7 +103,7 @@ def test_a_compiled_loop_is_measured_with_the_time_to_compile(measured):
 @pytest.mark.parametrize("has", [True, False])
 def test_the_reader_is_told_where_bfloat16_is_missing(measured, has):
     s = measured[0].summary
-    assert s["bfloat16_hardware"] is runtime.cpu_has_bfloat16()
+    assert s["bfloat16_hardware"] is hardware.cpu_has_bfloat16()
     changed = bench.Measurement(measured[0].table, s | {"bfloat16_hardware": has})
     assert ("does not multiply bfloat16 in hardware" in bench.text(changed)) is not has
 

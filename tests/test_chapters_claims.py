@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from sgaplus.analysis.verdicts import Claim, Finding, Outcome, Verdict, missing
-from sgaplus.book.chapters import claims
+from companion.pages import claims
+from companion.verdicts import Claim, Finding, Outcome, Verdict, missing
 from sgaplus.errors import UserError
 
 
@@ -56,7 +56,7 @@ def test_nothing_stored_is_said(tmp_path):
 
 
 def test_the_ledger_stands_without_rows_of_a_study():
-    from sgaplus.analysis import pool
+    from companion import pool
 
     empty = pd.DataFrame(columns=[*pool._COLUMNS, *pool._OF_ARMS])
     page = claims.ledger_table(claims.ledger(empty, "cpu")).as_raw_html()

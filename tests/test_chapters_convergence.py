@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from sgaplus.book.chapters import convergence
+from companion.pages import convergence
 from sgaplus.errors import UserError
 
 # Losses over the iterations 0, 10, 20, 30, 40, as a share of the codec's.

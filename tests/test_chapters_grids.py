@@ -9,18 +9,9 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 
+from companion import comparisons, configurations, gains
+from companion.pages import compute_cost, descent, grids, learning_rate, ssl_a, stability, three_class
 from sgaplus import rounding, schedules
-from sgaplus.analysis import arms, comparisons
-from sgaplus.book.chapters import (
-    compute_cost,
-    descent,
-    gains,
-    grids,
-    learning_rate,
-    ssl_a,
-    stability,
-    three_class,
-)
 from sgaplus.errors import UserError
 
 # What the images cost in every arm; differences between arms are factors on it.
@@ -68,7 +59,7 @@ def job(image: str, method: str, factors: dict[int, float], seed: int = 0, tau_m
 
 
 def rows_of(*jobs: list[dict]) -> pd.DataFrame:
-    return arms.with_arms(pd.DataFrame([line for lines in jobs for line in lines]))
+    return configurations.with_arms(pd.DataFrame([line for lines in jobs for line in lines]))
 
 
 def everywhere(method: str, factors: dict[int, float], **values) -> list[dict]:
@@ -318,8 +309,8 @@ def classes() -> pd.DataFrame:
     )
 
 
-LINEAR = ("linear", arms.label("three-class:base=linear"))
-SSL = ("SSL (a = 2.3)", arms.label("three-class:base=ssl,a=1.4"))
+LINEAR = ("linear", configurations.label("three-class:base=linear"))
+SSL = ("SSL (a = 2.3)", configurations.label("three-class:base=ssl,a=1.4"))
 
 
 def test_three_classes_are_paired_with_two_of_the_same_function(classes):

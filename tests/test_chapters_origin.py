@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from sgaplus.book.chapters import origin
+from companion import provenance
 from sgaplus.errors import UserError
 
 LINE = {
@@ -30,7 +30,7 @@ def test_provenance_counts_and_names_each_thing_once():
             | {"written": "2026-11-21T00:00:01+00:00"},
         ]
     )
-    text = origin.provenance(rows)
+    text = provenance.provenance(rows)
     assert "3 rows of 2 jobs on 2 images" in text
     assert "codec `mshyper-s` (λ = 0.0025, 0.01), loop in bfloat16" in text
     assert "git commit 0123456, fedcba9+;" in text and "2026-11-20 to 2026-11-21" in text
@@ -38,19 +38,19 @@ def test_provenance_counts_and_names_each_thing_once():
 
 
 def test_provenance_of_one_row_is_singular():
-    text = origin.provenance(pd.DataFrame([LINE | {"git_commit": ""}]))
+    text = provenance.provenance(pd.DataFrame([LINE | {"git_commit": ""}]))
     assert "1 row of 1 job on 1 image;" in text and "; 2026-11-20;" in text and "outside a checkout" in text
 
 
 def test_a_page_names_its_profile_and_its_command():
-    sentence = origin.about("convergence", "cpu")
+    sentence = provenance.about("convergence", "cpu")
     assert sentence.startswith("Study `convergence`, profile `cpu`: Reduced to 500 iterations")
-    command = origin.command("convergence", profile="cpu", iteration=None)
+    command = provenance.command("convergence", profile="cpu", iteration=None)
     assert command == "papermill notebooks/convergence.ipynb out.ipynb -p profile cpu"
     with pytest.raises(UserError):
-        origin.about("no-such-study", "cpu")
+        provenance.about("no-such-study", "cpu")
 
 
 def test_rows_that_are_not_there_say_what_computes_them(tmp_path):
     with pytest.raises(UserError, match="sgaplus study run convergence --profile cpu"):
-        origin.load("convergence", "cpu", tmp_path)
+        provenance.load("convergence", "cpu", tmp_path)

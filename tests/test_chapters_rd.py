@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from sgaplus.book import reference
-from sgaplus.book.chapters import beside_published, rate_distortion
-from sgaplus.book.chapters import rate_distortion_words as words
+from companion import reference
+from companion.pages import beside_published, rate_distortion
+from companion.pages import rate_distortion_words as words
 from sgaplus.errors import UserError
 
 LAMBDAS = (0.001, 0.0025, 0.005, 0.01)

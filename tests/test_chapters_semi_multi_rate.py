@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from sgaplus.book.chapters import semi_multi_rate
-from sgaplus.book.chapters import semi_multi_rate_words as words
+from companion.pages import semi_multi_rate
+from companion.pages import semi_multi_rate_words as words
 from sgaplus.errors import UserError
 
 LAMBDAS = (0.001, 0.0025, 0.005, 0.01, 0.02)

@@ -5,9 +5,9 @@ import json
 import pandas as pd
 import pytest
 
+from companion import closed_forms, configurations, pool, verdict_rules, verdict_rules_of_settings, verdicts
+from companion.verdicts import Finding, Outcome, Verdict
 from sgaplus import rounding, schedules
-from sgaplus.analysis import arms, claims, claims_of_settings, closed_forms, pool, verdicts
-from sgaplus.analysis.verdicts import Finding, Outcome, Verdict
 from sgaplus.errors import UserError
 
 KODAK = [f"kodim0{k}@256" for k in range(1, 7)]
@@ -52,7 +52,7 @@ def job(image, method, curve, lmbda=0.01, codec_lmbda=None, tau_max=None, **valu
 
 
 def table(jobs):
-    return pool.with_scope(arms.with_arms(pd.DataFrame([row for one in jobs for row in one])))
+    return pool.with_scope(configurations.with_arms(pd.DataFrame([row for one in jobs for row in one])))
 
 
 def levels(by_method, images=KODAK, iterations=(500,), **values):
@@ -87,12 +87,12 @@ GOOD = {"ssl": 0.9, "atanh": 1.0, "ste": 1.1, "uniform": 1.05}
     ],
 )
 def test_lowest_loss(jobs, verdict):
-    assert claims.lowest_loss(table(jobs), "cpu").verdict is verdict
+    assert verdict_rules.lowest_loss(table(jobs), "cpu").verdict is verdict
 
 
 def test_whole_photographs_and_crops_are_told_apart():
     whole = levels({"ssl": 1.1, "atanh": 1.0}, [name.split("@")[0] for name in KODAK])
-    claim = claims.lowest_loss(table(levels(GOOD) + whole), "cpu")
+    claim = verdict_rules.lowest_loss(table(levels(GOOD) + whole), "cpu")
     against = [f for f in claim.conditions if "− atanh (SGA), 500" in f.what]
     assert [f.outcome for f in against] == [Outcome.HOLDS, Outcome.CONTRADICTED]
     assert "whole photographs" in against[1].what and against[1].value == pytest.approx(10)
@@ -101,7 +101,7 @@ def test_whole_photographs_and_crops_are_told_apart():
 def test_what_is_missing_is_named_with_its_command():
     empty = pd.DataFrame(columns=[*pool._COLUMNS, *pool._OF_ARMS])
     published = {name: published_curves() for name in ("kodak", "tecnick")}
-    ledger = claims.ledger(empty, "cpu", published)
+    ledger = verdict_rules.ledger(empty, "cpu", published)
     assert [claim.number for claim in ledger] == list(range(1, 10))
     for claim in ledger:
         wanted = Verdict.REPRODUCED if claim.number == 8 else Verdict.UNKNOWN
@@ -129,7 +129,7 @@ def test_smoothness_and_gap(ssl, gap, atanh, verdict):
     for image in KODAK:
         jobs.append(job(image, "ssl", curve(ssl), method_loss=ssl[-1] + gap))
         jobs.append(job(image, "atanh", curve(atanh), method_loss=atanh[-1] + 0.1))
-    claim = claims.smooth(table(jobs), "cpu")
+    claim = verdict_rules.smooth(table(jobs), "cpu")
     at_500 = [finding for finding in claim.conditions if "500 iterations" in finding.what]
     assert claim.verdict is verdict and len(at_500) == 3
     assert at_500[0].outcome is (Outcome.HOLDS if ssl[-1] < 2 else Outcome.CONTRADICTED)
@@ -155,15 +155,15 @@ def temperatures(ranges, iterations=(500, 2000)):
 def test_temperature(ranges, verdict):
     # Published atanh has another schedule and is far off: it is no part of the grid.
     rows = table(temperatures(ranges) + levels({"atanh": 9.0}))
-    assert claims_of_settings.temperature(rows, "cpu").verdict is verdict
+    assert verdict_rules_of_settings.temperature(rows, "cpu").verdict is verdict
 
 
 def test_temperature_needs_all_four_methods():
     rows = table(temperatures({"atanh": 0.4, "linear": 0.1}))
-    claim = claims_of_settings.temperature(rows, "cpu")
+    claim = verdict_rules_of_settings.temperature(rows, "cpu")
     assert claim.verdict is Verdict.UNKNOWN
     half = table(temperatures({"atanh": 0.4, "linear": 0.01, "cosine": 0.1, "ssl": 0.2}, iterations=(500,)))
-    assert claims_of_settings.temperature(half, "cpu").verdict is Verdict.PARTLY
+    assert verdict_rules_of_settings.temperature(half, "cpu").verdict is Verdict.PARTLY
 
 
 @pytest.mark.parametrize(
@@ -177,19 +177,19 @@ def test_temperature_needs_all_four_methods():
 )
 def test_slope(by_a, verdict):
     jobs = levels({f"ssl:a={a}": level for a, level in by_a.items()}, iterations=(500, 2000))
-    assert claims_of_settings.slope(table(jobs), "cpu").verdict is verdict
+    assert verdict_rules_of_settings.slope(table(jobs), "cpu").verdict is verdict
 
 
 def test_slope_leaves_out_other_temperatures():
     jobs = levels({f"ssl:a={a}": level for a, level in {0.3: 1.3, 2.3: 1.0, 10: 1.1}.items()})
     rows = table(jobs + levels({"ssl": 50.0}, tau_max=0.2))
-    claim = claims_of_settings.slope(rows, "cpu")
+    claim = verdict_rules_of_settings.slope(rows, "cpu")
     assert claim.findings[0].value == pytest.approx(30) and claim.verdict is Verdict.PARTLY
 
 
 def three(early):
     two = {"linear": 1.0, "cosine": 1.0, "ssl": 1.0}
-    faster = dict(zip(claims_of_settings.THREE.values(), early, strict=True))
+    faster = dict(zip(verdict_rules_of_settings.THREE.values(), early, strict=True))
     return [
         job(image, method, {0: 3.0, 100: (1 + k) * level, 500: 1.0 + k})
         for method, level in (two | faster).items()
@@ -206,7 +206,7 @@ def three(early):
     ],
 )
 def test_three_class(early, verdict):
-    assert claims_of_settings.three_class(table(three(early)), "cpu").verdict is verdict
+    assert verdict_rules_of_settings.three_class(table(three(early)), "cpu").verdict is verdict
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_carries_over(ssl, tecnick, verdict):
     jobs = []
     for images in (CLIC, tecnick):
         jobs += levels({"base": 3.0, "atanh": 1.0, "ssl": ssl}, images, iterations=(500, 2000))
-    claim = claims.carries_over(table(jobs), "cpu")
+    claim = verdict_rules.carries_over(table(jobs), "cpu")
     assert claim.verdict is verdict
     of_one = [finding for finding in claim.conditions if finding.images == 1]
     assert all(f.outcome is Outcome.OPEN and "one image" in f.note for f in of_one)
@@ -243,11 +243,11 @@ def semi(rising=1, worse=1.5):
 
 
 def test_other_lambda():
-    assert claims_of_settings.other_lambda(semi(), "cpu").verdict is Verdict.REPRODUCED
-    assert claims_of_settings.other_lambda(semi(worse=0.9), "cpu").verdict is Verdict.PARTLY
-    assert claims_of_settings.other_lambda(semi(rising=-1, worse=0.9), "cpu").verdict is Verdict.NOT
+    assert verdict_rules_of_settings.other_lambda(semi(), "cpu").verdict is Verdict.REPRODUCED
+    assert verdict_rules_of_settings.other_lambda(semi(worse=0.9), "cpu").verdict is Verdict.PARTLY
+    assert verdict_rules_of_settings.other_lambda(semi(rising=-1, worse=0.9), "cpu").verdict is Verdict.NOT
     # Codecs at their own λ alone say nothing.
-    assert claims_of_settings.other_lambda(table(levels(GOOD)), "cpu").verdict is Verdict.UNKNOWN
+    assert verdict_rules_of_settings.other_lambda(table(levels(GOOD)), "cpu").verdict is Verdict.UNKNOWN
 
 
 def test_exponents_at_the_ends_are_those_of_the_formulas():
@@ -261,14 +261,14 @@ def test_exponents_at_the_ends_are_those_of_the_formulas():
 
 
 def test_gradient_at_the_ends(monkeypatch):
-    assert claims_of_settings.gradient_at_the_ends().verdict is Verdict.REPRODUCED
+    assert verdict_rules_of_settings.gradient_at_the_ends().verdict is Verdict.REPRODUCED
     monkeypatch.setattr(closed_forms, "end_exponent", lambda method, slope=None: 0.0)
-    assert claims_of_settings.gradient_at_the_ends().verdict is Verdict.PARTLY
+    assert verdict_rules_of_settings.gradient_at_the_ends().verdict is Verdict.PARTLY
     exponents = {"atanh": 1.0}
     monkeypatch.setattr(
         closed_forms, "end_exponent", lambda method, slope=None: exponents.get(method.name, -1)
     )
-    assert claims_of_settings.gradient_at_the_ends().verdict is Verdict.NOT
+    assert verdict_rules_of_settings.gradient_at_the_ends().verdict is Verdict.NOT
 
 
 def published_curves():
@@ -316,7 +316,7 @@ def test_sga_gain(kodak, tecnick, verdict):
     names = [f"RGB_OR_1200x1200_00{k}" for k in (1, 2)]
     rows = pd.concat([saved(**kodak), saved(**tecnick, images=names)], ignore_index=True)
     published = {name: published_curves() for name in ("kodak", "tecnick")}
-    claim = claims.sga_gain(rows, "cpu", published)
+    claim = verdict_rules.sga_gain(rows, "cpu", published)
     assert claim.verdict is verdict
     assert "saves 10.0 % of the rate" in claim.says
 
@@ -324,14 +324,14 @@ def test_sga_gain(kodak, tecnick, verdict):
 def test_the_rate_is_looked_at_where_there_are_several():
     """One λ at 2000 iterations does not hide several at 500."""
     rows = pd.concat([saved(0.9, iterations=(500,)), table(levels({"atanh": 1.0}, iterations=(2000,)))])
-    claim = claims.sga_gain(rows, "cpu", {name: published_curves() for name in ("kodak", "tecnick")})
+    claim = verdict_rules.sga_gain(rows, "cpu", {name: published_curves() for name in ("kodak", "tecnick")})
     last = claim.findings[-1]
     assert "at λ = 0.02 − at λ = 0.001, 500 iterations" in last.what and last.outcome is Outcome.HOLDS
 
 
 def test_published_gains():
-    assert claims.published_gain(published_curves()) == pytest.approx(-10)
-    losses = claims.published_losses(published_curves())
+    assert verdict_rules.published_gain(published_curves()) == pytest.approx(-10)
+    losses = verdict_rules.published_losses(published_curves())
     assert list(losses.index) == [0.001, 0.0025, 0.005, 0.01, 0.02] and (losses < 0).all()
 
 

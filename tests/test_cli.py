@@ -25,8 +25,7 @@ from sgaplus.data import datasets, images
 from sgaplus.data.datasets import ImageFile
 from sgaplus.training import publishing
 from sgaplus.training import run as training
-
-from .conftest import untrained, write_codec, write_photo
+from tests.conftest import untrained, write_codec, write_photo
 
 ROOT = Path(__file__).parents[1]
 

@@ -22,14 +22,14 @@ from hypothesis import strategies as st
 
 import sgaplus
 from sgaplus import bitstream
-from sgaplus.bitstream import coder, container, fuzz, rans
+from sgaplus.bitstream import coder, container, rans
 from sgaplus.codecs import weights
 from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.codecs.models import hard
 from sgaplus.errors import UserError
-
-from .conftest import write_codec
-from .test_container import sealed
+from tests import fuzz
+from tests.conftest import write_codec
+from tests.test_container import sealed
 
 SHA256 = "0123456789abcdef" * 4
 FAMILIES = {

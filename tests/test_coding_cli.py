@@ -7,14 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
-from sgaplus import bitstream, dial
+from sgaplus import bitstream, target_rate
 from sgaplus.cli import coding
 from sgaplus.codecs import weights
 from sgaplus.data import images
-from sgaplus.refine import refine
-
-from .conftest import write_codec
-from .test_cli import assert_refused, call  # noqa: F401  (a fixture)
+from sgaplus.refinement import refine
+from tests.conftest import write_codec
+from tests.test_cli import assert_refused, call  # noqa: F401  (a fixture)
 
 
 @pytest.fixture
@@ -95,16 +94,16 @@ def test_defaults_without_a_target(call, photo, monkeypatch, options, expected):
 )
 @pytest.mark.parametrize("met", [True, False])
 def test_a_target_reaches_the_dial(call, photo, monkeypatch, options, expected, met):  # noqa: F811
-    file = dial.File(0.01, 0.0123, 0.75, 0.74, 30.25, b"content")
+    file = target_rate.File(0.01, 0.0123, 0.75, 0.74, 30.25, b"content")
     seen = {}
 
     def spy(codecs, image, **settings):
         seen.update(settings, lambdas=[codec.lmbda for codec in codecs])
         settings["progress"](1, 8)
         settings["report"](file)
-        return dial.Dialled(file, met, [file, file], 14)
+        return target_rate.Dialled(file, met, [file, file], 14)
 
-    monkeypatch.setattr(dial, "encode_to", spy)
+    monkeypatch.setattr(target_rate, "encode_to", spy)
     write_codec(weights.bundled_folder(), lmbda=0.04)
     code, out, err = call("encode", photo, "-o", "p.sga", *options)
     assert code == 0

@@ -6,8 +6,7 @@ import torch
 from sgaplus.data.images import ImageNote
 from sgaplus.errors import UserError
 from sgaplus.training.crops import generator_for, read_photographs, sample_crops
-
-from .conftest import write_photo
+from tests.conftest import write_photo
 
 # Crops
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sgaplus import files
+from sgaplus import io as files
 from sgaplus.data import datasets, sources
 from sgaplus.data.datasets import ImageFile, fetch, list_images, status
 from sgaplus.data.images import ImageNote, read_image

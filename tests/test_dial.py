@@ -8,14 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import sgaplus
-from sgaplus import bitstream, dial
+from sgaplus import bitstream, target_rate
 from sgaplus.codecs import weights
 from sgaplus.codecs.codec import Codec, freeze
-from sgaplus.dial import search, targets
-from sgaplus.dial.targets import next_log_lmbda, target
 from sgaplus.errors import UserError
-
-from .conftest import untrained, write_codec, write_photo
+from sgaplus.target_rate import search, targets
+from sgaplus.target_rate.targets import next_log_lmbda, target
+from tests.conftest import untrained, write_codec, write_photo
 
 PIXELS = 66 * 70
 
@@ -41,7 +40,9 @@ def simulated(monkeypatch):
             for _ in range(walk.iterations):
                 advance()
             size = round(rule(walk.codec.lmbda, lmbda))
-            return dial.File(walk.codec.lmbda, lmbda, 8 * size / PIXELS, 0.0, math.log2(size), bytes(size))
+            return target_rate.File(
+                walk.codec.lmbda, lmbda, 8 * size / PIXELS, 0.0, math.log2(size), bytes(size)
+            )
 
         monkeypatch.setattr(search._Walk, "refine", refine)
         monkeypatch.setattr(
@@ -137,18 +138,18 @@ def test_a_rising_curve_is_searched_in_a_few_steps(slope, bend, reached, start):
 @pytest.mark.parametrize("size", [70_000, 110_000, 150_000, 170_000, 260_000])
 def test_targets_within_reach_are_met(simulated, image, size):
     codecs = simulated(smooth)
-    most = dial.encode_to(codecs, image, max_bytes=size)
+    most = target_rate.encode_to(codecs, image, max_bytes=size)
     assert most.met and 0.99 * size <= len(most.file.data) <= size
-    rate = dial.encode_to(codecs, image, bpp=8 * size / PIXELS)
+    rate = target_rate.encode_to(codecs, image, bpp=8 * size / PIXELS)
     assert rate.met and abs(len(rate.file.data) / size - 1) <= 0.01
-    quality = dial.encode_to(codecs, image, psnr=math.log2(size))
+    quality = target_rate.encode_to(codecs, image, psnr=math.log2(size))
     assert quality.met and abs(quality.file.psnr - math.log2(size)) <= 0.05
 
 
 def test_the_codec_is_the_one_whose_point_is_nearest(simulated, image):
     codecs = simulated(smooth)
     for codec in codecs:
-        found = dial.encode_to(codecs, image, max_bytes=1.05 * smooth(codec.lmbda, codec.lmbda))
+        found = target_rate.encode_to(codecs, image, max_bytes=1.05 * smooth(codec.lmbda, codec.lmbda))
         assert {file.codec_lmbda for file in found.files} == {codec.lmbda}
 
 
@@ -158,7 +159,7 @@ def test_the_neighbour_takes_over_where_a_codec_ends(simulated, image):
     def rule(codec_lmbda, lmbda):
         return 5000 if codec_lmbda == lmbda == 0.01 else smooth(codec_lmbda, lmbda) / 10
 
-    found = dial.encode_to(simulated(rule), image, max_bytes=40_000)
+    found = target_rate.encode_to(simulated(rule), image, max_bytes=40_000)
     assert found.met
     assert [file.codec_lmbda for file in found.files][-1] == 0.04
     assert sorted(file.codec_lmbda for file in found.files) == [file.codec_lmbda for file in found.files]
@@ -167,12 +168,12 @@ def test_the_neighbour_takes_over_where_a_codec_ends(simulated, image):
 def test_out_of_reach_is_said_with_what_is_reached(simulated, image):
     codecs = simulated(smooth)
     with pytest.raises(UserError, match=r"1000 bytes is out of .* codec of λ = 0.01 gives 63096 bytes"):
-        dial.encode_to(codecs, image, max_bytes=1000)
+        target_rate.encode_to(codecs, image, max_bytes=1000)
     with pytest.raises(
         UserError, match=r"40 dB is out of .* λ = 0.64 with the codec of λ = 0.04 gives 19.\d+ dB"
     ):
-        dial.encode_to(codecs, image, psnr=40)
-    found = dial.encode_to(codecs, image, max_bytes=10**7)
+        target_rate.encode_to(codecs, image, psnr=40)
+    found = target_rate.encode_to(codecs, image, max_bytes=10**7)
     assert not found.met
     assert len(found.file.data) == round(smooth(0.04, 16 * 0.04))
 
@@ -182,18 +183,18 @@ def test_a_search_ends_and_gives_the_nearest_within_the_limit(simulated, image):
     codecs = simulated(lambda codec_lmbda, lmbda: 100_000 if lmbda < 0.011 else 120_000)
     calls = []
     settings = {"iterations": 3, "progress": lambda *call: calls.append(call)}
-    found = dial.encode_to(codecs, image, max_bytes=119_000, **settings)
+    found = target_rate.encode_to(codecs, image, max_bytes=119_000, **settings)
     assert not found.met and len(found.file.data) == 100_000
     assert len(found.files) == search.MOST_REFINEMENTS
     assert found.steps == 3 * search.MOST_REFINEMENTS
     assert calls == [(step, found.steps) for step in range(1, found.steps + 1)]
-    assert len(dial.encode_to(codecs, image, bpp=8 * 119_000 / PIXELS).file.data) == 120_000
+    assert len(target_rate.encode_to(codecs, image, bpp=8 * 119_000 / PIXELS).file.data) == 120_000
 
 
 def test_no_file_within_the_limit_is_an_error(simulated, image):
     codecs = simulated(lambda codec_lmbda, lmbda: 120_000)
     with pytest.raises(UserError, match=r"no file of at most 119000 bytes .* the smallest has 120000 bytes"):
-        dial.encode_to(codecs, image, max_bytes=119_000, iterations=1)
+        target_rate.encode_to(codecs, image, max_bytes=119_000, iterations=1)
 
 
 def test_files_are_real_and_refinements_go_on_where_the_last_one_stopped(image, monkeypatch):
@@ -208,7 +209,7 @@ def test_files_are_real_and_refinements_go_on_where_the_last_one_stopped(image, 
 
     monkeypatch.setattr(search, "refine_batch", watched)
     reported = []
-    found = dial.encode_to([codec], image, max_bytes=10**6, iterations=4, report=reported.append)
+    found = target_rate.encode_to([codec], image, max_bytes=10**6, iterations=4, report=reported.append)
     assert found.files == reported and len(reported) == len(starts) >= 2
     for before, after in zip(ends, starts[1:], strict=False):
         assert all(torch.equal(before[name], after[name]) for name in before)
@@ -226,7 +227,7 @@ def test_lambda_moves_the_file_of_a_bundled_codec(tmp_path):
     codec = weights.load_codec("mshyper-s", 0.01, device="cpu", dtype="float32")
     own = bitstream.encode(codec, sgaplus.refine(codec, [photo], "map", iterations=0).latents[0], (128, 128))
     wanted = round(0.9 * len(own))
-    found = dial.encode_to([codec], photo, max_bytes=wanted, iterations=10)
+    found = target_rate.encode_to([codec], photo, max_bytes=wanted, iterations=10)
     assert 0.95 * wanted < len(found.file.data) <= wanted
     assert found.met is (len(found.file.data) >= 0.99 * wanted)
 
@@ -234,9 +235,9 @@ def test_lambda_moves_the_file_of_a_bundled_codec(tmp_path):
 def test_a_family_by_its_name(bundled):
     write_codec(bundled, lmbda=0.0025, seed=1)
     write_codec(bundled, name="other", lmbda=0.005)
-    assert [codec.lmbda for codec in dial.family("mshyper-s", device="cpu")] == [0.0025, 0.01]
+    assert [codec.lmbda for codec in target_rate.family("mshyper-s", device="cpu")] == [0.0025, 0.01]
     with pytest.raises(UserError, match=r"family of bundled codecs \(mshyper-s, other\), not mbt2018-mean"):
-        dial.family("mbt2018-mean")
+        target_rate.family("mbt2018-mean")
 
 
 @pytest.mark.parametrize(
@@ -251,7 +252,7 @@ def test_a_family_by_its_name(bundled):
 def test_arguments_that_cannot_be(image, change, message):
     settings = {"codecs": [make(0.01)], "bpp": 1.0, **change}
     with pytest.raises(UserError, match=message):
-        dial.encode_to(settings.pop("codecs"), image, **settings)
+        target_rate.encode_to(settings.pop("codecs"), image, **settings)
 
 
 def test_a_limit_keeps_half_of_its_tolerance_on_either_side():

@@ -12,11 +12,10 @@ from sgaplus.codecs.bits import factorized_bits, gaussian_bits
 from sgaplus.codecs.choice import Choice, moved
 from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.codecs.models import hard
-from sgaplus.curvature import Curvature
 from sgaplus.errors import UserError
-from sgaplus.loop import Batch
-
-from .conftest import untrained
+from sgaplus.refinement.batch import Batch
+from sgaplus.refinement.curvature import Curvature
+from tests.conftest import untrained
 
 SHAPE = (1, 2, 1, 3)
 

@@ -8,12 +8,11 @@ import pandas as pd
 import pytest
 import typer
 
-from sgaplus.book.chapters import families
+from companion.pages import families
 from sgaplus.cli.app import app
 from sgaplus.codecs import weights
 from sgaplus.errors import UserError
-
-from .conftest import WIDTHS, untrained, write_codec
+from tests.conftest import WIDTHS, untrained, write_codec
 
 
 def edit_card(folder, lmbda, **training):

@@ -9,8 +9,8 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 
+from companion import figures, tables
 from sgaplus import metrics, rounding
-from sgaplus.book import figures, tables
 from sgaplus.errors import UserError
 
 

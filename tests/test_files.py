@@ -6,7 +6,7 @@ import stat
 
 import pytest
 
-from sgaplus import files
+from sgaplus import io
 from sgaplus.errors import SystemFault, UserError
 
 
@@ -16,7 +16,7 @@ def names(folder):
 
 def test_a_file_appears_when_it_is_complete(tmp_path):
     path = tmp_path / "new" / "rows.csv"
-    with files.atomic(path) as temporary:
+    with io.atomic(path) as temporary:
         assert temporary.parent == path.parent
         assert temporary.suffix == ".csv"
         temporary.write_text("whole")
@@ -28,7 +28,7 @@ def test_a_file_appears_when_it_is_complete(tmp_path):
 def test_a_file_is_as_readable_as_the_umask_says(tmp_path):
     old = os.umask(0o027)
     try:
-        with files.atomic(tmp_path / "rows.csv") as temporary:
+        with io.atomic(tmp_path / "rows.csv") as temporary:
             temporary.write_text("whole")
         assert os.umask(0o027) == 0o027, "the umask was not put back"
     finally:
@@ -40,7 +40,7 @@ def test_a_file_is_as_readable_as_the_umask_says(tmp_path):
 def test_the_old_file_survives_an_interruption(tmp_path, interruption):
     path = tmp_path / "rows.csv"
     path.write_text("old")
-    with pytest.raises(interruption), files.atomic(path) as temporary:
+    with pytest.raises(interruption), io.atomic(path) as temporary:
         temporary.write_text("ha")
         raise interruption
     assert path.read_text() == "old"
@@ -55,7 +55,7 @@ def test_a_full_disk_is_not_the_users_fault_and_leaves_nothing(tmp_path, monkeyp
     monkeypatch.setattr(call, full)
     with (
         pytest.raises(SystemFault, match=r"rows\.csv: the disk is full"),
-        files.atomic(tmp_path / "rows.csv"),
+        io.atomic(tmp_path / "rows.csv"),
     ):
         pass
     assert names(tmp_path) == []
@@ -64,7 +64,7 @@ def test_a_full_disk_is_not_the_users_fault_and_leaves_nothing(tmp_path, monkeyp
 def test_a_disk_that_takes_no_more_bytes(tmp_path, file_size_limit):
     path = tmp_path / "rows.csv"
     path.write_text("old")
-    with file_size_limit(4096), pytest.raises(SystemFault), files.atomic(path) as temporary:
+    with file_size_limit(4096), pytest.raises(SystemFault), io.atomic(path) as temporary:
         temporary.write_bytes(bytes(10_000))
     assert path.read_text() == "old"
     assert names(tmp_path) == ["rows.csv"]
@@ -75,33 +75,33 @@ def test_a_disk_without_room_for_another_file(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("tempfile.mkstemp", full)
-    with pytest.raises(SystemFault, match="the disk is full"), files.atomic(tmp_path / "rows.csv"):
+    with pytest.raises(SystemFault, match="the disk is full"), io.atomic(tmp_path / "rows.csv"):
         pass
 
 
 def test_targets_that_cannot_be(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write to"), files.atomic(tmp_path / "file" / "rows.csv"):
+    with pytest.raises(UserError, match="cannot write to"), io.atomic(tmp_path / "file" / "rows.csv"):
         pass
-    with pytest.raises(UserError, match="it is a folder"), files.atomic(tmp_path):
+    with pytest.raises(UserError, match="it is a folder"), io.atomic(tmp_path):
         pass
     assert names(tmp_path) == ["file"]
 
 
 def test_a_folder_is_checked_without_being_made(tmp_path, monkeypatch):
-    files.check_folder(tmp_path)
-    files.check_folder(tmp_path / "a" / "b")
+    io.check_folder(tmp_path)
+    io.check_folder(tmp_path / "a" / "b")
     monkeypatch.chdir(tmp_path)
-    files.check_folder("relative")
+    io.check_folder("relative")
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="is not a folder"):
-        files.check_folder(tmp_path / "file" / "below")
+        io.check_folder(tmp_path / "file" / "below")
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(UserError, match="not yours to write to"):
-        files.check_folder(tmp_path / "a")
+        io.check_folder(tmp_path / "a")
     assert names(tmp_path) == ["file"]
 
 
 def test_sha256_of_the_empty_file(tmp_path):
     (tmp_path / "empty").write_bytes(b"")
-    assert files.sha256(tmp_path / "empty").startswith("e3b0c44298fc1c149afbf4c8996fb924")
+    assert io.sha256(tmp_path / "empty").startswith("e3b0c44298fc1c149afbf4c8996fb924")

@@ -8,8 +8,7 @@ from torch.func import functional_call
 from sgaplus.codecs.codec import Codec, freeze, hard
 from sgaplus.codecs.weights import load_parameters
 from sgaplus.training.gains import Gains
-
-from .conftest import untrained
+from tests.conftest import untrained
 
 N, M, INDEX = 8, 12, 1
 SIGMA_MIN, LIKELIHOOD_MIN = 0.11, 1e-9

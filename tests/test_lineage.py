@@ -6,8 +6,7 @@ import pytest
 
 from sgaplus.errors import SystemFault, UserError
 from sgaplus.training.lineage import UNTRAINED, Lineage, curve_path, lineage_of, write_curve
-
-from .conftest import write_codec
+from tests.conftest import write_codec
 
 FLAT = {
     "data": "130 photographs",

@@ -5,11 +5,12 @@ import torch
 from compressai.zoo.image import model_architectures
 from torch import nn
 
-from sgaplus import relaxed, rounding
+from sgaplus import rounding
 from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.codecs.models import FAMILIES, hard
 from sgaplus.codecs.weights import REFINABLE, build
-from sgaplus.refine import refine
+from sgaplus.refinement import objective as relaxed
+from sgaplus.refinement import refine
 from sgaplus.schedules import Constant
 
 CONTEXT = ("mbt2018", "cheng2020-anchor", "cheng2020-attn")

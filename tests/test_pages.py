@@ -19,8 +19,9 @@ from great_tables import GT
 from nbformat import v4
 from tqdm import tqdm
 
-from sgaplus import files
-from sgaplus.book import cells, pages
+from companion import build as pages
+from companion import cells
+from sgaplus import io as files
 from sgaplus.errors import SystemFault, UserError
 
 REPOSITORY = Path(__file__).parents[1]
@@ -33,7 +34,7 @@ def write_template(
 ):
     """A template with a title, the parameters ``declared`` and one cell for each of ``code``."""
     parameters = v4.new_code_cell(declared, metadata={"tags": ["parameters"]})
-    guard = v4.new_code_cell("from sgaplus.book import cells\n\ncells.check_parameters()")
+    guard = v4.new_code_cell("from companion import cells\n\ncells.check_parameters()")
     cells = [v4.new_markdown_cell("# Own title\n\nWords."), parameters, guard, *map(v4.new_code_cell, code)]
     notebook = v4.new_notebook(cells=cells)
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}

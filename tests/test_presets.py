@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from sgaplus import presets, rounding, schedules
+from sgaplus import plans, rounding, schedules
 from sgaplus.errors import UserError
-from sgaplus.presets import PRESETS, Plan, resolve
+from sgaplus.plans import PRESETS, Plan, resolve
 
 BUDGETS = (0, 1, 10, 50, 100, 200, 400, 500, 2000, 10_000)
 
@@ -47,13 +47,13 @@ def test_every_budget_has_a_plan(name, budget):
 
 def test_fast_ends_calm_whatever_the_budget():
     for budget in BUDGETS[2:]:
-        settings = presets.fast(budget).settings
+        settings = plans.fast(budget).settings
         assert settings.temperature(0, budget) == 1 > 0.5 > settings.temperature(budget, budget)
         assert settings.lr(budget - 1, budget) < 0.05 * settings.lr(0, budget)
 
 
 def test_smaller_budgets_take_larger_steps():
-    rates = [presets.fast(budget).settings.lr(0, budget) for budget in BUDGETS[2:]]
+    rates = [plans.fast(budget).settings.lr(0, budget) for budget in BUDGETS[2:]]
     assert rates == sorted(rates, reverse=True)
     assert rates[-1] < rates[0] <= 0.1
 

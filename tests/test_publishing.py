@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from sgaplus import files, metrics, runtime
+from sgaplus import hardware, io, metrics
 from sgaplus.codecs import weights
 from sgaplus.codecs.codec import Codec, freeze, hard
 from sgaplus.errors import SystemFault
@@ -15,8 +15,7 @@ from sgaplus.training.lineage import CURVE, curve_path, lineage_of
 from sgaplus.training.publishing import publish, publishable, rd_point
 from sgaplus.training.recipes import Recipe
 from sgaplus.training.run import Run
-
-from .conftest import untrained
+from tests.conftest import untrained
 
 TINY = Recipe(name="tiny", N=8, M=12, lmbda=0.02, steps=6, cooldown=2, warmup=2, crop=64)
 
@@ -70,14 +69,14 @@ def test_a_published_codec_loads_with_a_card_that_tells_its_story(tmp_path, monk
         ".training.csv",
     ]
     card = card_of(path)
-    assert card["sha256"] == files.sha256(path)
+    assert card["sha256"] == io.sha256(path)
     assert (card["N"], card["M"], card["architecture"]) == (8, 12, "mbt2018-mean")
     assert (card["training"]["data"], card["training"]["optimizer"]) == ("2 made-up images", "SOAP")
     (stage,) = card["training"]["stages"]
     assert (stage["start"], stage["seconds"], stage["steps"], stage["last"]) == ("", 12, 6, *rows(6, 0.02))
     assert Recipe(**stage["recipe"]) == TINY
     assert (stage["hardware"], stage["torch"], stage["dtype"]) == (
-        runtime.describe(torch.device("cpu")),
+        hardware.describe(torch.device("cpu")),
         torch.__version__,
         "float32",
     )

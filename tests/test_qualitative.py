@@ -9,17 +9,16 @@ import pytest
 import torch
 from PIL import Image
 
+from companion.configurations import with_arms
+from companion.pages import qualitative
 from sgaplus import bitstream
-from sgaplus.analysis.arms import with_arms
-from sgaplus.book.chapters import qualitative
 from sgaplus.codecs import weights
 from sgaplus.data.images import to_uint8
 from sgaplus.errors import UserError
 from sgaplus.studies.running import run
 from sgaplus.studies.stored import stored_rows
-
-from .conftest import write_codec
-from .test_studies import tiny
+from tests.conftest import write_codec
+from tests.test_studies import tiny
 
 SSL = "SSL (a = 2.3)"
 

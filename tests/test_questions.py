@@ -7,11 +7,10 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
+from companion import closed_forms, pool, verdict_rules_of_settings
+from companion.pages import question_figures, questions, questions_of_practice
 from sgaplus import rounding
-from sgaplus.analysis import claims_of_settings, closed_forms, pool
-from sgaplus.book.chapters import question_figures, questions, questions_of_practice
-
-from .test_claims import CLIC, KODAK, TECNICK, job, levels, semi, table, temperatures, three
+from tests.test_claims import CLIC, KODAK, TECNICK, job, levels, semi, table, temperatures, three
 
 _EMPTY = pd.DataFrame(columns=[*pool._COLUMNS, *pool._OF_ARMS])
 
@@ -90,7 +89,7 @@ def test_without_rows_the_command_is_said():
     for text in (
         questions.describe_against(_EMPTY, 500, "cpu"),
         questions.describe_temperature(_EMPTY, 500, "cpu"),
-        questions.describe_reach(claims_of_settings.other_lambda(_EMPTY, "cpu"), "cpu"),
+        questions.describe_reach(verdict_rules_of_settings.other_lambda(_EMPTY, "cpu"), "cpu"),
         questions.describe_slope(_EMPTY, 500, "cpu"),
         questions_of_practice.describe_training(_EMPTY, 500, "cpu"),
         questions_of_practice.describe_parts(questions_of_practice.parts(_EMPTY, 500), 500, "cpu"),
@@ -111,9 +110,11 @@ def test_figures_from_rows():
     assert "Its true loss is +30.00" in text and "that of a = 2.3; from 2.3 to 2.3" in text
     assert isinstance(question_figures.along_the_curve(semi(), 500), Figure)
     assert "The cost runs from" in questions.describe_reach(
-        claims_of_settings.other_lambda(semi(), "cpu"), "cpu"
+        verdict_rules_of_settings.other_lambda(semi(), "cpu"), "cpu"
     )
-    assert "claim 5" in questions.judged(claims_of_settings.three_class(table(three((0.9,) * 3)), "cpu"), "")
+    assert "claim 5" in questions.judged(
+        verdict_rules_of_settings.three_class(table(three((0.9,) * 3)), "cpu"), ""
+    )
 
 
 def test_the_gain_is_split_into_rate_and_distortion():

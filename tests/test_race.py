@@ -5,16 +5,15 @@ import pytest
 import torch
 from PIL import Image
 
+from companion.pages import races
 from sgaplus import datasets, refine
 from sgaplus.bench import baseline, race
-from sgaplus.book.chapters import races
 from sgaplus.cli import racing
 from sgaplus.cli.app import app
 from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.codecs.weights import cards
 from sgaplus.errors import UserError
-
-from .conftest import untrained
+from tests.conftest import untrained
 
 SHORT = race.Settings(iterations=10, reference_iterations=12)
 

@@ -6,14 +6,13 @@ import pytest
 import torch
 from compressai.models import FactorizedPrior
 
+from companion.pages import bitledger, realbits
 from sgaplus import bitstream
 from sgaplus.bitstream import coder, lengths
-from sgaplus.book.chapters import bitledger, realbits
 from sgaplus.codecs.codec import Codec
 from sgaplus.codecs.models import hard
 from sgaplus.errors import UserError
-
-from .test_coder import hard_latents, make, picture
+from tests.test_coder import hard_latents, make, picture
 
 PIXELS = 64 * 64
 SSL = "SSL (a = 2.3)"

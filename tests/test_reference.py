@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sgaplus.book import reference
+from companion import reference
 from sgaplus.errors import UserError
 from sgaplus.metrics import bd_rate
 

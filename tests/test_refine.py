@@ -8,12 +8,12 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import sgaplus
-from sgaplus import bitstream, loop, presets, refine, rounding, schedules
+from sgaplus import bitstream, plans, refine, rounding, schedules
 from sgaplus.bench.baseline import reference_refine
 from sgaplus.codecs.codec import Codec, freeze, hard
 from sgaplus.errors import SystemFault, UserError
-
-from .test_codecs import untrained
+from sgaplus.refinement import batch as loop
+from tests.test_codecs import untrained
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +176,7 @@ def test_a_diverging_run_names_the_image(codec):
 
 
 def test_a_preset_is_its_plan_and_rows_name_it(codec):
-    image, plan = picture(64, 64), presets.fast(12)
+    image, plan = picture(64, 64), plans.fast(12)
     run = refine(codec, [image], preset="fast", iterations=12, trace_every=4)
     parts = refine(
         codec,
@@ -267,7 +267,7 @@ def test_a_batch_too_large_for_the_memory_is_halved(codec, monkeypatch):
             raise torch.OutOfMemoryError
         return whole(batch, iterations, evaluate, settings, advance, observe)
 
-    monkeypatch.setattr(sys.modules["sgaplus.refine"], "refine_batch", small)
+    monkeypatch.setattr(sys.modules["sgaplus.refinement.run"], "refine_batch", small)
     with pytest.warns(UserWarning, match="do not fit in the GPU's memory: going on with") as said:
         run = refine(codec, images, "ssl", iterations=3, batch_size=5, progress=lambda *c: calls.append(c))
     assert sizes == [5, 3, 2, 1, 2] and len(said) == 2
@@ -279,7 +279,7 @@ def test_one_image_too_large_for_the_memory_is_an_error(codec, monkeypatch):
     def full(*_):
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(sys.modules["sgaplus.refine"], "refine_batch", full)
+    monkeypatch.setattr(sys.modules["sgaplus.refinement.run"], "refine_batch", full)
     with pytest.raises(torch.OutOfMemoryError):
         refine(codec, [picture(64, 64)], "ssl", iterations=1)
 

@@ -10,10 +10,9 @@ from sgaplus.cli import terminal
 from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.data import images
 from sgaplus.errors import UserError
-from sgaplus.loop import Batch
-
-from .conftest import NEEDS_COMPILER, untrained
-from .test_refine import picture
+from sgaplus.refinement.batch import Batch
+from tests.conftest import NEEDS_COMPILER, untrained
+from tests.test_refine import picture
 
 pytestmark = [pytest.mark.timeout(600), NEEDS_COMPILER]
 

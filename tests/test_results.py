@@ -14,14 +14,14 @@ import pandas as pd
 import pytest
 import torch
 
-from sgaplus import presets, results, rounding, schedules
+from sgaplus import plans, rounding, schedules
+from sgaplus import store as results
 from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.data import datasets, images
 from sgaplus.errors import SystemFault, UserError
-from sgaplus.results import Store, refine_stored
-
-from .test_codecs import untrained
-from .test_refine import picture
+from sgaplus.store import Store, refine_stored
+from tests.test_codecs import untrained
+from tests.test_refine import picture
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_every_part_of_the_specification_changes_the_key():
 
 
 def test_a_preset_is_stored_as_the_plan_it_stands_for(tmp_path, codec, photographs):
-    store, plan = Store(tmp_path / "results"), presets.fast(2)
+    store, plan = Store(tmp_path / "results"), plans.fast(2)
     table = run(store, codec, photographs[:1], method=None, preset="fast")
     row = table.iloc[-1]
     assert rounding.parse(json.loads(row["method"])) == plan.method
@@ -236,7 +236,7 @@ def written(store: Store, job: results.Job, codec: Codec, photograph, stream: st
 def job(codec, photographs) -> results.Job:
     names = {"codec": codec.name, "codec_lmbda": codec.lmbda, "codec_sha256": codec.sha256}
     numbers = {"lmbda": 0.01, "iterations": 2, "read_offs": (), "trace_every": 1, "seed": 0}
-    return results.job_of(presets.resolve(2, "ssl"), photographs[0], **names, **numbers, dtype="float32")
+    return results.job_of(plans.resolve(2, "ssl"), photographs[0], **names, **numbers, dtype="float32")
 
 
 def test_lines_say_how_large_their_file_is_and_where(tmp_path, codec, photographs, job):

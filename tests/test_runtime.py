@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 
-from sgaplus import runtime
+from sgaplus import hardware as runtime
 from sgaplus.errors import UserError
 
 CPU = torch.device("cpu")

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from sgaplus.analysis.smoothness import smoothness, with_gap
+from companion.smoothness import smoothness, with_gap
 from sgaplus.errors import UserError
 
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 import typer
 
-from sgaplus import runtime
+from companion import tables
+from companion.pages import speed, speed_words
+from sgaplus import hardware
 from sgaplus.bench import benchmark
-from sgaplus.book import tables
-from sgaplus.book.chapters import speed, speed_words
 from sgaplus.cli.app import app
 from sgaplus.errors import SystemFault, UserError
 
@@ -189,11 +189,11 @@ def test_formats_are_compared_where_both_are_stored(tmp_path):
     ("has", "words"), [(True, ("multiplies", "bfloat16")), (False, ("does not multiply", "float32"))]
 )
 def test_the_processor_and_its_format(monkeypatch, has, words):
-    monkeypatch.setattr(runtime, "cpu_has_bfloat16", lambda: has)
+    monkeypatch.setattr(hardware, "cpu_has_bfloat16", lambda: has)
     text = speed_words.describe_processor()
     assert f") {words[0]} bfloat16 matrices in hardware" in text
     assert f"`--dtype auto` means {words[1]} on it." in text
-    assert runtime.describe(torch.device("cpu")) in text
+    assert hardware.describe(torch.device("cpu")) in text
 
 
 def test_growth_is_the_exponent_of_the_pixels(tmp_path):
@@ -288,8 +288,8 @@ def ran(monkeypatch) -> list[str]:
         return SimpleNamespace(returncode=0)
 
     monkeypatch.setattr(subprocess, "run", run)
-    monkeypatch.setattr(runtime, "cpu_has_bfloat16", lambda: False)
-    monkeypatch.setattr(runtime, "describe", lambda device: "A (TM) processor, 2 threads")
+    monkeypatch.setattr(hardware, "cpu_has_bfloat16", lambda: False)
+    monkeypatch.setattr(hardware, "describe", lambda device: "A (TM) processor, 2 threads")
     return lines
 
 

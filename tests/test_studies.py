@@ -16,16 +16,15 @@ import torch
 import yaml
 from PIL import Image
 
-from sgaplus import bitstream, presets, rounding, runtime, schedules
+from sgaplus import bitstream, hardware, plans, rounding, schedules
 from sgaplus.codecs.weights import load_codec
 from sgaplus.data import datasets
 from sgaplus.errors import SystemFault, UserError
-from sgaplus.results import Store, refine_stored
+from sgaplus.store import Store, refine_stored
 from sgaplus.studies import planning, running, schema, stored
 from sgaplus.studies.running import run
 from sgaplus.studies.schema import load_studies, load_study
-
-from .conftest import write_codec
+from tests.conftest import write_codec
 
 ROOT = Path(__file__).parents[1]
 LAMBDAS = {0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08}
@@ -271,7 +270,7 @@ def test_a_preset_is_planned_as_refine_stores_it(tmp_path, bundled):
     tasks = planning.plan(tiny(tmp_path, methods=["fast", "ssl"], iterations=7), "cpu")
     arms = {task.label: task for task in tasks}
     assert list(arms) == ["fast (7 steps)", "SSL (a = 2.3)"]
-    assert arms["fast (7 steps)"].settings == presets.fast(7).settings
+    assert arms["fast (7 steps)"].settings == plans.fast(7).settings
     assert [task.job.optimizer for task in arms.values()] == ["soap", "adam"]
     store = Store(tmp_path / "rows")
     codec = load_codec("mshyper-s", 0.01, device="cpu", dtype="float32")
@@ -339,7 +338,7 @@ def test_time_is_measured_on_this_device_where_it_can_be(tmp_path, bundled):
     tasks = planning.plan(study, "cpu")
     cpu = torch.device("cpu")
     job = tasks[-1].job
-    row = {"codec": "mshyper-s", "dtype": "float32", "device": runtime.describe(cpu)}
+    row = {"codec": "mshyper-s", "dtype": "float32", "device": hardware.describe(cpu)}
     row |= {"image_sha256": job.image_sha256, "iteration": 4, "iterations": 4, "seconds": 3.0}
     others = [row | {"device": "another"}, row | {"dtype": "bfloat16"}, row | {"codec": "mshyper"}]
     others += [row | {"iteration": 2, "seconds": 1.0}, row | {"image_sha256": "0"}]

@@ -9,9 +9,8 @@ import yaml
 
 from sgaplus import cli, refine
 from sgaplus.studies import running, schema
-
-from .conftest import write_codec
-from .test_studies import GRID, TINY, tiny, write_study
+from tests.conftest import write_codec
+from tests.test_studies import GRID, TINY, tiny, write_study
 
 
 @pytest.fixture

@@ -10,12 +10,11 @@ import pytest
 from sgaplus import cli
 from sgaplus.codecs import weights
 from sgaplus.errors import SystemFault, UserError
-from sgaplus.results import Store
+from sgaplus.store import Store
 from sgaplus.studies import stored, verify
 from sgaplus.studies.running import run
-
-from .conftest import write_codec
-from .test_studies import tiny
+from tests.conftest import write_codec
+from tests.test_studies import tiny
 
 
 @pytest.fixture(scope="module")

@@ -12,15 +12,14 @@ import torch
 from compressai.zoo.image import cfgs, model_urls
 from safetensors.torch import load_file, save_file
 
-from sgaplus import files, refine
-from sgaplus.book import reference
+from companion import reference
+from sgaplus import io, refine
 from sgaplus.codecs import weights
 from sgaplus.codecs.weights import REFINABLE, build, fetch_zoo, listing, load_codec, read_safetensors
 from sgaplus.data import datasets
 from sgaplus.errors import SystemFault, UserError
 from sgaplus.training import publishing
-
-from .conftest import WIDTHS, untrained, write_codec
+from tests.conftest import WIDTHS, untrained, write_codec
 
 ZOO = "mbt2018-mean"
 
@@ -38,7 +37,7 @@ def assert_same_parameters(codec, expected):
 def test_a_bundled_codec_is_what_was_saved(bundled):
     codec = load_codec("mshyper-s", 0.01, device="cpu", dtype="float32")
     assert (codec.name, codec.lmbda, codec.card["kodak"]["psnr"]) == ("mshyper-s", 0.01, 30.0)
-    assert codec.sha256 == files.sha256(bundled / "mshyper-s_lambda0.01.safetensors")
+    assert codec.sha256 == io.sha256(bundled / "mshyper-s_lambda0.01.safetensors")
     assert_same_parameters(codec, load_file(bundled / "mshyper-s_lambda0.01.safetensors"))
     assert not any(parameter.requires_grad for parameter in codec.model.parameters())
     assert load_codec("mshyper-s").sha256 == codec.sha256
@@ -100,8 +99,8 @@ def test_a_full_disk_leaves_no_half_written_weights(tmp_path, file_size_limit):
 
 def test_the_bundled_folder_is_the_checkouts_or_the_packages(tmp_path, monkeypatch):
     find = weights.bundled_folder.__wrapped__
-    monkeypatch.setattr(files, "PACKAGE", tmp_path / "sgaplus")
-    monkeypatch.setattr(files, "CHECKOUT", tmp_path)
+    monkeypatch.setattr(io, "PACKAGE", tmp_path / "sgaplus")
+    monkeypatch.setattr(io, "CHECKOUT", tmp_path)
     assert find() == tmp_path / "data" / "models"
     (tmp_path / "sgaplus" / "_models").mkdir(parents=True)
     assert find() == tmp_path / "sgaplus" / "_models"
@@ -117,7 +116,7 @@ def test_every_codec_that_comes_with_the_package():
     image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
     for card in cards:
         path = folder / f"{weights.stem(card.name, card.lmbda)}.safetensors"
-        assert files.sha256(path) == card.sha256
+        assert io.sha256(path) == card.sha256
         for name, value in read_safetensors(path).items():
             small = name.startswith("entropy_bottleneck")
             assert value.dtype == (torch.float32 if small else torch.float16), name
@@ -154,7 +153,7 @@ def test_checkpoints_of_ones_own(tmp_path, under):
     state = model.state_dict()
     path = write_checkpoint(tmp_path / "own.pt", {under: state, "step": 3} if under else state)
     codec = load_codec(path, 0.02, device="cpu", dtype="float32")
-    assert (codec.name, codec.lmbda, codec.sha256) == ("own", 0.02, files.sha256(path))
+    assert (codec.name, codec.lmbda, codec.sha256) == ("own", 0.02, io.sha256(path))
     assert_same_parameters(codec, dict(model.named_parameters()))
 
 
@@ -256,7 +255,7 @@ def zoo_server(tmp_path, monkeypatch, no_zoo):
     served = tmp_path / "served"
     served.mkdir()
     source = write_checkpoint(tmp_path / "source.pth.tar", untrained().state_dict())
-    name = f"{ZOO}-1-{files.sha256(source)[:8]}.pth.tar"
+    name = f"{ZOO}-1-{io.sha256(source)[:8]}.pth.tar"
     source.rename(served / name)
 
     class Handler(http.server.SimpleHTTPRequestHandler):
@@ -377,7 +376,7 @@ def test_every_zoo_codec_has_a_hash_and_a_lambda(bundled, no_zoo):
 
 def test_the_table_of_the_zoo():
     """Parameters against the built models, Kodak points against the published ones."""
-    with (files.PACKAGE / "codecs" / "zoo.csv").open(newline="") as table:
+    with (io.PACKAGE / "codecs" / "zoo.csv").open(newline="") as table:
         rows = list(csv.DictReader(table))
     assert {(row["name"], int(row["quality"])) for row in rows} == {
         (name, quality) for name in model_urls for quality in model_urls[name]["mse"]

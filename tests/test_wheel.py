@@ -20,7 +20,7 @@ from packaging.utils import canonicalize_name
 from PIL import Image
 
 import sgaplus
-from sgaplus import files
+from sgaplus import io
 from sgaplus.codecs import weights
 
 ROOT = Path(__file__).parents[1]
@@ -160,7 +160,7 @@ def test_the_installed_package_is_the_wheels(call, python, cards):
     assert found == {
         "models": str(package / "_models"),
         "cards": [weights.stem(card.name, card.lmbda) for card in cards],
-        "sha256": files.sha256(ROOT / f"data/models/{first}.safetensors"),
+        "sha256": io.sha256(ROOT / f"data/models/{first}.safetensors"),
         "kodak": 24,
     }
 

@@ -10,8 +10,7 @@ from sgaplus.errors import UserError
 from sgaplus.training import publishing
 from sgaplus.training.run import Recipe, Run
 from sgaplus.training.widening import widen
-
-from .conftest import untrained
+from tests.conftest import untrained
 
 
 @pytest.fixture

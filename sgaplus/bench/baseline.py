@@ -4,7 +4,7 @@ Written the way public implementations of SGA work (Yang, Bamler and Mandt, arXi
 build on it): float32, one image at a time, weights that still require gradients, CompressAI's own layers, two
 Gumbel variables per latent, and a full extra forward pass for the true loss at every step. Only the grid is
 this project's: latents are annealed around μ and the median. Nothing here is slowed down on purpose, and
-nothing is to be made faster: a figure of speed says how far `refine.refine` is from this.
+nothing is to be made faster: a figure of speed says how far `refinement.refine` is from this.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..codecs.codec import Codec
 from ..errors import UserError
-from ..refine import Progress
+from ..refinement import Progress
 from ..rounding import SSL
 
 # The one method that the plain loop knows, with its published schedules.

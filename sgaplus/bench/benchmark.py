@@ -1,6 +1,6 @@
 """The benchmark: our refinement loop against the plain one, and against the device's bare convolutions.
 
-`baseline.reference_refine`, which is how public implementations work, and `refine.refine` run in turn in one
+`baseline.reference_refine`, which is how public implementations work, and `refinement.refine` run in turn in one
 process on the same pictures, in pairs, so that what else the machine does meets both. Content and weights do
 not change what a step costs; by default the weights are random and nothing has to be at hand.
 
@@ -9,7 +9,7 @@ steps, forward and backward to their inputs, take on this device by themselves, 
 step's own shapes, number format and memory layout. Their share of our step's time is what is used well.
 
 The two loops share what the process has: its threads, and the allocator's settings
-(`runtime.keep_freed_memory`), which speed up the plain loop too. It computes the true loss at every step;
+(`hardware.keep_freed_memory`), which speed up the plain loop too. It computes the true loss at every step;
 ours at the few that are asked for, so that its time is given apart.
 """
 
@@ -32,12 +32,12 @@ import torch.nn.functional as F
 from compressai.models import MeanScaleHyperprior
 from torch import Tensor
 
-from .. import files, runtime
+from .. import hardware, io
 from ..codecs.codec import Codec, freeze
 from ..codecs.weights import load_codec
 from ..errors import UserError
-from ..refine import Progress, refine
-from ..results import provenance
+from ..refinement import Progress, refine
+from ..store import provenance
 from .baseline import METHOD, plain_model, reference_refine
 from .ceiling import Convolution, Recorder, ceiling, now
 from .profile import shares
@@ -60,7 +60,7 @@ class Settings:
             loop takes one; all times are per picture.
         codec, lmbda, quality: a mean-scale hyperprior with trained weights, as `load_codec` takes it.
         device, dtype: of our loop, as `load_codec` takes them; the plain one is float32 on the same device.
-        compiled: of our loop, as `refine.refine` takes it.
+        compiled: of our loop, as `refinement.refine` takes it.
         seed: of random weights and pictures.
 
     Raises:
@@ -117,7 +117,7 @@ class Measurement:
 
 
 def convolutions(codec: Codec, images: list[Tensor]) -> Counter[Convolution]:
-    """The convolutions of one step of `refine.refine` on ``images``, and how often each occurs.
+    """The convolutions of one step of `refinement.refine` on ``images``, and how often each occurs.
 
     Args:
         images: of one shape, (3, H, W) each, refined together.
@@ -133,7 +133,7 @@ def convolutions(codec: Codec, images: list[Tensor]) -> Counter[Convolution]:
 
 
 def parts(codec: Codec, images: list[Tensor], settings: Settings) -> dict[str, float]:
-    """The shares of `profile.PARTS` in the steps of `refine.refine` on ``images`` that are timed."""
+    """The shares of `profile.PARTS` in the steps of `refinement.refine` on ``images`` that are timed."""
     begin, end = (len(images) * t for t in (settings.warmup, settings.warmup + settings.steps))
 
     def run(start: Callable[[], None], stop: Callable[[], None]) -> None:
@@ -336,7 +336,7 @@ def run(settings: Settings, progress: Progress | None = None) -> Measurement:
         "method": METHOD.spec,
         "dtype": str(codec.dtype).removeprefix("torch."),
         "device_type": device.type,
-        "bfloat16_hardware": runtime.has_bfloat16(device),
+        "bfloat16_hardware": hardware.has_bfloat16(device),
         "threads": torch.get_num_threads(),
         **provenance(device),
     }
@@ -395,7 +395,7 @@ def write(measurement: Measurement, path: str | Path) -> None:
     if path.suffix not in SUFFIXES:
         raise UserError(f"a measurement is written as {' or '.join(SUFFIXES)}, not as '{path.name}'")
     content = {"summary": measurement.summary, "pairs": measurement.table.to_dict("records")}
-    with files.atomic(path) as temporary:
+    with io.atomic(path) as temporary:
         if path.suffix == ".json":
             temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
         else:

@@ -2,7 +2,7 @@
 
 On each photograph both run once, in turn and in one process, from reading the latents off the encoder to the
 true loss after the last step: `baseline.reference_refine`, which is how public implementations work, and
-`refine.refine` with the preset, whose steps are fewer and cheaper. One line holds what both together bring.
+`refinement.refine` with the preset, whose steps are fewer and cheaper. One line holds what both together bring.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import torch
 from compressai.models import MeanScaleHyperprior
 from torch import Tensor
 
-from .. import files, runtime
+from .. import hardware, io
 from ..codecs.codec import Codec
 from ..data.datasets import ImageFile
 from ..errors import UserError
-from ..presets import resolve
-from ..refine import Progress, refine
-from ..results import provenance
+from ..plans import resolve
+from ..refinement import Progress, refine
+from ..store import provenance
 from .baseline import METHOD, plain_model, reference_refine
 from .ceiling import now
 
@@ -56,7 +56,7 @@ class Settings:
     Attributes:
         iterations: of the preset.
         reference_iterations: of the plain loop.
-        preset: a name of `presets.PRESETS`.
+        preset: a name of `plans.PRESETS`.
         seed: of the random numbers of both.
 
     Raises:
@@ -90,7 +90,7 @@ def _identity(codec: Codec, image: ImageFile, settings: Settings) -> dict[str, A
         json.dumps(whole, sort_keys=True),
         settings.iterations,
         str(codec.dtype).removeprefix("torch."),
-        runtime.describe(codec.device),
+        hardware.describe(codec.device),
         settings.seed,
     )
     return dict(zip(IDENTITY, values, strict=True))
@@ -239,7 +239,7 @@ def run(
         line |= _race(plain, codec, x, settings, index % 2 == 1, follow)
         added = pd.DataFrame([line | provenance(codec.device) | {"threads": torch.get_num_threads()}])
         table = pd.concat([table, added], ignore_index=True) if len(table) else added
-        with files.atomic(path) as temporary:
+        with io.atomic(path) as temporary:
             table.to_csv(temporary, index=False)
     chosen = {tuple(line[name] for name in IDENTITY) for line in wanted}
     own = [key in chosen for key in table[IDENTITY].itertuples(index=False, name=None)]

@@ -10,7 +10,7 @@ import torch
 from compressai.zoo.image import model_urls
 from torch import Tensor
 
-from .. import runtime
+from .. import hardware
 from ..codecs import weights
 from ..codecs.codec import Codec
 from ..codecs.models import Latents
@@ -76,7 +76,7 @@ def reconstruction(data: bytes, codec: Codec | None = None, *, max_pixels: int =
     content, codec, latents = _latents(data, codec, max_pixels)
     y_hat = latents["y"][None].float().to(codec.device)
     with torch.no_grad(), codec.autocast():
-        x_hat = codec.model.g_s(runtime.channels_last(y_hat)).float()
+        x_hat = codec.model.g_s(hardware.channels_last(y_hat)).float()
     x_hat = x_hat[0, :, : content.height, : content.width]
     if not x_hat.isfinite().all():
         raise UserError("the file is none that can be decoded: its photograph has values that are not finite")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from .. import files
+from .. import io
 from ..bench import benchmark
 from ..errors import UserError
 from . import terminal
@@ -51,7 +51,7 @@ def bench(
     if out is not None:
         if out.suffix not in benchmark.SUFFIXES:
             raise UserError(f"--out must end in {' or '.join(benchmark.SUFFIXES)}, not '{out}'")
-        files.check_folder(out.parent)
+        io.check_folder(out.parent)
     settings = benchmark.Settings(
         pairs=pairs,
         steps=steps,

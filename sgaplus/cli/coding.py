@@ -8,16 +8,16 @@ from typing import Annotated, Any
 import typer
 from torch import Tensor
 
-from .. import bitstream, dial, files
+from .. import bitstream, io, target_rate
 from ..bitstream.container import MAX_BYTES, MAX_PIXELS
 from ..codecs import weights
 from ..codecs.codec import Codec
 from ..data import images
-from ..dial.targets import target
 from ..errors import UserError
-from ..presets import resolve
-from ..refine import refine as refine_images
-from ..specs import number
+from ..parsing import number
+from ..plans import resolve
+from ..refinement import refine as refine_images
+from ..target_rate.targets import target
 from . import terminal
 from .app import CODEC, HARDWARE, CodecLmbda, CodecName, Device, Dtype, Quality, app
 from .terminal import option
@@ -94,7 +94,7 @@ def encode(
         if lmbda is not None or quality is not None:
             raise UserError("a target chooses among the codecs of a family: leave out --lmbda and --quality")
         target(1, **wanted)
-        codecs = dial.family(codec, device=device, dtype=dtype)
+        codecs = target_rate.family(codec, device=device, dtype=dtype)
         settings = {"method": method, "preset": preset, "iterations": iterations, "seed": seed}
         data, lines = _dialled(codecs, image, **wanted, **settings)
     else:
@@ -102,7 +102,7 @@ def encode(
         data, lines = _refined(
             loaded, image, photo.stem, method=method, preset=preset, iterations=iterations, seed=seed
         )
-    with files.atomic(out) as temporary:
+    with io.atomic(out) as temporary:
         temporary.write_bytes(data)
     for line in lines:
         terminal.show(f"{out}: {line}")
@@ -131,10 +131,10 @@ def _dialled(codecs: list[Codec], image: Tensor, **settings: Any) -> tuple[bytes
     with terminal.bar("searching, at most") as bar:
         task = bar.add_task("", total=None)
 
-        def report(file: dial.File) -> None:
+        def report(file: target_rate.File) -> None:
             terminal.say(f"{_lambdas(file)}: {len(file.data)} bytes, {file.bpp:.4f} bpp, {file.psnr:.2f} dB")
 
-        found = dial.encode_to(
+        found = target_rate.encode_to(
             codecs,
             image,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
@@ -154,7 +154,7 @@ def _size_and_quality(data: bytes, bpp: float, estimated: float, psnr: float) ->
     return f"{len(data)} bytes, {bpp:.4f} bpp (estimated: {estimated:.4f}), PSNR {psnr:.2f} dB"
 
 
-def _lambdas(file: dial.File) -> str:
+def _lambdas(file: target_rate.File) -> str:
     return f"codec of λ = {file.codec_lmbda:g} with λ = {file.lmbda:.4g}"
 
 
@@ -223,7 +223,7 @@ def _check_target(out: Path, suffix: str) -> None:
         raise UserError(f"cannot write {out}: use a name that ends in {suffix}")
     if out.is_dir():
         raise UserError(f"cannot write {out}: it is a folder")
-    files.check_folder(out.parent)
+    io.check_folder(out.parent)
 
 
 def _read(path: Path) -> bytes:

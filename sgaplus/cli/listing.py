@@ -9,6 +9,7 @@ import typer
 
 from ..codecs import weights
 from ..data import datasets
+from ..errors import UserError
 from . import terminal
 from .app import app
 from .terminal import option
@@ -68,6 +69,10 @@ def pages_build(
 
     To be called in the repository's root. `make book` does this too, and then builds the book.
     """
-    from ..book import pages  # papermill belongs to the extra `book`
-
-    pages.execute_all(force=force)
+    try:
+        from companion import build  # beside the book, in a checkout; papermill belongs to the extra `book`
+    except ImportError as error:
+        raise UserError(
+            f"the book's own package is not here ({error}): work in a checkout of the repository, with make book"
+        ) from error
+    build.execute_all(force=force)

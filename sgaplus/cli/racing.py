@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from .. import files
-from ..analysis import comparisons
+from companion import comparisons
+
+from .. import io
 from ..bench import race as races
 from ..codecs import weights
 from ..data import datasets
@@ -63,7 +64,7 @@ def race(
     settings = races.Settings(iterations, reference_iterations, preset, seed)
     if out.suffix != ".csv":
         raise UserError(f"--out must end in .csv, not '{out}'")
-    files.check_folder(out.parent)
+    io.check_folder(out.parent)
     found = datasets.list_images(photos[0] if len(photos) == 1 else photos, limit=limit, crop=crop)
     loaded = weights.load_codec(codec, lmbda, quality=quality, device=device, dtype=dtype)
     with terminal.bar("racing") as bar:

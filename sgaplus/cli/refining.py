@@ -9,13 +9,13 @@ from typing import Annotated
 import pandas as pd
 import typer
 
-from .. import files
+from .. import io
 from ..codecs import weights
 from ..data import datasets, images
 from ..errors import UserError
-from ..presets import resolve
-from ..refine import refine as refine_images
-from ..specs import number
+from ..parsing import number
+from ..plans import resolve
+from ..refinement import refine as refine_images
 from . import terminal
 from .app import HARDWARE, CodecLmbda, CodecName, Compiled, Device, Dtype, Quality, app
 from .terminal import option
@@ -131,7 +131,7 @@ def refine(
     for target, x_hat in zip(targets, run.reconstructions, strict=True):
         images.write_image(target, x_hat)
     table = run.rows.assign(codec=loaded.name, codec_lmbda=loaded.lmbda)
-    with files.atomic(out / rows) as temporary:
+    with io.atomic(out / rows) as temporary:
         _WRITERS[temporary.suffix](table, temporary)
     where = f"{str(loaded.dtype).removeprefix('torch.')} on {loaded.device}{', compiled' * compiled}"
     terminal.show(f"{loaded.name}, λ = {loaded.lmbda:g}, {plan.label}, {where}")
@@ -147,7 +147,7 @@ def _targets(found: Sequence[datasets.ImageFile], folder: Path) -> list[Path]:
     Raises:
         UserError: the folder cannot be written to, or a photograph would be overwritten.
     """
-    files.check_folder(folder)
+    io.check_folder(folder)
     originals = {image.path.resolve() for image in found}
     targets = [folder / f"{image.name}.png" for image in found]
     for target in targets:

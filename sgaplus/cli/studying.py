@@ -8,7 +8,7 @@ from typing import Annotated
 import pandas as pd
 import typer
 
-from .. import runtime
+from .. import hardware
 from ..errors import UserError
 from ..studies import planning, running, schema, stored
 from . import terminal
@@ -135,7 +135,7 @@ def study_run(
     - `sgaplus study run rd --profile cpu`
     - `sgaplus study run stability ssl-a learning-rate`
     """
-    kind = runtime.resolve_device(device).type
+    kind = hardware.resolve_device(device).type
     chosen = [(study, profile or _default(study)) for study in map(schema.load_study, names)]
     for study, name in chosen:
         study.profile(name)
@@ -165,7 +165,7 @@ def study_run(
 
 def _default(study: schema.Study) -> str:
     """The profile for this computer's device, if the study has it, else the one that it has."""
-    wanted = "paper" if runtime.resolve_device().type == "cuda" else "cpu"
+    wanted = "paper" if hardware.resolve_device().type == "cuda" else "cpu"
     return wanted if wanted in study.profiles else next(iter(study.profiles))
 
 

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from .. import files
+from .. import io
 from ..data.images import ImageNote
 from ..errors import SystemFault, UserError
 
@@ -115,7 +115,7 @@ def _outcome(app: typer.Typer, arguments: Sequence[str] | None) -> tuple[str, in
     except SystemFault as error:
         return str(error), 1
     except OSError as error:
-        return f"{error.filename or 'the system'}: {files.reason(error)}", 1
+        return f"{error.filename or 'the system'}: {io.reason(error)}", 1
     except Exception as error:
         if os.environ.get("SGAPLUS_TRACEBACK"):
             raise

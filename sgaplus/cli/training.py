@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from torch import Tensor
 
-from .. import files
+from .. import io
 from ..codecs import weights
 from ..data import datasets
 from ..errors import UserError
@@ -87,7 +87,7 @@ def train(
         per_step=per_step,
         seed=seed,
     )
-    files.check_folder(out)
+    io.check_folder(out)
     given = publishing.widen(weights.read_safetensors(start), n, m, seed) if start else None
     photographs = crops.read_photographs(photos, crop, recipe.holdout)
     checkpoint = out / f"{f'{name}_family' if family else weights.stem(name, lmbda[0])}.pt"

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from compressai.models import CompressionModel
 from torch import Tensor
 
-from .. import runtime
+from .. import hardware
 from ..errors import UserError
 from .bits import note_bounds
 from .layers import fixed, replace_gdn
@@ -67,7 +67,7 @@ class Codec:
 
     def autocast(self):
         """The context in which this codec's convolutions run."""
-        return runtime.autocast(self.device, self.dtype)
+        return hardware.autocast(self.device, self.dtype)
 
     def to(self, device: str | torch.device = "auto", dtype: str | torch.dtype = "auto") -> Codec:
         """The same codec on another device or with convolutions in another number format.
@@ -75,10 +75,10 @@ class Codec:
         Raises:
             UserError: the device or the format is not available.
         """
-        resolved = runtime.resolve_device(device)
+        resolved = hardware.resolve_device(device)
         model = self.model.to(resolved)
         return Codec(
-            self.name, self.lmbda, model, self.sha256, runtime.resolve_dtype(dtype, resolved), self.card
+            self.name, self.lmbda, model, self.sha256, hardware.resolve_dtype(dtype, resolved), self.card
         )
 
     def run(self, network: str, x: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ class Codec:
 
         Float32 on both sides. While a model is trained its weights change and are cast in every call.
         """
-        original, x = getattr(self.model, network), runtime.channels_last(x)
+        original, x = getattr(self.model, network), hardware.channels_last(x)
         if original.training:
             with self.autocast():
                 return original(x).float()
@@ -126,6 +126,6 @@ class Codec:
 
 def freeze(model: CompressionModel) -> CompressionModel:
     """Prepare a CompressAI model for refinement in place: evaluation mode, fast GDN, no weight gradients."""
-    runtime.keep_freed_memory()
+    hardware.keep_freed_memory()
     replace_gdn(model).to(memory_format=torch.channels_last).eval()
     return model.requires_grad_(False)

@@ -23,9 +23,9 @@ from safetensors.torch import load_file
 from safetensors.torch import save as serialise
 from torch import Tensor
 
-from .. import files
+from .. import io
 from ..errors import SystemFault, UserError
-from ..specs import number
+from ..parsing import number
 from .codec import Codec, freeze
 from .models import FAMILIES
 
@@ -67,8 +67,8 @@ class Card:
 @functools.cache
 def bundled_folder() -> Path:
     """The folder of bundled weights: inside an installed package, or the checkout's ``data/models``."""
-    installed = files.PACKAGE / "_models"
-    return installed if installed.is_dir() else files.CHECKOUT / "data" / "models"
+    installed = io.PACKAGE / "_models"
+    return installed if installed.is_dir() else io.CHECKOUT / "data" / "models"
 
 
 def zoo_folder() -> Path:
@@ -99,10 +99,10 @@ def stem(name: str, lmbda: float) -> str:
 def save_codec(weights: dict[str, Tensor], card: Card, folder: Path) -> Path:
     """Write weights and card; the card's ``sha256`` is filled in. Returns the weights' path."""
     path = folder / f"{stem(card.name, card.lmbda)}.safetensors"
-    with files.atomic(path) as temporary:
+    with io.atomic(path) as temporary:
         temporary.write_bytes(serialise(weights))
-    content = asdict(card) | {"sha256": files.sha256(path)}
-    with files.atomic(path.with_suffix(".json")) as temporary:
+    content = asdict(card) | {"sha256": io.sha256(path)}
+    with io.atomic(path.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n")
     return path
 
@@ -181,7 +181,7 @@ def _load_bundled(name: str, lmbda: float | None) -> Codec:
     path = bundled_folder() / f"{stem(name, card.lmbda)}.safetensors"
     if not path.is_file():
         raise SystemFault(f"{path} is missing: install sgaplus again")
-    found = files.sha256(path)
+    found = io.sha256(path)
     if found != card.sha256:
         raise UserError(
             f"{path} is damaged (SHA-256 {found}, its card says {card.sha256}): restore it or install sgaplus again"
@@ -212,9 +212,9 @@ def fetch_zoo(name: str, quality: int, metric: str = "mse") -> Path:
         )
     url = metrics[metric][quality]
     path, prefix = _zoo_file(url)
-    if path.is_file() and files.sha256(path).startswith(prefix):
+    if path.is_file() and io.sha256(path).startswith(prefix):
         return path
-    files.check_folder(path.parent)
+    io.check_folder(path.parent)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Writes beside the target and moves it there only when the hash is right.
@@ -224,7 +224,7 @@ def fetch_zoo(name: str, quality: int, metric: str = "mse") -> Path:
             f"could not download {url} ({error}): check the network, or put the file into {path.parent}"
         ) from error
     except OSError as error:
-        raise SystemFault(f"could not write {path}: {files.reason(error)}") from error
+        raise SystemFault(f"could not write {path}: {io.reason(error)}") from error
     except RuntimeError as error:
         raise SystemFault(f"{url} arrived damaged ({error}): try again") from error
     return path
@@ -260,7 +260,7 @@ def _load_zoo(name: str, lmbda: float | None, quality: int | None, metric: str) 
     model = model_architectures[name](*cfgs[name][quality])
     load_parameters(model, _unpickle(path))
     lmbda = ZOO_LAMBDAS[quality - 1]
-    return Codec(name, lmbda, freeze(model), files.sha256(path), card={"quality": quality, "metric": metric})
+    return Codec(name, lmbda, freeze(model), io.sha256(path), card={"quality": quality, "metric": metric})
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -286,7 +286,7 @@ def _load_checkpoint(path: Path, lmbda: float | None) -> Codec:
         load_parameters(model, weights)
     except UserError as error:
         raise UserError(f"{path} cannot be used: {error}") from error
-    return Codec(path.stem, lmbda, freeze(model), files.sha256(path))
+    return Codec(path.stem, lmbda, freeze(model), io.sha256(path))
 
 
 def load_codec(
@@ -350,7 +350,7 @@ def listing() -> list[dict[str, Any]]:
             {"name": card.name, "where": where, "lmbda": card.lmbda, "quality": None, "bytes": size}
             | {f"kodak_{key}": value for key, value in card.kodak.items()}
         )
-    with (files.PACKAGE / "codecs" / "zoo.csv").open(newline="") as table:
+    with (io.PACKAGE / "codecs" / "zoo.csv").open(newline="") as table:
         published = {(row["name"], int(row["quality"])): row for row in csv.DictReader(table)}
     for name in ZOO:
         for quality, url in model_urls[name]["mse"].items():

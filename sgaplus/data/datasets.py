@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
-from .. import files
+from .. import io
 from ..errors import UserError
 from .downloads import fetch
 from .images import note, read_image
@@ -219,4 +219,4 @@ def _stored_size(path: Path) -> tuple[int, int]:
 
 @functools.cache
 def _sha256(path: Path, size: int, modified: int) -> str:
-    return files.sha256(path)
+    return io.sha256(path)

@@ -14,7 +14,7 @@ import pooch
 import requests
 from tqdm import tqdm
 
-from .. import files
+from .. import io
 from ..errors import SystemFault, UserError
 from .images import note
 from .sources import LOCK, SOURCES, folder_of, present, published, read_sums, registered
@@ -77,16 +77,16 @@ def _fetch_archive(name: str, progress: bool) -> None:
 def _is_complete(name: str) -> bool:
     """Whether all images are here and none differs from its checksum, where it has one."""
     expected, paths = registered(name), present(name)
-    right = [path for path in paths if expected.get(path.name) in (None, files.sha256(path))]
+    right = [path for path in paths if expected.get(path.name) in (None, io.sha256(path))]
     return len(right) == SOURCES[name].images
 
 
 def _record(name: str) -> None:
     """Write down the checksums of the files that have no published one, unless that was done before."""
     known, lock = published(name), folder_of(name) / LOCK
-    sums = {path.name: files.sha256(path) for path in present(name) if path.name not in known}
+    sums = {path.name: io.sha256(path) for path in present(name) if path.name not in known}
     if sums and sums != read_sums(lock):
-        with files.atomic(lock) as temporary:
+        with io.atomic(lock) as temporary:
             temporary.write_text("".join(f"{digest}  {file}\n" for file, digest in sums.items()))
         note(
             f"{len(sums)} images of {name} have no published checksum: those of this first download are "
@@ -180,7 +180,7 @@ def unpack(archive: Path, folder: Path, members: Collection[str]) -> None:
     """
     with zipfile.ZipFile(archive) as opened:
         for member in members:
-            with files.atomic(folder / PurePosixPath(member).name) as temporary:
+            with io.atomic(folder / PurePosixPath(member).name) as temporary:
                 temporary.write_bytes(opened.read(member))
 
 

@@ -16,7 +16,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from .. import files
+from .. import io
 from ..errors import UserError
 
 # What Pillow calls its modes, for the notes; "RGB" needs none.
@@ -168,5 +168,5 @@ def write_image(path: str | Path, x: Tensor) -> None:
     if not bool(torch.isfinite(x).all()):
         raise UserError(f"cannot write {path}: the image holds values that are not finite")
     pixels = to_uint8(x.detach()).permute(1, 2, 0).contiguous().cpu().numpy()
-    with files.atomic(path) as temporary:
+    with io.atomic(path) as temporary:
         Image.fromarray(pixels).save(temporary, format="PNG")

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import platformdirs
 
-from .. import files
+from .. import io
 from ..errors import UserError
 
-REGISTRY = files.PACKAGE / "data" / "registry"
+REGISTRY = io.PACKAGE / "data" / "registry"
 LOCK = "SHA256SUMS"
 
 

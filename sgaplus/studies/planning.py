@@ -1,6 +1,6 @@
 """From a study's profile to jobs: their keys, what each costs, and how long they take.
 
-A *task* is a `results.Job` with what is needed to run it. Its cost is counted in megapixel-iterations: one
+A *task* is a `store.Job` with what is needed to run it. Its cost is counted in megapixel-iterations: one
 step on 10⁶ pixels. A true loss, in float32 and with all metrics, counts as two steps.
 """
 
@@ -14,15 +14,15 @@ from dataclasses import dataclass, replace
 import pandas as pd
 import torch
 
-from .. import presets, rounding, runtime
+from .. import hardware, plans, rounding
 from ..codecs.weights import cards
 from ..data import sources
 from ..data.datasets import ImageFile, list_images
 from ..errors import UserError
-from ..presets import Plan
-from ..results import Job, job_of
+from ..plans import Plan
 from ..rounding import Method
 from ..schedules import Settings
+from ..store import Job, job_of
 from .schema import BASE, Grid, Profile, Study
 
 _STEPS_PER_TRUE_LOSS = 2
@@ -127,14 +127,14 @@ def _arms(grid: Grid) -> Iterator[tuple[Plan, int]]:
     for spec in grid.methods:
         if spec == BASE:
             # Of no iterations, so that any method gives the same.
-            yield replace(presets.resolve(0, rounding.MAP()), label=BASE), 0
+            yield replace(plans.resolve(0, rounding.MAP()), label=BASE), 0
             continue
-        if spec in presets.PRESETS:
-            yield presets.resolve(grid.iterations, preset=spec), grid.iterations
+        if spec in plans.PRESETS:
+            yield plans.resolve(grid.iterations, preset=spec), grid.iterations
             continue
-        published = presets.resolve(grid.iterations, spec).settings
+        published = plans.resolve(grid.iterations, spec).settings
         for temperature, lr in itertools.product(grid.temperatures or [None], grid.lrs or [None]):
-            arm = presets.resolve(grid.iterations, spec, temperature, lr)
+            arm = plans.resolve(grid.iterations, spec, temperature, lr)
             parts = [arm.label]
             if arm.settings.temperature != published.temperature:
                 parts.append(f"τ {temperature}")
@@ -209,7 +209,9 @@ def rate(
     if rows.empty or device.type != kind:
         return assumed
     megapixels = {task.job.image_sha256: task.megapixels for task in tasks}
-    alike = (rows["codec"] == codec) & (rows["dtype"] == dtype) & (rows["device"] == runtime.describe(device))
+    alike = (
+        (rows["codec"] == codec) & (rows["dtype"] == dtype) & (rows["device"] == hardware.describe(device))
+    )
     last = alike & (rows["iteration"] == rows["iterations"]) & (rows["iteration"] > 0)
     chosen = rows[last & rows["image_sha256"].isin(megapixels.keys())]
     if chosen.empty:

@@ -11,14 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import bitstream, files, runtime
+from .. import bitstream, hardware, io
 from ..codecs.codec import Codec
 from ..codecs.weights import load_codec
 from ..errors import SystemFault, UserError
-from ..refine import refine
-from ..results import Store, lines_of
+from ..refinement import refine
+from ..store import Store, lines_of
 from . import planning
-from .claims import claims_on
+from .locks import claims_on
 from .planning import Task
 from .schema import Study
 from .stored import complete, results, rows_of, store_of, stream_of, tables
@@ -60,7 +60,7 @@ def run(
 
     Args:
         device: as `load_codec` takes it.
-        compiled: as `refine.refine` takes it; no part of what a job is, as little as the device.
+        compiled: as `refinement.refine` takes it; no part of what a job is, as little as the device.
         root: the folder of results; that of the checkout where None.
         progress: called with megapixel-iterations done and in all.
         report: called with what happened, from time to time.
@@ -74,7 +74,7 @@ def run(
             of other weights are stored, or files are to be kept of a codec whose latents cannot be written.
         SystemFault: some refinements came to nothing; all others are stored. Or the disk is full.
     """
-    resolved = runtime.resolve_device(device)
+    resolved = hardware.resolve_device(device)
     tasks = planning.plan(study, profile)
     ready = [task for task in tasks if task.bundled]
     if not ready:
@@ -184,7 +184,7 @@ def _compute(
     for task in group:
         job, stream = task.job, stream_of(task) if task.streams else None
         if stream is not None:
-            with files.atomic(root / stream) as temporary:
+            with io.atomic(root / stream) as temporary:
                 temporary.write_bytes(run.streams[job.image, job.iterations])
         store.put(job, lines_of(job, run, codec.device, stream, compiled))
     return []

@@ -15,11 +15,11 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic import model_validator as validator_of_model
 
-from .. import files, presets, rounding, schedules
+from .. import io, plans, rounding, schedules
 from ..codecs.weights import cards
 from ..data.datasets import NAMES
 from ..errors import UserError
-from ..specs import number
+from ..parsing import number
 
 # A method's name in a study: the codec without refinement, a job of no iterations.
 BASE = "base"
@@ -32,7 +32,7 @@ ProfileName = Literal["paper", "cpu"]
 
 def folder() -> Path:
     """Where the studies are: ``data/studies`` of the checkout."""
-    return files.CHECKOUT / "data" / "studies"
+    return io.CHECKOUT / "data" / "studies"
 
 
 def _among(value: str, choices: Sequence[str], what: str) -> str:
@@ -48,7 +48,7 @@ def _codec(value: str) -> str:
 
 
 def _method(value: str) -> str:
-    if value != BASE and value not in presets.PRESETS:
+    if value != BASE and value not in plans.PRESETS:
         rounding.parse(value)
     return value
 
@@ -131,7 +131,7 @@ class Grid(_Strict):
 
     @validator_of_model(mode="after")
     def _presets_are_alone(self) -> Grid:
-        named = [name for name in self.methods if name in presets.PRESETS]
+        named = [name for name in self.methods if name in plans.PRESETS]
         if named and (self.temperatures or self.lrs):
             raise UserError(
                 f"preset '{named[0]}' brings its own schedules: give it a grid without temperatures and lrs"

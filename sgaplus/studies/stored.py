@@ -1,6 +1,6 @@
 """What of a study is stored: its rows, its files, and how much is missing.
 
-The rows of a profile are a `results.Store` in ``data/results/<study>/<profile>``. The files, which studies
+The rows of a profile are a `store.Store` in ``data/results/<study>/<profile>``. The files, which studies
 share as they share jobs, are in ``data/results/streams/<codec>_lambda<λ>/<method>``; a job's last line says
 where (``stream``).
 """
@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from .. import files, runtime
+from .. import hardware, io
 from ..errors import UserError
-from ..results import Store
+from ..store import Store
 from . import planning
 from .planning import Task
 from .schema import Study, load_study
@@ -28,7 +28,7 @@ _SUFFIX = ".sga"
 
 def results() -> Path:
     """Where the rows of all studies are: ``data/results`` of the checkout."""
-    return files.CHECKOUT / "data" / "results"
+    return io.CHECKOUT / "data" / "results"
 
 
 def store_of(study: Study, profile: str, root: Path | None = None) -> Store:
@@ -164,7 +164,7 @@ def status(
     tasks = planning.plan(study, profile)
     known = tables(root) if known is None else known
     rows = pd.concat(list(known.values()), ignore_index=True) if known else pd.DataFrame()
-    device = runtime.resolve_device("auto" if kind is None else kind)
+    device = hardware.resolve_device("auto" if kind is None else kind)
     rate = planning.rate(tasks, chosen.codec, chosen.dtype, kind or chosen.device, rows, device)
     stored = complete(rows_of(store_of(study, profile, root)), tasks, root)
     anywhere = stored | complete(rows, tasks, root)

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from companion.configurations import with_arms
+
 from .. import bitstream, metrics
-from ..analysis.arms import with_arms
 from ..bitstream import container
 from ..codecs.codec import Codec
 from ..codecs.weights import load_codec

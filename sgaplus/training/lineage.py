@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import files
+from .. import io
 from ..codecs.weights import Card
 from ..errors import UserError
 
@@ -62,7 +62,7 @@ def lineage_of(weights: Path) -> Lineage:
         stages = _stages(card.training)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{path} is not the card of a codec ({error}): restore or remove it") from error
-    if card.sha256 != files.sha256(weights):
+    if card.sha256 != io.sha256(weights):
         raise UserError(f"{path} is not the card of {weights.name}, which has changed: restore or remove it")
     path = curve_path(weights)
     try:
@@ -99,7 +99,7 @@ def write_curve(path: Path, rows: Sequence[dict[str, float]]) -> None:
     Raises:
         SystemFault: the disk is full or fails.
     """
-    with files.atomic(path) as temporary, temporary.open("w", newline="") as file:
+    with io.atomic(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, CURVE, lineterminator="\n")
         writer.writeheader()
         for row in rows:

@@ -12,7 +12,7 @@ import torch
 from compressai.models import MeanScaleHyperprior
 from torch import Tensor
 
-from .. import metrics, runtime
+from .. import hardware, metrics
 from ..codecs.codec import Codec, freeze
 from ..codecs.weights import Card, load_parameters, save_codec
 from ..errors import SystemFault
@@ -98,7 +98,7 @@ def _stages(run: Run, note: str, log: list[dict[str, float]]) -> list[dict[str, 
         "start": run.lineage.start,
         "seconds": round(run.seconds),
         "steps": run.step,
-        "hardware": runtime.describe(run.codec.device),
+        "hardware": hardware.describe(run.codec.device),
         "torch": torch.__version__,
         "dtype": str(run.codec.dtype).removeprefix("torch."),
         "last": log[-1] if log else {},

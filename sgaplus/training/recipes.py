@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from ..errors import UserError
-from ..specs import number
+from ..parsing import number
 
 
 def middle(family: Sequence[float]) -> float:

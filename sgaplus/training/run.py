@@ -14,11 +14,11 @@ bisection finds them exactly whenever weights are written.
 
 from __future__ import annotations
 
-import io
 import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from pytorch_optimizer import SOAP
 from torch import Tensor
 from torch.func import functional_call
 
-from .. import files, runtime
+from .. import hardware, io
 from ..codecs.codec import Codec
 from ..codecs.layers import replace_gdn
 from ..codecs.weights import load_parameters
@@ -114,16 +114,16 @@ class Run:
         Raises:
             UserError: the weights are of another architecture.
         """
-        runtime.keep_freed_memory()
+        hardware.keep_freed_memory()
         torch.manual_seed(recipe.seed)
         model = MeanScaleHyperprior(recipe.N, recipe.M)
         if weights is not None:
             load_parameters(model, weights)
         replace_gdn(model).train()
         model.entropy_bottleneck.quantiles.requires_grad_(False)
-        resolved = runtime.resolve_device(device)
+        resolved = hardware.resolve_device(device)
         model.to(resolved, memory_format=torch.channels_last)
-        codec = Codec(recipe.name, recipe.lmbda, model, "", runtime.resolve_dtype(dtype, resolved))
+        codec = Codec(recipe.name, recipe.lmbda, model, "", hardware.resolve_dtype(dtype, resolved))
         gains = Gains(recipe.family, recipe.lmbda, recipe.N, recipe.M).to(resolved) if recipe.family else None
         trained = [p for p in _parameters(model, gains) if p.requires_grad]
         return cls(recipe, codec, gains, _optimizer(trained, recipe), lineage)
@@ -148,9 +148,9 @@ class Run:
             "log": self.log,
             "lineage": asdict(self.lineage),
         }
-        content = io.BytesIO()
+        content = BytesIO()
         torch.save(state, content)
-        with files.atomic(path) as temporary:
+        with io.atomic(path) as temporary:
             temporary.write_bytes(content.getbuffer())
 
     @classmethod

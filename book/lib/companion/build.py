@@ -1,0 +1,327 @@
+"""The book's pages: templates run by papermill, the key that tells a stale page, the Sphinx extension.
+
+``book/pages.yml`` lists the pages. Each is a template of ``notebooks/`` with parameters; papermill writes
+it to ``book/executed/<name>.ipynb``, the name in ``book/_toc.yml``. A page is stale when its template, its
+parameters, the source of this package or a result file that it reads has changed. The extension runs every
+stale page before Sphinx reads the sources, so that ``jupyter-book build book/`` publishes no stale page.
+
+What the templates themselves call is in `cells`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import multiprocessing
+import os
+import platform
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
+
+from sgaplus import io
+from sgaplus.errors import SystemFault, UserError
+
+from .cells import PAGE_VARIABLE, assigned
+
+Log = Callable[[str], Any]
+
+
+class Page(BaseModel):
+    """One entry of ``book/pages.yml``.
+
+    Attributes:
+        name: of the page's file and address; lower-case letters, digits and hyphens.
+        template: name of a notebook in ``notebooks/``, without its ending.
+        title: the page's heading; the template's own when left out.
+        parameters: values for the cell tagged ``parameters``.
+        reads: files that the page depends on, as globs relative to the root of the repository.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    template: str = Field(pattern=r"^\w[\w-]*$")
+    title: str | None = Field(default=None, min_length=1)
+    parameters: dict[str, JsonValue] = {}
+    reads: tuple[str, ...] = ()
+
+
+def load_pages(root: Path) -> list[Page]:
+    """The pages that ``book/pages.yml`` lists, in its order, each checked against its template.
+
+    Args:
+        root: of the repository.
+
+    Raises:
+        UserError: the file is missing or malformed, a name occurs twice, a template does not exist or
+            does not declare one of the parameters.
+    """
+    path = root / "book" / "pages.yml"
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8")) or []
+        pages = TypeAdapter(list[Page]).validate_python(entries)
+    except OSError as error:
+        raise UserError(f"cannot read the list of pages {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise UserError(f"{path} does not describe pages: {problems}") from error
+    names = [page.name for page in pages]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(f"{path} names a page twice: {', '.join(twice)}")
+    for page in pages:
+        declared = declared_parameters(read_template(page, root))
+        if unknown := sorted(set(page.parameters) - declared):
+            known = ", ".join(sorted(declared)) or "none"
+            raise UserError(
+                f"page '{page.name}' sets {', '.join(unknown)}, which its template "
+                f"'{page.template}' does not declare (declared: {known})"
+            )
+    return pages
+
+
+def output_path(page: Page, root: Path) -> Path:
+    """Where the executed notebook of ``page`` lies."""
+    return root / "book" / "executed" / f"{page.name}.ipynb"
+
+
+def read_template(page: Page, root: Path) -> dict[str, Any]:
+    """The template's notebook as plain JSON.
+
+    Raises:
+        UserError: it does not exist, is not a notebook, or does not begin with a heading.
+    """
+    path = root / "notebooks" / f"{page.template}.ipynb"
+    try:
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        first = notebook["cells"][0]
+        heading = first["cell_type"] == "markdown" and _source(first).startswith("# ")
+    except FileNotFoundError:
+        raise UserError(f"page '{page.name}' wants the template {path}, which does not exist") from None
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise UserError(f"the template {path} is not a notebook with cells") from error
+    if not heading:
+        raise UserError(f"the template {path} must begin with a Markdown cell '# Title'")
+    return notebook
+
+
+def _source(cell: Mapping[str, Any]) -> str:
+    """A cell's text; nbformat stores it as one string or as a list of lines."""
+    return "".join(cell["source"])
+
+
+def declared_parameters(notebook: Mapping[str, Any]) -> set[str]:
+    """Names that the cell tagged ``parameters`` assigns; none without such a cell."""
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code" and "parameters" in cell["metadata"].get("tags", []):
+            return assigned(_source(cell))
+    return set()
+
+
+def key(page: Page, root: Path) -> str:
+    """SHA-256 (hexadecimal) of everything that a page's content depends on.
+
+    That is the template without its outputs, the title, the parameters, the source of this package and
+    the content of the files that the page reads.
+
+    Raises:
+        UserError: a glob of ``reads`` leaves the repository or matches no file.
+    """
+    template = read_template(page, root)
+    package = io.PACKAGE
+    parts = {
+        "template": [[c["cell_type"], _source(c), c["metadata"]] for c in template["cells"]],
+        "title": page.title,
+        "parameters": page.parameters,
+        "source": {p.relative_to(package).as_posix(): io.sha256(p) for p in package.rglob("*.py")},
+        "reads": {p.relative_to(root).as_posix(): io.sha256(p) for p in _files_read(page, root)},
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _files_read(page: Page, root: Path) -> Iterator[Path]:
+    for pattern in page.reads:
+        if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
+            raise UserError(f"page '{page.name}' may only read files of this repository, not '{pattern}'")
+        found = [path for path in root.glob(pattern) if path.is_file()]
+        if not found:
+            raise UserError(f"page '{page.name}' reads '{pattern}', which matches no file")
+        yield from found
+
+
+def stale(page: Page, root: Path) -> bool:
+    """Whether the executed notebook of ``page`` is missing, broken or made from something else than now."""
+    try:
+        executed = json.loads(output_path(page, root).read_text(encoding="utf-8"))
+        return executed["metadata"]["sgaplus"]["key"] != key(page, root)
+    except (OSError, ValueError, KeyError, TypeError):
+        return True
+
+
+def execute(page: Page, root: Path, force: bool = False, log: Log = print) -> float:
+    """Run the page's template with papermill, from the root of the repository, where the page is stale.
+
+    What the notebook writes to stderr is handed to ``log`` and does not appear on the page. The executed
+    notebook says in ``metadata.sgaplus`` what it was made from. When the run fails no page is left.
+
+    Args:
+        page, root: as `load_pages` takes and returns them.
+        force: run a page that is not stale, too.
+        log: receives lines for the terminal.
+
+    Returns:
+        Seconds that the run took; 0 for a page that was up to date.
+
+    Raises:
+        UserError: the notebook raised one, an unknown parameter for example.
+        SystemFault: the notebook failed otherwise; the message ends with the traceback's last lines.
+    """
+    import nbformat
+
+    if not force and not stale(page, root):
+        return 0.0
+    identity = key(page, root)
+    output_path(page, root).unlink(missing_ok=True)
+    notebook = nbformat.reads(json.dumps(read_template(page, root)), as_version=4)
+    if page.title:
+        _, newline, rest = notebook.cells[0].source.partition("\n")
+        notebook.cells[0].source = f"# {page.title}{newline}{rest}"
+    started = time.perf_counter()
+    executed = _papermill(notebook, page, root)
+    seconds = time.perf_counter() - started
+    for cell in executed.cells:
+        noise = [o for o in cell.get("outputs", []) if o.get("name") == "stderr"]
+        for output in noise:
+            log(f"{page.name}: {output.text.rstrip()}")
+            cell.outputs.remove(output)
+    executed.metadata["sgaplus"] = {
+        "key": identity,
+        "parameters": page.parameters,
+        "seconds": round(seconds, 1),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in ("torch", "compressai", "papermill")},
+        },
+    }
+    with io.atomic(output_path(page, root)) as temporary:
+        temporary.write_text(nbformat.writes(executed), encoding="utf-8")
+    return seconds
+
+
+def _papermill(notebook: Any, page: Page, root: Path) -> Any:
+    """The executed notebook; papermill is given and returns objects, so that no half page is ever written."""
+    import papermill
+    from ipykernel.kernelspec import get_kernel_dict
+    from jupyter_client import AsyncKernelManager
+    from jupyter_client.kernelspec import KernelSpec
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    class OwnKernel(AsyncKernelManager):
+        """The running interpreter, whichever kernel specifications are installed on the machine."""
+
+        @property
+        def kernel_spec(self) -> KernelSpec:
+            return KernelSpec(**get_kernel_dict(["--log-level=CRITICAL"]))
+
+    bar = {"desc": page.name, "leave": False} if sys.stderr.isatty() else False
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    try:
+        with _environment({PAGE_VARIABLE: page.name, "TQDM_DISABLE": "1"}):
+            return papermill.execute_notebook(
+                notebook,
+                None,
+                parameters=dict(page.parameters),
+                kernel_name="python3",
+                language="python",
+                progress_bar=bar,
+                cwd=str(root),
+                kernel_manager_class=OwnKernel,
+            )
+    except PapermillExecutionError as error:
+        if error.ename == UserError.__name__:
+            raise UserError(f"page '{page.name}': {error.evalue}") from None
+        lines = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback)).rstrip().split("\n")
+        raise SystemFault(
+            f"page '{page.name}' failed with {error.ename}: {error.evalue}\n" + "\n".join(lines[-12:])
+        ) from None
+    except DeadKernelError as error:
+        raise SystemFault(
+            f"page '{page.name}' failed: its kernel died, perhaps for want of memory"
+        ) from error
+
+
+@contextlib.contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for the kernels that are started in the block."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def execute_all(
+    root: Path = Path(), force: bool = False, log: Log = print, at_once: int | None = None
+) -> int:
+    """Run every stale page of the book, several at once, with a line for each that is done.
+
+    Args:
+        root, force, log: as `execute` takes them; the root is the working directory when left out.
+        at_once: how many pages run at the same time; by default one for each processor, at most four.
+
+    Returns:
+        How many pages were run.
+
+    Raises:
+        UserError: the list of pages is wrong, or the first page that fails says so.
+        SystemFault: the first page that fails otherwise. Pages that run at that moment still end.
+    """
+    pages = load_pages(root)
+    due = [page for page in pages if force or stale(page, root)]
+    log(f"{len(pages) - len(due)} of {len(pages)} pages are up to date")
+    workers = min(at_once or min(os.cpu_count() or 1, 4), len(due))
+    if workers < 1:
+        return 0
+    # A process each: papermill's kernel takes its surroundings from the environment of its process.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        threads = max(1, (os.cpu_count() or 1) // workers)
+        running = {pool.submit(_executed, page, root, threads): page for page in due}
+        try:
+            for number, future in enumerate(as_completed(running), start=1):
+                seconds, lines = future.result()
+                for line in lines:
+                    log(line)
+                log(f"[{number}/{len(due)}] {running[future].name} … {seconds:.0f} s")
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return len(due)
+
+
+def _executed(page: Page, root: Path, threads: int) -> tuple[float, list[str]]:
+    """Seconds that a page took, and what it said; runs in a process of its own.
+
+    Args:
+        threads: of the page's kernel. Threads that wait for each other on processors that others use take many
+            times as long.
+    """
+    lines: list[str] = []
+    with _environment({"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}):
+        return execute(page, root, force=True, log=lines.append), lines

@@ -1,0 +1,162 @@
+"""What the cells of a page's template call: a guard for its parameters, figures, progress on the terminal."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import contextlib
+import functools
+import html
+import io
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TextIO
+
+from tqdm import tqdm
+
+from sgaplus.errors import UserError
+
+# papermill's first line of the cell that it injects after the parameters.
+_INJECTED = "# Parameters"
+# Set while a page is being executed, to the page's name.
+PAGE_VARIABLE = "SGAPLUS_PAGE"
+
+
+def assigned(source: str) -> set[str]:
+    """Names that the top level of ``source`` assigns; none where it is not plain Python."""
+    try:
+        statements = ast.parse(source).body
+    except SyntaxError:
+        return set()
+    targets = [
+        target
+        for statement in statements
+        if isinstance(statement, ast.Assign | ast.AnnAssign)
+        for target in (statement.targets if isinstance(statement, ast.Assign) else [statement.target])
+    ]
+    return {node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)}
+
+
+def check_parameters() -> None:
+    """Refuse parameters that the template does not declare; the call of the cell after the parameters.
+
+    papermill warns about an unknown parameter and runs on with the defaults. Its injected cell is found
+    in the kernel's history; whatever that cell assigns must have been assigned before. Without an
+    injected cell, as in an interactive session, nothing is checked.
+
+    Raises:
+        UserError: naming the unknown parameters and the declared ones.
+    """
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    cells: Sequence[str] = [] if shell is None else shell.user_ns["In"]
+    # In[0] is empty and In[1] is the template's own first cell, whatever comment it opens with.
+    injected = [i for i in range(2, len(cells)) if cells[i].split("\n", 1)[0].strip() == _INJECTED]
+    if not injected:
+        return
+    declared = set().union(*(assigned(cell) for cell in cells[: injected[-1]]))
+    if unknown := sorted(assigned(cells[injected[-1]]) - declared):
+        raise UserError(
+            f"unknown parameter {', '.join(unknown)}: this notebook takes {', '.join(sorted(declared))}"
+        )
+
+
+@contextlib.contextmanager
+def progress(total: int) -> Iterator[Callable[[], Callable[[int, int], None]]]:
+    """One bar over several refinements, drawn on the terminal that builds the book and never on the page.
+
+        with cells.progress(len(methods) * steps) as advance:
+            runs = [sgaplus.refine(…, progress=advance()) for method in methods]
+
+    Nothing is drawn where there is no terminal.
+
+    Args:
+        total: image steps of all refinements together.
+    """
+    with tqdm(total=total, desc="refine", unit="step", leave=False, file=terminal(), disable=None) as bar:
+
+        def advance() -> Callable[[int, int], None]:
+            start = bar.n
+
+            def update(done: int, _of: int) -> None:
+                bar.update(start + done - bar.n)
+
+            return update
+
+        yield advance
+
+
+@functools.cache
+def terminal() -> TextIO:
+    """stderr of the process that executes the page; outside such a run ``sys.stderr`` itself.
+
+    In a kernel ``sys.stderr`` writes to the notebook, but its descriptor is the terminal's.
+    """
+    if PAGE_VARIABLE not in os.environ:
+        return sys.stderr
+    try:
+        descriptor = sys.stderr.fileno()
+    except io.UnsupportedOperation:  # a kernel that leaves the descriptors alone
+        descriptor = 2
+    return os.fdopen(os.dup(descriptor), "w", buffering=1)
+
+
+def show(figure: Any, *, alt: str, caption: str, command: str | None = None) -> None:
+    """Display a Matplotlib figure with a text alternative, a caption and the command that makes it.
+
+    The picture is a PNG of two pixels per CSS pixel inside the HTML, so that one output serves the book,
+    Jupyter and viewers of notebooks. The figure is closed.
+
+    Args:
+        figure: a `matplotlib.figure.Figure`.
+        alt: what the figure shows, for who cannot see it.
+        caption: plain text under the figure.
+        command: shell command that makes the same figure.
+
+    Raises:
+        UserError: the text alternative or the caption is empty.
+    """
+    import matplotlib.pyplot as plt
+    from IPython.display import display
+    from PIL import Image
+
+    if not alt.strip() or not caption.strip():
+        raise UserError("a figure needs a text alternative and a caption: give alt=… and caption=…")
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=192, bbox_inches="tight", metadata={"Software": None})
+    plt.close(figure)
+    width = Image.open(picture).width // 2
+    made_by = f"<br><small>Made by <code>{html.escape(command)}</code></small>" if command else ""
+    markup = (
+        f'<figure><img src="data:image/png;base64,{base64.b64encode(picture.getvalue()).decode()}" '
+        f'alt="{html.escape(alt)}" width="{width}" style="max-width: 100%; height: auto">'
+        f"<figcaption>{html.escape(caption)}{made_by}</figcaption></figure>"
+    )
+    display({"text/html": markup, "text/plain": f"{caption} [{alt}]"}, raw=True)
+
+
+def show_table(table: Any, data: Any, *, name: str, command: str | None = None) -> None:
+    """Display a table with a link that saves its numbers as CSV, and the command that makes it.
+
+    The CSV is inside the page, so that the link also works for who reads it offline.
+
+    Args:
+        table: a `great_tables.GT`.
+        data: the `pandas.DataFrame` behind it, unrounded.
+        name: of the CSV file, without its suffix.
+        command: shell command that makes the same table.
+
+    Raises:
+        UserError: there is no row.
+    """
+    from IPython.display import display
+
+    if data.empty:
+        raise UserError(f"table {name} has no row: compute the rows that it shows")
+    content = base64.b64encode(data.to_csv(index=False).encode()).decode()
+    link = f'<a download="{html.escape(name)}.csv" href="data:text/csv;base64,{content}">Download as CSV</a>'
+    made_by = f" · Made by <code>{html.escape(command)}</code>" if command else ""
+    markup = f"<div>{table.as_raw_html()}<p><small>{link}{made_by}</small></p></div>"
+    display({"text/html": markup, "text/plain": data.to_string(index=False)}, raw=True)

@@ -1,0 +1,105 @@
+"""What the rounding methods' formulas say by themselves, in float64: slopes, exponents, moments of a draw."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+
+from sgaplus.rounding import SSL, ThreeClass, TwoClass
+
+# Distances from an integer at which power laws are fitted, far below those that the methods clip at.
+_ENDS = (1e-9, 1e-6)
+
+
+def ceil_probability(method: TwoClass, x: Tensor, tau: float = 1.0) -> Tensor:
+    """p(⌈v⌉) at x = v − ⌊v⌋ in (0, 1), without the clip that the loop has."""
+    return torch.sigmoid(method.log_odds(x) / tau)
+
+
+def probability_slope(method: TwoClass, x: Tensor, tau: float = 1.0) -> Tensor:
+    """dp(⌈v⌉)/dv at x, by automatic differentiation."""
+    x = x.detach().double().requires_grad_()
+    (slope,) = torch.autograd.grad(ceil_probability(method, x, tau).sum(), x)
+    return slope
+
+
+def log_probability_slope(method: TwoClass, distance: Tensor) -> Tensor:
+    """d log p/dv of a class while its own probability vanishes: of ⌈v⌉ at x = distance, by autograd."""
+    x = distance.detach().double().requires_grad_()
+    (slope,) = torch.autograd.grad(torch.nn.functional.logsigmoid(method.log_odds(x)).sum(), x)
+    return slope
+
+
+def end_exponent(method: TwoClass, slope=probability_slope) -> float:
+    """k of |slope| ∝ distanceᵏ next to an integer: below 0 it grows without bound, above 0 it vanishes.
+
+    Args:
+        slope: `probability_slope` or `log_probability_slope`.
+    """
+    distance = torch.tensor(_ENDS, dtype=torch.float64)
+    first, last = slope(method, distance).abs().log().tolist()
+    return (last - first) / float(np.log(_ENDS[1] / _ENDS[0]))
+
+
+def draws(method: TwoClass, x: Tensor, tau: float, points: int = 20_001) -> tuple[Tensor, Tensor]:
+    """Relaxed values and their derivatives by v over evenly spaced quantiles of the noise, in float64.
+
+    Args:
+        x: (m,), v − ⌊v⌋ in (0, 1).
+        points: midpoints of so many equal parts of (0, 1) stand for the uniform variable.
+
+    Returns:
+        Values and derivatives, (m, points) each; a mean over the last axis is an expectation.
+    """
+    noise = ((torch.arange(points, dtype=torch.float64) + 0.5) / points).expand(len(x), points).contiguous()
+    v = x.detach().double()[:, None].expand_as(noise).contiguous().requires_grad_()
+    values = method.relax(v, tau, noise)
+    (slopes,) = torch.autograd.grad(values.sum(), v)
+    return values.detach(), slopes
+
+
+def moments(method: TwoClass, x: Tensor, tau: float, points: int = 20_001) -> dict[str, np.ndarray]:
+    """Mean and standard deviation of a draw and of its derivative, and its distance from ⌊v⌉; (m,) each."""
+    values, slopes = draws(method, x, tau, points)
+    error = (values - torch.round(x.double())[:, None]).abs()
+    found = {
+        "value": values.mean(1),
+        "value_sd": values.std(1, correction=0),
+        "slope": slopes.mean(1),
+        "slope_sd": slopes.std(1, correction=0),
+        "error": error.mean(1),
+    }
+    return {name: tensor.numpy() for name, tensor in found.items()}
+
+
+def wrong_class(method: TwoClass, tau: float = 1.0, points: int = 2_000) -> float:
+    """Probability of the farther integer, mean over v uniform between two integers."""
+    x = (torch.arange(points, dtype=torch.float64) + 0.5) / points
+    p = ceil_probability(method, x, tau)
+    return float(torch.where(x < 0.5, p, 1 - p).mean())
+
+
+def flat_share(method: TwoClass, tau: float = 1.0, below: float = 0.1, points: int = 20_000) -> float:
+    """Share of v, uniform between two integers, at which dp(⌈v⌉)/dv is under ``below``."""
+    x = (torch.arange(points, dtype=torch.float64) + 0.5) / points
+    return float((probability_slope(method, x, tau) < below).double().mean())
+
+
+def closest_a(method: TwoClass, points: int = 2_000) -> tuple[float, float]:
+    """SSL's a that comes closest to another method's p(⌈v⌉), by least squares, and the largest difference left."""
+    x = (torch.arange(points, dtype=torch.float64) + 0.5) / points
+    p = ceil_probability(method, x)
+
+    def squares(a: float) -> float:
+        return float((ceil_probability(SSL(a), x) - p).square().mean())
+
+    a = float(minimize_scalar(squares, bounds=(0.05, 20), method="bounded", options={"xatol": 1e-6}).x)
+    return a, float((ceil_probability(SSL(a), x) - p).abs().max())
+
+
+def third_mass(method: ThreeClass, w: float = 0.0, tau: float = 1.0) -> float:
+    """Probability of the farthest of three classes at a distance w ≥ 0 from the nearest."""
+    p = method.probabilities(torch.tensor([w], dtype=torch.float64), tau)[0]
+    return float(p[0])

@@ -1,0 +1,116 @@
+"""The arms of a study: what tells its rows apart beside the image, in words and in numbers."""
+
+from __future__ import annotations
+
+import functools
+import json
+from typing import Any
+
+import pandas as pd
+
+from sgaplus import plans, rounding, schedules
+from sgaplus.errors import UserError
+from sgaplus.rounding import ThreeClass
+
+BASE = "base"
+
+
+def with_arms(rows: pd.DataFrame) -> pd.DataFrame:
+    """Stored rows with what their specifications say.
+
+    Returns:
+        The rows with ``arm``, the method in words and its schedules where they are not the published ones
+        (``base`` for a codec without refinement); ``family``, the method's name as specifications have it;
+        ``a``, SSL's slope; ``tau_max``, the highest temperature of an exponential schedule; ``rate``, a
+        constant learning rate; NaN where there is none.
+    """
+    columns = ["method", "temperature", "lr", "optimizer", "iterations"]
+    found = {
+        line: _describe(*line) for line in rows[columns].drop_duplicates().itertuples(index=False, name=None)
+    }
+    described = [found[line] for line in rows[columns].itertuples(index=False, name=None)]
+    names = ("arm", "family", "a", "tau_max", "rate")
+    return rows.assign(**{name: [line[name] for line in described] for name in names})
+
+
+@functools.cache
+def _describe(method: str, temperature: str, lr: str, optimizer: str, iterations: int) -> dict[str, Any]:
+    parsed = rounding.parse(json.loads(method))
+    annealing, learning = (schedules.parse(json.loads(text)) for text in (temperature, lr))
+    described = {
+        "arm": _name(parsed, annealing, learning, optimizer, iterations),
+        "family": BASE if iterations == 0 else parsed.name,
+        "a": getattr(parsed.base if isinstance(parsed, ThreeClass) else parsed, "a", float("nan")),
+        "tau_max": getattr(annealing, "tau_max", float("nan")),
+        "rate": learning.value if isinstance(learning, schedules.Constant) else float("nan"),
+    }
+    if iterations == 0:
+        described |= dict.fromkeys(("a", "tau_max", "rate"), float("nan"))
+    return described
+
+
+def _name(
+    method: rounding.Method,
+    annealing: schedules.Schedule,
+    learning: schedules.Schedule,
+    optimizer: str,
+    iterations: int,
+) -> str:
+    if iterations == 0:
+        return BASE
+    settings = schedules.Settings(annealing, learning, optimizer)
+    for name, preset in plans.PRESETS.items():
+        plan = preset(iterations)
+        if (plan.method, plan.settings) == (method, settings):
+            return name
+    published = schedules.defaults_for(method)
+    parts = [method.label]
+    if annealing != published.temperature:
+        parts.append(f"τ {annealing.spec}")
+    if learning != published.lr:
+        parts.append(f"lr {learning.spec}")
+    if optimizer != published.optimizer:
+        parts.append(optimizer)
+    return ", ".join(parts)
+
+
+def label(spec: str) -> str:
+    """The arm's name of a method with its published settings, or of a preset, or ``base``.
+
+    Raises:
+        UserError: there is no such method.
+    """
+    if spec == BASE or spec in plans.PRESETS:
+        return spec
+    return rounding.parse(spec).label
+
+
+def at(rows: pd.DataFrame, iteration: int) -> pd.DataFrame:
+    """The read-offs of all arms at one iteration, the base's own rows among them.
+
+    Args:
+        rows: as `with_arms` returns them.
+        iteration: of the refined arms; the base has no iterations.
+
+    Raises:
+        UserError: no refinement was read off there.
+    """
+    refined = rows["read_off"] & (rows["iteration"] == iteration) & (rows["iterations"] > 0)
+    if not refined.any():
+        known = sorted(rows.loc[rows["read_off"] & (rows["iteration"] > 0), "iteration"].unique())
+        raise UserError(
+            f"no refinement was read off at iteration {iteration}: use one of {', '.join(map(str, known))}"
+        )
+    return rows[refined | (rows["iterations"] == 0)].reset_index(drop=True)
+
+
+def last_iteration(rows: pd.DataFrame) -> int:
+    """The largest iteration that was read off.
+
+    Raises:
+        UserError: nothing was refined.
+    """
+    last = int(rows.loc[rows["read_off"], "iteration"].max())
+    if last == 0:
+        raise UserError("these rows hold no refinement: run the study to its end")
+    return last

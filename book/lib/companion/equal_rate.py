@@ -1,0 +1,108 @@
+"""What one rate-distortion curve gains over another at the same rate, along the whole range that both cover.
+
+Curves are of means over images; pchip interpolates PSNR over the logarithm of the rate, as for a
+Bjøntegaard delta (`bd`). A curve needs two points.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from scipy.interpolate import PchipInterpolator
+
+from sgaplus.errors import UserError
+
+from .comparisons import resampled_means
+
+# What tells the points of a curve apart: the codec, or the λ of the refinement.
+POINT = ["codec_lmbda", "lmbda"]
+
+
+def whole_images(*curves: pd.DataFrame) -> list[str]:
+    """Names of the images that have all points of each curve, sorted."""
+    held = []
+    for rows in curves:
+        counts = rows.drop_duplicates([*POINT, "image"]).groupby("image").size()
+        held.append(set(counts.index[counts == len(rows[POINT].drop_duplicates())]))
+    return sorted(set.intersection(*held))
+
+
+def gains(
+    anchor: pd.DataFrame,
+    test: pd.DataFrame,
+    psnr: str = "psnr",
+    points: int = 60,
+    resamples: int = 500,
+) -> tuple[np.ndarray, np.ndarray]:
+    """PSNR of one curve minus that of another at the same rate.
+
+    Args:
+        anchor, test: one curve's lines each, with image, bpp, PSNR and what tells the points apart (`POINT`).
+        psnr: ``psnr`` (floats, the paper's) or ``psnr_8bit``.
+        points: rates, at equal distances on a logarithmic scale.
+        resamples: of the images, those of both curves together.
+
+    Returns:
+        The rates in bpp (points,), and the gain in dB (points, 1 + resamples), first of all images. A resample
+        of costlier images has higher rates: its gains are those at the same places within the range that its
+        own two curves share, NaN where there is none. One image has no resample, and curves without a common
+        rate have no rates.
+
+    Raises:
+        UserError: no image has all points of both.
+    """
+    images = whole_images(anchor, test)
+    if not images:
+        raise UserError("no image has all points of both curves: run the study to its end")
+    wide = [
+        rows.pivot_table(index="image", columns=POINT, values=[name]).loc[images].to_numpy()
+        for rows in (anchor, test)
+        for name in ("bpp", psnr)
+    ]
+    means = resampled_means(np.hstack(wide), resamples if len(images) > 1 else 0)
+    cuts = np.cumsum([block.shape[1] for block in wide])[:-1]
+    rate, decibel, test_rate, test_decibel = np.split(means, cuts, axis=1)
+    low = np.maximum(rate.min(1), test_rate.min(1))
+    high = np.minimum(rate.max(1), test_rate.max(1))
+    if low[0] >= high[0]:
+        return np.empty(0), np.empty((0, len(means)))
+    grids = np.geomspace(low, np.maximum(low, high), points, axis=1)
+    ours, theirs = (
+        np.array([_at(*curve) for curve in zip(grids, *pair, strict=True)])
+        for pair in ((test_rate, test_decibel), (rate, decibel))
+    )
+    ours[low >= high] = np.nan
+    return grids[0], (ours - theirs).T
+
+
+def _at(rates: np.ndarray, bpp: np.ndarray, decibel: np.ndarray) -> np.ndarray:
+    """PSNR at other rates, all within the curve; NaN where two rates of the curve are equal."""
+    order = np.argsort(bpp)
+    bpp, decibel = bpp[order], decibel[order]
+    if len(bpp) < 2 or (np.diff(bpp) <= 0).any():
+        return np.full(len(rates), np.nan)
+    return PchipInterpolator(np.log(bpp), decibel)(np.log(rates))
+
+
+def band(rates: np.ndarray, samples: np.ndarray) -> pd.DataFrame:
+    """`gains` as a table: bpp, gain, low and high (95 % percentile bootstrap over images; NaN of one image)."""
+    low, high = _interval(samples)
+    return pd.DataFrame({"bpp": rates, "gain": samples[:, 0], "low": low, "high": high})
+
+
+def mean_gain(samples: np.ndarray) -> dict[str, float]:
+    """Mean of `gains` over the rates, on a logarithmic scale: gain, low and high in dB; NaN of no rate."""
+    if not len(samples):
+        return dict.fromkeys(("gain", "low", "high"), float("nan"))
+    means = samples.mean(0)
+    low, high = _interval(means[None])
+    return {"gain": float(means[0]), "low": float(low[0]), "high": float(high[0])}
+
+
+def _interval(samples: np.ndarray) -> np.ndarray:
+    """Both ends (2, k) of samples (k, 1 + resamples); NaN where there is no resample."""
+    ends = np.full((2, len(samples)), np.nan)
+    there = np.isfinite(samples[:, 1:]).any(axis=1)
+    if there.any():
+        ends[:, there] = np.nanpercentile(samples[there, 1:], (2.5, 97.5), axis=1)
+    return ends

@@ -1,0 +1,282 @@
+"""Every plot of the book, from tables and methods alone: nothing here computes a result."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
+from torch import Tensor
+
+from sgaplus.errors import UserError
+from sgaplus.metrics import bootstrap_interval, paired_changes
+from sgaplus.rounding import Method
+
+from . import palette
+from .palette import DASHES, MARKERS
+
+
+def probability_space(methods: Sequence[Method], tau: float = 1.0, points: int = 1001) -> Figure:
+    """Probability of every class over v in [−½, 3/2], at temperature τ (paper, Figure 1).
+
+    Two-class methods show p(⌊v⌋) and p(⌈v⌉), three-class ones all classes that can be reached there. A colour
+    is a method, a dash an integer.
+    """
+    v = torch.linspace(-0.5, 1.5, points, dtype=torch.float64)
+    figure, axes = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
+    for position, method in enumerate(methods):
+        classes, p = method.classes(v), method.probabilities(v, tau)
+        for integer in range(-1, 3):
+            mass = torch.where(classes == integer, p, 0.0).sum(-1).numpy()
+            if mass.max() < 1e-3:
+                continue
+            label = method.label if integer == 0 else None
+            axes.plot(
+                v, mass, DASHES[integer % 4], color=palette.colour(position), label=label, linewidth=1.8
+            )
+    axes.set(xlabel="$v$", ylabel="probability of the class", xlim=(-0.5, 1.5), ylim=(-0.02, 1.02))
+    axes.set_xticks(np.arange(-0.5, 1.51, 0.5))
+    figure.legend(loc="outside upper center", ncols=2)
+    return figure
+
+
+def rounding_slopes(methods: Sequence[Method], tau: float = 1.0, points: int = 1001) -> Figure:
+    """dp(⌈v⌉)/dv over x = v − ⌊v⌋ in (0, 1), by automatic differentiation: where each method lets latents move."""
+    x = torch.linspace(0, 1, points + 2, dtype=torch.float64)[1:-1].requires_grad_()
+    figure, axes = plt.subplots(figsize=(7.5, 3.6), layout="constrained")
+    for position, method in enumerate(methods):
+        (slope,) = torch.autograd.grad(method.probabilities(x, tau)[..., 1].sum(), x)
+        axes.plot(x.detach(), slope, color=palette.colour(position), label=method.label, linewidth=1.8)
+    axes.set(xlabel="$v - \\lfloor v \\rfloor$", ylabel="slope of $p(\\lceil v \\rceil)$", xlim=(0, 1))
+    axes.set_ylim(0, min(axes.get_ylim()[1], 6))
+    figure.legend(loc="outside upper center", ncols=3)
+    return figure
+
+
+def paired_change(rows: pd.DataFrame, column: str, reference: str, changed: str) -> Figure:
+    """Relative change of the true loss in percent between two runs of the same images, at every read-off.
+
+    Args:
+        rows: read-offs of both; ``column`` tells them apart by the values ``reference`` and ``changed``.
+    """
+    table = paired_changes(rows, column, reference, changed)
+    figure, axes = plt.subplots(figsize=(7.5, 3.2), layout="constrained")
+    iterations = sorted(table["iteration"].unique())
+    for position, iteration in enumerate(iterations):
+        values = table.loc[table["iteration"] == iteration, "change"]
+        offsets = np.linspace(-0.18, 0.18, len(values))
+        axes.plot(
+            position + offsets, values.sort_values(), "o", color=palette.colour(0), alpha=0.6, markersize=4
+        )
+        low, high = bootstrap_interval(values)
+        bar = [[values.mean() - low], [high - values.mean()]]
+        axes.errorbar(position, values.mean(), bar, fmt="_", color="black", markersize=18, capsize=4)
+    axes.axhline(0, color="0.4", linewidth=0.8)
+    axes.set_xticks(range(len(iterations)), [str(t) for t in iterations])
+    axes.set(xlabel="iteration", ylabel=f"{changed} against {reference} (%)")
+    return figure
+
+
+def thumbnails(images: Sequence[Tensor], titles: Sequence[str], columns: int = 4) -> Figure:
+    """Images (3, H, W) side by side, each under its title."""
+    rows = math.ceil(len(images) / columns)
+    size = (2.6 * min(columns, len(images)), 2.6 * rows)
+    figure, grid = plt.subplots(
+        rows, min(columns, len(images)), figsize=size, layout="constrained", squeeze=False
+    )
+    for axes in grid.flat:
+        axes.axis("off")
+    for axes, image, title in zip(grid.flat, images, titles, strict=False):
+        axes.imshow(image.clamp(0, 1).permute(1, 2, 0).numpy())
+        axes.set_title(title, fontweight="normal", fontsize="small")
+    return figure
+
+
+def crops(versions: dict[str, Tensor], captions: dict[str, str], side: int = 128) -> Figure:
+    """The central square of several versions of one image (3, H, W), enlarged without smoothing.
+
+    Args:
+        versions: images by name.
+        captions: second lines of the titles, for some of the names.
+        side: of the square in pixels; smaller where the image is.
+    """
+    size = (2.9 * len(versions), 3.4)
+    figure, grid = plt.subplots(1, len(versions), figsize=size, layout="constrained", squeeze=False)
+    for axes, (name, image) in zip(grid.flat, versions.items(), strict=True):
+        top, left = ((length - min(side, length)) // 2 for length in image.shape[1:])
+        square = image[:, top : top + side, left : left + side].clamp(0, 1)
+        axes.imshow(square.permute(1, 2, 0).numpy(), interpolation="nearest")
+        axes.set_title(f"{name}\n{captions.get(name, '')}", fontweight="normal", fontsize="small")
+        axes.axis("off")
+    return figure
+
+
+def _label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
+    """Texts in the margin at the right: (value, text, colour) each, moved apart where they would overlap."""
+    height = axes.get_window_extent().height
+    gap = 1.25 * plt.rcParams["font.size"] * axes.figure.dpi / 72 / height
+    to_axes = axes.transData + axes.transAxes.inverted()
+    places: list[float] = []
+    for value, text, colour in sorted(ends):
+        wanted = float(to_axes.transform((1, value))[1])
+        places.append(max(wanted, places[-1] + gap) if places else wanted)
+        axes.annotate(
+            text, (1, places[-1]), (6, 0), "axes fraction", "offset points", color=colour, va="center"
+        )
+
+
+def training_curves(log: pd.DataFrame, window: int = 25) -> Figure:
+    """Training loss over all stages, one panel per family and one line per λ.
+
+    Args:
+        log: `families.training_log` of all codecs, concatenated.
+        window: entries of the log that the running mean spans, within a stage.
+
+    Raises:
+        UserError: there is no log.
+    """
+    if log.empty:
+        raise UserError(
+            "no training curve lies beside the weights of the bundled codecs: restore data/models"
+        )
+    families, lmbdas = list(log["family"].unique()), sorted(log["lmbda"].unique())
+    size = (7.5, 1 + 3.4 * len(families))
+    figure, grid = plt.subplots(len(families), 1, figsize=size, layout="constrained", squeeze=False)
+    for axes, family in zip(grid[:, 0], families, strict=True):
+        rows = log[log["family"] == family]
+        axes.set(yscale="log", ylabel="training loss", title=f"{family}, a line for each λ")
+        ends = []
+        for lmbda, line in rows.groupby("lmbda"):
+            colour = palette.colour(lmbdas.index(lmbda))
+            for _, stage in line.groupby("stage"):
+                mean = stage["loss"].rolling(window, min_periods=1, center=True).mean()
+                axes.plot(stage["step"] / 1000, mean, color=colour, linewidth=1.6)
+            ends.append((mean.iloc[-1], f"{lmbda:g}", colour))
+        starts = rows.groupby("stage")["step"].min() / 1000
+        places: dict[float, str] = {}
+        for stage, start in starts.items():
+            axes.axvline(start, color="0.6", linewidth=0.8, zorder=0)
+            # Stages that begin where the last label still stands share it.
+            near = next((at for at in places if start - at < 0.03 * rows["step"].max() / 1000), None)
+            places[start if near is None else near] = (
+                f"{places[near]}, {stage}" if near is not None else str(stage)
+            )
+        for start, text in places.items():
+            axes.annotate(text, (start, 1), (3, -3), ("data", "axes fraction"), "offset points", va="top")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_locator(NullLocator())
+        figure.canvas.draw()
+        _label_ends(axes, ends)
+    grid[-1, 0].set_xlabel("optimiser steps (thousands)")
+    return figure
+
+
+def rate_axis(axes: Axes) -> None:
+    """A logarithmic axis of bits per pixel that says plain numbers."""
+    axes.set(xscale="log", xlabel="bits per pixel (logarithmic)")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def rd_curves(points: pd.DataFrame, published: pd.DataFrame, codecs: Sequence[str]) -> Figure:
+    """PSNR over rate of the bundled families and of published codecs.
+
+    Args:
+        points: family, bpp, psnr with psnr_low and psnr_high, as `curves.points` gives them.
+        published: as `reference.published` gives it; drawn in the range of rates of ``points``, and a little beyond.
+        codecs: those of ``published`` that are drawn.
+    """
+    low, high = points["bpp"].min() / 1.3, points["bpp"].max() * 1.3
+    figure, axes = plt.subplots(figsize=(7.5, 5.6), layout="constrained")
+    families = list(points["family"].unique())
+    for position, family in enumerate(families):
+        rows = points[points["family"] == family]
+        bars = [rows["psnr"] - rows["psnr_low"], rows["psnr_high"] - rows["psnr"]]
+        # A family of few points is drawn over one of many.
+        style = {"color": palette.colour(position), "elinewidth": 0.8, "zorder": 4 - len(rows) / 100}
+        axes.errorbar(rows["bpp"], rows["psnr"], bars, fmt=f"{MARKERS[position % 4]}-", label=family, **style)
+    for position, codec in enumerate(codecs):
+        rows = published[published["codec"] == codec]
+        style = {"color": palette.colour(len(families) + position), "linestyle": DASHES[1 + position % 3]}
+        axes.plot(rows["bpp"], rows["psnr_db"], **style, linewidth=1.4, label=rows["name"].iloc[0])
+    rate_axis(axes)
+    shown = published[published["codec"].isin(codecs) & published["bpp"].between(low, high)]["psnr_db"]
+    margin = (
+        min(shown.min(), points["psnr_low"].min()) - 0.5,
+        max(shown.max(), points["psnr_high"].max()) + 0.5,
+    )
+    axes.set(xlim=(low, high), ylim=margin, ylabel="PSNR of the 8-bit image (dB)")
+    drawn = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    ours_first = sorted(drawn, key=lambda label: label not in families)
+    figure.legend([drawn[label] for label in ours_first], ours_first, loc="outside upper center", ncols=2)
+    return figure
+
+
+def rd_gaps(table: pd.DataFrame) -> Figure:
+    """Distance in dB of each point from published curves at the point's rate; a colour is a published codec.
+
+    Args:
+        table: `curves.gaps`, concatenated, with the published codec's name as ``reference``.
+    """
+    families, names = (list(table[column].unique()) for column in ("family", "reference"))
+    size = (7.5, 3.2 + 0.25 * len(families) * len(names))
+    figure, axes = plt.subplots(figsize=size, layout="constrained")
+    for (family, name), rows in table.dropna(subset="decibel").groupby(["family", "reference"], sort=False):
+        marker = MARKERS[families.index(family) % 4] + DASHES[families.index(family) % 4]
+        colour = palette.colour(names.index(name))
+        axes.plot(rows["bpp"], rows["decibel"], marker, color=colour, label=f"{family} against {name}")
+    axes.axhline(0, color="0.4", linewidth=0.8)
+    rate_axis(axes)
+    axes.set_ylabel("PSNR − published (dB)")
+    figure.legend(loc="outside upper center", ncols=1)
+    return figure
+
+
+def step_times(rows: pd.DataFrame, pairs: pd.DataFrame) -> Figure:
+    """Seconds of a step per megapixel: the plain loop, ours, and within ours its convolutions by themselves.
+
+    Bars are medians, points single pairs; the number beside ours is the median of the ratio and its extremes.
+
+    Args:
+        rows, pairs: as `speed.load` returns them; a panel for each of its places.
+    """
+    groups = list(rows.groupby("place", sort=False))
+    heights = [0.7 + 0.62 * len(group) for _, group in groups]
+    figure = plt.figure(figsize=(7.5, 0.9 + sum(heights)), layout="constrained")
+    grid = figure.subplots(len(groups), squeeze=False, height_ratios=heights)[:, 0]
+    for axes, (place, group) in zip(grid, groups, strict=True):
+        group = group.set_index("file")
+        at = pd.Series(np.arange(len(group)), group.index)
+        own = pairs[pairs["file"].isin(group.index)].set_index("file")
+        # The convolutions lie over the step, as high as it, so that they are seen where they take longer.
+        for column, label, offset, colour in (
+            ("reference_seconds", "plain loop", -0.2, "0.72"),
+            ("ours_seconds", "this package", 0.2, palette.colour(5)),
+            ("ceiling_seconds", "its convolutions by themselves", 0.2, palette.colour(0)),
+        ):
+            axes.barh(at + offset, group[column] / group["megapixels"], 0.38, color=colour, label=label)
+            if column != "ceiling_seconds":
+                points = own[column] / group["megapixels"].reindex(own.index)
+                axes.plot(points, at.reindex(own.index) + offset, "k.", markersize=3)
+        ends = own["ours_seconds"].groupby(level=0).max() / group["megapixels"]
+        for row in group.itertuples():
+            text = f"{row.ratio:.2f}× [{row.ratio_min:.2f}, {row.ratio_max:.2f}]"
+            tip = (ends[row.Index], at[row.Index] + 0.2)
+            axes.annotate(text, tip, (5, 0), textcoords="offset points", va="center", fontsize="small")
+        labels = [f"{row.width}×{row.height}\n{row.way}" for row in group.itertuples()]
+        axes.set_yticks(at, labels, fontsize="small")
+        axes.set_title(place, loc="left", fontsize="small")
+        axes.margins(x=0.15)
+        axes.invert_yaxis()
+        axes.grid(False, axis="y")
+    grid[-1].set_xlabel("seconds of a step per megapixel")
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    return figure

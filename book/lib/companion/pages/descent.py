@@ -1,0 +1,90 @@
+"""The true loss over the iterations, against the loss of the codec from which each refinement started."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from sgaplus.errors import UserError
+
+from .. import comparisons
+
+# Of these tables show those that are stored.
+_MARKS = (25, 50, 100, 200, 500, 1000, 2000)
+
+
+def changes(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of refinements with ``change``: the true loss against the same job's at iteration 0, in percent.
+
+    Args:
+        rows: stored lines, as `analysis.arms.with_arms` returns them; those of codecs without refinement drop out.
+    """
+    # In the order of the images, so that every arm's interval comes from the same samples of images.
+    refined = rows[rows["iterations"] > 0].sort_values(["image", "iteration"], kind="stable")
+    start = refined[refined["iteration"] == 0].set_index("key")["loss"]
+    return refined.assign(change=100 * (refined["loss"] / refined["key"].map(start) - 1))
+
+
+def iterations_of(rows: pd.DataFrame, by: str = "arm") -> list[int]:
+    """The iterations above 0 with a true loss in every arm, in ascending order.
+
+    Raises:
+        UserError: there is none.
+    """
+    refined = rows[(rows["iterations"] > 0) & (rows["iteration"] > 0)]
+    arms = refined.groupby("iteration")[by].nunique()
+    shared = sorted(arms.index[arms == refined[by].nunique()])
+    if not shared:
+        raise UserError("these rows hold no iteration of all refinements: run the study to its end")
+    return [int(t) for t in shared]
+
+
+def marks(rows: pd.DataFrame) -> list[int]:
+    """The iterations that tables show where no others are asked for: early ones, and the last."""
+    known = iterations_of(rows)
+    return [t for t in _MARKS if t in known and t < known[-1]] + [known[-1]]
+
+
+def at(rows: pd.DataFrame, iteration: int | None, by: str = "arm") -> pd.DataFrame:
+    """Rows of all refinements at one iteration, whether it is a result or a point of a curve.
+
+    Args:
+        iteration: the last one that all have where None.
+
+    Raises:
+        UserError: not every arm has a true loss there.
+    """
+    known = iterations_of(rows, by)
+    wanted = known[-1] if iteration is None else iteration
+    if wanted not in known:
+        raise UserError(f"not all rows have iteration {wanted}: use one of {', '.join(map(str, known))}")
+    chosen = rows[(rows["iteration"] == wanted) & (rows["iterations"] > 0)]
+    # In the order of the images, so that every arm's interval comes from the same samples of images.
+    return chosen.sort_values("image", kind="stable", ignore_index=True)
+
+
+def lines(
+    axes: Axes, rows: pd.DataFrame, column: str, looks: Mapping[str, Mapping[str, Any]], by: str = "arm"
+) -> None:
+    """Mean over images of a column over the iterations, with its 95 % interval: a line for each of ``looks``.
+
+    Args:
+        looks: line properties by the values of ``by``, as `palette.of_arms` gives them.
+    """
+    for name, look in looks.items():
+        table = comparisons.means(rows[rows[by] == name], column, by=("iteration",)).sort_values("iteration")
+        axes.plot(
+            table["iteration"],
+            table["mean"],
+            **look,
+            label=name,
+            linewidth=1.8,
+            markersize=5,
+            markevery=(0, max(1, len(table) // 5)),
+        )
+        if table[["low", "high"]].notna().all(axis=None):
+            band = table["iteration"], table["low"], table["high"]
+            axes.fill_between(*band, color=look["color"], alpha=0.12, linewidth=0)

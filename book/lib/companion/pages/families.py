@@ -1,0 +1,170 @@
+"""The bundled families of codecs in words, tables and commands: what their cards and training logs say."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from safetensors import safe_open
+
+from sgaplus.codecs import weights
+from sgaplus.codecs.weights import Card, cards, stem
+from sgaplus.errors import UserError
+
+# λ of the paper's first version and of Yang et al. 2020 (paper, section 4).
+PAPER_LAMBDAS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08)
+
+# The recipe's entries that `sgaplus train` takes by an option of the same name, beside λ.
+_OPTIONS = ("name", "N", "M", "steps", "warmup", "cooldown", "lr", "crop", "batch", "per_step", "seed")
+
+
+def training_log(card: Card) -> pd.DataFrame:
+    """The training curve that lies beside a codec's weights, over all stages that led to them.
+
+    Returns:
+        One row per 100 steps: family, lmbda, stage (1, 2, …), step and seconds (both since the first stage
+        began), loss, bpp, psnr (dB); of the codec's own λ where the log holds several. Empty where there is
+        no log.
+
+    Raises:
+        UserError: the file is no such log.
+    """
+    path = weights.bundled_folder() / f"{stem(card.name, card.lmbda)}.training.csv"
+    columns = ["stage", "step", "seconds", "loss", "bpp", "psnr"]
+    if not path.is_file():
+        return pd.DataFrame(columns=["family", "lmbda", *columns])
+    try:
+        log = pd.read_csv(path)
+        own = np.isclose(log["lmbda"], card.lmbda) if "lmbda" in log else np.full(len(log), True)
+        log = log[columns].assign(stage=pd.factorize(log["stage"])[0] + 1)
+    except (ValueError, KeyError) as error:
+        raise UserError(f"{path} is no training curve ({error}): restore or remove it") from error
+    for column in ("step", "seconds"):
+        ends = log.groupby("stage")[column].max()
+        log[column] += log["stage"].map(ends.cumsum() - ends)
+    log.insert(0, "lmbda", card.lmbda)
+    log.insert(0, "family", card.name)
+    return log[own].reset_index(drop=True)
+
+
+def overview() -> pd.DataFrame:
+    """One row per bundled codec.
+
+    Returns:
+        family, lmbda, N, M, parameters, bytes; images, bpp, psnr and loss of the card's Kodak point; steps and
+        hours of training, all stages together.
+
+    Raises:
+        UserError: there is no bundled codec, or the weights of one are missing.
+    """
+    rows = []
+    for card in cards():
+        path = weights.bundled_folder() / f"{stem(card.name, card.lmbda)}.safetensors"
+        if not path.is_file():
+            raise UserError(f"{path} is missing: restore it")
+        with safe_open(path, "pt") as tensors:
+            parameters = sum(int(np.prod(tensors.get_slice(key).get_shape())) for key in tensors.keys())  # noqa: SIM118
+        log = training_log(card)
+        point = {key: card.kodak.get(key, np.nan) for key in ("images", "bpp", "psnr", "loss")}
+        rows.append(
+            {"family": card.name, "lmbda": card.lmbda, "N": card.N, "M": card.M, "parameters": parameters}
+            | {"bytes": path.stat().st_size, **point}
+            | {"steps": log["step"].max(), "hours": log["seconds"].max() / 3600}
+        )
+    if not rows:
+        raise UserError("no codec is bundled: restore data/models")
+    return pd.DataFrame(rows)
+
+
+def describe_coverage() -> str:
+    """In words, which of the paper's λ each bundled family has."""
+    sentences = []
+    for family, group in itertools.groupby(cards(), key=lambda card: card.name):
+        here = [card.lmbda for card in group]
+        lacking = [f"{value:g}" for value in PAPER_LAMBDAS if not np.isclose(value, here).any()]
+        have = f"`{family}` has {len(PAPER_LAMBDAS) - len(lacking)} of the paper's {len(PAPER_LAMBDAS)} λ"
+        sentences.append(have + (f"; {', '.join(lacking)} are missing." if lacking else "."))
+    return " ".join(sentences)
+
+
+def _stages(card: Card) -> list[dict[str, Any]]:
+    """The stages of training that a card tells, each with its number in the training log, and its λ.
+
+    A card without stages is that of one; earlier ones, which it tells in words alone, count in the log.
+    """
+    training = card.training
+    told = training.get("stages", [training] if training else [])
+    log = training_log(card)
+    first = max(0 if log.empty else int(log["stage"].max()), len(told)) - len(told) + 1
+    return [{"data": training.get("data", ""), "number": first + i} | stage for i, stage in enumerate(told)]
+
+
+def stages() -> pd.DataFrame:
+    """The stages of training of all bundled codecs, as their cards tell them.
+
+    A stage that several codecs share stands in one line, and so do stages that differ in λ alone.
+
+    Returns:
+        One row per stage: family, stage (its number in `training_log`), lmbda (a list), joint (whether one network
+        was trained for all of them), start (file name of the weights; of
+        codecs trained alone with ``{}`` for their λ), steps, hours (of all runs
+        together), hardware, data and recipe (without λ).
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    runs: set[str] = set()
+    for card in cards():
+        for stage in _stages(card):
+            recipe = stage.get("recipe", {})
+            joint = bool(recipe.get("family"))
+            lmbda = f"{recipe.get('lmbda', card.lmbda):g}"
+            start = stage.get("start", "")
+            row = {
+                "family": card.name,
+                "stage": stage["number"],
+                "joint": joint,
+                "start": start if joint else start.replace(f"lambda{lmbda}.", "lambda{}."),
+                "steps": stage.get("steps", recipe.get("steps")),
+                "hardware": stage.get("hardware", ""),
+                "data": stage["data"],
+                "recipe": {key: value for key, value in recipe.items() if joint or key != "lmbda"},
+            }
+            kept = rows.setdefault(json.dumps(row, sort_keys=True), row | {"lmbda": [], "hours": 0.0})
+            lmbdas = recipe["family"] if joint else [float(lmbda)]
+            kept["lmbda"] += [value for value in lmbdas if value not in kept["lmbda"]]
+            run = json.dumps([row, lmbda, stage.get("seconds")], sort_keys=True)
+            if run not in runs:
+                runs.add(run)
+                kept["hours"] += stage.get("seconds", float("nan")) / 3600
+    columns = ["family", "stage", "lmbda", "joint", "start", "steps", "hours", "hardware", "data", "recipe"]
+    table = pd.DataFrame(rows.values(), columns=columns)
+    return table.sort_values(["family", "stage"], kind="stable", ignore_index=True)
+
+
+def describe_data(table: pd.DataFrame) -> str:
+    """In words, what the stages in `stages` were trained on: a Markdown list."""
+    told = table.drop_duplicates(["family", "data"])
+    return "\n".join(f"- `{row.family}`, stage {row.stage}: {row.data}" for row in told.itertuples())
+
+
+def commands(table: pd.DataFrame) -> str:
+    """The shell commands of the stages in `stages`, a loop where only λ differs; each writes its own folder."""
+    lines = []
+    for row in table.itertuples():
+        looped = not row.joint and len(row.lmbda) > 1
+        lmbdas = ["$lmbda"] if looped else [f"{value:g}" for value in row.lmbda]
+        options = [f"--out stage{row.stage}", *(f"--lmbda {lmbda}" for lmbda in lmbdas)]
+        if row.start:
+            options.append(f"--start stage{row.stage - 1}/{row.start.replace('{}', lmbdas[0])}")
+        options += [
+            f"--{name.replace('_', '-')} {row.recipe[name]}" for name in _OPTIONS if name in row.recipe
+        ]
+        command = f"sgaplus train photographs {' '.join(options)}"
+        if looped:
+            command = f"for lmbda in {' '.join(f'{x:g}' for x in row.lmbda)}; do\n  {command}\ndone"
+        planned = row.recipe["steps"]
+        stopped = f", stopped after {row.steps} of {planned} steps" if row.steps < planned else ""
+        lines += [f"# {row.family}, stage {row.stage}{stopped}", command]
+    return "\n".join(lines)

@@ -1,0 +1,230 @@
+"""The page with one photograph before and after refinement (paper, Figure 4): pictures decoded from stored files."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from great_tables import GT
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from sgaplus import bitstream
+from sgaplus.codecs.weights import load_codec
+from sgaplus.data.images import to_uint8
+from sgaplus.errors import UserError
+from sgaplus.studies.stored import results as all_results
+from sgaplus.studies.verify import find_photograph
+
+from .. import palette
+from ..comparisons import minus
+from ..configurations import BASE
+
+ORIGINAL = "original"
+
+
+@dataclass(frozen=True, eq=False)
+class Version:
+    """A picture of the photograph.
+
+    Attributes:
+        picture: (3, H, W) in [0, 1].
+        row: the stored row whose file it was decoded from; None for the original.
+    """
+
+    picture: Tensor
+    row: pd.Series | None
+
+    @property
+    def caption(self) -> str:
+        """Rate of the file, and PSNR of the 8-bit picture."""
+        if self.row is None:
+            return "not compressed"
+        return f"{self.row['real_bpp']:.3f} bpp, {self.row['psnr_8bit']:.2f} dB"
+
+
+def versions(
+    rows: pd.DataFrame,
+    image: str | None = None,
+    lmbda: float | None = None,
+    *,
+    results: str | Path | None = None,
+    original: bool = False,
+) -> dict[str, Version]:
+    """One photograph as each arm's file decodes to it, the base first.
+
+    Args:
+        rows: as `provenance.load` returns them.
+        image: its name; the first one where None.
+        lmbda: of codec and refinement; the lowest one where None.
+        results: the folder of results; that of the checkout where None.
+        original: whether the photograph itself comes first, if it is on this computer.
+
+    Raises:
+        UserError: there is no such file, no file of the base or none of a refinement, or one does not decode.
+    """
+    kept = rows[rows["stream"].notna() & (rows["codec_lmbda"] == rows["lmbda"])]
+    lmbda = kept["lmbda"].min() if lmbda is None else lmbda
+    kept = kept[kept["lmbda"] == lmbda]
+    image = kept["image"].min() if image is None and len(kept) else image
+    kept = kept[kept["image"] == image].drop_duplicates("arm").set_index("arm", drop=False)
+    if BASE not in kept.index or len(kept) < 2:
+        raise UserError(
+            f"{image} has no files of the base and of a refinement at λ = {lmbda}: run the study to its end"
+        )
+    found: dict[str, Version] = {}
+    first = kept.loc[BASE]
+    if original and (photograph := find_photograph(first["image"], first["image_sha256"])) is not None:
+        found[ORIGINAL] = Version(photograph.read(), None)
+    codec = load_codec(first["codec"], lmbda, device="cpu", dtype="float32")
+    for arm in palette.in_order(kept["arm"]):
+        data = (Path(results or all_results()) / kept.loc[arm, "stream"]).read_bytes()
+        found[arm] = Version(bitstream.decode(data, codec), kept.loc[arm])
+    return found
+
+
+def best(found: dict[str, Version]) -> str:
+    """The refined arm of lowest true loss."""
+    losses = {arm: v.row["loss"] for arm, v in found.items() if v.row is not None and arm != BASE}
+    return min(losses, key=losses.__getitem__)
+
+
+def squares(found: dict[str, Version], side: int, count: int) -> list[tuple[int, int]]:
+    """Corners (top, left) of the squares in which refinement changes the picture most, none overlapping.
+
+    Args:
+        found: as `versions` returns it.
+        side: in pixels; at most that of the picture.
+    """
+    before, after = found[BASE].picture, found[best(found)].picture
+    side = min(side, *before.shape[1:])
+    change = (after - before).square().mean(0).unfold(0, side, side).unfold(1, side, side).mean((2, 3))
+    order = change.flatten().argsort(descending=True)[:count].tolist()
+    columns = change.shape[1]
+    return [(side * (position // columns), side * (position % columns)) for position in order]
+
+
+def squares_figure(found: dict[str, Version], corners: Sequence[tuple[int, int]], side: int) -> Figure:
+    """Squares of every version, enlarged without smoothing: a row for each square, a column for each version."""
+    size = (2.6 * len(found), 2.6 * len(corners) + 0.5)
+    figure, grid = plt.subplots(len(corners), len(found), figsize=size, layout="constrained", squeeze=False)
+    for line, (top, left) in zip(grid, corners, strict=True):
+        for axes, version in zip(line, found.values(), strict=True):
+            square = version.picture[:, top : top + side, left : left + side]
+            axes.imshow(square.clamp(0, 1).permute(1, 2, 0).numpy(), interpolation="nearest")
+            axes.axis("off")
+    for axes, (name, version) in zip(grid[0], found.items(), strict=True):
+        axes.set_title(f"{name}\n{version.caption}", fontweight="normal", fontsize="small")
+    return figure
+
+
+def whole_figure(found: dict[str, Version]) -> Figure:
+    """Every version as a whole, each under its name, rate and PSNR; three in one line, else two in each."""
+    height, width = next(iter(found.values())).picture.shape[1:]
+    columns = 3 if len(found) == 3 else 2
+    lines = math.ceil(len(found) / columns)
+    size = (9, lines * (9 / columns * height / width + 0.6))
+    figure, grid = plt.subplots(lines, columns, figsize=size, layout="constrained", squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
+    for axes, (name, version) in zip(grid.flat, found.items(), strict=False):
+        axes.imshow(version.picture.clamp(0, 1).permute(1, 2, 0).numpy())
+        axes.set_title(f"{name}\n{version.caption}", fontweight="normal", fontsize="small")
+    return figure
+
+
+def slider(found: dict[str, Version]) -> str:
+    """HTML of the base's picture with the best refinement's over it, cut off where a slider stands.
+
+    The slider is an ``<input type="range">``: it takes the mouse, a finger and the arrow keys. Nothing is loaded
+    from elsewhere; the pictures are inside, without loss.
+    """
+    arm = best(found)
+    height, width = found[BASE].picture.shape[1:]
+    layer = "position: absolute; inset: 0; width: 100%; height: 100%; margin: 0;"
+    cut = "this.previousElementSibling.lastElementChild.style.clipPath = 'inset(0 0 0 ' + this.value + '%)';"
+    names = [html.escape(name) for name in (BASE, arm)]
+    label = f"Left of the slider {names[0]}, right of it {names[1]}"
+    return (
+        f'<figure style="max-width: {width}px; margin: 0"><div style="position: relative; aspect-ratio: {width} / {height}">'
+        f'<img src="{_source(found[BASE].picture)}" alt="The picture by {names[0]}" style="{layer}">'
+        f'<img src="{_source(found[arm].picture)}" alt="The picture by {names[1]}" '
+        f'style="{layer} clip-path: inset(0 0 0 50%)"></div>'
+        f'<input type="range" min="0" max="100" step="1" value="50" aria-label="{label}" oninput="{cut}" '
+        'style="width: 100%; margin: 0.5em 0">'
+        f"<figcaption>{label}. {names[0]}: {found[BASE].caption}; {names[1]}: {found[arm].caption}. "
+        "With the keyboard: arrow keys.</figcaption></figure>"
+    )
+
+
+def _source(picture: Tensor) -> str:
+    content = io.BytesIO()
+    Image.fromarray(to_uint8(picture).permute(1, 2, 0).numpy()).save(
+        content, "WEBP", lossless=True, quality=100
+    )
+    return f"data:image/webp;base64,{base64.b64encode(content.getvalue()).decode()}"
+
+
+def numbers(found: dict[str, Version]) -> pd.DataFrame:
+    """Of every file: arm, bytes, real_bpp, bpp (estimated), psnr_8bit, psnr, ms_ssim, loss, stream."""
+    columns = ["arm", "real_bytes", "real_bpp", "bpp", "psnr_8bit", "psnr", "ms_ssim", "loss", "stream"]
+    table = pd.DataFrame([v.row for v in found.values() if v.row is not None])[columns]
+    return table.rename(columns={"real_bytes": "bytes"}).reset_index(drop=True)
+
+
+def numbers_table(table: pd.DataFrame) -> GT:
+    """`numbers` as a table."""
+    return (
+        GT(table.drop(columns="stream"), rowname_col="arm")
+        .tab_spanner("bpp", ["real_bpp", "bpp"])
+        .tab_spanner("PSNR (dB)", ["psnr_8bit", "psnr"])
+        .cols_label(
+            real_bpp="real",
+            bpp="estimated",
+            psnr_8bit="8 bit",
+            psnr="float",
+            ms_ssim="MS-SSIM",
+            loss="true R-D loss",
+        )
+        .fmt_integer("bytes")
+        .fmt_number(["real_bpp", "bpp", "ms_ssim", "loss"], decimals=4)
+        .fmt_number(["psnr_8bit", "psnr"], decimals=2)
+        .tab_options(table_font_size="14px")
+    )
+
+
+def describe_change(table: pd.DataFrame) -> str:
+    """In words, what each refinement changed in the file and in PSNR: a list."""
+    base = table.set_index("arm").loc[BASE]
+    lines = []
+    for row in table[table["arm"] != BASE].itertuples():
+        size, gain = 100 * (row.bytes / base["bytes"] - 1), row.psnr_8bit - base["psnr_8bit"]
+        verdict = {
+            (True, True): "a smaller file and a better picture",
+            (True, False): "a smaller file, and a picture that is no better in PSNR",
+            (False, True): "a better picture, in a file that is no smaller",
+            (False, False): "neither a smaller file nor a better picture",
+        }[size < 0, gain > 0]
+        lines.append(
+            f"- {row.arm}: {row.bytes:,.0f} bytes in place of {base['bytes']:,.0f} ({size:+.1f} %), PSNR {gain:+.2f} dB: "
+            f"{verdict}"
+        )
+    return minus("\n".join(lines))
+
+
+def describe_original(found: dict[str, Version], image: str) -> str:
+    """In words, whether the photograph itself is shown, and where to get it."""
+    if ORIGINAL in found:
+        return f"The original of {image} is shown beside what the files decode to."
+    return (
+        f"The photograph {image} itself is not part of this book: `sgaplus data fetch` gets its data set, and with "
+        "`show_original` this page shows it too."
+    )

@@ -1,0 +1,110 @@
+"""All stored rows of a profile together: what a claim rests on, whichever study computed it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from sgaplus.data.sources import registered
+from sgaplus.errors import UserError
+from sgaplus.studies.schema import load_studies
+from sgaplus.studies.stored import rows_of, store_of
+
+from . import comparisons
+from .configurations import with_arms
+
+# The data sets of the paper by their names here; CLIC 2025 stands for CLIC 2020.
+DATASETS = {"kodak": "Kodak", "tecnick": "Tecnick", "clic2025": "CLIC 2025"}
+WHOLE = "whole photographs"
+# What the claims look at.
+_COLUMNS = ["image", "iteration", "iterations", "trace_every", "loss", "method_loss", "bpp", "psnr", "mse"]
+_COLUMNS += ["ms_ssim", "seconds", "lmbda", "codec_lmbda", "method", "temperature", "tau", "seed", "key"]
+_OF_ARMS = ["arm", "family", "a", "tau_max", "rate", "dataset", "scope"]
+
+
+def load(profile: str, root: Path | None = None) -> pd.DataFrame:
+    """The rows of all studies in one profile, each job once; empty where nothing is stored.
+
+    Args:
+        root: the folder of results; that of the checkout where None.
+
+    Returns:
+        The rows as `configurations.with_arms` gives them, with ``study`` (the first that holds the job), ``dataset``
+        (a key of `DATASETS`) and ``scope``: whole photographs, or centres of so many pixels a side. The two
+        are never mixed.
+
+    Raises:
+        UserError: a row is of weights that are not the bundled ones, or of an image of no data set.
+    """
+    tables = []
+    for study in load_studies():
+        if profile in study.profiles:
+            rows = rows_of(store_of(study, profile, root))
+            tables.append(rows.assign(study=study.name) if len(rows) else rows)
+    tables = [table for table in tables if len(table)]
+    if not tables:
+        return pd.DataFrame(columns=[*_COLUMNS, *_OF_ARMS])
+    rows = pd.concat(tables, ignore_index=True).drop_duplicates(["key", "iteration"], ignore_index=True)
+    return with_scope(with_arms(rows))
+
+
+def with_scope(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with the data set and the scope of their image.
+
+    Raises:
+        UserError: an image is of no known data set.
+    """
+    known = {Path(file).stem: name for name in DATASETS for file in registered(name)}
+
+    def dataset(image: str) -> str:
+        stem = image.split("@")[0]
+        if stem not in known and stem.startswith("RGB_OR_1200x1200_"):
+            return "tecnick"  # registered are those that are publicly mirrored
+        if stem not in known:
+            raise UserError(f"{image} is of none of {', '.join(DATASETS)}: remove its rows from the results")
+        return known[stem]
+
+    images = rows["image"].unique()
+    sides = {image: image.partition("@")[2] for image in images}
+    scopes = {image: f"centres of {side} × {side} pixels" if side else WHOLE for image, side in sides.items()}
+    datasets = {image: dataset(image) for image in images}
+    return rows.assign(dataset=rows["image"].map(datasets), scope=rows["image"].map(scopes))
+
+
+def own(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of codecs that are refined for the λ they were trained with."""
+    return rows[rows["lmbda"] == rows["codec_lmbda"]]
+
+
+def at(rows: pd.DataFrame, iteration: int) -> pd.DataFrame:
+    """The rows of one iteration, of whatever budget (published schedules do not know it), and the base's own."""
+    return rows[(rows["iteration"] == iteration) | (rows["iterations"] == 0)]
+
+
+def differences(
+    rows: pd.DataFrame,
+    arm: str,
+    reference: str,
+    column: str = "loss",
+    relative: bool = True,
+    by: str = "lmbda",
+) -> pd.DataFrame | None:
+    """Paired differences of one arm from another, image by image and λ by λ.
+
+    Args:
+        rows: of one iteration, data set and scope.
+        column, relative: as for `comparisons.paired`.
+
+    Returns:
+        (images, λ): those λ at which both arms were run on at least as many images as at the median λ, and the
+        images that have all of them; None where nothing can be paired.
+    """
+    chosen = rows[rows["arm"].isin([arm, reference])]
+    keys = [set(map(tuple, group[["image", by]].to_numpy())) for _, group in chosen.groupby("arm")]
+    if len(keys) < 2 or not keys[0] & keys[1]:
+        return None
+    table = comparisons.paired(chosen, column, reference, [by], relative)
+    wide = table.pivot_table(index="image", columns=by, values="change")
+    counts = wide.count()
+    return wide.loc[:, counts >= counts.median()].dropna()

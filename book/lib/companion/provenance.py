@@ -1,0 +1,83 @@
+"""Where a page's numbers come from: its rows, what they are of, what made them, the commands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from sgaplus.studies.schema import load_study
+from sgaplus.studies.stored import stored_rows
+
+from .configurations import with_arms
+
+# Leading digits of hashes, as git shows them.
+_DIGITS = 7
+
+
+def load(study: str, profile: str, results: str | Path | None = None) -> pd.DataFrame:
+    """The stored rows of a study's profile, as `analysis.arms.with_arms` returns them.
+
+    Args:
+        results: the folder of results, those of all studies; that of the checkout where None.
+
+    Raises:
+        UserError: there is no such study or profile, or nothing of it is stored.
+    """
+    return with_arms(stored_rows(study, profile, Path(results) if results else None))
+
+
+def load_also(study: str | None, profile: str, results: str | Path | None = None) -> pd.DataFrame | None:
+    """`load` of a study that only adds to a page; None where none is named."""
+    return None if study is None else load(study, profile, results)
+
+
+def about(study: str, profile: str) -> str:
+    """One sentence in Markdown: which study and profile a page shows, and how that differs from the paper's.
+
+    Raises:
+        UserError: there is no such study or profile.
+    """
+    return f"Study `{study}`, profile `{profile}`: {load_study(study).profile(profile).about}"
+
+
+def command(template: str, **parameters: str | int | float | None) -> str:
+    """The command that makes a page from stored rows: papermill with those parameters that are not None."""
+    given = "".join(f" -p {name} {value}" for name, value in parameters.items() if value is not None)
+    return f"papermill notebooks/{template}.ipynb out.ipynb{given}"
+
+
+def provenance(rows: pd.DataFrame) -> str:
+    """Which rows a page shows and what computed them, as a small paragraph in Markdown.
+
+    Args:
+        rows: stored lines, as `load` returns them; those that the page uses.
+    """
+    codecs = [
+        f"`{name}` (λ = {', '.join(f'{value:g}' for value in sorted(group['codec_lmbda'].unique()))})"
+        for name, group in rows.groupby("codec")
+    ]
+    days = sorted({str(time)[:10] for time in rows["written"]})
+    commits = _few(commit[:_DIGITS] + "+" * commit.endswith("+") for commit in rows["git_commit"] if commit)
+    parts = [
+        f"{count(len(rows), 'row')} of {count(rows['key'].nunique(), 'job')} on "
+        f"{count(rows['image'].nunique(), 'image')}",
+        f"codec {' and '.join(codecs)}, loop in {_few(rows['dtype'])}",
+        f"computed on {_few(rows['device'], '; ')}",
+        f"{' to '.join(dict.fromkeys((days[0], days[-1])))}",
+        f"sgaplus {_few(rows['sgaplus_version'])}"
+        + (f" at git commit {commits}" if commits else " outside a checkout"),
+        f"torch {_few(rows['torch_version'])}",
+    ]
+    return f"<small>Rows behind this page: {'; '.join(parts)}.</small>"
+
+
+def count(number: int, noun: str) -> str:
+    """A number with its noun, as in ``1 image`` or ``1,016 rows``."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def _few(values: Sequence[str] | pd.Series, separator: str = ", ") -> str:
+    """Each value once, in the order in which they come first."""
+    return separator.join(dict.fromkeys(map(str, values)))

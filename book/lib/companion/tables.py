@@ -1,0 +1,305 @@
+"""The book's tables, from rows alone: great-tables objects that a notebook displays."""
+
+from __future__ import annotations
+
+import pandas as pd
+from great_tables import GT, loc, style
+
+from sgaplus.metrics import bootstrap_interval, paired_changes
+
+_MEASURES = ("loss", "bpp", "psnr", "psnr_8bit", "ms_ssim")
+
+
+def gains(rows: pd.DataFrame) -> pd.DataFrame:
+    """Per method: the mean over images before and after, and the paired gain with its 95 % interval.
+
+    Args:
+        rows: `Run.rows` of one or several methods, concatenated; the same images for each.
+
+    Returns:
+        One line per method: means at the last iteration (the line "codec" holds those at iteration 0), and
+        ``gain``, ``low``, ``high``: the mean relative change of the true loss in percent and its interval
+        over images.
+    """
+    start = rows[rows["iteration"] == 0]
+    end = rows[rows["iteration"] == rows["iteration"].max()]
+    first = start.drop_duplicates("image").set_index("image")["loss"]
+    lines = [{"method": "codec, not refined", **start.drop_duplicates("image")[list(_MEASURES)].mean()}]
+    for method, group in end.groupby("method", sort=False):
+        change = 100 * (group.set_index("image")["loss"] / first - 1).dropna()
+        low, high = bootstrap_interval(change)
+        measures = group[list(_MEASURES)].mean()
+        lines.append({"method": method, **measures, "gain": change.mean(), "low": low, "high": high})
+    return pd.DataFrame(lines)
+
+
+def gains_table(rows: pd.DataFrame) -> GT:
+    """`gains` as a table; the lowest true loss is in bold."""
+    table = gains(rows)
+    images, iterations = rows["image"].nunique(), int(rows["iteration"].max())
+    shown = (
+        GT(table)
+        .tab_header(
+            title="Before and after refinement",
+            subtitle=f"mean over {images} images, {iterations} iterations",
+        )
+        .cols_merge(["gain", "low", "high"], pattern="{0}<< [{1}, {2}]>>")
+        .cols_label(
+            method="method",
+            loss="true R-D loss",
+            bpp="bpp",
+            psnr="PSNR (dB)",
+            psnr_8bit="PSNR, 8 bit (dB)",
+            ms_ssim="MS-SSIM",
+            gain="change of the loss [95 %]",
+        )
+        .fmt_number(["loss", "bpp", "ms_ssim"], decimals=4)
+        .fmt_number(["psnr", "psnr_8bit", "gain", "low", "high"], decimals=2)
+        .sub_missing(["gain"], missing_text="–")
+        .tab_style(style.text(weight="bold"), loc.body("loss", [int(table["loss"].idxmin())]))
+        .tab_source_note(
+            "Interval: percentile bootstrap over images of the paired relative change, in percent."
+        )
+    )
+    return shown.opt_row_striping().tab_options(table_font_size="14px")
+
+
+def images_table(rows: pd.DataFrame) -> GT:
+    """Every image before and after, method by method."""
+    last = rows["iteration"].max()
+    chosen = rows[(rows["iteration"] == last) | (rows["iteration"] == 0)]
+    chosen = chosen.assign(method=chosen["method"].where(chosen["iteration"] > 0, "codec, not refined"))
+    chosen = chosen.drop_duplicates(["image", "method"])
+    table = chosen[["image", "method", *_MEASURES, "seconds"]]
+    return (
+        GT(table.reset_index(drop=True), groupname_col="image", rowname_col="method")
+        .tab_header(title="Image by image", subtitle=f"after {int(last)} iterations")
+        .cols_label(
+            loss="true R-D loss",
+            psnr="PSNR (dB)",
+            psnr_8bit="PSNR, 8 bit (dB)",
+            ms_ssim="MS-SSIM",
+        )
+        .fmt_number(["loss", "bpp", "ms_ssim"], decimals=4)
+        .fmt_number(["psnr", "psnr_8bit"], decimals=2)
+        .fmt_number("seconds", decimals=1)
+        .sub_missing(missing_text="–")
+        .tab_options(table_font_size="14px")
+    )
+
+
+def paired_change_table(rows: pd.DataFrame, column: str, reference: str, changed: str) -> GT:
+    """`metrics.paired_changes`, a line for each iteration: mean, interval, largest of an image, seconds."""
+    lines = []
+    for iteration, group in paired_changes(rows, column, reference, changed).groupby("iteration"):
+        low, high = bootstrap_interval(group["change"])
+        lines.append(
+            {
+                "iteration": iteration,
+                "images": len(group),
+                "mean": group["change"].mean(),
+                "low": low,
+                "high": high,
+                "largest": group["change"].abs().max(),
+                "reference": group["seconds_reference"].mean(),
+                "changed": group["seconds_changed"].mean(),
+            }
+        )
+    return (
+        GT(pd.DataFrame(lines))
+        .cols_merge(["mean", "low", "high"], pattern="{0} [{1}, {2}]")
+        .cols_label(
+            mean="mean change of the true loss, % [95 %]",
+            largest="largest change of an image, %",
+            reference=f"{reference}, s",
+            changed=f"{changed}, s",
+        )
+        .fmt_number(["mean", "low", "high", "largest"], decimals=3)
+        .fmt_number(["reference", "changed"], decimals=1)
+        .tab_source_note("Interval: percentile bootstrap over images.")
+        .tab_options(table_font_size="14px")
+    )
+
+
+def families_table(overview: pd.DataFrame) -> GT:
+    """`families.overview`: a group for each family, a line for each λ."""
+    about = overview.apply(
+        lambda row: (
+            f"{row['family']}: N = {row['N']}, M = {row['M']}, "
+            f"{row['parameters'] / 1e6:.2f} million parameters, {row['bytes'] / 1e6:.1f} MB"
+        ),
+        axis=1,
+    )
+    table = overview.assign(about=about)[["about", "lmbda", "bpp", "psnr", "loss", "steps", "hours"]]
+    return (
+        GT(table, groupname_col="about", rowname_col="lmbda")
+        .tab_stubhead("λ")
+        .tab_spanner("Kodak, not refined", ["bpp", "psnr", "loss"])
+        .tab_spanner("training", ["steps", "hours"])
+        .cols_label(psnr="PSNR (dB)", loss="L(λ)")
+        .fmt_number(["bpp", "loss"], decimals=4)
+        .fmt_number("psnr", decimals=2)
+        .fmt_integer("steps")
+        .fmt_number("hours", decimals=1)
+        .sub_missing(missing_text="–")
+        .tab_source_note(
+            "Steps and hours of all stages that led to the weights; a stage that several λ share counts in each line."
+        )
+        .tab_options(table_font_size="14px")
+    )
+
+
+def stages_table(stages: pd.DataFrame) -> GT:
+    """`families.stages`: a group for each family, a line for each stage."""
+    table = pd.DataFrame(
+        {
+            "family": stages["family"],
+            "stage": stages["stage"],
+            "lmbda": [", ".join(f"{value:g}" for value in values) for values in stages["lmbda"]],
+            "trained": ["together" if joint else "alone" for joint in stages["joint"]],
+            "steps": stages["steps"],
+            "crops": [f"{recipe.get('batch')} of {recipe.get('crop')}²" for recipe in stages["recipe"]],
+            "lr": [recipe.get("lr") for recipe in stages["recipe"]],
+            "hours": stages["hours"],
+            "hardware": stages["hardware"],
+        }
+    )
+    return (
+        GT(table, groupname_col="family", rowname_col="stage")
+        .tab_stubhead("stage")
+        .cols_align("left", "lmbda")
+        .cols_label(lmbda="λ", lr="learning rate", crops="crops per step and λ")
+        .fmt_integer("steps")
+        .fmt_number("hours", decimals=1)
+        .sub_missing(missing_text="–")
+        .tab_source_note("Steps of each run, hours of all runs of the line together.")
+        .tab_options(table_font_size="14px")
+    )
+
+
+def _with_interval(line: pd.Series, name: str, decimals: int) -> str:
+    """Value and interval with their signs; a dash where there is no value."""
+    if pd.isna(line[name]):
+        return "–"
+    value, low, high = (
+        f"{line[column]:+.{decimals}f}".replace("-", "−") for column in (name, f"{name}_low", f"{name}_high")
+    )
+    return f"{value} [{low}, {high}]"
+
+
+def comparison_table(lines: pd.DataFrame) -> GT:
+    """Lines of `curves.compare`: each family against each published curve."""
+    columns = {"bd_rate": "BD-rate, %", "decibel": "at equal rate, dB", "rate": "rate at equal PSNR, %"}
+    table = lines[["family", "reference"]].assign(
+        psnr=[
+            " – ".join(dict.fromkeys(f"{end:.1f}" for end in (line.psnr_low, line.psnr_high)))
+            for line in lines.itertuples()
+        ],
+        **{
+            name: lines.apply(_with_interval, axis=1, name=name, decimals=2 if name == "decibel" else 1)
+            for name in columns
+        },
+    )
+    return (
+        GT(table, groupname_col="family", rowname_col="reference")
+        .cols_label(psnr="PSNR in common, dB", **columns)
+        .cols_align("right", ["psnr", *columns])
+        .tab_source_note(
+            "BD-rate: pchip over the PSNR in common; from four λ on. The other columns: means over λ, the "
+            "published curve interpolated by pchip. In brackets: 95 % percentile bootstrap over the images of "
+            "our side."
+        )
+        .tab_options(table_font_size="14px")
+    )
+
+
+def slopes_table(slopes: pd.DataFrame) -> GT:
+    """`curves.slopes`: a group for each family, a line for each pair of neighbours."""
+    pairs = [f"{row.lower:g} → {row.upper:g}" for row in slopes.itertuples()]
+    table = slopes.assign(pair=pairs, between=slopes["between"].map({True: "yes", False: "no"}))
+    columns = ["family", "pair", "delta_bpp", "delta_psnr", "slope", "slope_low", "slope_high", "between"]
+    return (
+        GT(table[columns], groupname_col="family", rowname_col="pair")
+        .tab_stubhead("λ")
+        .fmt_number("delta_bpp", decimals=4, force_sign=True)
+        .fmt_number("delta_psnr", decimals=2, force_sign=True)
+        .fmt_number(["slope", "slope_low", "slope_high"], n_sigfig=3)
+        .cols_merge(["slope", "slope_low", "slope_high"], pattern="{0} [{1}, {2}]")
+        .cols_label(
+            delta_bpp="Δ bpp", delta_psnr="Δ PSNR, dB", slope="slope [95 %]", between="between the λ?"
+        )
+        .tab_source_note("Slope: ΔR / (255²·ΔD). Interval: percentile bootstrap over images.")
+        .tab_options(table_font_size="14px")
+    )
+
+
+def parts_table(rows: pd.DataFrame) -> GT:
+    """Where the time of our step goes, of `speed.load`'s measurements: a line for each, grouped as in `speed_table`."""
+    parts = pd.DataFrame(list(rows["parts"]))
+    table = rows[["place", "format", "batch_size"]].assign(
+        pictures=[f"{row.width}×{row.height}" for row in rows.itertuples()], **parts
+    )
+    return (
+        GT(table, groupname_col="place", rowname_col="pictures")
+        .tab_stubhead("pictures")
+        .tab_spanner("share of the time", list(parts))
+        .cols_label(batch_size="at a time")
+        .cols_align("left", "format")
+        .fmt_percent(list(parts), decimals=0)
+        .sub_missing(missing_text="–")
+        .tab_source_note(
+            "Convolutions include copies of their arguments; normalisation is without the convolutions in it; rest: rounding, "
+            "the bits of z, the distortion, copies, sums; all that is compiled."
+        )
+        .tab_options(table_font_size="14px")
+    )
+
+
+def speed_table(rows: pd.DataFrame) -> GT:
+    """`speed.load`'s measurements: a group for each machine with its networks, a line for each configuration."""
+    table = pd.DataFrame(
+        {
+            "place": rows["place"],
+            "pictures": [f"{row.width}×{row.height}" for row in rows.itertuples()],
+            "batch_size": rows["batch_size"],
+            "format": rows["format"],
+            "plain": 1000 * rows["reference_seconds"],
+            "ours": 1000 * rows["ours_seconds"],
+            **{name: rows[name] for name in ("ratio", "ratio_min", "ratio_max", "ratio_true_loss")},
+            "per_megapixel": rows["ours_seconds"] / rows["megapixels"],
+            "share": rows["share"],
+            "plain_peak": rows["reference_peak_bytes"].astype(float) / 2**20,
+            "ours_peak": rows["ours_peak_bytes"].astype(float) / 2**20,
+        }
+    )
+    return (
+        GT(table, groupname_col="place", rowname_col="pictures")
+        .tab_stubhead("pictures")
+        .tab_spanner("step of a picture, ms", ["plain", "ours"])
+        .tab_spanner("times as fast", ["ratio", "ratio_min", "ratio_max", "ratio_true_loss"])
+        .tab_spanner("peak memory, MiB", ["plain_peak", "ours_peak"])
+        .cols_merge(["ratio", "ratio_min", "ratio_max"], pattern="{0}&nbsp;[{1},&nbsp;{2}]")
+        .cols_label(
+            batch_size="at a time",
+            plain="plain loop",
+            ratio="median [all pairs]",
+            ratio_true_loss="with true loss",
+            per_megapixel="s per Mpixel",
+            share="convo\N{SOFT HYPHEN}lutions",
+            plain_peak="plain loop",
+            ours_peak="ours",
+        )
+        .cols_align("left", "format")
+        .fmt_number(["plain", "ours", "per_megapixel"], n_sigfig=3)
+        .fmt_number(["ratio", "ratio_min", "ratio_max", "ratio_true_loss"], decimals=2)
+        .fmt_percent("share", decimals=0)
+        .fmt_integer(["plain_peak", "ours_peak"])
+        .sub_missing(missing_text="–")
+        .tab_source_note(
+            "Format and pictures at a time are those of our loop; all times are medians over the pairs. With true loss: "
+            "were it computed at every step of our loop, too. Convolutions: the time that those of our step take by "
+            "themselves, as a share of the step. Memory: on a CPU of the whole process, of the plain loop after ours "
+            "and so never below it; on a GPU of PyTorch's tensors, ours of all pictures together."
+        )
+        .tab_options(table_font_size="14px")
+    )

@@ -1,0 +1,241 @@
+"""Rate-distortion curves of the bundled codecs without refinement, and how they compare with published ones.
+
+Intervals are 95 % percentile bootstrap intervals over the images of our side; published curves come as means
+over images and stay as they are.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from bjontegaard.interpolation import interpolate
+
+from sgaplus import metrics
+from sgaplus.codecs.weights import cards, load_codec
+from sgaplus.data.datasets import ImageFile
+from sgaplus.errors import UserError
+from sgaplus.rounding import MAP
+from sgaplus.store import Store, refine_stored
+
+from . import reference
+
+
+def measure(store: Store, images: Sequence[ImageFile], name: str) -> None:
+    """Store the unrefined point of every bundled codec on every image, packed as ``<name>.parquet``.
+
+    What is stored already is not computed again. Codecs run in float32, whatever the machine prefers.
+    """
+    for card in cards():
+        codec = load_codec(card.name, card.lmbda, dtype="float32")
+        refine_stored(store, codec, images, MAP(), iterations=0, read_offs=())
+    if any((store.root / "jobs").glob("*.parquet")):
+        store.pack(name)
+
+
+def load(store: Store, command: str) -> pd.DataFrame:
+    """The unrefined points in ``store``: one line per bundled codec and image.
+
+    Args:
+        command: what computes them; named where they are missing.
+
+    Returns:
+        The rows of `store.Store`, with the codec's name and λ as family and lmbda.
+
+    Raises:
+        UserError: nothing is stored, a line is of other weights, or a bundled codec lacks an image that
+            another one has.
+    """
+    try:
+        rows = store.of_bundled_codecs()
+    except UserError as error:
+        raise UserError(f"{error} ({command})") from error
+    rows = rows[rows["iteration"] == 0].drop_duplicates(["codec_sha256", "image_sha256"])
+    images, counts = rows["image_sha256"].nunique(), rows["codec_sha256"].value_counts()
+    for card in cards():
+        if counts.get(card.sha256, 0) < images:
+            raise UserError(
+                f"{store.root} lacks images of {card.name} with lambda {card.lmbda:g}: compute them ({command})"
+            )
+    rows = rows.drop(columns="lmbda").rename(columns={"codec": "family", "codec_lmbda": "lmbda"})
+    return rows.sort_values(["family", "lmbda", "image"], ignore_index=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """One family's points, each as means over images: of all images, and of bootstrap samples of them.
+
+    Attributes:
+        family: its name.
+        lmbda: λ in ascending order, (points,).
+        bpp: estimated bits per pixel of the hard latents, (points, 1 + resamples), all images first.
+        psnr: PSNR in dB of the clamped 8-bit images, likewise.
+        mse: mean squared error of the decoder's raw output, likewise.
+    """
+
+    family: str
+    lmbda: np.ndarray
+    bpp: np.ndarray
+    psnr: np.ndarray
+    mse: np.ndarray
+
+
+def of_families(rows: pd.DataFrame, resamples: int = 1000, seed: int = 0) -> list[Curve]:
+    """The curve of each family in `load`'s rows; all families and points share the images that are drawn."""
+    images = sorted(rows["image_sha256"].unique())
+    drawn = np.random.default_rng(seed).integers(0, len(images), (resamples, len(images)))
+    drawn = np.vstack([np.arange(len(images)), drawn])
+    curves = []
+    for family, group in rows.groupby("family"):
+        wide = group.pivot_table(index="lmbda", columns="image_sha256", values=["bpp", "psnr_8bit", "mse"])
+        means = [wide[name][images].to_numpy()[:, drawn].mean(2) for name in ("bpp", "psnr_8bit", "mse")]
+        curves.append(Curve(str(family), wide.index.to_numpy(), *means))
+    return curves
+
+
+def _with_interval(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
+    """Value and ends of its interval, each under its name, from (…, 1 + resamples)."""
+    low, high = np.percentile(values[..., 1:], (2.5, 97.5), axis=-1)
+    return {name: values[..., 0], f"{name}_low": low, f"{name}_high": high}
+
+
+def points(curve: Curve) -> pd.DataFrame:
+    """One row per λ: family, lmbda, and the means bpp and psnr (dB), each with ``_low`` and ``_high``."""
+    table = pd.DataFrame({"lmbda": curve.lmbda})
+    table.insert(0, "family", curve.family)
+    return table.assign(**_with_interval("bpp", curve.bpp), **_with_interval("psnr", curve.psnr))
+
+
+def _distances(curve: Curve, published: pd.DataFrame, codec: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Distances of each point from a published curve, (points, 1 + resamples), and which it can be given for."""
+    rate, psnr = reference.curve(published, codec)
+    psnr_at = interpolate(np.log(rate), psnr, "pchip")
+    log_rate_at = interpolate(psnr, np.log(rate), "pchip")
+    bpp, ours = curve.bpp[:, 0], curve.psnr[:, 0]
+    return {
+        "decibel": (curve.psnr - psnr_at(np.log(curve.bpp)), (rate[0] <= bpp) & (bpp <= rate[-1])),
+        "rate": (
+            100 * (curve.bpp / np.exp(log_rate_at(curve.psnr)) - 1),
+            (psnr[0] <= ours) & (ours <= psnr[-1]),
+        ),
+    }
+
+
+def gaps(curve: Curve, published: pd.DataFrame, codec: str) -> pd.DataFrame:
+    """How far each point lies from a published curve, which pchip interpolates over the logarithm of the rate.
+
+    Args:
+        published: as `reference.published` returns it.
+        codec: one of its codecs.
+
+    Returns:
+        The rows of `points` with decibel, our PSNR minus the published one at our rate;
+        and rate, by how many percent our rate exceeds the published one at our PSNR; each with ``_low`` and
+        ``_high``. NaN where the published curve does not reach.
+    """
+    table = points(curve)
+    for name, (values, within) in _distances(curve, published, codec).items():
+        table = table.assign(**_with_interval(name, np.where(within[:, None], values, np.nan)))
+    return table
+
+
+def _bd_rate(anchor: tuple[np.ndarray, np.ndarray], bpp: np.ndarray, psnr: np.ndarray) -> float:
+    """`metrics.bd_rate` with pchip; NaN where there is none."""
+    with warnings.catch_warnings():
+        # Published curves reach further than ours; the range that both cover stands beside the number.
+        warnings.filterwarnings("ignore", message="Insufficient curve overlap")
+        try:
+            return metrics.bd_rate(anchor, (bpp, psnr))
+        except UserError:
+            return float("nan")
+
+
+def compare(curve: Curve, published: pd.DataFrame, codec: str) -> dict[str, float | str]:
+    """A family against one published curve.
+
+    Returns:
+        family; reference, the readable name; psnr_low and psnr_high, the range in dB that both curves cover;
+        bd_rate in percent (pchip), NaN for fewer than four λ and where PSNR does not grow with the rate;
+        decibel and rate, the means over λ of `gaps`; each of the three with ``_low`` and ``_high``.
+
+    Raises:
+        UserError: the published curve does not reach the family's.
+    """
+    anchor, ours = reference.curve(published, codec), curve.psnr[:, 0]
+    bd_rates = [_bd_rate(anchor, *pair) for pair in zip(curve.bpp.T, curve.psnr.T, strict=True)]
+    line: dict[str, float | str] = {
+        "family": curve.family,
+        "reference": reference.NAMES[codec],
+        "psnr_low": max(ours.min(), anchor[1][0]),
+        "psnr_high": min(ours.max(), anchor[1][-1]),
+        **_with_interval("bd_rate", np.array(bd_rates)),
+    }
+    for name, (values, within) in _distances(curve, published, codec).items():
+        if not within.any():
+            raise UserError(
+                f"{codec} was not published at the rates of {curve.family}: compare it with another"
+            )
+        line |= _with_interval(name, values[within].mean(0))
+    return line
+
+
+def slopes(curve: Curve) -> pd.DataFrame:
+    """What a smaller distortion costs between neighbours on the curve, ΔR / (255²·ΔD), in the unit of λ.
+
+    Were each codec the best of the family for its own λ, the slope would lie between the two λ: a lower one
+    means that the codec of the larger λ has the smaller loss at the smaller λ too, a higher one the reverse.
+
+    Returns:
+        One row per pair of neighbours: family, lower and upper (their λ), delta_bpp, delta_psnr (dB), slope
+        with slope_low and slope_high, and between, whether it lies between the λ.
+    """
+    steps = np.diff(curve.bpp, axis=0) / (255**2 * -np.diff(curve.mse, axis=0))
+    lower, upper = curve.lmbda[:-1], curve.lmbda[1:]
+    table = pd.DataFrame(
+        {
+            "lower": lower,
+            "upper": upper,
+            "delta_bpp": np.diff(curve.bpp[:, 0]),
+            "delta_psnr": np.diff(curve.psnr[:, 0]),
+            **_with_interval("slope", steps),
+            "between": (lower <= steps[:, 0]) & (steps[:, 0] <= upper),
+        }
+    )
+    table.insert(0, "family", curve.family)
+    return table
+
+
+def describe_shape(table: pd.DataFrame, family: str) -> str:
+    """In words, whether a family's curve in `slopes` is monotone, convex and fits its λ."""
+    rows = table[table["family"] == family]
+    if rows.empty:
+        return f"`{family}` has one λ only, and so no slope."
+    pairs = [f"{row.lower:g} → {row.upper:g}" for row in rows[~rows["between"]].itertuples()]
+    falling = rows[(rows["delta_bpp"] <= 0) | (rows["delta_psnr"] <= 0)]
+    bends = (rows["slope"].diff().dropna() <= 0).sum()
+    if len(falling):
+        first = falling.iloc[0]
+        monotone = f"bpp and PSNR do not both grow from λ = {first['lower']:g} to {first['upper']:g}"
+    else:
+        monotone = "bpp and PSNR grow with λ throughout"
+    convex = (
+        "D is a convex function of R" if not bends else f"D is not convex in R ({bends} of the slopes fall)"
+    )
+    fit = f"{len(rows) - len(pairs)} of {len(rows)} slopes lie between the λ of their neighbours"
+    missing = f", but not {', '.join(pairs)}" if pairs else ""
+    return f"`{family}`: {monotone}; {convex}; {fit}{missing}."
+
+
+def describe_gaps(table: pd.DataFrame, name: str) -> str:
+    """In words, where a family in `gaps` is nearest to a published curve, called ``name``, and where farthest."""
+    family, rows = table["family"].iloc[0], table.dropna(subset="decibel")
+
+    def at(row: pd.Series) -> str:
+        return f"{row['decibel']:+.2f} dB at λ = {row['lmbda']:g} ({row['bpp']:.2f} bpp)"
+
+    best, worst = rows.loc[rows["decibel"].idxmax()], rows.loc[rows["decibel"].idxmin()]
+    text = f"At equal rate `{family}` differs from {name} by {at(best)}"
+    return f"{text} and by {at(worst)}." if len(rows) > 1 else f"{text}."

@@ -1,0 +1,216 @@
+"""The refinement of one batch: images of one shape whose latents are optimised together.
+
+An image whose gradients are not finite in a step, as a rare overflow in bfloat16 leaves them, goes through
+that step with gradients of zero; the others do not notice. Only a few such steps are taken for chance.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from .. import hardware, metrics
+from ..codecs.codec import Codec
+from ..codecs.models import Latents, hard
+from ..errors import SystemFault
+from ..optimizers import OPTIMIZERS
+from ..rounding import Method
+from ..schedules import Settings
+from . import objective
+from .curvature import Curvature
+
+# Of one image, with gradients that are not finite.
+MOST_BROKEN_STEPS = 3
+
+
+@dataclass(eq=False)
+class Batch:
+    """Images of one shape while they are refined."""
+
+    codec: Codec
+    x: Tensor
+    names: list[str]
+    method: Method
+    lmbda: float
+    latents: Latents
+    generators: list[torch.Generator]
+    compiled: bool = False  # the steps' loss, see `relaxed`
+    exact: Codec = field(init=False)  # computes in float32
+    curvature: Curvature = field(init=False, default_factory=Curvature)  # of choices
+    broken_steps: Tensor = field(init=False)  # of each image: steps whose gradients were not finite
+
+    def __post_init__(self) -> None:
+        self.broken_steps = torch.zeros(len(self.names), dtype=torch.int64, device=self.x.device)
+        self.x = hardware.channels_last(self.x)  # as x̂ is
+        self.exact = self.codec.to(self.codec.device, "float32")
+
+    @property
+    def pixels(self) -> int:
+        return self.x.shape[-2] * self.x.shape[-1]
+
+    def draw(self) -> dict[str, Tensor | None]:
+        """The random numbers of one step for each latent, each image's from its own generator."""
+
+        def of(name: str) -> Tensor | None:
+            shape = self.latents[name].shape[1:]
+            drawn = [self.method.of(name).draw(shape, g, self.x.device) for g in self.generators]
+            if drawn[0] is None:
+                return None
+            noise = torch.stack(drawn)
+            return hardware.channels_last(noise) if noise.ndim == 4 else noise  # as latents are
+
+        return {name: of(name) for name in reversed(self.latents)}  # in the order in which they are decoded
+
+    def relaxed_loss(self, tau: float) -> Tensor:
+        """The method's loss of each image, (B,).
+
+        Raises:
+            UserError: it is to be compiled, and that is not possible here.
+        """
+        noise = self.draw()
+        arguments = self.codec, self.method, self.latents, tau, noise
+        if self.compiled and not (self.method.chooses and self.curvature.due):
+            curvature = self.curvature.held() if self.method.chooses else None
+            return objective.compiled_loss(*arguments, self.x, self.lmbda, curvature)
+        decoded = objective.relax(*arguments, self.x.shape[-2:])
+        curvature = None
+        if self.method.chooses:
+            curvature = self.curvature(decoded.x_hat, decoded.y_hat, self.generators)
+        return objective.loss(decoded, self.x, self.lmbda, curvature, self.method.weight(tau))
+
+    @torch.no_grad()
+    def true(self) -> tuple[pd.DataFrame, Latents, Tensor]:
+        """One row per image after hard rounding, the hard latents, the reconstruction."""
+        decoded = self.exact.decode(self.latents, hard)
+        x_hat = objective.crop(decoded.x_hat, self.x.shape[-2:])
+        bpp = {name: bits.double() / self.pixels for name, bits in decoded.bits.items()}
+        mse = metrics.mse(self.x, x_hat)
+        total = sum(bpp.values())
+        columns = {
+            "loss": metrics.rd_loss(self.lmbda, mse, total),
+            "bpp": total,
+            **{f"bpp_{name}": value for name, value in bpp.items()},
+            "mse": mse,
+            "psnr": metrics.psnr(self.x, x_hat),
+            "psnr_8bit": metrics.psnr_8bit(self.x, x_hat),
+            "ms_ssim": metrics.ms_ssim(self.x, x_hat),
+        }
+        rows = pd.DataFrame({name: value.cpu().numpy() for name, value in columns.items()})
+        rows.insert(0, "image", self.names)
+        broken = rows.loc[~rows["loss"].abs().lt(float("inf")), "image"]
+        if len(broken):
+            raise SystemFault(
+                f"the loss of {broken.iloc[0]} is no longer finite: lower the learning rate or use float32"
+            )
+        return rows, decoded.latents, x_hat
+
+    def check_gradients(self) -> None:
+        """Raises:
+        SystemFault: an image's gradients were not finite in more than `MOST_BROKEN_STEPS` steps.
+        """
+        for name, count in zip(self.names, self.broken_steps.tolist(), strict=True):
+            if count > MOST_BROKEN_STEPS:
+                raise SystemFault(
+                    f"the gradients of {name} were not finite in {count} steps: "
+                    "lower the learning rate or use float32"
+                )
+
+
+@dataclass(eq=False)
+class Best:
+    """The best hard latents seen so far, image by image."""
+
+    rows: pd.DataFrame
+    latents: Latents
+    x_hat: Tensor
+
+    def update(self, rows: pd.DataFrame, latents: Latents, x_hat: Tensor) -> None:
+        better = (rows["loss"] < self.rows["loss"]).to_numpy()
+        self.rows.loc[better, rows.columns] = rows[better]
+        chosen = torch.tensor(better, device=x_hat.device).reshape(-1, 1, 1, 1)
+        self.latents = {k: torch.where(chosen, latents[k], v) for k, v in self.latents.items()}
+        self.x_hat = torch.where(chosen, x_hat, self.x_hat)
+
+
+def _drop_broken(variables: Sequence[Tensor]) -> Tensor:
+    """Count an image's gradients as zero where one of them is not finite; which images, (B,).
+
+    Without a look at the values on the host, which would wait for the device.
+    """
+    broken = ~sum(v.grad.sum((1, 2, 3)) for v in variables).isfinite()
+    for v in variables:
+        v.grad.masked_fill_(broken.reshape(-1, 1, 1, 1), 0.0)
+    return broken
+
+
+def _optimise(batch: Batch, iterations: int, settings: Settings) -> Iterator[tuple[int, Tensor, float]]:
+    """Optimise the batch's latents; yields (steps done, method's loss of each image, τ) after every step."""
+    variables = [latent.requires_grad_() for latent in batch.latents.values()]
+    optimizer = OPTIMIZERS[settings.optimizer](variables, 1.0)
+    for t in range(iterations):
+        tau = settings.temperature(t, iterations)
+        optimizer.param_groups[0]["lr"] = settings.lr(t, iterations)
+        optimizer.zero_grad(set_to_none=True)
+        loss = batch.relaxed_loss(tau)
+        loss.sum().backward()
+        batch.broken_steps += _drop_broken(variables)
+        optimizer.step()
+        yield t + 1, loss.detach(), tau
+
+
+def _clock(device: torch.device) -> float:
+    """The time in seconds when the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def refine_batch(
+    batch: Batch,
+    iterations: int,
+    evaluate: Collection[int],
+    settings: Settings,
+    advance: Callable[[], None],
+    observe: Callable[[int, Latents], None] = lambda iteration, latents: None,
+) -> tuple[pd.DataFrame, Best]:
+    """Refine a batch.
+
+    Args:
+        evaluate: the iterations, beside 0, after which the true loss is computed.
+        advance: called after every step.
+        observe: called at these and at 0 with the iteration and the hard latents.
+
+    Returns:
+        A row per image and evaluated iteration; ``seconds`` are those of the steps, without the true losses,
+        divided by the images. Beside it the best that was seen.
+
+    Raises:
+        SystemFault: an image's loss, or its gradients in more than `MOST_BROKEN_STEPS` steps, are not finite.
+    """
+    rows, latents, x_hat = batch.true()
+    observe(0, latents)
+    table = [rows.assign(iteration=0, seconds=0.0, tau=float("nan"), method_loss=float("nan"))]
+    best = Best(table[0].copy(), latents, x_hat)
+    seconds, started = 0.0, _clock(batch.x.device)
+    for t, loss, tau in _optimise(batch, iterations, settings):
+        if t in evaluate:
+            seconds += _clock(batch.x.device) - started
+            batch.check_gradients()
+            rows, latents, x_hat = batch.true()
+            observe(t, latents)
+            rows = rows.assign(
+                iteration=t,
+                seconds=seconds / len(batch.names),
+                tau=tau,
+                method_loss=loss.double().cpu().numpy(),
+            )
+            table.append(rows)
+            best.update(rows, latents, x_hat)
+            started = _clock(batch.x.device)
+        advance()
+    return pd.concat(table, ignore_index=True), best

@@ -1,0 +1,246 @@
+"""Refinement: optimise the latents of given images, every network fixed.
+
+The loss of each image is L(λ) = λ·255²·MSE + bpp on its original pixels, with the latents relaxed by a
+rounding method at temperature τ(t). Images of one shape are refined together; as each image's noise comes
+from its own generator and the optimiser treats each image by itself, the batch does not change an image's result.
+
+The *true* loss is what hard rounding gives. It is computed only at the iterations asked for, in float32
+whatever the number format of the loop.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from .. import bitstream
+from ..codecs.codec import Codec
+from ..codecs.models import Latents
+from ..errors import UserError
+from ..plans import resolve
+from ..rounding import Method
+from ..schedules import Schedule
+from .batch import Batch, Best, refine_batch
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What a refinement gives.
+
+    Attributes:
+        rows: one row per image and read-off iteration: the true loss and its parts; where files were asked
+            for, ``real_bytes`` and ``real_bpp``, those of the whole file.
+        trace: the same at every traced iteration, the read-offs among them, beside the method's own loss
+            (of the step that led there) and its τ.
+        best: for each image its row of lowest true loss among all that were computed.
+        latents: for each image the hard latents of that row, on the codec's grid, each (C, h, w).
+        reconstructions: for each image what the decoder makes of them, (3, H, W), not clamped.
+        streams: where files were asked for, the content of each (see `bitstream`) by image and iteration,
+            one for each of ``rows``.
+    """
+
+    rows: pd.DataFrame
+    trace: pd.DataFrame
+    best: pd.DataFrame
+    latents: list[Latents]
+    reconstructions: list[Tensor]
+    streams: dict[tuple[str, int], bytes]
+
+
+def image_seed(seed: int, image: Tensor) -> int:
+    """The seed of one image's noise: a function of the run's seed and the image's content alone."""
+    digest = hashlib.blake2b(image.cpu().contiguous().numpy().tobytes(), digest_size=8)
+    digest.update(str(seed).encode())
+    return int.from_bytes(digest.digest()) >> 1
+
+
+def _check(
+    images: Sequence[Tensor],
+    names: Sequence[str],
+    lmbda: float,
+    iterations: int,
+    read_offs: Sequence[int],
+    trace_every: int | None,
+    batch_size: int | None,
+) -> None:
+    """Refuse what cannot be refined, before anything is computed."""
+    if not images:
+        raise UserError("there is no image to refine")
+    for index, image in enumerate(images):
+        if not isinstance(image, Tensor) or image.ndim != 3 or image.shape[0] != 3:
+            shape = tuple(getattr(image, "shape", ())) or type(image).__name__
+            raise UserError(f"image {index} must be a tensor (3, H, W), not {shape}")
+        if not image.isfinite().all() or image.min() < 0 or image.max() > 1:
+            raise UserError(f"image {index} must have values in [0, 1]")
+    if iterations < 0:
+        raise UserError(f"iterations must not be negative, not {iterations}")
+    if not 0 < lmbda < math.inf:
+        raise UserError(f"lambda must be positive, not {lmbda}")
+    beyond = [t for t in read_offs if not 0 <= t <= iterations]
+    if beyond:
+        raise UserError(f"read-off {beyond[0]} is not between 0 and the {iterations} iterations")
+    for what, value in (("trace_every", trace_every), ("batch_size", batch_size)):
+        if value is not None and value < 1:
+            raise UserError(f"{what} must be at least 1, not {value}")
+    if len(names) != len(images):
+        raise UserError(f"{len(names)} names were given for {len(images)} images")
+    if len(set(names)) < len(names):
+        raise UserError("the images' names must differ")
+
+
+def batches(images: Sequence[Tensor], size: int) -> list[list[int]]:
+    """Indices of images that are refined together: one shape, at most ``size`` of them."""
+    by_shape: dict[tuple[int, ...], list[int]] = {}
+    for index, image in enumerate(images):
+        by_shape.setdefault(tuple(image.shape), []).append(index)
+    return [
+        group[start : start + size] for group in by_shape.values() for start in range(0, len(group), size)
+    ]
+
+
+def refine(
+    codec: Codec,
+    images: Sequence[Tensor],
+    method: Method | str | None = None,
+    *,
+    preset: str | None = None,
+    lmbda: float | None = None,
+    iterations: int = 500,
+    read_offs: Sequence[int] | None = None,
+    trace_every: int | None = None,
+    temperature: Schedule | str | None = None,
+    lr: Schedule | str | None = None,
+    optimizer: str | None = None,
+    seed: int = 0,
+    names: Sequence[str] | None = None,
+    batch_size: int | None = None,
+    compiled: bool = False,
+    streams: bool = False,
+    progress: Progress | None = None,
+) -> Run:
+    """Refine the latents of ``images`` under ``codec``.
+
+    Args:
+        codec: from `load_codec`; its device and dtype are those of the loop.
+        images: tensors (3, H, W) in [0, 1], of any sizes.
+        method: a rounding method, or its specification as `rounding.parse` takes it.
+        preset: a name of `plans.PRESETS`, in place of method, temperature, lr and optimizer.
+        lmbda: λ of the loss; the codec's own where None. Another value moves along the R-D curve.
+        iterations: the optimiser's steps; 0 only measures the codec.
+        read_offs: iterations with a row in ``rows``; 0 and the last one are always among them, and by
+            default 500, as in the paper.
+        trace_every: iterations between two true losses in ``trace``; by default 20 over the run.
+        temperature, lr: schedules or their specifications; by default the method's own (`schedules.defaults_for`).
+        optimizer: a name of `optimizers.OPTIMIZERS`; by default the method's own, of published ones "adam".
+        seed: of the rounding noise.
+        names: the images' names in the tables; by default ``image-0``, …
+        batch_size: most images refined together; by default 1 on a CPU, 24 on CUDA. Where a batch does not
+            fit in the memory of a GPU, it is halved, with a warning.
+        compiled: make a program of the steps' loss with `torch.compile`, once for images of a shape, see
+            `relaxed`. Results differ as rounding in other places makes them.
+        streams: write the hard latents of every read-off as files, which end with decoding them for a check.
+        progress: called with (image steps done, image steps in all).
+
+    Returns:
+        A `Run`. Its latents are the best seen, so that a reconstruction is never worse than the codec's.
+
+    Raises:
+        UserError: an argument is out of range, there is not exactly one of a method and a preset, or files are
+            asked for of a codec whose latents cannot be written, or PyTorch cannot compile here.
+        SystemFault: a loss or gradients are no longer finite; the message names the image.
+    """
+    lmbda = codec.lmbda if lmbda is None else lmbda
+    names = [f"image-{i}" for i in range(len(images))] if names is None else list(names)
+    wanted = [500] if read_offs is None and iterations >= 500 else list(read_offs or [])
+    _check(images, names, lmbda, iterations, wanted, trace_every, batch_size)
+    plan = resolve(iterations, method, temperature, lr, preset, optimizer)
+    if streams:
+        bitstream.check(codec)
+    marks = {0, iterations, *wanted}
+    every = trace_every or max(1, iterations // 20)
+    evaluate = marks | set(range(every, iterations + 1, every))
+    size = batch_size or (24 if codec.device.type == "cuda" else 1)
+
+    tables: list[pd.DataFrame] = []
+    latents: dict[int, Latents] = {}
+    reconstructions: dict[int, Tensor] = {}
+    best_rows: list[pd.DataFrame] = []
+    written: dict[tuple[str, int], bytes] = {}
+
+    def run(group: list[int]) -> tuple[pd.DataFrame, Best]:
+        x = torch.stack([images[i] for i in group]).to(codec.device)
+        with torch.no_grad():
+            start = codec.to(codec.device, "float32").analyse(codec.pad(x))
+        generators = [torch.Generator(codec.device).manual_seed(image_seed(seed, images[i])) for i in group]
+        batch = Batch(codec, x, [names[i] for i in group], plan.method, lmbda, start, generators, compiled)
+        done = iterations * len(latents)
+
+        def advance() -> None:
+            nonlocal done
+            done += len(group)
+            if progress:
+                progress(done, iterations * len(images))
+
+        def write(iteration: int, hard: Latents) -> None:
+            if streams and iteration in marks:
+                for position, i in enumerate(group):
+                    single = {name: value[position] for name, value in hard.items()}
+                    data = bitstream.encode(codec, single, tuple(images[i].shape[1:]))
+                    written[names[i], iteration] = data
+
+        return refine_batch(batch, iterations, evaluate, plan.settings, advance, write)
+
+    waiting = batches(images, size)
+    while waiting:
+        group = waiting.pop(0)
+        try:
+            table, best = run(group)
+        except torch.OutOfMemoryError:
+            if len(group) == 1:
+                raise
+            size = (len(group) + 1) // 2
+            warnings.warn(
+                f"{len(group)} images at once do not fit in the GPU's memory: going on with {size}",
+                stacklevel=2,
+            )
+            waiting = [g[i : i + size] for g in [group, *waiting] for i in range(0, len(g), size)]
+            continue
+        tables.append(table)
+        best_rows.append(best.rows)
+        for position, i in enumerate(group):
+            latents[i] = {name: value[position].cpu() for name, value in best.latents.items()}
+            reconstructions[i] = best.x_hat[position].cpu()
+
+    order = {name: position for position, name in enumerate(names)}
+    trace = _tidy(pd.concat(tables, ignore_index=True), order, plan.label, lmbda, seed)
+    rows = trace[trace["iteration"].isin(marks)].reset_index(drop=True)
+    if streams:
+        sizes = [len(written[image, t]) for image, t in zip(rows["image"], rows["iteration"], strict=True)]
+        pixels = {name: x.shape[1] * x.shape[2] for name, x in zip(names, images, strict=True)}
+        rows = rows.assign(real_bytes=sizes)
+        rows["real_bpp"] = 8 * rows["real_bytes"] / rows["image"].map(pixels)
+    return Run(
+        rows=rows,
+        trace=trace,
+        best=_tidy(pd.concat(best_rows, ignore_index=True), order, plan.label, lmbda, seed),
+        latents=[latents[i] for i in range(len(images))],
+        reconstructions=[reconstructions[i] for i in range(len(images))],
+        streams=written,
+    )
+
+
+def _tidy(table: pd.DataFrame, order: dict[str, int], label: str, lmbda: float, seed: int) -> pd.DataFrame:
+    """Sort by image and iteration, and say in every row what was run."""
+    table = table.sort_values(["image", "iteration"], key=lambda c: c.map(order) if c.name == "image" else c)
+    table = table.assign(method=label, lmbda=lmbda, seed=seed)
+    first = ["image", "method", "lmbda", "seed", "iteration"]
+    return table[first + [c for c in table.columns if c not in first]].reset_index(drop=True)

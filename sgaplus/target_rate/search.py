@@ -1,0 +1,247 @@
+"""The search for a target: one codec of the family after the other, one refinement after the other.
+
+A family has codecs of a few λ, and a photograph's file is where its λ puts it. Refinement with another λ than
+the codec's moves along the R-D curve without another model (arXiv 2401.17789, semi-multi-rate), so that codec
+and λ together reach every point in between. It has to be searched, since a file is known only after refining:
+
+1. Every codec's own latents are measured, which takes one pass through each. The codec whose point is nearest
+   to the target is taken.
+2. Its latents are refined with a first guess of λ, written as a file and compared with the target, and so on
+   with the next λ (`targets.next_log_lmbda`). Each refinement starts where the last one stopped, from its
+   continuous latents: at hard ones the rounding methods have no gradient.
+3. Where λ comes to the end of `REACH`, the neighbour in the family takes over.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from .. import bitstream
+from ..codecs import weights
+from ..codecs.codec import Codec
+from ..codecs.models import Latents
+from ..errors import UserError
+from ..plans import Plan, resolve
+from ..refinement.batch import Batch, refine_batch
+from ..refinement.run import Progress, image_seed, refine
+from ..rounding import Method
+from .targets import LONGEST_STEP, Target, next_log_lmbda, target
+
+# A search ends after so many refinements.
+MOST_REFINEMENTS = 8
+# λ of a refinement is at most so many times that of the codec, and at least that divided by it.
+REACH = 16.0
+
+
+@dataclass(frozen=True)
+class File:
+    """A file that the search wrote.
+
+    Attributes:
+        codec_lmbda: λ that its codec was trained with.
+        lmbda: λ of the refinement.
+        bpp: bits per pixel, of all its bytes.
+        estimated_bpp: what the codec's probability model estimates.
+        psnr: of the clamped 8-bit picture that it decodes to, in dB.
+        data: its content.
+    """
+
+    codec_lmbda: float
+    lmbda: float
+    bpp: float
+    estimated_bpp: float
+    psnr: float
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Dialled:
+    """What a search found.
+
+    Attributes:
+        file: the file; the nearest one where none meets the target.
+        met: whether it meets the target.
+        files: of every refinement, in their order.
+        steps: of all refinements together.
+    """
+
+    file: File
+    met: bool
+    files: list[File]
+    steps: int
+
+
+def family(name: str, *, device: str = "auto", dtype: str = "auto") -> list[Codec]:
+    """The codecs of a bundled family by rising λ; device and dtype as of `load_codec`.
+
+    Raises:
+        UserError: there is no such family.
+    """
+    cards = weights.cards()
+    members = [card.lmbda for card in cards if card.name == name]
+    if not members:
+        names = ", ".join(sorted({card.name for card in cards}))
+        raise UserError(f"a target needs a family of bundled codecs ({names}), not {name}")
+    return [weights.load_codec(name, lmbda, device=device, dtype=dtype) for lmbda in members]
+
+
+class _Walk:
+    """Refinements of one photograph under one codec, along λ, each from where the last one stopped."""
+
+    def __init__(
+        self, codec: Codec, image: Tensor, plan: Plan, iterations: int, seed: int, log_lmbda: float
+    ) -> None:
+        self.codec, self.size, self.plan = codec, tuple(image.shape[1:]), plan
+        self.iterations, self.seed = iterations, image_seed(seed, image)
+        self.log_lmbda = log_lmbda
+        centre, reach = math.log(codec.lmbda), math.log(REACH)
+        self.bounds = centre - reach, centre + reach
+        self.points: list[tuple[float, float]] = []
+        self.x = image[None].to(codec.device)
+        with torch.no_grad():
+            self.latents = codec.to(codec.device, "float32").analyse(codec.pad(self.x))
+
+    def refine(self, advance: Callable[[], None]) -> File:
+        """The file of the λ to look at."""
+        lmbda = math.exp(self.log_lmbda)
+        generator = torch.Generator(self.codec.device).manual_seed(self.seed)
+        batch = Batch(self.codec, self.x, ["photograph"], self.plan.method, lmbda, self.latents, [generator])
+        last: Latents = {}
+        # Not the best: where λ hardly changes that may be the start, and the search would stand still.
+        table, _ = refine_batch(
+            batch,
+            self.iterations,
+            {self.iterations},
+            self.plan.settings,
+            advance,
+            lambda _, latents: last.update(latents),
+        )
+        self.latents = {name: latent.detach() for name, latent in batch.latents.items()}
+        data = bitstream.encode(self.codec, last, self.size)
+        row = table.iloc[-1]
+        bpp = 8 * len(data) / batch.pixels
+        return File(self.codec.lmbda, lmbda, bpp, float(row["bpp"]), float(row["psnr_8bit"]), data)
+
+    def learn(self, value: float, wanted: Target) -> int:
+        """Take in the value of the last file, and move λ; otherwise where the family has to go on: −1 or 1."""
+        low, high = self.bounds
+        if value < wanted.aim and self.log_lmbda >= high:
+            return 1
+        if value > wanted.aim and self.log_lmbda <= low:
+            return -1
+        self.points.append((self.log_lmbda, value))
+        self.log_lmbda = next_log_lmbda(self.points, wanted.aim, wanted.slope, self.bounds)
+        return 0
+
+
+def encode_to(
+    codecs: Sequence[Codec],
+    image: Tensor,
+    *,
+    bpp: float | None = None,
+    psnr: float | None = None,
+    max_bytes: int | None = None,
+    method: Method | str | None = None,
+    preset: str | None = None,
+    iterations: int = 100,
+    seed: int = 0,
+    progress: Progress | None = None,
+    report: Callable[[File], None] | None = None,
+) -> Dialled:
+    """Refine a photograph so that its file has the wanted rate, quality or size.
+
+    Args:
+        codecs: of one family, as `family` gives them.
+        image: (3, H, W) in [0, 1].
+        bpp, psnr, max_bytes: exactly one, met as `targets.target` says.
+        method, preset: at most one, as of `refine`; by default the preset "fast".
+        iterations: of each refinement, of which there are at most `MOST_REFINEMENTS`.
+        seed: of the rounding noise.
+        progress: called with (steps done, most steps that there can be).
+        report: called with the file of every refinement.
+
+    Raises:
+        UserError: the target is out of the family's reach (``max_bytes``: below it), or an argument is out
+            of range.
+    """
+    if not codecs:
+        raise UserError("a target needs at least one codec")
+    if iterations < 1:
+        raise UserError(f"a target needs at least one iteration, not {iterations}")
+    plan = resolve(iterations, method, preset=preset or (None if method else "fast"))
+    codecs = sorted(codecs, key=lambda codec: codec.lmbda)
+    for codec in codecs:
+        bitstream.check(codec)
+    wanted = target(image.shape[-2] * image.shape[-1], bpp=bpp, psnr=psnr, max_bytes=max_bytes)
+    missing = [_missing(codec, image, wanted) for codec in codecs]
+    chosen = min(range(len(codecs)), key=lambda i: abs(missing[i]))
+    walks: dict[int, _Walk] = {}
+    files: list[File] = []
+    steps = 0
+
+    def advance() -> None:
+        nonlocal steps
+        steps += 1
+        if progress:
+            progress(steps, MOST_REFINEMENTS * iterations)
+
+    while len(files) < MOST_REFINEMENTS:
+        if chosen not in walks:
+            guess = min(max(missing[chosen] / wanted.slope, -LONGEST_STEP), LONGEST_STEP)
+            start = math.log(codecs[chosen].lmbda) + guess
+            walks[chosen] = _Walk(codecs[chosen], image, plan, iterations, seed, start)
+        file = walks[chosen].refine(advance)
+        files.append(file)
+        if report:
+            report(file)
+        value = wanted.value(len(file.data), file.psnr)
+        if wanted.low <= value <= wanted.high:
+            return Dialled(file, True, files, steps)
+        direction = walks[chosen].learn(value, wanted)
+        chosen += direction
+        if chosen not in range(len(codecs)):
+            _check_reach(wanted, file)
+            break
+        if direction and chosen in walks:
+            break  # the target lies between the ends of two neighbours
+    return Dialled(_nearest(wanted, files), False, files, steps)
+
+
+def _missing(codec: Codec, image: Tensor, wanted: Target) -> float:
+    """By how much refinement with the codec's own λ would miss the target, as its own latents suggest."""
+    row = refine(codec, [image], "map", iterations=0).best.iloc[0]
+    size = row["bpp"] * image.shape[-2] * image.shape[-1] / 8
+    return wanted.aim - wanted.gain - wanted.value(size, row["psnr_8bit"])
+
+
+def _check_reach(wanted: Target, last: File) -> None:
+    """Raises:
+    UserError: the target lies beyond the ``last`` file of the family; a limit above it is kept.
+    """
+    if wanted.limit and math.log(len(last.data)) <= wanted.high:
+        return
+    found = f"{len(last.data)} bytes, {last.bpp:.4g} bpp" if wanted.rate else f"{last.psnr:.2f} dB"
+    raise UserError(
+        f"{wanted.text} is out of these codecs' reach for this photograph: λ = {last.lmbda:.3g} with the codec "
+        f"of λ = {last.codec_lmbda:g} gives {found}, and is as far as they go"
+    )
+
+
+def _nearest(wanted: Target, files: list[File]) -> File:
+    """The file nearest to the target, of those within the limit if it is one.
+
+    Raises:
+        UserError: none is within the limit.
+    """
+    allowed = [f for f in files if not wanted.limit or math.log(len(f.data)) <= wanted.high]
+    if not allowed:
+        smallest = min(len(file.data) for file in files)
+        raise UserError(
+            f"no file of at most {wanted.text} was found for this photograph: the smallest has {smallest} bytes"
+        )
+    return min(allowed, key=lambda f: abs(wanted.value(len(f.data), f.psnr) - wanted.aim))
