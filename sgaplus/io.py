@@ -82,3 +82,23 @@ def sha256(path: str | Path) -> str:
     """Hexadecimal SHA-256 of a file."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def what_it_is(path: str | Path) -> str | None:
+    """What lies in place of a file's content, with the remedy; None where it may be what it should be.
+
+    An empty file, a Git LFS pointer or a web page, each of which downloads leave behind.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with Path(path).open("rb") as file:
+        head = file.read(512)
+    if not head:
+        return "an empty file: get it again"
+    if head.startswith(b"version https://git-lfs.github.com/spec/"):
+        return "a Git LFS pointer, not the file itself: run `git lfs pull` where it was cloned"
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "a web page, not the file itself: download the file that the page links to"
+    return None

@@ -105,3 +105,25 @@ def test_a_folder_is_checked_without_being_made(tmp_path, monkeypatch):
 def test_sha256_of_the_empty_file(tmp_path):
     (tmp_path / "empty").write_bytes(b"")
     assert io.sha256(tmp_path / "empty").startswith("e3b0c44298fc1c149afbf4c8996fb924")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "empty"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n", "git lfs pull"),
+        (b"\n<!DOCTYPE html><html>", "web page"),
+        (b"\xef\xbb\xbf<html lang='en'>", "web page"),
+    ],
+)
+def test_what_downloads_leave_behind_is_named(tmp_path, content, words):
+    path = tmp_path / "weights.pth"
+    path.write_bytes(content)
+    assert words in io.what_it_is(path)
+
+
+@pytest.mark.parametrize("content", [b"PK\x03\x04", b"\x89PNG", b"text", b"<?xml version='1.0'?>"])
+def test_other_content_is_not_judged(tmp_path, content):
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    assert io.what_it_is(path) is None
