@@ -6,7 +6,6 @@ import functools
 import hashlib
 import http.server
 import io
-import os
 import threading
 import zipfile
 from dataclasses import replace
@@ -22,8 +21,6 @@ from sgaplus.data import datasets, sources
 from sgaplus.data.datasets import ImageFile, fetch, list_images, status
 from sgaplus.data.images import ImageNote, read_image
 from sgaplus.errors import SystemFault, UserError
-
-DATA = os.environ.get("SGAPLUS_DATA")
 
 
 def photo_bytes(seed: int) -> bytes:
@@ -414,12 +411,9 @@ def test_registry_of_the_package():
         assert all(url.startswith("https://") for url in source.urls)
 
 
-@pytest.mark.skipif(not DATA, reason="SGAPLUS_DATA is not set: no data folder to check")
 @pytest.mark.parametrize("name", ["kodak", "clic2025"])
-def test_the_real_images_are_the_registered_ones(name):
-    if not (Path(DATA) / name).is_dir():
-        pytest.skip(f"SGAPLUS_DATA has no folder {name}/")
-    images = list_images(name)
+def test_the_real_images_are_the_registered_ones(name, data_set):
+    images = data_set(name)
     assert len(images) == sources.SOURCES[name].images
     assert {image.path.name: image.sha256 for image in images} == sources.published(name)
     if name == "kodak":

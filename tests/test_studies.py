@@ -154,16 +154,6 @@ def test_studies_share_the_jobs_that_their_comments_say(kodak):
         assert len(rd & key_set("learning-rate", profile)) == 2 * images
 
 
-def test_the_cpu_profiles_take_hours_on_two_cores_most_of_them_for_whole_photographs(kodak):
-    jobs = {task.job.key: task for study in load_studies() for task in planning.plan(study, "cpu")}
-    rate = planning.rate([], "mshyper-s", "bfloat16", "cpu", pd.DataFrame(), torch.device("cpu"))
-    whole, crops = (
-        planning.cost([task for task in jobs.values() if task.streams == kept]) * rate.seconds / 3600
-        for kept in (True, False)
-    )
-    assert 2 < whole < 4 and 1 < crops < 2
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -642,13 +632,14 @@ PROGRAM = textwrap.dedent(
 
     def counted(codec, images, *arguments, **settings):
         print("computed", len(images), flush=True)
+        if (folder / f"{me}.computes").exists():  # a second time: only once the others compute too
+            while not all((folder / f"{other}.computes").exists() for other in others):
+                time.sleep(0.01)
+        (folder / f"{me}.computes").touch()
         return refine(codec, images, *arguments, **settings)
 
     running.refine = counted
     study = load_study(folder / "tiny.yaml")
-    (folder / f"{me}.ready").touch()
-    while not all((folder / f"{other}.ready").exists() for other in others):
-        time.sleep(0.01)
     running.run(study, "cpu", device="cpu", root=folder / "results")
     """
 )
@@ -667,10 +658,10 @@ def computed(output: str) -> int:
 
 
 def test_a_killed_run_goes_on_without_losing_or_doubling_a_row(tmp_path, bundled):
-    """A real process, killed from outside as soon as it has stored something."""
-    study = tiny(tmp_path, methods=["ssl", "atanh", "linear", "cosine"], iterations=150, trace_every=75)
+    """A real process, killed from outside when it has stored something; it waits for another that never comes."""
+    study = tiny(tmp_path, methods=["ssl", "atanh", "linear", "cosine"])
     jobs = tmp_path / "results" / "tiny" / "cpu" / "jobs"
-    process = start(tmp_path, bundled)
+    process = start(tmp_path, bundled, "a", "never")
     while not list(jobs.glob("[!.]*.parquet")):
         assert process.poll() is None, process.communicate()
         time.sleep(0.005)
@@ -699,12 +690,13 @@ def test_a_killed_run_goes_on_without_losing_or_doubling_a_row(tmp_path, bundled
 
 
 def test_two_processes_share_the_work_of_one_store(tmp_path, bundled):
-    study = tiny(tmp_path, methods=["ssl", "atanh", "linear", "cosine", "uniform", "da"], iterations=30)
+    study = tiny(tmp_path, methods=["ssl", "atanh", "linear", "cosine", "uniform", "da"])
     processes = [start(tmp_path, bundled, "a", "b"), start(tmp_path, bundled, "b", "a")]
     results = [process.communicate() for process in processes]
     assert [process.returncode for process in processes] == [0, 0], results
     shares = [computed(output) for output, _ in results]
     assert sum(shares) == 18, "no job is computed twice"
+    assert min(shares) > 0, "both compute"
     table = stored.stored_rows(study, "cpu", tmp_path / "results")
     assert table["key"].nunique() == 18
     assert not table.duplicated(["key", "iteration"]).any()
