@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).parent
 CHECKOUT = PACKAGE.parent
 
 # What is not the user's fault although it happens on opening a file.
-_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE}
+_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 def reason(error: OSError) -> str:
@@ -25,6 +25,12 @@ def reason(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "the disk is full, free some space and run again"
     return error.strerror or str(error)
+
+
+def unreadable(path: str | Path, error: OSError) -> UserError | SystemFault:
+    """The exception for a file that the system did not let us read; it says why, and nothing about its content."""
+    kind = SystemFault if error.errno in _FAULTS else UserError
+    return kind(f"{path} cannot be read: {error.strerror or error}")
 
 
 @contextlib.contextmanager

@@ -1,23 +1,27 @@
 """Photographs as tensors, and back.
 
 A codec sees 8-bit sRGB. What a file holds beyond that (an alpha channel, CMYK, the camera's orientation) is
-converted with a note, never silently; what cannot be converted without guessing is refused.
+converted with a note, never silently; what cannot be converted without guessing is refused. Pixels are sRGB: an
+ICC profile is followed as a viewer follows it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from .. import io
 from ..errors import UserError
+from . import colour
 
 # What Pillow calls its modes, for the notes; "RGB" needs none.
 _MODE_NAMES = {
@@ -31,6 +35,24 @@ _MODE_NAMES = {
 }
 _ALPHA_MODES = ("RGBA", "RGBa", "LA", "La", "PA")
 _EXIF_ORIENTATION = 0x0112
+# Orientations that differ from 1, and how such an image becomes upright.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_PNG_TEXT = (b"tEXt", b"zTXt", b"iTXt")
+
+# Endings of photographs, whether Pillow reads them here (see `readable_suffixes`) or not.
+SUFFIXES = (
+    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".avif"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".heic", ".heif", ".hif", ".jxl"),
+    *(".dng", ".arw", ".cr2", ".cr3", ".nef", ".orf", ".raf", ".rw2"),
+)
 
 
 class ImageNote(UserWarning):
@@ -42,45 +64,116 @@ def note(message: str) -> None:
     warnings.warn(message, ImageNote, stacklevel=3)
 
 
-def read_image(path: str | Path) -> Tensor:
-    """Read a photograph as float32 (3, H, W) in [0, 1].
+def readable_suffixes() -> frozenset[str]:
+    """Those of `SUFFIXES` that Pillow reads here, with the plugins that are registered."""
+    Image.init()
+    return frozenset(SUFFIXES) & {suffix for suffix, name in Image.EXTENSION.items() if name in Image.OPEN}
+
+
+def read_image(path: str | Path, *, stretch: bool = False) -> Tensor:
+    """Read a photograph as float32 (3, H, W) in [0, 1], sRGB.
 
     Converted with an `ImageNote`: greyscale (repeated in all channels; 16-bit greyscale keeps its
     precision), palettes, transparency (composited on white), 16-bit colour (the upper 8 bits are kept),
-    CMYK and other colour spaces (without their ICC profile), EXIF orientation (the image is turned
-    upright), several frames (the first is taken).
+    CMYK and other colour spaces, ICC profiles and the gamma of a PNG (see `colour`), EXIF orientation (the
+    image is turned upright), several frames (the first is taken).
+
+    Args:
+        stretch: take the smallest 2ⁿ − 1 that no sample of a 16-bit greyscale file exceeds for white, as
+            for 12 bits in a file of 16. The note names the range in use.
 
     Raises:
         UserError: there is no such file, it is no image, is damaged or empty, has more pixels than
             Pillow's limit against decompression bombs, or has samples without a known white level.
+        SystemFault: the disk fails, or too many files are open.
     """
     path = Path(path)
     _check_file(path)
-    with _pillow_errors(path), Image.open(path) as image:
-        if 0 in image.size:
-            raise UserError(f"{path} has no pixels ({image.width}×{image.height}): give another image")
-        sixteen_bit = ";16" in str([tile[3] for tile in image.tile])
-        # Pillow scales a PGM of any depth to 16 bits, but leaves integers from a TIFF as they are.
-        deep_grey = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
-        frames = getattr(image, "n_frames", 1)
-        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
-        image.load()
-        upright = ImageOps.exif_transpose(image)
-    notes = []
-    if frames > 1:
-        notes.append(f"only the first of its {frames} frames is read")
-    if orientation not in (0, 1):
-        notes.append("it is turned upright as its EXIF orientation says")
-    if deep_grey:
-        notes.append("16-bit greyscale is converted to RGB")
-        pixels = np.repeat(np.asarray(upright, dtype=np.float32)[..., None] / 65535, 3, axis=2)
-    elif upright.mode in ("I", "F"):
-        raise UserError(f"{path} holds samples without a known white level: save it with 8 or 16 bits")
-    else:
-        pixels = _to_rgb(upright, sixteen_bit, notes)
+    notes: list[str] = []
+    with _pillow_errors(path):
+        pixels = _pixels(path, notes, stretch)
     if notes:
         note(f"{path}: {'; '.join(notes)}")
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32))
+
+
+def _pixels(path: Path, notes: list[str], stretch: bool) -> np.ndarray:
+    """(H, W, 3) in [0, 1]; ``notes`` get what was converted."""
+    # Pillow refuses a PNG with long metadata, which are not the picture: it is then read without them.
+    for left_out in ((), _PNG_TEXT, (*_PNG_TEXT, b"iCCP")):
+        notes[:] = ["its ICC profile is too long and is ignored"] if b"iCCP" in left_out else []
+        try:
+            return _decoded(_without_chunks(path, left_out) if left_out else path, path, notes, stretch)
+        except UserError:
+            raise
+        except ValueError as error:
+            if "text" not in str(error).lower() or b"iCCP" in left_out:
+                raise
+    raise AssertionError
+
+
+def _decoded(source: Path | BytesIO, path: Path, notes: list[str], stretch: bool) -> np.ndarray:
+    with Image.open(source) as image:
+        if 0 in image.size:
+            raise UserError(f"{path} has no pixels ({image.width}×{image.height}): give another image")
+        raw = str([tile[3] for tile in image.tile])
+        # Pillow scales a PGM of any depth to 16 bits, but leaves integers from a TIFF as they are.
+        deep_grey = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
+        if (frames := getattr(image, "n_frames", 1)) > 1:
+            notes.append(f"only the first of its {frames} frames is read")
+        turned = _orientation(image) in _TURNS
+        image.load()
+        stated = colour.stated(image)
+        turn = _TURNS.get(_orientation(image))  # Pillow has turned a TIFF by now
+        upright = image.copy() if turn is None else image.transpose(turn)
+    if turned:
+        notes.append("it is turned upright as its EXIF orientation says")
+    if deep_grey:
+        grey = _deep_grey(np.asarray(upright, dtype=np.float64), 4095 if "I;12" in raw else 65535, stretch, notes)
+        return np.repeat(colour.deep_grey_to_srgb(grey, stated, notes)[..., None], 3, axis=2)
+    if upright.mode in ("I", "F"):
+        raise UserError(f"{path} holds samples without a known white level: save it with 8 or 16 bits")
+    if ";16" in raw:
+        notes.append("16-bit colour is read with 8 bits")
+    return np.asarray(_to_rgb(upright, stated, notes), dtype=np.float32) / 255
+
+
+def _without_chunks(path: Path, names: Collection[bytes]) -> BytesIO:
+    """A PNG file's content without the chunks of these names."""
+    content = path.read_bytes()
+    kept, start = [content[:8]], 8
+    while start + 8 <= len(content):
+        end = start + 12 + int.from_bytes(content[start : start + 4])
+        if content[start + 4 : start + 8] not in names:
+            kept.append(content[start:end])
+        start = end
+    return BytesIO(b"".join(kept))
+
+
+def _orientation(image: Image.Image) -> int:
+    """As EXIF or XMP states it; 1 where they state none or are damaged: metadata are not the picture."""
+    try:
+        return image.getexif().get(_EXIF_ORIENTATION, 1)
+    except (MemoryError, OSError):
+        raise
+    except Exception:  # Pillow's parsers raise anything on damaged metadata
+        return 1
+
+
+def _deep_grey(samples: np.ndarray, white: int, stretch: bool, notes: list[str]) -> np.ndarray:
+    """Samples of 16-bit greyscale in [0, 1], with the range that they use as a note."""
+    low, high = int(samples.min()), int(samples.max())
+    bits = max(high.bit_length(), 1)
+    text = f"16-bit greyscale is converted to RGB (values {low} to {high}, white is "
+    if stretch:
+        white = 2**bits - 1
+        text += f"{white}, as in {bits} bits)"
+    elif 2**bits - 1 < white:
+        text += f"{white}: read_image(path, stretch=True) takes {2**bits - 1} for white, as in {bits} bits)"
+    else:
+        text += f"{white})"
+    notes.append(text)
+    return samples / white
 
 
 def _check_file(path: Path) -> None:
@@ -95,14 +188,17 @@ def _check_file(path: Path) -> None:
         if path.stat().st_size == 0:
             raise UserError(f"{path} is empty (0 bytes): give another image")
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+        raise io.unreadable(path, error) from error
 
 
 @contextlib.contextmanager
 def _pillow_errors(path: Path) -> Iterator[None]:
-    """Every way in which Pillow can fail on a file, as one sentence."""
+    """Every way in which Pillow can fail on a file, as one sentence; its own warnings stay silent."""
+    log, handler = logging.getLogger("PIL"), logging.NullHandler()
+    log.addHandler(handler)  # without any, Python prints errors that are logged
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             yield
     except UserError:
@@ -113,31 +209,45 @@ def _pillow_errors(path: Path) -> Iterator[None]:
             f"{path} has more than {megapixels:.0f} megapixels: crop it or scale it down"
         ) from error
     except UnidentifiedImageError as error:
-        raise UserError(
-            f"{path} is not an image in a format that can be read (PNG, JPEG, TIFF, …)"
-        ) from error
-    except PermissionError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+        raise UserError(f"{path} is {_what(path)}") from error
     except MemoryError:
         raise
+    except OSError as error:
+        if error.errno is not None:  # the system's errors have a number, those of decoders have none
+            raise io.unreadable(path, error) from error
+        raise UserError(f"{path} is damaged or incomplete: get the file again ({error})") from error
     except Exception as error:  # decoders raise anything on damaged data: SyntaxError, struct.error, …
         raise UserError(f"{path} is damaged or incomplete: get the file again ({error})") from error
+    finally:
+        log.removeHandler(handler)
 
 
-def _to_rgb(image: Image.Image, sixteen_bit: bool, notes: list[str]) -> np.ndarray:
-    """Float32 (H, W, 3) in [0, 1] of an 8-bit image; what was converted is appended to ``notes``."""
-    mode = image.mode
-    if sixteen_bit:
-        notes.append("16-bit colour is read with 8 bits")
+def _what(path: Path) -> str:
+    """What a file is that Pillow cannot identify, with the remedy."""
+    if known := io.what_it_is(path):
+        return known
+    if path.suffix.lower() in SUFFIXES and path.suffix.lower() not in readable_suffixes():
+        return f"of a kind that cannot be read here ({path.suffix}): convert it to PNG or JPEG"
+    return "not an image in a format that can be read (PNG, JPEG, TIFF, …)"
+
+
+def _to_rgb(image: Image.Image, stated: colour.Statements, notes: list[str]) -> Image.Image:
+    """An 8-bit image as sRGB on white, mode RGB; ``notes`` get what was converted."""
+    mode, alpha = image.mode, None
     if mode in _ALPHA_MODES or image.has_transparency_data:
-        image = image.convert("RGBA")
-        if image.getchannel("A").getextrema() != (255, 255):
-            notes.append("transparency is laid on white")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        mode = {"LA": "L", "La": "L", "PA": "P"}.get(mode, mode)
-    if mode not in ("RGB", "RGBA", "RGBa"):
+        with_alpha = image.convert("RGBA")
+        alpha = with_alpha.getchannel("A")
+        image = image.convert("L") if mode in ("L", "LA", "La") else with_alpha.convert("RGB")
+        mode = {"LA": "L", "La": "L", "PA": "P", "RGBA": "RGB", "RGBa": "RGB"}.get(mode, mode)
+    if mode not in ("L", "RGB", "CMYK", "LAB"):
+        image = image.convert("L" if mode == "1" else "RGB")
+    converted = colour.to_srgb(image, stated, notes)
+    if alpha is not None and alpha.getextrema() != (255, 255):
+        notes.append("transparency is laid on white")
+        converted = Image.composite(converted, Image.new("RGB", converted.size, "white"), alpha)
+    if mode != "RGB":
         notes.append(f"{_MODE_NAMES.get(mode, mode)} is converted to RGB")
-    return np.asarray(image.convert("RGB"), dtype=np.float32) / 255
+    return converted
 
 
 def to_uint8(x: Tensor) -> Tensor:
