@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
+import logging
+import struct
 import warnings
+import zlib
 
 import numpy as np
 import pytest
 import tifffile
 import torch
-from PIL import Image
+from PIL import Image, ImageCms, PngImagePlugin
 
-from sgaplus.data.images import ImageNote, read_image, to_uint8, write_image
-from sgaplus.errors import UserError
+from sgaplus.data.images import SUFFIXES, ImageNote, read_image, readable_suffixes, to_uint8, write_image
+from sgaplus.errors import SystemFault, UserError
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (7, 5, 3), dtype=np.uint8)
@@ -125,6 +129,242 @@ def test_camera_orientation_is_followed(tmp_path):
     assert torch.equal(x, as_tensor(np.rot90(COLOUR, -1).copy()))
 
 
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "webp"])
+@pytest.mark.parametrize("orientation", range(10))
+def test_only_a_turn_that_was_made_is_noted(tmp_path, orientation, suffix):
+    exif, path = Image.Exif(), tmp_path / f"photo.{suffix}"
+    exif[0x0112] = orientation
+    Image.fromarray(np.kron(COLOUR[:2, :3], np.ones((16, 16, 1), np.uint8))).save(
+        path, exif=exif, lossless=True
+    )
+    with warnings.catch_warnings(record=True) as issued:
+        warnings.simplefilter("always")
+        x = read_image(path)
+    with Image.open(path) as image:
+        stored = np.asarray(image.convert("RGB"))  # Pillow turns a TIFF by itself
+    turned = 2 <= orientation <= 8
+    assert [str(w.message).count("turned upright") for w in issued] == [1] * turned
+    ways = {2: stored[:, ::-1], 3: stored[::-1, ::-1], 4: stored[::-1], 5: stored.transpose(1, 0, 2)}
+    ways |= {6: np.rot90(stored, -1), 7: np.rot90(stored, 2).transpose(1, 0, 2), 8: np.rot90(stored)}
+    expected = stored if suffix == "tif" else ways.get(orientation, stored)
+    assert torch.equal(x, as_tensor(expected.copy()))
+
+
+def exif_beyond_its_end() -> bytes:
+    """An EXIF block whose GPS table lies behind its end."""
+    entries = (0x112, 3, 1, struct.pack(">HH", 6, 0)), (0x8825, 4, 1, struct.pack(">I", 99999))
+    body = b"MM\0*" + struct.pack(">IH", 8, len(entries))
+    return body + b"".join(struct.pack(">HHI", t, y, n) + v for t, y, n, v in entries) + bytes(4)
+
+
+@pytest.mark.parametrize("exif", [exif_beyond_its_end(), b"MM\0*\0\0\0\x08", b"no EXIF at all", bytes(40)])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+def test_damaged_exif_is_not_the_picture(tmp_path, exif, suffix):
+    path = tmp_path / f"photo.{suffix}"
+    Image.fromarray(COLOUR).save(path, exif=b"Exif\0\0" + exif)
+    with warnings.catch_warnings(record=True) as issued:
+        warnings.simplefilter("always")
+        x = read_image(path)
+    assert {w.category for w in issued} <= {ImageNote}
+    assert sorted(x.shape[1:]) == [5, 7]
+
+
+def test_nothing_of_pillow_s_is_said_or_logged(tmp_path, photo, monkeypatch, capfd):
+    def talkative(image, mode=None, **settings):
+        warnings.warn("Corrupt EXIF data", stacklevel=1)
+        logging.getLogger("PIL.TiffImagePlugin").error("More samples per pixel than can be decoded")
+        return original(image, mode, **settings)
+
+    original = Image.Image.convert
+    monkeypatch.setattr(Image.Image, "convert", talkative)
+    before = list(logging.getLogger("PIL").handlers)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    assert read_image(photo).shape == (3, 7, 5)
+    assert logging.getLogger("PIL").handlers == before
+    assert capfd.readouterr() == ("", "")
+
+
+def with_chunk(png: bytes, name: bytes, content: bytes) -> bytes:
+    """A PNG with one more chunk after its header."""
+    chunk = struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+    return png[:33] + chunk + png[33:]
+
+
+@pytest.mark.parametrize("where", ["before the pixels", "after them"])
+@pytest.mark.parametrize("megabytes", [3, 80])
+def test_a_png_with_megabytes_of_text_is_read(tmp_path, photo, where, megabytes):
+    limits = PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY
+    text = zlib.compress(bytes(megabytes << 20))
+    whole, name = photo.read_bytes(), b"history\0\0"
+    if where == "after them":
+        end = with_chunk(bytes(33), b"zTXt", name + text)[33:]
+        content = whole[:-12] + end + whole[-12:]
+    else:
+        content = with_chunk(with_chunk(whole, b"zTXt", name + text), b"iTXt", b"XML\0\1\0\0\0" + text)
+    (tmp_path / "long.png").write_bytes(content)
+    assert torch.equal(read_image(tmp_path / "long.png"), as_tensor(COLOUR))
+    assert limits == (PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY)
+
+
+def test_an_icc_profile_of_megabytes_is_left_out(tmp_path, photo):
+    long = with_chunk(photo.read_bytes(), b"iCCP", b"profile\0\0" + zlib.compress(bytes(3 << 20)))
+    (tmp_path / "long.png").write_bytes(long)
+    with pytest.warns(ImageNote, match="ICC profile is too long"):
+        assert torch.equal(read_image(tmp_path / "long.png"), as_tensor(COLOUR))
+
+
+# Colours
+
+
+def profile(
+    space: bytes, primaries=((0.436, 0.222, 0.014), (0.385, 0.717, 0.097), (0.143, 0.061, 0.714)), gamma=2.2
+):
+    """An ICC profile of version 2: matrix and gamma, or gamma alone for grey; by default sRGB's primaries."""
+
+    def numbers(values):
+        return b"".join(struct.pack(">i", round(65536 * value)) for value in values)
+
+    def tag(name, kind, content):
+        return name, (kind + bytes(4) + content).ljust(-(-(8 + len(content)) // 4) * 4, b"\0")
+
+    white, curve = (0.9642, 1.0, 0.8249), struct.pack(">IH", 1, round(256 * gamma))
+    tags = [
+        tag(b"desc", b"desc", struct.pack(">I", 7) + b"Garish\0" + bytes(78)),
+        tag(b"cprt", b"text", b"none\0"),
+        tag(b"wtpt", b"XYZ ", numbers(white)),
+    ]
+    if space == b"RGB ":
+        tags += [
+            tag(n, b"XYZ ", numbers(v)) for n, v in zip((b"rXYZ", b"gXYZ", b"bXYZ"), primaries, strict=True)
+        ]
+        tags += [tag(name, b"curv", curve) for name in (b"rTRC", b"gTRC", b"bTRC")]
+    else:
+        tags.append(tag(b"kTRC", b"curv", curve))
+    table, body, start = struct.pack(">I", len(tags)), b"", 132 + 12 * len(tags)
+    for name, content in tags:
+        table += name + struct.pack(">II", start + len(body), len(content))
+        body += content
+    head = bytearray(128)
+    head[:4] = struct.pack(">I", 128 + len(table) + len(body))
+    head[8:24] = b"\2\x10\0\0mntr" + space + b"XYZ "
+    head[36:40], head[68:80] = b"acsp", numbers(white)
+    return bytes(head) + table + body
+
+
+ADOBE = profile(
+    b"RGB ", ((0.60974, 0.31111, 0.01947), (0.20528, 0.62567, 0.06087), (0.14919, 0.06322, 0.74457))
+)
+SRGB = ImageCms.createProfile("sRGB")
+SMOOTH = np.stack(np.mgrid[30:200:34, 40:220:20], -1).astype(np.uint8)
+SMOOTH = np.concatenate([SMOOTH, 255 - SMOOTH[..., :1]], axis=2)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+@pytest.mark.parametrize("suffix", ["png", "tif", "webp"])
+def test_a_wide_gamut_is_converted_as_a_viewer_does(tmp_path, mode, suffix):
+    original = Image.fromarray(SMOOTH)
+    wide = ImageCms.profileToProfile(
+        original, SRGB, ImageCms.ImageCmsProfile(io.BytesIO(ADOBE)), outputMode="RGB"
+    )
+    assert np.abs(np.asarray(wide, int) - SMOOTH).max() > 10
+    path = tmp_path / f"wide.{suffix}"
+    stored = wide.quantize(256) if mode == "P" else wide.convert(mode)
+    stored.save(path, icc_profile=ADOBE, lossless=True)
+    with pytest.warns(ImageNote, match="Garish.* to sRGB|converted to sRGB.*Garish"):
+        x = read_image(path)
+    assert (x - as_tensor(SMOOTH)).abs().mean() < 1 / 255
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
+def test_profiles_that_are_srgb_change_no_pixel(tmp_path, suffix):
+    plain, tagged = tmp_path / f"plain.{suffix}", tmp_path / f"tagged.{suffix}"
+    Image.fromarray(COLOUR).save(plain)
+    Image.fromarray(COLOUR).save(tagged, icc_profile=ImageCms.ImageCmsProfile(SRGB).tobytes())
+    assert torch.equal(read_image(tagged), read_image(plain))
+
+
+def test_a_profile_of_grey(tmp_path):
+    grey = Image.fromarray(COLOUR[..., 0])
+    grey.save(tmp_path / "linear.png", icc_profile=profile(b"GRAY", gamma=1.0))
+    with pytest.warns(ImageNote, match=r"ICC profile \(Garish\).*greyscale"):
+        x = read_image(tmp_path / "linear.png")
+    linear = COLOUR[..., :1] / 255
+    expected = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    assert (x - torch.from_numpy(expected).permute(2, 0, 1)).abs().mean() < 1 / 255
+
+
+@pytest.mark.parametrize(
+    ("icc", "reason"),
+    [(b"no profile", "damaged"), (ADOBE[:200], "ignored"), (profile(b"GRAY"), "for GRAY")],
+)
+def test_a_profile_that_cannot_be_used_is_ignored_with_a_note(tmp_path, icc, reason):
+    Image.fromarray(COLOUR).save(tmp_path / "odd.png", icc_profile=icc)
+    with pytest.warns(ImageNote, match=f"ICC profile .*{reason}"):
+        assert torch.equal(read_image(tmp_path / "odd.png"), as_tensor(COLOUR))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "I;16"])
+def test_the_gamma_of_a_png_is_converted(tmp_path, mode):
+    path = tmp_path / "linear.png"
+    grey = np.linspace(0, 65535, 35).round().astype(np.uint16).reshape(7, 5)
+    samples = {"RGB": COLOUR, "L": COLOUR[..., 0], "I;16": grey}[mode]
+    Image.fromarray(samples).save(path)
+    path.write_bytes(with_chunk(path.read_bytes(), b"gAMA", struct.pack(">I", 100_000)))
+    with pytest.warns(ImageNote, match=r"gamma \(1\)"):
+        x = read_image(path)
+    linear = samples / (65535 if mode == "I;16" else 255)
+    expected = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    expected = expected if expected.ndim == 3 else expected[..., None].repeat(3, 2)
+    assert (x - torch.from_numpy(expected).permute(2, 0, 1)).abs().max() < (
+        1e-6 if mode == "I;16" else 0.6 / 255
+    )
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [[(b"gAMA", struct.pack(">I", 45455))], [(b"gAMA", struct.pack(">I", 100_000)), (b"sRGB", b"\0")]],
+)
+def test_pngs_that_say_srgb_change_no_pixel(tmp_path, photo, chunks):
+    content = photo.read_bytes()
+    for name, value in chunks:
+        content = with_chunk(content, name, value)
+    (tmp_path / "srgb.png").write_bytes(content)
+    assert torch.equal(read_image(tmp_path / "srgb.png"), as_tensor(COLOUR))
+
+
+def test_other_primaries_are_noted(tmp_path, photo):
+    wide = struct.pack(">8I", 31270, 32900, 70800, 29200, 17000, 79700, 13100, 4600)
+    (tmp_path / "wide.png").write_bytes(with_chunk(photo.read_bytes(), b"cHRM", wide))
+    with pytest.warns(ImageNote, match="primaries"):
+        read_image(tmp_path / "wide.png")
+
+
+def test_cie_lab(tmp_path):
+    lab = ImageCms.profileToProfile(
+        Image.fromarray(SMOOTH), SRGB, ImageCms.createProfile("LAB"), outputMode="LAB"
+    )
+    lab.save(tmp_path / "lab.tif")
+    with pytest.warns(ImageNote, match="CIE Lab"):
+        assert (read_image(tmp_path / "lab.tif") - as_tensor(SMOOTH)).abs().mean() < 4 / 255
+
+
+# Samples of more than 8 bits
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("bits", [1, 10, 12, 16])
+def test_the_range_of_deep_grey_is_noted_and_can_be_stretched(tmp_path, suffix, bits):
+    path, top = tmp_path / f"deep.{suffix}", 2**bits - 1
+    deep = np.array([[0, top], [top // 2, top]], dtype=np.uint16)
+    Image.fromarray(deep).save(path)
+    with pytest.warns(ImageNote, match=f"values 0 to {top}, white is 65535" + ".*stretch=True" * (bits < 16)):
+        x = read_image(path)
+    assert x.max().item() == pytest.approx(top / 65535)
+    with pytest.warns(ImageNote, match=f"white is {top}, as in {bits} bits"):
+        stretched = read_image(path, stretch=True)
+    assert torch.allclose(stretched[0], torch.from_numpy(deep / top).float())
+
+
 def test_first_of_several_frames(tmp_path):
     first, second = Image.fromarray(COLOUR), Image.new("RGB", (5, 7))
     first.save(tmp_path / "pages.tif", save_all=True, append_images=[second])
@@ -143,14 +383,43 @@ def test_samples_without_a_white_level_are_refused(tmp_path, dtype):
 def test_missing_folder_empty_and_text(tmp_path):
     (tmp_path / "empty.png").touch()
     (tmp_path / "text.png").write_text("no image at all\n")
+    (tmp_path / "pointer.png").write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+    )
+    (tmp_path / "page.png").write_text("<!DOCTYPE html><html></html>")
+    (tmp_path / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(64))
     for name, reason in {
         "none.png": "there is no file",
         ".": "is a folder",
         "empty.png": "is empty",
         "text.png": "not an image",
+        "pointer.png": "git lfs pull",
+        "page.png": "a web page",
+        "phone.heic": r"\.heic.*convert it",
     }.items():
         with pytest.raises(UserError, match=reason):
             read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(13, UserError), (24, SystemFault), (5, SystemFault), (12, SystemFault)]
+)
+def test_what_the_system_refuses_is_not_called_damaged(photo, monkeypatch, number, kind):
+    def refused(*arguments, **settings):
+        raise OSError(number, "the reason of the system")
+
+    monkeypatch.setattr(Image, "open", refused)
+    with pytest.raises(kind, match=r"photo\.png cannot be read: the reason of the system"):
+        read_image(photo)
+
+
+def test_suffixes_that_can_be_read_are_those_of_pillow(monkeypatch):
+    assert {".png", ".jpg", ".tif", ".webp"} <= readable_suffixes() <= set(SUFFIXES)
+    assert ".cr2" in set(SUFFIXES) - readable_suffixes()
+    # A plug-in that reads another kind adds it.
+    Image.init()
+    monkeypatch.setitem(Image.EXTENSION, ".cr2", "PNG")
+    assert ".cr2" in readable_suffixes()
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "webp"])

@@ -31,7 +31,7 @@ LAMBDAS = {0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08}
 # On photographs that come with scikit-image.
 GRID = {
     "dataset": "sample",
-    "images": ["astronaut", "coffee", "rocket"],
+    "images": ["astronaut", "coffee", "chelsea"],
     "crop": 64,
     "methods": ["base", "ssl", "atanh"],
     "train_lmbdas": [0.01],
@@ -376,7 +376,7 @@ def test_a_run_stores_every_job_once_and_packs_it(tmp_path, bundled, monkeypatch
     assert missing == 0
     table = stored.stored_rows(study, "cpu", root)
     assert set(table["key"]) == {task.job.key for task in planning.plan(study, "cpu")}
-    assert set(table["image"]) == {"astronaut@64", "coffee@64", "rocket@64"}
+    assert set(table["image"]) == {"astronaut@64", "coffee@64", "chelsea@64"}
     assert not table.duplicated(["key", "iteration"]).any()
     counts = table.groupby("key").size().value_counts().to_dict()
     assert counts == {1: 3, 3: 6}, "the base has iteration 0 alone, the others 0, 2 and 4"

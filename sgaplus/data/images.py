@@ -129,7 +129,9 @@ def _decoded(source: Path | BytesIO, path: Path, notes: list[str], stretch: bool
     if turned:
         notes.append("it is turned upright as its EXIF orientation says")
     if deep_grey:
-        grey = _deep_grey(np.asarray(upright, dtype=np.float64), 4095 if "I;12" in raw else 65535, stretch, notes)
+        grey = _deep_grey(
+            np.asarray(upright, dtype=np.float64), 4095 if "I;12" in raw else 65535, stretch, notes
+        )
         return np.repeat(colour.deep_grey_to_srgb(grey, stated, notes)[..., None], 3, axis=2)
     if upright.mode in ("I", "F"):
         raise UserError(f"{path} holds samples without a known white level: save it with 8 or 16 bits")
