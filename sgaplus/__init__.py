@@ -22,11 +22,13 @@ from .codecs.weights import load_codec
 from .data import datasets
 from .data.images import read_image, write_image
 from .errors import SystemFault, UserError
+from .plans import Plan, plan
 from .refinement import Run, refine
 
 __version__ = "0.1.0"
 __all__ = [
     "Codec",
+    "Plan",
     "Run",
     "SystemFault",
     "UserError",
@@ -36,6 +38,7 @@ __all__ = [
     "info",
     "load_codec",
     "metrics",
+    "plan",
     "read_image",
     "refine",
     "rounding",

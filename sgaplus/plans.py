@@ -1,86 +1,155 @@
-"""What a refinement's arguments amount to: a rounding method with its schedules.
+"""Plans: how latents are refined, with the published settings of every method, and presets.
 
-A *preset* stands for all of them and has one knob, the budget.
+A *preset* is a plan that depends on the number of iterations alone.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+from . import rounding, schedules
 from .errors import UserError
-from .rounding import Expected, Method, parse
-from .schedules import DEFAULTS, Cosine, Schedule, Settings, defaults_for
+from .optimizers import OPTIMIZERS
+from .parsing import number
+from .rounding import Method
+from .schedules import Constant, Cosine, Exponential, ExponentialTo, Schedule
+
+# The label of a codec without refinement.
+BASE = "base"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How latents are refined: everything that determines the numbers beside λ, the budget and the seed.
+    """How latents are refined: everything that determines the numbers beside λ, the iterations and the seed.
 
     Attributes:
         method: stands for rounding while optimising.
-        settings: its annealing, and how fast it learns.
-        label: for tables and legends.
+        temperature: τ(t), handed to `Method.relax`.
+        lr: the optimiser's learning rate.
+        optimizer: a name of `optimizers.OPTIMIZERS`; every published plan has Adam.
+        label: for tables and legends; by default the method in words, and what is not as published. Plans that
+            differ in it alone are equal.
+        Method and schedules may be given as specifications, so that ``Plan(**plan.as_dict())`` is the inverse of
+        `as_dict`.
+
+    Raises:
+        UserError: a specification is wrong, the temperature starts above 1, or there is no such optimiser.
     """
 
     method: Method
-    settings: Settings
-    label: str
+    temperature: Schedule
+    lr: Schedule
+    optimizer: str = "adam"
+    label: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in OPTIMIZERS:
+            raise UserError(f"unknown optimizer {self.optimizer!r}: use one of {', '.join(OPTIMIZERS)}")
+        object.__setattr__(self, "method", rounding.parse(self.method))
+        object.__setattr__(self, "temperature", schedules.parse(self.temperature))
+        object.__setattr__(self, "lr", schedules.parse(self.lr))
+        number(self.temperature(0, 1), "the first temperature", high=1.0)
+        object.__setattr__(self, "label", self.label or _label(self))
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able and canonical, without the label."""
+        parts = {name: getattr(self, name).as_dict() for name in ("method", "temperature", "lr")}
+        return {**parts, "optimizer": self.optimizer}
+
+
+_SGA_PLUS = {"temperature": Exponential(c=1e-3, tau_max=1.0), "lr": Constant(5e-3)}
+# A method that does not look at the temperature.
+_NO_TEMPERATURE = {"temperature": Constant(1.0), "lr": Constant(5e-3)}
+# The published settings of every method: SGA+ from its authors' code, all others from Yang's (2020). Those of
+# the expected loss are ours.
+PUBLISHED: dict[type[Method], dict[str, Any]] = {
+    rounding.StraightThrough: {"temperature": Constant(1.0), "lr": Constant(1e-4)},
+    rounding.UniformNoise: _NO_TEMPERATURE,
+    rounding.MAP: _NO_TEMPERATURE,
+    rounding.DeterministicAnnealing: {"temperature": Exponential(c=4e-3, tau_max=0.2), "lr": Constant(5e-3)},
+    rounding.Atanh: {
+        "temperature": Exponential(c=1e-3, tau_max=0.5, t0=700, scale=0.5),
+        "lr": Constant(5e-3),
+    },
+    rounding.Linear: _SGA_PLUS,
+    rounding.Cosine: _SGA_PLUS,
+    rounding.SSL: _SGA_PLUS,
+    rounding.ThreeClass: _SGA_PLUS,
+    rounding.Expected: {"temperature": ExponentialTo(0.2), "lr": Cosine(0.05), "optimizer": "soap"},
+}
 
 
 def fast(iterations: int) -> Plan:
-    """The expected loss in place of sampled ones, annealed over the budget, from 10 iterations on.
+    """The expected loss in place of sampled ones, annealed over all iterations, from 10 of them on.
 
-    The published schedules do not look at the budget: after 500 of their steps τ is still 0.6. Here τ falls
-    from 1 to 0.2 and the learning rate to zero whatever the budget, and fewer than 64 steps are larger ones.
-    SOAP over channels (`optimizers.ChannelSOAP`) takes the place of Adam.
+    The published schedules do not depend on the number of iterations: after 500 of their steps τ is still 0.6.
+    Here τ falls from 1 to 0.2 and the learning rate to zero, however many there are, and fewer than 64 steps are
+    larger ones. SOAP over channels (`optimizers.ChannelSOAP`) takes the place of Adam.
 
-    The numbers were found by trying, mostly at budgets of 50, 100 and 400, on crops of photographs that neither
+    The numbers were found by trying, mostly with 50, 100 and 400 iterations, on crops of photographs that neither
     trained the codecs nor are among the data sets of the results, with the codec of λ = 0.01.
     """
-    method = Expected()
     lr = Cosine(min(max(0.05, 0.4 / math.sqrt(max(iterations, 1))), 0.1))
-    return Plan(method, replace(defaults_for(method), lr=lr), f"fast ({iterations} steps)")
+    return replace(plan("expected", lr=lr), label="fast")
 
 
-# Every preset by its name: of a budget, its plan.
+# Every preset by its name: a function of the number of iterations.
 PRESETS: dict[str, Callable[[int], Plan]] = {"fast": fast}
 
 
-def resolve(
-    iterations: int,
-    method: Method | str | None = None,
-    temperature: Schedule | str | None = None,
-    lr: Schedule | str | None = None,
-    preset: str | None = None,
+def plan(
+    spec: Plan | Method | str | Mapping[str, Any],
+    iterations: int | None = None,
+    *,
+    temperature: Schedule | str | float | None = None,
+    lr: Schedule | str | float | None = None,
     optimizer: str | None = None,
 ) -> Plan:
-    """The plan of a budget of ``iterations``: a preset's, or a method's with its published settings.
+    """The plan that a specification stands for: a method's with its published settings, or a preset's.
 
     Args:
-        method: a rounding method, or its specification as `rounding.parse` takes it.
+        spec: a rounding method, its specification as `rounding.parse` takes it, the name of a preset
+            (`PRESETS`), or a plan.
+        iterations: of the refinement; only a preset needs it.
         temperature, lr: schedules or their specifications, in place of the published ones.
-        preset: a name of `PRESETS`, in place of all the others.
-        optimizer: a name of `optimizers.OPTIMIZERS`, in place of the method's.
+        optimizer: a name of `optimizers.OPTIMIZERS`, in place of the published one.
 
     Raises:
-        UserError: there is not exactly one of a method and a preset, the preset is unknown or has company,
-            or a specification is wrong.
+        UserError: a specification is wrong, a preset comes without its number of iterations or with settings
+            in place of its own, or a method of one's own without its schedules.
     """
-    if preset is None:
-        if method is None:
-            raise UserError("refinement needs a method, such as 'ssl', or a preset, such as 'fast'")
-        method = parse(method)
-        if temperature is None or lr is None or type(method) in DEFAULTS:
-            usual = defaults_for(method)
-            temperature, lr = temperature or usual.temperature, lr or usual.lr
-            optimizer = optimizer or usual.optimizer
-        return Plan(method, Settings(temperature, lr, optimizer or "adam"), method.label)
-    if preset not in PRESETS:
-        raise UserError(f"unknown preset {preset!r}: use one of {', '.join(PRESETS)}")
-    given = {"method": method, "temperature": temperature, "lr": lr, "optimizer": optimizer}
-    for what, value in given.items():
-        if value is not None:
-            raise UserError(f"preset {preset!r} stands for {', '.join(given)}: leave out {what}")
-    return PRESETS[preset](iterations)
+    given = {"temperature": temperature, "lr": lr, "optimizer": optimizer}
+    given = {name: value for name, value in given.items() if value is not None}
+    if isinstance(spec, Plan):
+        return replace(spec, **given, label="") if given else spec
+    if isinstance(spec, str) and spec in PRESETS:
+        if given:
+            raise UserError(f"the preset '{spec}' has settings of its own: leave out {', '.join(given)}")
+        if iterations is None:
+            raise UserError(f"the preset '{spec}' depends on the number of iterations: give it too")
+        return PRESETS[spec](iterations)
+    if isinstance(spec, str) and spec.partition(":")[0].strip() not in rounding.METHODS:
+        known = ", ".join((*PRESETS, *rounding.METHODS))
+        raise UserError(f"unknown method or preset {spec!r}: use one of {known}")
+    method = rounding.parse(spec)
+    published = PUBLISHED.get(type(method), {})
+    missing = [name for name in ("temperature", "lr") if name not in published | given]
+    if missing:
+        raise UserError(f"there are no published settings for {method!r}: give {' and '.join(missing)}")
+    return Plan(method, **{**published, **given})
+
+
+def _label(plan: Plan) -> str:
+    """The method in words, and every setting that is not the published one."""
+    published = PUBLISHED.get(type(plan.method), {})
+    parts = [plan.method.label]
+    if plan.temperature != published.get("temperature"):
+        parts.append(f"τ {plan.temperature.short}")
+    if plan.lr != published.get("lr"):
+        parts.append(f"lr {plan.lr.short}")
+    if plan.optimizer != published.get("optimizer", "adam"):
+        parts.append(plan.optimizer)
+    return ", ".join(parts)

@@ -1,22 +1,20 @@
-"""Temperature and learning-rate schedules, and each method's published settings.
+"""Temperature and learning-rate schedules.
 
-A schedule is a function of the iteration t = 0, 1, …, iterations − 1 and of the budget:
-``schedule(t, iterations)``. The published ones (SGA+, arXiv 2401.17789; SGA, arXiv 2006.04240) do not look
-at the budget; those that do end where it ends.
+A schedule is a function of the iteration t = 0, 1, …, iterations − 1 and of the number of iterations:
+``schedule(t, iterations)``. The published ones (SGA+, arXiv 2401.17789; SGA, arXiv 2006.04240) do not depend
+on that number; those that do end with the last iteration.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
-from . import rounding
 from .errors import UserError
-from .optimizers import OPTIMIZERS
 from .parsing import Named, build, number, parse_named
-from .rounding import TAU_FLOOR, Method
+from .rounding import TAU_FLOOR
 
 
 def _progress(t: int, iterations: int) -> float:
@@ -30,6 +28,13 @@ class Schedule(Named):
     """A value for each iteration."""
 
     kind = "schedule"
+
+    @property
+    def short(self) -> str:
+        """For labels: as `spec`, without what is the default, e.g. ``"exponential:tau_max=0.2"``."""
+        values = [(field.name, getattr(self, field.name), field.default) for field in fields(self)]
+        changed = [f"{name}={value:g}" for name, value, default in values if value != default]
+        return f"{self.name}:{','.join(changed)}" if changed else self.name
 
     def __call__(self, t: int, iterations: int) -> float:
         """The value at iteration ``t`` of ``iterations``.
@@ -53,6 +58,10 @@ class Constant(Schedule):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "value", number(self.value, "a constant schedule's value"))
+
+    @property
+    def short(self) -> str:
+        return f"{self.value:g}"
 
     def __call__(self, t: int, iterations: int) -> float:
         return self.value
@@ -142,65 +151,3 @@ def parse(spec: str | float | Mapping[str, Any] | Schedule) -> Schedule:
     except (TypeError, ValueError):
         return build(*parse_named(spec, Schedule.kind, SCHEDULES))
     return Constant(spec)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a method is annealed and how fast it learns.
-
-    Attributes:
-        temperature: τ(t), handed to `Method.relax`.
-        lr: the optimiser's learning rate.
-        optimizer: a name of `optimizers.OPTIMIZERS`; every published setting is Adam's.
-        The schedules may be given as specifications, so that ``Settings(**settings.as_dict())`` is the inverse of
-        `as_dict`.
-
-    Raises:
-        UserError: a specification is wrong, the temperature starts above 1, or there is no such optimiser.
-    """
-
-    temperature: Schedule
-    lr: Schedule
-    optimizer: str = "adam"
-
-    def __post_init__(self) -> None:
-        if self.optimizer not in OPTIMIZERS:
-            raise UserError(f"unknown optimizer {self.optimizer!r}: use one of {', '.join(OPTIMIZERS)}")
-        object.__setattr__(self, "temperature", parse(self.temperature))
-        object.__setattr__(self, "lr", parse(self.lr))
-        number(self.temperature(0, 1), "the first temperature", high=1.0)
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-able and canonical."""
-        schedules = {"temperature": self.temperature.as_dict(), "lr": self.lr.as_dict()}
-        return {**schedules, "optimizer": self.optimizer}
-
-
-_SGA_PLUS = Settings(Exponential(c=1e-3, tau_max=1.0), lr=Constant(5e-3))
-# A method that does not look at the temperature.
-_NO_TEMPERATURE = Settings(Constant(1.0), lr=Constant(5e-3))
-# The published settings: SGA+ from its authors' code, all others from Yang's (2020). Those of the expected loss
-# are ours.
-DEFAULTS: dict[type[Method], Settings] = {
-    rounding.StraightThrough: Settings(Constant(1.0), lr=Constant(1e-4)),
-    rounding.UniformNoise: _NO_TEMPERATURE,
-    rounding.MAP: _NO_TEMPERATURE,
-    rounding.DeterministicAnnealing: Settings(Exponential(c=4e-3, tau_max=0.2), lr=Constant(5e-3)),
-    rounding.Atanh: Settings(Exponential(c=1e-3, tau_max=0.5, t0=700, scale=0.5), lr=Constant(5e-3)),
-    rounding.Linear: _SGA_PLUS,
-    rounding.Cosine: _SGA_PLUS,
-    rounding.SSL: _SGA_PLUS,
-    rounding.ThreeClass: _SGA_PLUS,
-    rounding.Expected: Settings(ExponentialTo(0.2), lr=Cosine(0.05), optimizer="soap"),
-}
-
-
-def defaults_for(method: Method) -> Settings:
-    """The published settings of ``method``.
-
-    Raises:
-        UserError: the method is not one of `rounding.METHODS`.
-    """
-    if type(method) not in DEFAULTS:
-        raise UserError(f"no published settings for {method!r}: give the temperature and the learning rate")
-    return DEFAULTS[type(method)]

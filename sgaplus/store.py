@@ -23,15 +23,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from . import hardware, io
+from . import hardware, io, plans
 from .codecs.codec import Codec
 from .codecs.weights import cards
 from .data.datasets import ImageFile
 from .errors import UserError
-from .plans import Plan, resolve
+from .plans import Plan
 from .refinement import Progress, Run, refine
 from .rounding import Method
-from .schedules import Schedule
 
 _JOBS = "jobs"  # the folder of single jobs
 _OF_FILES = ("real_bytes", "real_bpp", "stream")
@@ -91,8 +90,7 @@ def job_of(plan: Plan, image: ImageFile, **others: Any) -> Job:
     return Job(
         image=image.name,
         image_sha256=image.sha256,
-        method=plan.method.as_dict(),
-        **plan.settings.as_dict(),
+        **plan.as_dict(),
         **others,
     )
 
@@ -230,26 +228,21 @@ def refine_stored(
     store: Store,
     codec: Codec,
     images: Sequence[ImageFile],
-    method: Method | None = None,
+    plan: Plan | Method | str,
     *,
-    preset: str | None = None,
     lmbda: float | None = None,
     iterations: int = 500,
     read_offs: Iterable[int] = (500,),
     trace_every: int | None = None,
-    temperature: Schedule | None = None,
-    lr: Schedule | None = None,
-    optimizer: str | None = None,
     seed: int = 0,
     batch_size: int = 1,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Refine what is not stored yet, store it batch by batch, and return all lines of these jobs.
 
-    Arguments are those of `refinement.refine`; ``images`` are files, so that their content can be hashed. Of
-    a preset its plan is stored, so that the same plan given in parts is the same job.
+    Arguments are those of `refinement.refine`; ``images`` are files, so that their content can be hashed.
     """
-    plan = resolve(iterations, method, temperature, lr, preset, optimizer)
+    plan = plans.plan(plan, iterations)
     read_offs = tuple(sorted({t for t in read_offs if t <= iterations}))
     trace_every = trace_every or max(1, iterations // 20)
     lmbda = codec.lmbda if lmbda is None else lmbda
@@ -276,14 +269,11 @@ def refine_stored(
         run = refine(
             codec,
             [image.read() for image, _ in group],
-            plan.method,
+            plan,
             lmbda=lmbda,
             iterations=iterations,
             read_offs=read_offs,
             trace_every=trace_every,
-            temperature=plan.settings.temperature,
-            lr=plan.settings.lr,
-            optimizer=plan.settings.optimizer,
             seed=seed,
             names=[image.name for image, _ in group],
             batch_size=batch_size,

@@ -14,7 +14,7 @@ from sgaplus.errors import UserError
 def row(image="a", method="ssl", iterations=500, iteration=None, lmbda=0.01, seed=0, read_off=True, **values):
     """A stored line with published settings unless told otherwise."""
     parsed = rounding.parse(method)
-    settings = schedules.defaults_for(parsed).as_dict() | values.pop("settings", {})
+    settings = plans.plan(parsed).as_dict() | values.pop("settings", {})
     return {
         "image": image,
         "method": json.dumps(parsed.as_dict()),
@@ -31,23 +31,20 @@ def row(image="a", method="ssl", iterations=500, iteration=None, lmbda=0.01, see
 
 
 def test_arms_are_named_after_what_differs_from_the_published_settings():
-    settings = schedules.Settings(
-        schedules.Exponential(c=1e-3, tau_max=0.4), schedules.Constant(0.02)
-    ).as_dict()
+    settings = plans.plan("ssl:a=3", temperature=schedules.Exponential(tau_max=0.4), lr=0.02).as_dict()
     plan = plans.fast(100)
     rows = pd.DataFrame(
         [
             row(),
             row(method="ssl:a=3", settings=settings),
             row(method="map", iterations=0),
-            row(method=plan.method.spec, settings=plan.settings.as_dict(), iterations=100),
+            row(method=plan.method.spec, settings=plan.as_dict(), iterations=100),
             row(method="three-class:base=ssl,a=1.4"),
         ]
     )
     found = configurations.with_arms(rows)
     named = list(found["arm"])
-    assert named[1].startswith("SSL (a = 3), τ exponential:c=0.001,tau_max=0.4")
-    assert named[1].endswith(", lr constant:value=0.02")
+    assert named[1] == "SSL (a = 3), τ exponential:tau_max=0.4, lr 0.02"
     assert [named[0], *named[2:]] == [
         "SSL (a = 2.3)",
         "base",

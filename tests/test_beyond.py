@@ -25,7 +25,7 @@ def closed():
 
 def job(image: str, plan: plans.Plan, iterations: int, factors: dict[int, float], traced=(), **values):
     """The lines of one job, whose true loss is the image's cost times a factor at each iteration."""
-    settings = plan.settings.as_dict()
+    settings = plan.as_dict()
     line = {
         "image": image,
         "key": f"{image} {plan.label} {iterations}",
@@ -44,7 +44,7 @@ def job(image: str, plan: plans.Plan, iterations: int, factors: dict[int, float]
 
 
 def of_preset(image: str, iterations: int, factor: float):
-    plan = plans.resolve(iterations, preset="fast")
+    plan = plans.plan("fast", iterations)
     return job(
         image, plan, iterations, {0: 1.0, iterations // 2: 0.97, iterations: factor}, (iterations // 2,)
     )
@@ -56,20 +56,20 @@ def rows() -> pd.DataFrame:
     lines = []
     for image in COST:
         for method in ("ssl:a=2.3", "atanh"):
-            plan = plans.resolve(2000, method)
+            plan = plans.plan(method)
             at_100 = 0.95 if image == "photo@256" else 0.98
             worse = 1.01 if method == "atanh" else 1.0
             losses = {0: 1.0, 100: at_100 * worse, 500: at_100 * 0.98 * worse, 2000: 0.9 * worse}
             lines += job(image, plan, 2000, losses)
         lines += of_preset(image, 100, 0.98 * (1 if image == "photo@256" else 0.98))
         lines += of_preset(image, 2000, 0.89)
-        lines += job(image, plans.resolve(0, "map"), 0, {0: 1.0})
+        lines += job(image, plans.plan("map"), 0, {0: 1.0})
     return configurations.with_arms(pd.DataFrame(lines))
 
 
 def test_the_preset_is_described_by_its_plans():
     lines = beyond.describe_preset(plans.fast, [100, 2000]).splitlines()
-    rates = [f"{plans.fast(budget).settings.lr(0, budget):.3g}" for budget in (100, 2000)]
+    rates = [f"{plans.fast(budget).lr(0, budget):.3g}" for budget in (100, 2000)]
     assert lines[0].startswith(
         f"- 100 iterations: {rounding.Expected().label}, τ from 1 to 0.2, learning rate from {rates[0]}, soap"
     )

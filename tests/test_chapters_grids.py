@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 
 from companion import comparisons, configurations, gains
 from companion.pages import compute_cost, descent, grids, learning_rate, ssl_a, stability, three_class
-from sgaplus import rounding, schedules
+from sgaplus import plans, rounding, schedules
 from sgaplus.errors import UserError
 
 # What the images cost in every arm; differences between arms are factors on it.
@@ -27,7 +27,7 @@ def closed():
 def job(image: str, method: str, factors: dict[int, float], seed: int = 0, tau_max=None, rate=None, **values):
     """The lines of one job; its true loss is the image's cost, times the factor at each iteration."""
     parsed = rounding.parse(method)
-    settings = schedules.defaults_for(parsed).as_dict()
+    settings = plans.plan(parsed).as_dict()
     if tau_max is not None:
         settings["temperature"] = schedules.Exponential(tau_max=tau_max).as_dict()
     if rate is not None:

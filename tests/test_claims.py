@@ -7,7 +7,7 @@ import pytest
 
 from companion import closed_forms, configurations, pool, verdict_rules, verdict_rules_of_settings, verdicts
 from companion.verdicts import Finding, Outcome, Verdict
-from sgaplus import rounding, schedules
+from sgaplus import plans, rounding, schedules
 from sgaplus.errors import UserError
 
 KODAK = [f"kodim0{k}@256" for k in range(1, 7)]
@@ -26,7 +26,7 @@ def job(image, method, curve, lmbda=0.01, codec_lmbda=None, tau_max=None, **valu
     """Rows of one run: the loss by iteration, published settings unless told otherwise."""
     last = max(curve)
     parsed = rounding.parse("map" if method == "base" else method)
-    settings = schedules.defaults_for(parsed).as_dict()
+    settings = plans.plan(parsed).as_dict()
     if tau_max is not None:
         settings["temperature"] = schedules.Exponential(c=1e-3, tau_max=tau_max).as_dict()
     own = lmbda if codec_lmbda is None else codec_lmbda

@@ -59,37 +59,40 @@ def test_a_preset_in_place_of_a_method(call, photo):  # noqa: F811
         == 0
     )
     codec = weights.load_codec("mshyper-s", device="cpu", dtype="float32")
-    run = refine(codec, [images.read_image(photo)], preset="fast", iterations=3)
+    run = refine(codec, [images.read_image(photo)], "fast", iterations=3)
     assert Path("p.sga").read_bytes() == bitstream.encode(codec, run.latents[0], (66, 70))
 
 
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ([], (None, "fast", 100)),
-        (["--preset", "fast"], (None, "fast", 100)),
-        (["--method", "atanh"], ("atanh", None, 500)),
-        (["--iterations", 7], (None, "fast", 7)),
+        ([], ("fast", 100)),
+        (["--preset", "fast"], ("fast", 100)),
+        (["--method", "atanh"], ("atanh (SGA)", 500)),
+        (["--iterations", 7], ("fast", 7)),
     ],
 )
 def test_defaults_without_a_target(call, photo, monkeypatch, options, expected):  # noqa: F811
     seen = {}
 
-    def spy(codec, pictures, **settings):
-        seen.update(settings)
+    def spy(codec, pictures, plan, **settings):
+        seen.update(settings, label=plan.label)
         return refine(codec, pictures, "map", iterations=0)
 
     monkeypatch.setattr(coding, "refine_images", spy)
     assert call("encode", photo, "-o", "p.sga", *options)[0] == 0
-    assert (seen["method"], seen["preset"], seen["iterations"]) == expected
+    assert (seen["label"], seen["iterations"]) == expected
 
 
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (["--target-bpp", 0.5], {"bpp": 0.5, "preset": "fast", "iterations": 100}),
-        (["--target-psnr", 31], {"psnr": 31, "preset": "fast", "iterations": 100}),
-        (["--max-bytes", 9, "--method", "ssl"], {"max_bytes": 9, "method": "ssl", "iterations": 500}),
+        (["--target-bpp", 0.5], {"bpp": 0.5, "label": "fast", "iterations": 100}),
+        (["--target-psnr", 31], {"psnr": 31, "label": "fast", "iterations": 100}),
+        (
+            ["--max-bytes", 9, "--method", "ssl"],
+            {"max_bytes": 9, "label": "SSL (a = 2.3)", "iterations": 500},
+        ),
     ],
 )
 @pytest.mark.parametrize("met", [True, False])
@@ -97,8 +100,8 @@ def test_a_target_reaches_the_dial(call, photo, monkeypatch, options, expected, 
     file = target_rate.File(0.01, 0.0123, 0.75, 0.74, 30.25, b"content")
     seen = {}
 
-    def spy(codecs, image, **settings):
-        seen.update(settings, lambdas=[codec.lmbda for codec in codecs])
+    def spy(codecs, image, plan, **settings):
+        seen.update(settings, label=plan.label, lambdas=[codec.lmbda for codec in codecs])
         settings["progress"](1, 8)
         settings["report"](file)
         return target_rate.Dialled(file, met, [file, file], 14)
@@ -149,7 +152,10 @@ def test_a_checkpoint_is_named_on_both_sides(call, photo, tmp_path):  # noqa: F8
         (["encode", "PHOTO", "-o", "p.sga", "--method", "guess"], "unknown method"),
         (["encode", "PHOTO", "-o", "p.sga", "--codec", "guess"], "unknown codec"),
         (["encode", "PHOTO", "-o", "p.sga", "--preset", "slow"], "unknown preset 'slow'"),
-        (["encode", "PHOTO", "-o", "p.sga", "--preset", "fast", "--method", "ssl"], "leave out method"),
+        (
+            ["encode", "PHOTO", "-o", "p.sga", "--preset", "fast", "--method", "ssl"],
+            "--preset stands in place of --method",
+        ),
         (["encode", "PHOTO", "-o", "p.sga", "--target-bpp", 1, "--max-bytes", 9], "exactly one target"),
         (["encode", "PHOTO", "-o", "p.sga", "--target-bpp", -1], "the target bpp must be"),
         (["encode", "PHOTO", "-o", "p.sga", "--target-psnr", 30, "--lmbda", 0.01], "leave out --lmbda"),

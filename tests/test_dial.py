@@ -245,7 +245,7 @@ def test_a_family_by_its_name(bundled):
     [
         ({"codecs": []}, "at least one codec"),
         ({"iterations": 0}, "at least one iteration"),
-        ({"method": "ssl", "preset": "fast"}, "leave out method"),
+        ({"plan": "slow"}, "unknown method or preset"),
         ({"psnr": 30}, "exactly one target"),
     ],
 )

@@ -5,13 +5,12 @@ import torch
 from compressai.zoo.image import model_architectures
 from torch import nn
 
-from sgaplus import rounding
+from sgaplus import plans, rounding
 from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.codecs.models import FAMILIES, hard
 from sgaplus.codecs.weights import REFINABLE, build
 from sgaplus.refinement import objective as relaxed
 from sgaplus.refinement import refine
-from sgaplus.schedules import Constant
 
 CONTEXT = ("mbt2018", "cheng2020-anchor", "cheng2020-attn")
 PARALLEL = tuple(name for name in REFINABLE if name not in CONTEXT)
@@ -152,7 +151,7 @@ def test_relaxed_latents_get_right_gradients(codec, images):
 
 @pytest.mark.parametrize("method", ["atanh", "expected"])
 def test_refinement_lowers_the_true_loss(codec, images, method):
-    run = refine(codec, [images[0]], method, lmbda=1e-4, iterations=20, lr=Constant(0.05))
+    run = refine(codec, [images[0]], plans.plan(method, lr=0.05), lmbda=1e-4, iterations=20)
     start, end = run.rows["loss"]
     assert start - end > 1e-3
 

@@ -33,7 +33,7 @@ def computed(tmp_path_factory):
         patch.setattr(weights, "bundled_folder", lambda: folder / "bundled")
         run(study, "cpu", device="cpu", root=folder / "results")
         rows = with_arms(stored_rows(study, "cpu", folder / "results"))
-    rows["arm"] = rows["arm"].str.removesuffix(", lr constant:value=0.1")
+    rows["arm"] = rows["arm"].str.removesuffix(", lr 0.1")
     return folder, rows
 
 

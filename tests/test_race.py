@@ -57,7 +57,7 @@ def test_a_line_has_the_losses_of_both_loops(photos, tmp_path, clock):
     assert set(zip(table["width"], table["height"], strict=True)) == {(128, 64)}
     for image, line in zip(photos, table.itertuples(), strict=True):
         x = image.read()
-        run = refine(codec(), [x], preset="fast", iterations=10, read_offs=[10], trace_every=10, seed=0)
+        run = refine(codec(), [x], "fast", iterations=10, read_offs=[10], trace_every=10, seed=0)
         assert [line.base_loss, line.loss] == pytest.approx(run.rows["loss"].tolist(), rel=1e-12)
         with torch.random.fork_rng():
             torch.manual_seed(0)

@@ -31,7 +31,7 @@ def picture(height: int, width: int, seed: int = 0) -> torch.Tensor:
     "spec", ["atanh", "linear", "cosine", "ssl", "three-class", "uniform", "da", "ste:", "map", "expected"]
 )
 def test_every_method_runs_and_most_lower_the_true_loss(codec, spec):
-    run = refine(codec, [picture(64, 64)], spec, iterations=40, lr=schedules.Constant(0.02))
+    run = refine(codec, [picture(64, 64)], plans.plan(spec, lr=0.02), iterations=40)
     first, last = run.rows["loss"].iloc[[0, -1]]
     assert run.rows["iteration"].tolist() == [0, 40]
     assert last < first
@@ -57,7 +57,7 @@ def test_rows_say_what_the_latents_cost(codec):
 
 
 def test_the_best_latents_are_never_worse_than_the_codecs(codec):
-    run = refine(codec, [picture(64, 64)], "ssl", iterations=5, lr=schedules.Constant(100.0), trace_every=1)
+    run = refine(codec, [picture(64, 64)], plans.plan("ssl", lr=100), iterations=5, trace_every=1)
     assert run.rows["loss"].iloc[-1] > run.rows["loss"].iloc[0]
     assert run.best["loss"].item() == run.trace["loss"].min() <= run.rows["loss"].iloc[0]
 
@@ -65,10 +65,10 @@ def test_the_best_latents_are_never_worse_than_the_codecs(codec):
 @pytest.mark.parametrize("optimizer", ["adam", "soap"])
 def test_the_batch_does_not_change_an_images_result(codec, optimizer):
     images = [picture(64, 64, seed) for seed in range(3)]
-    settings = {"optimizer": optimizer, "iterations": 8}
-    together = refine(codec, images, "ssl", **settings, batch_size=3)
-    alone = refine(codec, images[2:], "ssl", **settings)
-    reordered = refine(codec, images[::-1], "ssl", **settings, batch_size=2)
+    plan = plans.plan("ssl", optimizer=optimizer)
+    together = refine(codec, images, plan, iterations=8, batch_size=3)
+    alone = refine(codec, images[2:], plan, iterations=8)
+    reordered = refine(codec, images[::-1], plan, iterations=8, batch_size=2)
     last = together.rows[together.rows["image"] == "image-2"]["loss"].to_numpy()
     assert alone.rows["loss"].to_numpy() == pytest.approx(last, rel=1e-5)
     first = reordered.rows[reordered.rows["image"] == "image-0"]["loss"].to_numpy()
@@ -104,7 +104,7 @@ def test_zero_iterations_measure_the_codec(codec):
 
 def test_another_lambda_moves_along_the_curve(codec):
     low, high = (
-        refine(codec, [picture(64, 64)], "ssl", lmbda=x, iterations=30, lr=schedules.Constant(0.02))
+        refine(codec, [picture(64, 64)], plans.plan("ssl", lr=0.02), lmbda=x, iterations=30)
         for x in (0.0005, 0.05)
     )
     assert low.rows["bpp"].iloc[-1] < high.rows["bpp"].iloc[-1]
@@ -147,12 +147,8 @@ def test_progress_counts_image_steps(codec):
         ({"lmbda": float("inf")}, "lambda"),
         ({"read_offs": [9]}, "read-off 9"),
         ({"names": ["a", "b"]}, "2 names"),
-        ({"method": "sslx"}, "unknown method"),
-        ({"method": None}, "needs a method, such as 'ssl', or a preset"),
-        ({"method": None, "preset": "slow"}, "unknown preset 'slow': use one of fast"),
-        ({"preset": "fast"}, "leave out method"),
-        ({"optimizer": "sgd"}, "unknown optimizer 'sgd': use one of adam, soap"),
-        ({"method": None, "preset": "fast", "lr": schedules.Constant(0.1)}, "leave out lr"),
+        ({"plan": "sslx"}, "unknown method or preset 'sslx': use one of fast, ste"),
+        ({"plan": None}, "string or as a dictionary"),
         ({"images": []}, "no image"),
         ({"images": [torch.rand(64, 64)]}, "must be a tensor"),
         ({"images": [torch.full((3, 8, 8), 2.0)]}, "values in"),
@@ -160,11 +156,10 @@ def test_progress_counts_image_steps(codec):
         ({"images": [torch.rand(3, 8, 8)] * 2, "names": ["a", "a"]}, "must differ"),
         ({"batch_size": 0}, "batch"),
         ({"trace_every": 0}, "trace_every"),
-        ({"temperature": schedules.Constant(2.0)}, "temperature"),
     ],
 )
 def test_bad_arguments_are_one_sentence(codec, change, message):
-    arguments = {"images": [picture(64, 64)], "method": "ssl", "iterations": 2} | change
+    arguments = {"images": [picture(64, 64)], "plan": "ssl", "iterations": 2} | change
     with pytest.raises(UserError, match=message) as caught:
         sgaplus.refine(codec, **arguments)
     assert "\n" not in str(caught.value)
@@ -172,23 +167,16 @@ def test_bad_arguments_are_one_sentence(codec, change, message):
 
 def test_a_diverging_run_names_the_image(codec):
     with pytest.raises(SystemFault, match="kodim99 is no longer finite"):
-        refine(codec, [picture(64, 64)], "map", iterations=4, lr=schedules.Constant(1e30), names=["kodim99"])
+        refine(codec, [picture(64, 64)], plans.plan("map", lr=1e30), iterations=4, names=["kodim99"])
 
 
 def test_a_preset_is_its_plan_and_rows_name_it(codec):
     image, plan = picture(64, 64), plans.fast(12)
-    run = refine(codec, [image], preset="fast", iterations=12, trace_every=4)
-    parts = refine(
-        codec,
-        [image],
-        plan.method,
-        **vars(plan.settings),
-        iterations=12,
-        trace_every=4,
-    )
+    run = refine(codec, [image], "fast", iterations=12, trace_every=4)
+    parts = refine(codec, [image], plan, iterations=12, trace_every=4)
     assert set(run.rows["method"]) == set(run.trace["method"]) == set(run.best["method"]) == {plan.label}
     assert run.trace["loss"].tolist() == parts.trace["loss"].tolist()
-    assert run.trace["tau"].iloc[-1] == plan.settings.temperature(11, 12)
+    assert run.trace["tau"].iloc[-1] == plan.temperature(11, 12)
 
 
 class Faulty(rounding.MAP):
@@ -209,12 +197,10 @@ class Faulty(rounding.MAP):
 
 def faulty_run(codec, steps):
     images = [picture(64, 64, seed) for seed in (0, 1)]
-    settings = {"temperature": schedules.Constant(1.0), "lr": schedules.Constant(0.02)}
     names = ["sound", "broken"]
-    return [
-        refine(codec, images, method, **settings, iterations=12, names=names, batch_size=2).trace
-        for method in (Faulty(1, steps), rounding.MAP())
-    ]
+    settings = {"temperature": 1.0, "lr": 0.02}
+    chosen = [plans.plan(method, **settings) for method in (Faulty(1, steps), rounding.MAP())]
+    return [refine(codec, images, plan, iterations=12, names=names, batch_size=2).trace for plan in chosen]
 
 
 def test_a_step_without_finite_gradients_is_left_out_for_its_image_alone(codec):
@@ -237,13 +223,13 @@ class Reads(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("arguments", [{"method": "ssl"}, {"method": "three-class"}, {"preset": "fast"}])
-def test_steps_do_not_look_at_values(codec, arguments):
+@pytest.mark.parametrize("plan", ["ssl", "three-class", "fast"])
+def test_steps_do_not_look_at_values(codec, plan):
     def follow(done, total):
         reads.active = done < 12  # after the first true loss, before the last
 
     with Reads() as reads:
-        refine(codec, [picture(64, 64)], iterations=13, trace_every=13, progress=follow, **arguments)
+        refine(codec, [picture(64, 64)], plan, iterations=13, trace_every=13, progress=follow)
         reads.active = True
         torch.zeros(()).item()
     assert reads.count == 1
@@ -258,14 +244,14 @@ def test_a_batch_too_large_for_the_memory_is_halved(codec, monkeypatch):
     images = [picture(64, 64, seed) for seed in range(5)]
     wanted = refine(codec, images, "ssl", iterations=3)
     sizes, calls = [], []
-    whole = sgaplus.loop.refine_batch
+    whole = loop.refine_batch
 
-    def small(batch, iterations, evaluate, settings, advance, observe):
+    def small(batch, iterations, evaluate, advance, observe):
         sizes.append(len(batch.names))
         if len(batch.names) > 2:
             advance()
             raise torch.OutOfMemoryError
-        return whole(batch, iterations, evaluate, settings, advance, observe)
+        return whole(batch, iterations, evaluate, advance, observe)
 
     monkeypatch.setattr(sys.modules["sgaplus.refinement.run"], "refine_batch", small)
     with pytest.warns(UserWarning, match="do not fit in the GPU's memory: going on with") as said:
@@ -289,8 +275,8 @@ def test_files_are_those_of_the_read_offs(codec):
     codec = dataclasses.replace(codec, sha256="ab" * 32)
     images = {"a": picture(64, 64), "b": picture(70, 90)}
     settings = {"names": list(images), "iterations": 6, "read_offs": [2], "trace_every": 1}
-    settings["lr"] = schedules.Constant(0.1)
-    run = refine(codec, list(images.values()), "ssl", **settings, streams=True)
+    plan = plans.plan("ssl", lr=0.1)
+    run = refine(codec, list(images.values()), plan, **settings, streams=True)
     assert set(run.streams) == {(name, t) for name in images for t in (0, 2, 6)}
     assert len(set(run.streams.values())) == 6
     for _, row in run.rows.iterrows():
@@ -299,7 +285,7 @@ def test_files_are_those_of_the_read_offs(codec):
         assert row["real_bpp"] == 8 * len(data) / (image.shape[1] * image.shape[2])
         psnr = sgaplus.metrics.psnr_8bit(image[None], bitstream.decode(data, codec)[None]).item()
         assert row["psnr_8bit"] == pytest.approx(psnr, abs=1e-3)
-    plain = refine(codec, list(images.values()), "ssl", **settings)
+    plain = refine(codec, list(images.values()), plan, **settings)
     assert not plain.streams and not {"real_bytes", "real_bpp"} & set(plain.rows)
     assert plain.rows["loss"].tolist() == run.rows["loss"].tolist()
 

@@ -1,39 +1,22 @@
-"""Schedules against the published formulas, and each method's published settings."""
+"""Schedules against the published formulas, and their specifications."""
 
 import json
 import math
 
 import pytest
 
-from sgaplus import rounding
 from sgaplus.errors import UserError
 from sgaplus.rounding import TAU_FLOOR
 from sgaplus.schedules import (
-    DEFAULTS,
     SCHEDULES,
     Constant,
     Cosine,
     Exponential,
     ExponentialTo,
-    Settings,
-    defaults_for,
     parse,
 )
 
 STEPS = (0, 1, 402, 403, 699, 700, 701, 1000, 1999)
-
-
-def test_published_temperatures():
-    sga_plus, sga, annealing = (
-        defaults_for(method).temperature
-        for method in (rounding.SSL(), rounding.Atanh(), rounding.DeterministicAnnealing())
-    )
-    for t in STEPS:
-        assert sga_plus(t, 2000) == pytest.approx(min(1, math.exp(-1e-3 * t)))
-        assert sga(t, 2000) == pytest.approx(min(0.5, 0.5 * math.exp(-1e-3 * (t - 700))))
-        assert annealing(t, 2000) == pytest.approx(max(min(0.2, math.exp(-4e-3 * t)), TAU_FLOOR))
-    assert sga(0, 2000) == sga(700, 2000) == 0.5 > sga(701, 2000)
-    assert annealing(402, 2000) == 0.2 > annealing(403, 2000)
 
 
 def test_tau_max_cuts_the_start_only():
@@ -47,27 +30,6 @@ def test_temperatures_stay_between_the_floor_and_one(schedule):
     values = [schedule(t, 10) for t in (0, 1, 10, 10**4, 10**9)]
     assert all(TAU_FLOOR <= value <= 1 for value in values)
     assert values == sorted(values, reverse=True)
-
-
-def test_published_settings_cover_every_method():
-    assert set(DEFAULTS) == set(rounding.METHODS.values())
-    for cls, settings in DEFAULTS.items():
-        assert defaults_for(cls()) is settings
-        assert all(0 < settings.temperature(t, 2000) <= 1 for t in STEPS)
-    published = {cls: settings for cls, settings in DEFAULTS.items() if cls is not rounding.Expected}
-    assert {settings.optimizer for settings in published.values()} == {"adam"}
-    assert all(settings.lr(1999, 2000) == settings.lr(0, 2000) for settings in published.values())
-    rates = {cls.name: settings.lr(0, 2000) for cls, settings in published.items()}
-    assert rates.pop("ste") == 1e-4
-    assert set(rates.values()) == {5e-3}
-
-
-def test_a_method_of_ones_own_has_no_published_settings():
-    class Own(rounding.Method):
-        name = "own"
-
-    with pytest.raises(UserError, match="no published settings"):
-        defaults_for(Own())
 
 
 def test_schedules_that_know_their_budget():
@@ -95,18 +57,20 @@ def test_specifications_round_trip(schedule):
     assert parse(schedule.spec) == schedule == parse(json.loads(json.dumps(schedule.as_dict())))
 
 
+def test_labels_leave_out_defaults():
+    assert [parse(spec).short for spec in ("0.005", "exponential", "exponential:c=0.001,tau_max=0.2")] == [
+        "0.005",
+        "exponential",
+        "exponential:tau_max=0.2",
+    ]
+    assert ExponentialTo(0.05).short == "exponential-to:end=0.05"
+
+
 def test_specifications():
     assert parse("0.005") == parse(0.005) == parse("constant:value=5e-3") == Constant(0.005)
     assert parse("exponential:c=0.001,tau_max=1") == parse("exponential") == Exponential()
     assert Exponential(t0=700).as_dict() == Exponential(t0=700.0).as_dict()
     assert {cls.kind for cls in SCHEDULES.values()} == {"schedule"}
-
-
-@pytest.mark.parametrize("settings", DEFAULTS.values())
-def test_settings_round_trip(settings):
-    assert Settings(**json.loads(json.dumps(settings.as_dict()))) == settings
-    specs = settings.temperature.spec, settings.lr.spec
-    assert Settings(*specs, optimizer=settings.optimizer) == settings
 
 
 @pytest.mark.parametrize(
@@ -131,8 +95,3 @@ def test_settings_round_trip(settings):
 def test_wrong_specifications(spec, message):
     with pytest.raises(UserError, match=message):
         parse(spec)
-
-
-def test_a_temperature_above_one_is_refused():
-    with pytest.raises(UserError, match="first temperature"):
-        Settings(temperature=Constant(2), lr=Constant(1e-3))

@@ -16,7 +16,7 @@ import torch
 import yaml
 from PIL import Image
 
-from sgaplus import bitstream, hardware, plans, rounding, schedules
+from sgaplus import bitstream, hardware, plans, rounding
 from sgaplus.codecs.weights import load_codec
 from sgaplus.data import datasets
 from sgaplus.errors import SystemFault, UserError
@@ -135,9 +135,9 @@ def test_the_paper_s_grids_are_complete(kodak):
     tasks = planning.plan(load_study("rd"), "paper")
     assert {task.job.codec_lmbda for task in tasks} == LAMBDAS
     assert {task.cell[:2] for task in tasks[: 12 * 24]} == {(0.01, 0.01)}, "breadth first at the ablations' λ"
-    slopes = {task.method.a for task in planning.plan(load_study("ssl-a"), "paper")}
+    slopes = {task.plan.method.a for task in planning.plan(load_study("ssl-a"), "paper")}
     assert slopes == {0.3, 0.65812, 0.8, 1, 4 / 3, 1.6, 2.25, 2.3, 3, 5, 10}
-    tau = {task.settings.temperature.tau_max for task in planning.plan(load_study("stability"), "paper")}
+    tau = {task.plan.temperature.tau_max for task in planning.plan(load_study("stability"), "paper")}
     assert tau == {0.2, 0.4, 0.6, 0.8, 1.0}
     semi = {task.cell[:2] for task in planning.plan(load_study("semi-multi-rate"), "paper")}
     assert semi == {(train, test) for train in (0.0025, 0.01, 0.04) for test in LAMBDAS}
@@ -246,12 +246,10 @@ def test_a_planned_key_is_the_stored_one(tmp_path, bundled):
             store,
             codec,
             images,
-            rounding.parse(method),
+            plans.plan(method, temperature=0.5, lr=0.01),
             iterations=4,
             read_offs=[2],
             trace_every=2,
-            temperature=schedules.parse(0.5),
-            lr=schedules.parse(0.01),
         )
     assert store.keys() == {task.job.key for task in tasks}
 
@@ -259,14 +257,14 @@ def test_a_planned_key_is_the_stored_one(tmp_path, bundled):
 def test_a_preset_is_planned_as_refine_stores_it(tmp_path, bundled):
     tasks = planning.plan(tiny(tmp_path, methods=["fast", "ssl"], iterations=7), "cpu")
     arms = {task.label: task for task in tasks}
-    assert list(arms) == ["fast (7 steps)", "SSL (a = 2.3)"]
-    assert arms["fast (7 steps)"].settings == plans.fast(7).settings
+    assert list(arms) == ["fast", "SSL (a = 2.3)"]
+    assert arms["fast"].plan == plans.fast(7)
     assert [task.job.optimizer for task in arms.values()] == ["soap", "adam"]
     store = Store(tmp_path / "rows")
     codec = load_codec("mshyper-s", 0.01, device="cpu", dtype="float32")
     images = datasets.list_images("sample", images=GRID["images"][:1], crop=64)
     settings = {"iterations": 7, "read_offs": [2], "trace_every": 2}
-    refine_stored(store, codec, images, preset="fast", **settings)
+    refine_stored(store, codec, images, "fast", **settings)
     refine_stored(store, codec, images, rounding.SSL(), **settings)
     assert store.keys() == {task.job.key for task in tasks if task.image.name == images[0].name}
 
@@ -296,10 +294,9 @@ def test_the_order_is_seeds_then_lambdas_then_methods(tmp_path, bundled):
     study = tiny(tmp_path, seeds=[3, 1], train_lmbdas=[0.02, 0.01], methods=["atanh", "base", "ssl"])
     cells = list(dict.fromkeys(task.cell for task in planning.plan(study, "cpu")))
     names = ["atanh (SGA)", "base", "SSL (a = 2.3)"]
-    expected = [(l, l, name, 3) for l in (0.02, 0.01) for name in names]
-    expected += [(l, l, name, 1) for l in (0.02, 0.01) for name in names]
+    expected = [(l, l, name, 4, seed) for seed in (3, 1) for l in (0.02, 0.01) for name in names]
     # The base has no randomness, so that all seeds share it.
-    shared = [(*cell[:3], 0 if cell[2] == "base" else cell[3]) for cell in expected]
+    shared = [(*cell[:3], 0, 0) if cell[2] == "base" else cell for cell in expected]
     assert cells == list(dict.fromkeys(shared))
 
 
@@ -402,7 +399,7 @@ def test_only_what_is_missing_is_computed(tmp_path, bundled, monkeypatch):
     assert found.table.set_index("method")["missing"].to_dict() == {"SSL (a = 2.3)": 0, "atanh (SGA)": 3}
     assert found.minutes_left == pytest.approx(sum(found.minutes.values()) / 2)
     refine = running.refine
-    monkeypatch.setattr(running, "refine", lambda *a, **k: calls.append(a[2].name) or refine(*a, **k))
+    monkeypatch.setattr(running, "refine", lambda *a, **k: calls.append(a[2].method.name) or refine(*a, **k))
     run(wider, "cpu", device="cpu", root=root)
     assert calls == ["atanh"]
     assert len(stored.stored_rows(wider, "cpu", root)["key"].unique()) == 6
@@ -508,7 +505,7 @@ def test_a_preset_runs_with_its_optimiser(tmp_path, bundled, monkeypatch):
     study, root, optimizers = tiny(tmp_path, methods=["fast"]), tmp_path / "results", []
     refine = running.refine
     monkeypatch.setattr(
-        running, "refine", lambda *a, **k: optimizers.append(k["optimizer"]) or refine(*a, **k)
+        running, "refine", lambda *a, **k: optimizers.append(a[2].optimizer) or refine(*a, **k)
     )
     run(study, "cpu", device="cpu", root=root)
     assert set(optimizers) == {"soap"}
@@ -578,10 +575,10 @@ def test_a_loss_that_is_not_finite_takes_no_other_image_with_it(tmp_path, bundle
     study, root = tiny(tmp_path, methods=["ssl", "atanh"]), tmp_path / "results"
     refine = running.refine
 
-    def breaks(codec, images, method, **settings):
-        if "coffee@64" in settings["names"] and method == rounding.SSL():
+    def breaks(codec, images, plan, **settings):
+        if "coffee@64" in settings["names"] and plan.method == rounding.SSL():
             raise SystemFault("the loss of coffee@64 is no longer finite")
-        return refine(codec, images, method, **settings)
+        return refine(codec, images, plan, **settings)
 
     monkeypatch.setattr(running, "refine", breaks)
     with pytest.raises(SystemFault, match=r"1 jobs of study tiny.*coffee@64 is no longer finite"):

@@ -64,7 +64,7 @@ def test_list_status_and_run(call):
     code, out, err = call("run", "tiny", "--device", "cpu")
     assert code == 0, err
     assert err.startswith("tiny, profile cpu: 9 of 9 jobs to do, about 0 minutes\n")
-    assert "9 of 9 jobs, 0 minutes left: λ 0.01, atanh (SGA), seed 0" in err
+    assert "9 of 9 jobs, 0 minutes left: λ 0.01, atanh (SGA), 4 iterations, seed 0" in err
     assert out == "tiny, profile cpu: rows are in rows/tiny/cpu\n"
     assert len(pd.read_parquet("rows/tiny/cpu/rows.parquet")) == 21
 

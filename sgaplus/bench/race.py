@@ -18,11 +18,10 @@ import torch
 from compressai.models import MeanScaleHyperprior
 from torch import Tensor
 
-from .. import hardware, io
+from .. import hardware, io, plans
 from ..codecs.codec import Codec
 from ..data.datasets import ImageFile
 from ..errors import UserError
-from ..plans import resolve
 from ..refinement import Progress, refine
 from ..store import provenance
 from .baseline import METHOD, plain_model, reference_refine
@@ -73,12 +72,12 @@ class Settings:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise UserError(f"{name} must be a whole number of at least 1, not {value!r}")
-        resolve(self.iterations, preset=self.preset)
+        if self.preset not in plans.PRESETS:
+            raise UserError(f"unknown preset {self.preset!r}: use one of {', '.join(plans.PRESETS)}")
 
 
 def _identity(codec: Codec, image: ImageFile, settings: Settings) -> dict[str, Any]:
-    plan = resolve(settings.iterations, preset=settings.preset)
-    whole = {"method": plan.method.as_dict(), **plan.settings.as_dict()}
+    plan = plans.plan(settings.preset, settings.iterations)
     values = (
         codec.name,
         codec.lmbda,
@@ -87,7 +86,7 @@ def _identity(codec: Codec, image: ImageFile, settings: Settings) -> dict[str, A
         METHOD.spec,
         settings.reference_iterations,
         settings.preset,
-        json.dumps(whole, sort_keys=True),
+        json.dumps(plan.as_dict(), sort_keys=True),
         settings.iterations,
         str(codec.dtype).removeprefix("torch."),
         hardware.describe(codec.device),
@@ -120,7 +119,7 @@ def _ours(codec: Codec, x: Tensor, settings: Settings, progress: Progress) -> tu
     run = refine(
         codec,
         [x],
-        preset=settings.preset,
+        settings.preset,
         iterations=settings.iterations,
         read_offs=[settings.iterations],
         trace_every=settings.iterations,

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from .. import __version__
+from .. import __version__, plans
+from ..errors import UserError
 from . import terminal
 from .terminal import option
 
@@ -55,3 +56,18 @@ def _main(version: Annotated[bool, option("Show the version.", None, "--version"
     if version:
         terminal.show(f"sgaplus {__version__}")
         raise typer.Exit
+
+
+def plan_of(
+    method: str | None, preset: str | None, default: str, iterations: int, **schedules: str | None
+) -> plans.Plan:
+    """The plan that ``--method`` or ``--preset`` names; that of ``default`` where neither is given.
+
+    Raises:
+        UserError: both are given, there is no such preset, or the plan is wrong.
+    """
+    if preset is not None and method is not None:
+        raise UserError("--preset stands in place of --method: give one of them")
+    if preset is not None and preset not in plans.PRESETS:
+        raise UserError(f"unknown preset '{preset}': use one of {', '.join(plans.PRESETS)}")
+    return plans.plan(method or preset or default, iterations, **schedules)

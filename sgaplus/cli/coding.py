@@ -15,11 +15,11 @@ from ..codecs.codec import Codec
 from ..data import images
 from ..errors import UserError
 from ..parsing import number
-from ..plans import resolve
+from ..plans import Plan
 from ..refinement import refine as refine_images
 from ..target_rate.targets import target
 from . import terminal
-from .app import CODEC, HARDWARE, CodecLmbda, CodecName, Device, Dtype, Quality, app
+from .app import CODEC, HARDWARE, CodecLmbda, CodecName, Device, Dtype, Quality, app, plan_of
 from .terminal import option
 
 _TARGET, _REFINEMENT = "Target", "Refinement"
@@ -84,31 +84,26 @@ def encode(
     _check_target(out, _SUFFIX)
     wanted = {"bpp": target_bpp, "psnr": target_psnr, "max_bytes": max_bytes}
     wanted = {name: value for name, value in wanted.items() if value is not None}
-    if method is None and preset is None:
-        preset = "fast"
     if iterations is None:
         iterations = 100 if method is None else 500
-    resolve(iterations, method, preset=preset)
+    plan = plan_of(method, preset, "fast", iterations)
     image = images.read_image(photo)
     if wanted:
         if lmbda is not None or quality is not None:
             raise UserError("a target chooses among the codecs of a family: leave out --lmbda and --quality")
         target(1, **wanted)
         codecs = target_rate.family(codec, device=device, dtype=dtype)
-        settings = {"method": method, "preset": preset, "iterations": iterations, "seed": seed}
-        data, lines = _dialled(codecs, image, **wanted, **settings)
+        data, lines = _dialled(codecs, image, **wanted, plan=plan, iterations=iterations, seed=seed)
     else:
         loaded = weights.load_codec(codec, lmbda, quality=quality, device=device, dtype=dtype)
-        data, lines = _refined(
-            loaded, image, photo.stem, method=method, preset=preset, iterations=iterations, seed=seed
-        )
+        data, lines = _refined(loaded, image, photo.stem, plan, iterations=iterations, seed=seed)
     with io.atomic(out) as temporary:
         temporary.write_bytes(data)
     for line in lines:
         terminal.show(f"{out}: {line}")
 
 
-def _refined(codec: Codec, image: Tensor, name: str, **settings: Any) -> tuple[bytes, list[str]]:
+def _refined(codec: Codec, image: Tensor, name: str, plan: Plan, **settings: Any) -> tuple[bytes, list[str]]:
     """A file's content after one refinement, and what to say about it."""
     bitstream.check(codec)
     with terminal.bar("refining") as bar:
@@ -116,6 +111,7 @@ def _refined(codec: Codec, image: Tensor, name: str, **settings: Any) -> tuple[b
         run = refine_images(
             codec,
             [image],
+            plan,
             names=[name],
             progress=lambda done, total: bar.update(task, completed=done),
             **settings,

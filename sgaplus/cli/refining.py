@@ -14,10 +14,9 @@ from ..codecs import weights
 from ..data import datasets, images
 from ..errors import UserError
 from ..parsing import number
-from ..plans import resolve
 from ..refinement import refine as refine_images
 from . import terminal
-from .app import HARDWARE, CodecLmbda, CodecName, Compiled, Device, Dtype, Quality, app
+from .app import HARDWARE, CodecLmbda, CodecName, Compiled, Device, Dtype, Quality, app, plan_of
 from .terminal import option
 
 _REFINEMENT = "Refinement"
@@ -101,9 +100,7 @@ def refine(
     """
     if Path(rows).suffix not in _WRITERS:
         raise UserError(f"--rows must end in .csv or .parquet, not '{rows}'")
-    if method is None and preset is None:
-        method = "ssl"
-    plan = resolve(iterations, method, temperature, lr, preset)
+    plan = plan_of(method, preset, "ssl", iterations, temperature=temperature, lr=lr)
     if refine_lmbda is not None:
         number(refine_lmbda, "--refine-lmbda")
     found = datasets.list_images(photos[0] if len(photos) == 1 else photos)
@@ -116,12 +113,9 @@ def refine(
         run = refine_images(
             loaded,
             pictures,
-            method,
-            preset=preset,
+            plan,
             lmbda=refine_lmbda,
             iterations=iterations,
-            temperature=temperature,
-            lr=lr,
             seed=seed,
             names=[image.name for image in found],
             batch_size=batch_size,

@@ -19,8 +19,7 @@ from ..codecs.codec import Codec
 from ..codecs.models import Latents, hard
 from ..errors import SystemFault
 from ..optimizers import OPTIMIZERS
-from ..rounding import Method
-from ..schedules import Settings
+from ..plans import Plan
 from . import objective
 from .curvature import Curvature
 
@@ -35,11 +34,11 @@ class Batch:
     codec: Codec
     x: Tensor
     names: list[str]
-    method: Method
+    plan: Plan
     lmbda: float
     latents: Latents
     generators: list[torch.Generator]
-    compiled: bool = False  # the steps' loss, see `relaxed`
+    compiled: bool = False  # the steps' loss, see `objective`
     exact: Codec = field(init=False)  # computes in float32
     curvature: Curvature = field(init=False, default_factory=Curvature)  # of choices
     broken_steps: Tensor = field(init=False)  # of each image: steps whose gradients were not finite
@@ -58,7 +57,7 @@ class Batch:
 
         def of(name: str) -> Tensor | None:
             shape = self.latents[name].shape[1:]
-            drawn = [self.method.of(name).draw(shape, g, self.x.device) for g in self.generators]
+            drawn = [self.plan.method.of(name).draw(shape, g, self.x.device) for g in self.generators]
             if drawn[0] is None:
                 return None
             noise = torch.stack(drawn)
@@ -73,15 +72,16 @@ class Batch:
             UserError: it is to be compiled, and that is not possible here.
         """
         noise = self.draw()
-        arguments = self.codec, self.method, self.latents, tau, noise
-        if self.compiled and not (self.method.chooses and self.curvature.due):
-            curvature = self.curvature.held() if self.method.chooses else None
+        method = self.plan.method
+        arguments = self.codec, method, self.latents, tau, noise
+        if self.compiled and not (method.chooses and self.curvature.due):
+            curvature = self.curvature.held() if method.chooses else None
             return objective.compiled_loss(*arguments, self.x, self.lmbda, curvature)
         decoded = objective.relax(*arguments, self.x.shape[-2:])
         curvature = None
-        if self.method.chooses:
+        if method.chooses:
             curvature = self.curvature(decoded.x_hat, decoded.y_hat, self.generators)
-        return objective.loss(decoded, self.x, self.lmbda, curvature, self.method.weight(tau))
+        return objective.loss(decoded, self.x, self.lmbda, curvature, method.weight(tau))
 
     @torch.no_grad()
     def true(self) -> tuple[pd.DataFrame, Latents, Tensor]:
@@ -148,13 +148,14 @@ def _drop_broken(variables: Sequence[Tensor]) -> Tensor:
     return broken
 
 
-def _optimise(batch: Batch, iterations: int, settings: Settings) -> Iterator[tuple[int, Tensor, float]]:
+def _optimise(batch: Batch, iterations: int) -> Iterator[tuple[int, Tensor, float]]:
     """Optimise the batch's latents; yields (steps done, method's loss of each image, τ) after every step."""
     variables = [latent.requires_grad_() for latent in batch.latents.values()]
-    optimizer = OPTIMIZERS[settings.optimizer](variables, 1.0)
+    plan = batch.plan
+    optimizer = OPTIMIZERS[plan.optimizer](variables, 1.0)
     for t in range(iterations):
-        tau = settings.temperature(t, iterations)
-        optimizer.param_groups[0]["lr"] = settings.lr(t, iterations)
+        tau = plan.temperature(t, iterations)
+        optimizer.param_groups[0]["lr"] = plan.lr(t, iterations)
         optimizer.zero_grad(set_to_none=True)
         loss = batch.relaxed_loss(tau)
         loss.sum().backward()
@@ -174,7 +175,6 @@ def refine_batch(
     batch: Batch,
     iterations: int,
     evaluate: Collection[int],
-    settings: Settings,
     advance: Callable[[], None],
     observe: Callable[[int, Latents], None] = lambda iteration, latents: None,
 ) -> tuple[pd.DataFrame, Best]:
@@ -197,7 +197,7 @@ def refine_batch(
     table = [rows.assign(iteration=0, seconds=0.0, tau=float("nan"), method_loss=float("nan"))]
     best = Best(table[0].copy(), latents, x_hat)
     seconds, started = 0.0, _clock(batch.x.device)
-    for t, loss, tau in _optimise(batch, iterations, settings):
+    for t, loss, tau in _optimise(batch, iterations):
         if t in evaluate:
             seconds += _clock(batch.x.device) - started
             batch.check_gradients()

@@ -20,13 +20,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from .. import bitstream
+from .. import bitstream, plans
 from ..codecs.codec import Codec
 from ..codecs.models import Latents
 from ..errors import UserError
-from ..plans import resolve
+from ..plans import Plan
 from ..rounding import Method
-from ..schedules import Schedule
 from .batch import Batch, Best, refine_batch
 
 Progress = Callable[[int, int], None]
@@ -110,16 +109,12 @@ def batches(images: Sequence[Tensor], size: int) -> list[list[int]]:
 def refine(
     codec: Codec,
     images: Sequence[Tensor],
-    method: Method | str | None = None,
+    plan: Plan | Method | str,
     *,
-    preset: str | None = None,
     lmbda: float | None = None,
     iterations: int = 500,
     read_offs: Sequence[int] | None = None,
     trace_every: int | None = None,
-    temperature: Schedule | str | None = None,
-    lr: Schedule | str | None = None,
-    optimizer: str | None = None,
     seed: int = 0,
     names: Sequence[str] | None = None,
     batch_size: int | None = None,
@@ -132,21 +127,19 @@ def refine(
     Args:
         codec: from `load_codec`; its device and dtype are those of the loop.
         images: tensors (3, H, W) in [0, 1], of any sizes.
-        method: a rounding method, or its specification as `rounding.parse` takes it.
-        preset: a name of `plans.PRESETS`, in place of method, temperature, lr and optimizer.
+        plan: as `plans.plan` makes it; of a rounding method or its specification ("ssl:a=2.3") the published
+            settings are taken, of the name of a preset ("fast") its plan for so many iterations.
         lmbda: λ of the loss; the codec's own where None. Another value moves along the R-D curve.
         iterations: the optimiser's steps; 0 only measures the codec.
         read_offs: iterations with a row in ``rows``; 0 and the last one are always among them, and by
             default 500, as in the paper.
         trace_every: iterations between two true losses in ``trace``; by default 20 over the run.
-        temperature, lr: schedules or their specifications; by default the method's own (`schedules.defaults_for`).
-        optimizer: a name of `optimizers.OPTIMIZERS`; by default the method's own, of published ones "adam".
         seed: of the rounding noise.
         names: the images' names in the tables; by default ``image-0``, …
         batch_size: most images refined together; by default 1 on a CPU, 24 on CUDA. Where a batch does not
             fit in the memory of a GPU, it is halved, with a warning.
         compiled: make a program of the steps' loss with `torch.compile`, once for images of a shape, see
-            `relaxed`. Results differ as rounding in other places makes them.
+            `objective`. Results differ as rounding in other places makes them.
         streams: write the hard latents of every read-off as files, which end with decoding them for a check.
         progress: called with (image steps done, image steps in all).
 
@@ -154,15 +147,15 @@ def refine(
         A `Run`. Its latents are the best seen, so that a reconstruction is never worse than the codec's.
 
     Raises:
-        UserError: an argument is out of range, there is not exactly one of a method and a preset, or files are
-            asked for of a codec whose latents cannot be written, or PyTorch cannot compile here.
+        UserError: an argument is out of range or no plan, files are asked for of a codec whose latents cannot be
+            written, or PyTorch cannot compile here.
         SystemFault: a loss or gradients are no longer finite; the message names the image.
     """
     lmbda = codec.lmbda if lmbda is None else lmbda
     names = [f"image-{i}" for i in range(len(images))] if names is None else list(names)
     wanted = [500] if read_offs is None and iterations >= 500 else list(read_offs or [])
     _check(images, names, lmbda, iterations, wanted, trace_every, batch_size)
-    plan = resolve(iterations, method, temperature, lr, preset, optimizer)
+    chosen = plans.plan(plan, iterations)
     if streams:
         bitstream.check(codec)
     marks = {0, iterations, *wanted}
@@ -181,7 +174,7 @@ def refine(
         with torch.no_grad():
             start = codec.to(codec.device, "float32").analyse(codec.pad(x))
         generators = [torch.Generator(codec.device).manual_seed(image_seed(seed, images[i])) for i in group]
-        batch = Batch(codec, x, [names[i] for i in group], plan.method, lmbda, start, generators, compiled)
+        batch = Batch(codec, x, [names[i] for i in group], chosen, lmbda, start, generators, compiled)
         done = iterations * len(latents)
 
         def advance() -> None:
@@ -197,7 +190,7 @@ def refine(
                     data = bitstream.encode(codec, single, tuple(images[i].shape[1:]))
                     written[names[i], iteration] = data
 
-        return refine_batch(batch, iterations, evaluate, plan.settings, advance, write)
+        return refine_batch(batch, iterations, evaluate, advance, write)
 
     waiting = batches(images, size)
     while waiting:
@@ -221,7 +214,7 @@ def refine(
             reconstructions[i] = best.x_hat[position].cpu()
 
     order = {name: position for position, name in enumerate(names)}
-    trace = _tidy(pd.concat(tables, ignore_index=True), order, plan.label, lmbda, seed)
+    trace = _tidy(pd.concat(tables, ignore_index=True), order, chosen.label, lmbda, seed)
     rows = trace[trace["iteration"].isin(marks)].reset_index(drop=True)
     if streams:
         sizes = [len(written[image, t]) for image, t in zip(rows["image"], rows["iteration"], strict=True)]
@@ -231,7 +224,7 @@ def refine(
     return Run(
         rows=rows,
         trace=trace,
-        best=_tidy(pd.concat(best_rows, ignore_index=True), order, plan.label, lmbda, seed),
+        best=_tidy(pd.concat(best_rows, ignore_index=True), order, chosen.label, lmbda, seed),
         latents=[latents[i] for i in range(len(images))],
         reconstructions=[reconstructions[i] for i in range(len(images))],
         streams=written,

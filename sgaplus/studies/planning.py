@@ -14,16 +14,14 @@ from dataclasses import dataclass, replace
 import pandas as pd
 import torch
 
-from .. import hardware, plans, rounding
+from .. import hardware, plans
 from ..codecs.weights import cards
 from ..data import sources
 from ..data.datasets import ImageFile, list_images
 from ..errors import UserError
-from ..plans import Plan
-from ..rounding import Method
-from ..schedules import Settings
+from ..plans import BASE, Plan
 from ..store import Job, job_of
-from .schema import BASE, Grid, Profile, Study
+from .schema import Grid, Profile, Study
 
 _STEPS_PER_TRUE_LOSS = 2
 # Seconds per megapixel-iteration where nothing is measured yet: of the two families on two cores of a server
@@ -40,17 +38,19 @@ class Task:
     Attributes:
         job: its specification; without a hash of weights where the codec is not bundled.
         image: what is refined.
-        method, settings: as objects what the job holds as dictionaries.
-        label: the method in words, with the schedules where they are not the published ones.
+        plan: as an object what the job holds as dictionaries.
         streams: whether the file of its last iteration is kept.
     """
 
     job: Job
     image: ImageFile
-    method: Method
-    settings: Settings
-    label: str
+    plan: Plan
     streams: bool = False
+
+    @property
+    def label(self) -> str:
+        """The plan in words."""
+        return self.plan.label
 
     @property
     def bundled(self) -> bool:
@@ -70,9 +70,9 @@ class Task:
         return self.megapixels * (job.iterations + _STEPS_PER_TRUE_LOSS * len(marks))
 
     @property
-    def cell(self) -> tuple[float, float, str, int]:
-        """What a study compares: λ of the codec, λ of the refinement, the method in words, the seed."""
-        return self.job.codec_lmbda, self.job.lmbda, self.label, self.job.seed
+    def cell(self) -> tuple[float, float, str, int, int]:
+        """What a study compares: λ of the codec, λ of the refinement, the plan in words, iterations, the seed."""
+        return self.job.codec_lmbda, self.job.lmbda, self.label, self.job.iterations, self.job.seed
 
 
 @functools.cache
@@ -102,12 +102,12 @@ def plan(study: Study, profile: str) -> list[Task]:
 def _tasks(profile: Profile, grid: Grid) -> Iterator[Task]:
     images = _images(grid)
     weights = {card.lmbda: card.sha256 for card in cards() if card.name == profile.codec}
-    arms = list(_arms(grid))
+    compared = list(_plans(grid))
     for seed, train in itertools.product(grid.seeds, grid.train_lmbdas):
-        for test, (arm, iterations) in itertools.product(grid.test_lmbdas or [train], arms):
+        for test, (plan, iterations) in itertools.product(grid.test_lmbdas or [train], compared):
             for image in images:
                 job = job_of(
-                    arm,
+                    plan,
                     image,
                     codec=profile.codec,
                     codec_lmbda=train,
@@ -119,28 +119,18 @@ def _tasks(profile: Profile, grid: Grid) -> Iterator[Task]:
                     dtype=profile.dtype,
                     seed=seed if iterations else 0,
                 )
-                yield Task(job, image, **vars(arm), streams=grid.streams)
+                yield Task(job, image, plan, grid.streams)
 
 
-def _arms(grid: Grid) -> Iterator[tuple[Plan, int]]:
-    """What is compared: plans, whose labels tell them apart, and iterations."""
+def _plans(grid: Grid) -> Iterator[tuple[Plan, int]]:
+    """What is compared: plans and their iterations."""
     for spec in grid.methods:
         if spec == BASE:
-            # Of no iterations, so that any method gives the same.
-            yield replace(plans.resolve(0, rounding.MAP()), label=BASE), 0
-            continue
-        if spec in plans.PRESETS:
-            yield plans.resolve(grid.iterations, preset=spec), grid.iterations
-            continue
-        published = plans.resolve(grid.iterations, spec).settings
-        for temperature, lr in itertools.product(grid.temperatures or [None], grid.lrs or [None]):
-            arm = plans.resolve(grid.iterations, spec, temperature, lr)
-            parts = [arm.label]
-            if arm.settings.temperature != published.temperature:
-                parts.append(f"τ {temperature}")
-            if arm.settings.lr != published.lr:
-                parts.append(f"lr {lr}")
-            yield replace(arm, label=", ".join(parts)), grid.iterations
+            # Without iterations any method gives the same.
+            yield replace(plans.plan("map"), label=BASE), 0
+        else:
+            for temperature, lr in itertools.product(grid.temperatures or [None], grid.lrs or [None]):
+                yield plans.plan(spec, grid.iterations, temperature=temperature, lr=lr), grid.iterations
 
 
 def _images(grid: Grid) -> list[ImageFile]:
@@ -159,7 +149,7 @@ def together(tasks: Iterable[Task], device: torch.device) -> Iterator[list[Task]
 
     def kind(task: Task) -> tuple:
         job = task.job
-        return (*task.cell, job.iterations, job.read_offs, job.trace_every, task.streams)
+        return (*task.cell, job.read_offs, job.trace_every, task.streams)
 
     for _, alike in itertools.groupby(tasks, kind):
         by_size: dict[tuple[int, int], list[Task]] = {}

@@ -161,14 +161,11 @@ def _compute(
         run = refine(
             codec,
             [task.image.read() for task in group],
-            first.method,
+            first.plan,
             lmbda=first.job.lmbda,
             iterations=first.job.iterations,
             read_offs=first.job.read_offs,
             trace_every=first.job.trace_every,
-            temperature=first.settings.temperature,
-            lr=first.settings.lr,
-            optimizer=first.settings.optimizer,
             seed=first.job.seed,
             names=[task.job.image for task in group],
             batch_size=len(group),
@@ -222,9 +219,10 @@ class _Teller:
         cell = group[0].cell
         self._open[cell] -= len(group)
         if not self._open[cell]:
-            train, test, label, seed = cell
+            train, test, label, iterations, seed = cell
             lmbda = f"λ {train:g}" if train == test else f"λ {train:g} refined at {test:g}"
-            self.tell(f"{lmbda}, {label}, seed {seed}")
+            steps = f", {iterations} iterations" if iterations else ""
+            self.tell(f"{lmbda}, {label}{steps}, seed {seed}")
 
     def tell(self, what: str) -> None:
         elapsed = time.monotonic() - self._started

@@ -20,9 +20,8 @@ from ..codecs.weights import cards
 from ..data.datasets import NAMES
 from ..errors import UserError
 from ..parsing import number
+from ..plans import BASE
 
-# A method's name in a study: the codec without refinement, a job of no iterations.
-BASE = "base"
 # This project's families of codecs; their weights may come later than a study of them.
 FAMILIES = ("mshyper", "mshyper-s")
 SUFFIX = ".yaml"
@@ -54,8 +53,8 @@ def _method(value: str) -> str:
 
 
 def _temperature(value: str) -> str:
-    # That it starts at 1 or less is a check of the settings as a whole.
-    schedules.Settings(temperature=value, lr=schedules.Constant(1.0))
+    # That it starts at 1 or less is a check of plans.
+    plans.plan("ssl", temperature=value)
     return value
 
 

@@ -21,12 +21,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .. import bitstream
+from .. import bitstream, plans
 from ..codecs import weights
 from ..codecs.codec import Codec
 from ..codecs.models import Latents
 from ..errors import UserError
-from ..plans import Plan, resolve
+from ..plans import Plan
 from ..refinement.batch import Batch, refine_batch
 from ..refinement.run import Progress, image_seed, refine
 from ..rounding import Method
@@ -110,14 +110,13 @@ class _Walk:
         """The file of the λ to look at."""
         lmbda = math.exp(self.log_lmbda)
         generator = torch.Generator(self.codec.device).manual_seed(self.seed)
-        batch = Batch(self.codec, self.x, ["photograph"], self.plan.method, lmbda, self.latents, [generator])
+        batch = Batch(self.codec, self.x, ["photograph"], self.plan, lmbda, self.latents, [generator])
         last: Latents = {}
         # Not the best: where λ hardly changes that may be the start, and the search would stand still.
         table, _ = refine_batch(
             batch,
             self.iterations,
             {self.iterations},
-            self.plan.settings,
             advance,
             lambda _, latents: last.update(latents),
         )
@@ -146,8 +145,7 @@ def encode_to(
     bpp: float | None = None,
     psnr: float | None = None,
     max_bytes: int | None = None,
-    method: Method | str | None = None,
-    preset: str | None = None,
+    plan: Plan | Method | str = "fast",
     iterations: int = 100,
     seed: int = 0,
     progress: Progress | None = None,
@@ -159,7 +157,7 @@ def encode_to(
         codecs: of one family, as `family` gives them.
         image: (3, H, W) in [0, 1].
         bpp, psnr, max_bytes: exactly one, met as `targets.target` says.
-        method, preset: at most one, as of `refine`; by default the preset "fast".
+        plan: as of `refine`.
         iterations: of each refinement, of which there are at most `MOST_REFINEMENTS`.
         seed: of the rounding noise.
         progress: called with (steps done, most steps that there can be).
@@ -173,7 +171,7 @@ def encode_to(
         raise UserError("a target needs at least one codec")
     if iterations < 1:
         raise UserError(f"a target needs at least one iteration, not {iterations}")
-    plan = resolve(iterations, method, preset=preset or (None if method else "fast"))
+    chosen_plan = plans.plan(plan, iterations)
     codecs = sorted(codecs, key=lambda codec: codec.lmbda)
     for codec in codecs:
         bitstream.check(codec)
@@ -194,7 +192,7 @@ def encode_to(
         if chosen not in walks:
             guess = min(max(missing[chosen] / wanted.slope, -LONGEST_STEP), LONGEST_STEP)
             start = math.log(codecs[chosen].lmbda) + guess
-            walks[chosen] = _Walk(codecs[chosen], image, plan, iterations, seed, start)
+            walks[chosen] = _Walk(codecs[chosen], image, chosen_plan, iterations, seed, start)
         file = walks[chosen].refine(advance)
         files.append(file)
         if report:

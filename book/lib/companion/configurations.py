@@ -10,9 +10,8 @@ import pandas as pd
 
 from sgaplus import plans, rounding, schedules
 from sgaplus.errors import UserError
+from sgaplus.plans import BASE
 from sgaplus.rounding import ThreeClass
-
-BASE = "base"
 
 
 def with_arms(rows: pd.DataFrame) -> pd.DataFrame:
@@ -58,20 +57,8 @@ def _name(
 ) -> str:
     if iterations == 0:
         return BASE
-    settings = schedules.Settings(annealing, learning, optimizer)
-    for name, preset in plans.PRESETS.items():
-        plan = preset(iterations)
-        if (plan.method, plan.settings) == (method, settings):
-            return name
-    published = schedules.defaults_for(method)
-    parts = [method.label]
-    if annealing != published.temperature:
-        parts.append(f"τ {annealing.spec}")
-    if learning != published.lr:
-        parts.append(f"lr {learning.spec}")
-    if optimizer != published.optimizer:
-        parts.append(optimizer)
-    return ", ".join(parts)
+    plan = plans.Plan(method, annealing, learning, optimizer)
+    return next((name for name, preset in plans.PRESETS.items() if preset(iterations) == plan), plan.label)
 
 
 def label(spec: str) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from sgaplus import rounding, schedules
+from sgaplus import plans, rounding, schedules
 
 from . import closed_forms, comparisons, pool
 from .configurations import label
@@ -29,7 +29,7 @@ THREE = {
     "ssl": "three-class:base=ssl,a=1.4",
 }
 _READ_OFFS = (500, 2000)
-_PUBLISHED = schedules.defaults_for(rounding.SSL())
+_PUBLISHED = plans.plan(rounding.SSL())
 
 
 def _ablation(rows: pd.DataFrame) -> pd.DataFrame:

@@ -30,10 +30,10 @@ def describe_preset(preset: Callable[[int], Plan], iterations: Sequence[int] = (
     lines = []
     for budget in iterations:
         plan = preset(budget)
-        temperature, lr = plan.settings.temperature, plan.settings.lr
+        temperature, lr = plan.temperature, plan.lr
         lines.append(
             f"- {budget} iterations: {plan.method.label}, τ from {temperature(0, budget):.3g} to "
-            f"{temperature(budget, budget):.3g}, learning rate from {lr(0, budget):.3g}, {plan.settings.optimizer}."
+            f"{temperature(budget, budget):.3g}, learning rate from {lr(0, budget):.3g}, {plan.optimizer}."
         )
     return "\n".join(lines)
 

@@ -12,7 +12,7 @@ from great_tables import GT
 from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 
-from sgaplus import rounding, schedules
+from sgaplus import plans, rounding
 
 from .. import cells, closed_forms, pool, verdict_rules_of_settings
 from ..configurations import label
@@ -232,8 +232,8 @@ def describe_temperature(rows: pd.DataFrame, iteration: int, profile: str) -> st
 
 def describe_temperatures_reached(iteration: int) -> str:
     """What the common schedule has come to by an iteration, and what atanh's published one has."""
-    common = schedules.defaults_for(rounding.SSL()).temperature(iteration, iteration)
-    published = schedules.defaults_for(rounding.Atanh()).temperature(iteration, iteration)
+    common = plans.plan(rounding.SSL()).temperature(iteration, iteration)
+    published = plans.plan(rounding.Atanh()).temperature(iteration, iteration)
     return (
         f"After {iteration} iterations, the schedule of SGA+ has come to τ = {common:.3f}, and the published one of "
         f"atanh to {published:.3f}."

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
-from sgaplus import plans, rounding, schedules
+from sgaplus import plans, rounding
 from sgaplus import store as results
 from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.data import datasets, images
@@ -37,7 +37,7 @@ def photographs(tmp_path) -> list[datasets.ImageFile]:
 
 
 def run(store: Store, codec: Codec, photographs, **changes) -> pd.DataFrame:
-    arguments = {"method": rounding.SSL(), "iterations": 2} | changes
+    arguments = {"plan": "ssl", "iterations": 2} | changes
     return refine_stored(store, codec, photographs, **arguments)
 
 
@@ -101,13 +101,13 @@ def test_every_part_of_the_specification_changes_the_key():
 
 def test_a_preset_is_stored_as_the_plan_it_stands_for(tmp_path, codec, photographs):
     store, plan = Store(tmp_path / "results"), plans.fast(2)
-    table = run(store, codec, photographs[:1], method=None, preset="fast")
+    table = run(store, codec, photographs[:1], plan="fast")
     row = table.iloc[-1]
     assert rounding.parse(json.loads(row["method"])) == plan.method
-    assert json.loads(row["temperature"]) == plan.settings.temperature.as_dict()
-    assert json.loads(row["lr"]) == plan.settings.lr.as_dict()
-    assert row["optimizer"] == plan.settings.optimizer
-    again = run(store, codec, photographs[:1], method=plan.method, **vars(plan.settings))
+    assert json.loads(row["temperature"]) == plan.temperature.as_dict()
+    assert json.loads(row["lr"]) == plan.lr.as_dict()
+    assert row["optimizer"] == plan.optimizer
+    again = run(store, codec, photographs[:1], plan=plan)
     pd.testing.assert_frame_equal(table, again)
 
 
@@ -119,8 +119,7 @@ def test_the_keys_of_stored_jobs_stay_as_they_are():
         codec_sha256="ab" * 32,
         image="i",
         image_sha256="cd" * 32,
-        method=rounding.SSL().as_dict(),
-        **schedules.defaults_for(rounding.SSL()).as_dict(),
+        **plans.plan("ssl").as_dict(),
         lmbda=0.01,
         iterations=500,
         read_offs=(50,),
@@ -138,8 +137,8 @@ def test_a_killed_run_resumes_without_losing_or_doubling_a_row(tmp_path, photogr
         """
         import os, sys, signal
         from sgaplus.data import datasets
-        from sgaplus import results
-        from tests.test_results import run, untrained, Codec, freeze
+        from sgaplus import store as results
+        from tests.test_store import run, untrained, Codec, freeze
         calls = 0
         def progress(done, total):
             global calls
@@ -236,7 +235,7 @@ def written(store: Store, job: results.Job, codec: Codec, photograph, stream: st
 def job(codec, photographs) -> results.Job:
     names = {"codec": codec.name, "codec_lmbda": codec.lmbda, "codec_sha256": codec.sha256}
     numbers = {"lmbda": 0.01, "iterations": 2, "read_offs": (), "trace_every": 1, "seed": 0}
-    return results.job_of(plans.resolve(2, "ssl"), photographs[0], **names, **numbers, dtype="float32")
+    return results.job_of(plans.plan("ssl"), photographs[0], **names, **numbers, dtype="float32")
 
 
 def test_lines_say_how_large_their_file_is_and_where(tmp_path, codec, photographs, job):

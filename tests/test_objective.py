@@ -5,7 +5,7 @@ import torch
 from torch._dynamo.utils import counters
 from torch._inductor.exc import InvalidCxxCompiler
 
-from sgaplus import cli, refine, rounding, schedules
+from sgaplus import cli, plans, refine, rounding
 from sgaplus.cli import terminal
 from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.data import images
@@ -50,9 +50,9 @@ def test_temperatures_and_lambdas_share_a_program_and_shapes_do_not(codec):
     for lmbda in (0.01, 0.02):
         list(steps(codec, method, True, lmbda=lmbda))
     assert programs() == before + 1
-    settings = {"temperature": schedules.Constant(1.0), "lr": schedules.Constant(0.02)}
+    plan = plans.plan(method, lr=0.02)
     pictures = [picture(48, 64), picture(64, 48)]
-    runs = [refine(codec, pictures, method, **settings, iterations=3, compiled=c) for c in (True, False)]
+    runs = [refine(codec, pictures, plan, iterations=3, compiled=c) for c in (True, False)]
     assert programs() == before + 3
     losses = [run.trace["loss"].to_numpy() for run in runs]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
@@ -80,9 +80,9 @@ def test_what_pytorch_cannot_take_is_one_sentence_too(codec):
             torch._dynamo.graph_break()
             return v
 
-    settings = {"temperature": schedules.Constant(1.0), "lr": schedules.Constant(0.02)}
+    plan = plans.plan(Strange(), temperature=1.0, lr=0.02)
     with pytest.raises(UserError, match=r"cannot be compiled here.*: go without compiling") as caught:
-        refine(codec, [picture(64, 64)], Strange(), **settings, iterations=2, compiled=True)
+        refine(codec, [picture(64, 64)], plan, iterations=2, compiled=True)
     assert "\n" not in str(caught.value)
 
 
