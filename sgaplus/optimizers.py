@@ -42,15 +42,14 @@ class ChannelSOAP(torch.optim.Optimizer):
         super().__init__(params, defaults)
 
     @torch.no_grad()
-    def step(self) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One step for every parameter that has a gradient."""
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is not None:
-                    p -= group["lr"] * self._direction(p, group).view_as(p)
+                    p -= group["lr"] * self._direction(p.grad.flatten(2), self.state[p], group).view_as(p)
 
-    def _direction(self, p: Tensor, group: dict[str, Any]) -> Tensor:
-        gradient, state = p.grad.flatten(2), self.state[p]
+    def _direction(self, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:
         second = gradient @ gradient.mT
         if not state:
             state |= {"t": 0, "m": torch.zeros_like(gradient), "v": torch.zeros_like(gradient)}

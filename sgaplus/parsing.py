@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, fields
-from typing import Any, ClassVar
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any, ClassVar, TypeVar
 
 from .errors import UserError
 
@@ -31,6 +31,7 @@ def number(value: Any, what: str, low: float = 0.0, high: float = math.inf) -> f
     return result
 
 
+@dataclass(frozen=True)
 class Named:
     """What has a plain specification: a name and numbers, as a dictionary or as a string."""
 
@@ -48,7 +49,12 @@ class Named:
         return f"{self.name}:{','.join(parameters)}" if parameters else self.name
 
 
-def parse_named(spec: str | Mapping[str, Any], kind: str, choices: Mapping[str, type]) -> tuple[type, dict]:
+N = TypeVar("N", bound=Named)
+
+
+def parse_named(
+    spec: str | Mapping[str, Any], kind: str, choices: Mapping[str, type[N]]
+) -> tuple[type[N], dict]:
     """Split a specification into the class that it names and its parameters.
 
     Args:
@@ -61,8 +67,8 @@ def parse_named(spec: str | Mapping[str, Any], kind: str, choices: Mapping[str, 
     """
     if isinstance(spec, str):
         name, _, tail = spec.partition(":")
-        pairs = [tuple(part.strip() for part in pair.partition("=")[::2]) for pair in tail.split(",") if tail]
-        values: dict[str, Any] = dict(pairs)
+        pairs = [pair.partition("=")[::2] for pair in tail.split(",") if tail]
+        values: dict[str, Any] = {key.strip(): value.strip() for key, value in pairs}
         if len(values) < len(pairs):
             raise UserError(f"'{spec}' gives a parameter twice: give each one once")
         values[kind] = name.strip()
@@ -76,7 +82,7 @@ def parse_named(spec: str | Mapping[str, Any], kind: str, choices: Mapping[str, 
     return choices[name], values
 
 
-def build(cls: type, values: Mapping[str, Any]) -> Any:
+def build(cls: type[Named], values: Mapping[str, Any]) -> Any:
     """``cls(**values)``.
 
     Raises:

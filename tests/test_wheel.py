@@ -66,7 +66,7 @@ def test_the_wheel_holds_the_package_and_its_data(wheel):
     held = {name: wheel.getinfo(name).file_size for name in wheel.namelist()}
     package = {
         f"sgaplus/{path.relative_to(ROOT / 'sgaplus').as_posix()}": path.stat().st_size
-        for pattern in ("**/*.py", "data/registry/*")
+        for pattern in ("**/*.py", "py.typed", "data/registry/*")
         for path in (ROOT / "sgaplus").glob(pattern)
     }
     models = {f"sgaplus/_models/{p.name}": p.stat().st_size for p in (ROOT / "data/models").glob("[!.]*")}
@@ -101,7 +101,7 @@ def test_every_import_is_declared(wheel):
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 imported.add(node.module.split(".")[0])
     foreign = imported - sys.stdlib_module_names - {"sgaplus"}
-    assert {"torch", "PIL", "papermill"} <= foreign
+    assert {"torch", "PIL", "pandas"} <= foreign
     distributions = metadata.packages_distributions()
     sources = {name: {canonicalize_name(d) for d in distributions[name]} for name in foreign}
     assert {name for name, found in sources.items() if not found & declared} == set()

@@ -326,7 +326,7 @@ def run(settings: Settings, progress: Progress | None = None) -> Measurement:
         "parts": parts(codec, pictures(settings, size), settings),
         "ours_peak_bytes": ours_peak,
         "compile_seconds": compile_seconds,
-        "reference_peak_bytes": max(reference_peaks) if None not in reference_peaks else None,
+        "reference_peak_bytes": max((p for p in reference_peaks if p is not None), default=None),
         **asdict(settings),
         "codec": codec.name,
         "lmbda": codec.lmbda,

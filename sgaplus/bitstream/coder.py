@@ -152,6 +152,7 @@ def _channels(symbols_shape: tuple[int, ...]) -> np.ndarray:
 
 def _conditional(coder: Coder, z_hat: Tensor) -> tuple[np.ndarray, Tensor]:
     """The table of each symbol of y, flat, and the means (M, h, w), from ẑ (N, h', w')."""
+    assert coder.h_s is not None
     with torch.no_grad():
         parameters = coder.h_s(z_hat[None])[0]
     scales, means = parameters.chunk(2) if coder.with_means else (parameters, torch.zeros_like(parameters))

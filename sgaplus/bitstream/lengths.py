@@ -134,8 +134,8 @@ def with_levels(symbols: Symbols, levels: int, nearest: bool = False) -> float:
         nearest: whether a scale is replaced by the nearest one of the table in ratio; else by the next larger
             one, as CompressAI does.
     """
-    bounds = gaussian()[0][[0, -1]].log()
-    table = torch.linspace(*bounds.tolist(), levels, dtype=torch.float64)
+    low, high = gaussian()[0][[0, -1]].log().tolist()
+    table = torch.linspace(low, high, levels, dtype=torch.float64)
     borders = (table[:-1] + table[1:]) / 2 if nearest else table[:-1]
     chosen = torch.bucketize(torch.from_numpy(symbols.scales).log(), borders)
     return float(symbols.z_bits.sum() + gaussian_bits(symbols.y, table.exp()[chosen].numpy()).sum())

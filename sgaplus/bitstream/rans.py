@@ -76,7 +76,7 @@ def decode(string: bytes, indexes: np.ndarray, tables: Tables) -> np.ndarray:
     if len(string) % 4 or len(string) < 8:
         raise UserError(_BROKEN)
     # Words become Python's integers one by one: all at once they would take nine times the string's memory.
-    remaining = iter(memoryview(np.frombuffer(string, "<u4").astype(np.uint32)))
+    remaining = iter(np.frombuffer(string, "<u4").astype(np.uint32).data)
     state = next(remaining) | next(remaining) << 32
     if not _LOW <= state < 1 << 63:
         raise UserError(_BROKEN)
@@ -97,7 +97,7 @@ def _symbols(state: int, next_word, indexes: np.ndarray, tables: Tables) -> tupl
     rows = [(cdf, len(cdf) - 2, offset) for cdf, offset in zip(tables.cdfs, tables.offsets, strict=True)]
     symbols = array("i")
     append = symbols.append
-    for cdf, escape, offset in map(rows.__getitem__, memoryview(np.ascontiguousarray(indexes))):
+    for cdf, escape, offset in map(rows.__getitem__, np.ascontiguousarray(indexes).data):
         frequency = state & 0xFFFF
         symbol = bisect_right(cdf, frequency) - 1
         start = cdf[symbol]

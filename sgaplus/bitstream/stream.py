@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -30,7 +31,7 @@ def check(codec: Codec) -> None:
     _identity(codec)
 
 
-def encode(codec: Codec, latents: Latents, size: tuple[int, int] | None = None) -> bytes:
+def encode(codec: Codec, latents: Latents, size: Sequence[int] | None = None) -> bytes:
     """A file's content (see `container`) from latents, refined or not.
 
     Args:
@@ -47,7 +48,7 @@ def encode(codec: Codec, latents: Latents, size: tuple[int, int] | None = None) 
     if size is None:
         if coder.first not in single:
             raise UserError(f"there is no latent {coder.first}, which this codec has")
-        size = tuple(coder.stride * side for side in single[coder.first].shape[1:])
+        size = [coder.stride * side for side in single[coder.first].shape[1:]]
     height, width = (int(side) for side in size)
     content = Container(codec.name, codec.lmbda, _identity(codec), height, width, b"", b"")
     y, z = encode_latents(coder, single, content.shape(coder.stride))
@@ -145,7 +146,7 @@ def find_codec(data: bytes) -> Codec:
 
 def _digits(url: str) -> str:
     """First digits of the SHA-256 of a zoo codec's weights, which end its file's name."""
-    return re.search(r"-([0-9a-f]{8})\.", url)[1]
+    return re.findall(r"-([0-9a-f]{8})\.", url)[0]
 
 
 def _downloaded(name: str, quality: int, metric: str, url: str) -> Codec:

@@ -116,7 +116,7 @@ def _refined(codec: Codec, image: Tensor, name: str, plan: Plan, **settings: Any
             progress=lambda done, total: bar.update(task, completed=done),
             **settings,
         )
-    data = bitstream.encode(codec, run.latents[0], tuple(image.shape[1:]))
+    data = bitstream.encode(codec, run.latents[0], image.shape[1:])
     best = run.best.iloc[0]
     bpp = 8 * len(data) / (image.shape[1] * image.shape[2])
     return data, [_size_and_quality(data, bpp, best["bpp"], best["psnr_8bit"])]

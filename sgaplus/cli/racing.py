@@ -80,7 +80,7 @@ def race(
     change = table["change"]
     shown = table.assign(plain=table["reference_seconds"], preset=table["seconds"], loss=change)
     terminal.show(terminal.table(shown, _TABLE))
-    mean = comparisons.interval(change.mean(), *bootstrap_interval(change.to_numpy()))
+    mean = comparisons.interval(change.mean(), *bootstrap_interval(change.to_list()))
     terminal.show(
         f"{reference_iterations} steps of the plain loop take {table['ratio'].median():.1f} times as long (median) "
         f"as {iterations} of {preset}, whose true loss differs by {mean} % (mean)"

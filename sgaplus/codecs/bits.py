@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from compressai.entropy_models import EntropyBottleneck
 from compressai.ops import LowerBound
 from torch import Tensor, nn
 
@@ -74,7 +75,7 @@ def bits_of(likelihood: Tensor, bound: float) -> Tensor:
     return -torch.log2(likelihood.clamp_min(bound))
 
 
-def factorized_bits(bottleneck: nn.Module, z: Tensor | Choice) -> Tensor:
+def factorized_bits(bottleneck: EntropyBottleneck, z: Tensor | Choice) -> Tensor:
     """Bits (B,) of ``z`` (B, C, h, w) under the factorised prior (arXiv 1802.01436, appendix 6.1)."""
 
     def bits(z: Tensor) -> Tensor:

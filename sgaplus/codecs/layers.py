@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from compressai.layers import GDN
 from torch import Tensor, nn
+from torch.nn.grad import conv2d_weight
 
 
 class _DivisiveNorm(torch.autograd.Function):
@@ -37,7 +38,7 @@ class _DivisiveNorm(torch.autograd.Function):
         grad_x = torch.addcmul(grad * r, x, F.conv_transpose2d(twice, gamma))
         grad_gamma = grad_beta = None
         if ctx.needs_input_grad[1]:
-            grad_gamma = torch.nn.grad.conv2d_weight(x.square(), gamma.shape, twice) / 2
+            grad_gamma = conv2d_weight(x.square(), gamma.shape, twice) / 2
         if ctx.needs_input_grad[2]:
             grad_beta = twice.sum((0, 2, 3), dtype=torch.float32).to(gamma.dtype) / 2
         return grad_x, grad_gamma, grad_beta, None
@@ -96,7 +97,7 @@ def fixed(network: nn.Module, dtype: torch.dtype) -> nn.Module:
 
     Weights that are of that format already are shared.
     """
-    replaced = {}
+    replaced: dict[int, object] = {}
     for module in network.modules():
         if isinstance(module, DivisiveNorm):
             replaced[id(module)] = _FixedDivisiveNorm(module, dtype)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from compressai.entropy_models import EntropyBottleneck
 from compressai.models import (
     Cheng2020Anchor,
     Cheng2020Attention,
@@ -58,7 +59,7 @@ def hard(v: Tensor, name: str) -> Tensor:
 
 
 def _factorized_hat(
-    bottleneck: torch.nn.Module, latent: Tensor, name: str, quantise: Quantiser
+    bottleneck: EntropyBottleneck, latent: Tensor, name: str, quantise: Quantiser
 ) -> Tensor | Choice:
     medians = bottleneck._get_medians().reshape(1, -1, 1, 1)
     return moved(quantise(latent - medians, name), medians)

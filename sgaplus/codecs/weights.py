@@ -133,7 +133,7 @@ def recognise(weights: dict[str, Tensor]) -> CompressionModel:
     """
     first = next((weights[key] for key in ("g_a.0.weight", "g_a.0.conv1.weight") if key in weights), None)
     last = weights.get("g_a.6.weight", first)
-    if first is not None and last.ndim == 4:
+    if first is not None and last is not None and last.ndim == 4:
         shapes = {name: value.shape for name, value in weights.items()}
         for architecture in REFINABLE:
             model = build(architecture, first.shape[0], last.shape[0])
@@ -144,7 +144,7 @@ def recognise(weights: dict[str, Tensor]) -> CompressionModel:
     raise UserError(f"the weights are those of none of CompressAI's models {', '.join(REFINABLE)}")
 
 
-def load_parameters(model: torch.nn.Module, weights: dict[str, Tensor]) -> None:
+def load_parameters(model: CompressionModel, weights: dict[str, Tensor]) -> None:
     """Copy the parameters among ``weights`` into ``model`` and recompute its coding tables.
 
     Raises:
@@ -194,7 +194,7 @@ def _load_bundled(name: str, lmbda: float | None) -> Codec:
 def _zoo_file(url: str) -> tuple[Path, str]:
     """Where a zoo codec's weights are kept, and the first digits of their SHA-256, from the file's name."""
     path = zoo_folder() / url.rsplit("/", 1)[1]
-    return path, re.search(r"-([0-9a-f]{8})\.", path.name)[1]
+    return path, re.findall(r"-([0-9a-f]{8})\.", path.name)[0]
 
 
 def fetch_zoo(name: str, quality: int, metric: str = "mse") -> Path:

@@ -10,7 +10,7 @@ guards against later damage but not against a wrong first download.
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.resources
 import os
 import re
 from dataclasses import dataclass
@@ -98,8 +98,7 @@ def folder_of(name: str) -> Path:
         UserError: there is no data set of that name.
     """
     if name == "sample":
-        package = importlib.util.find_spec("skimage")
-        return Path(package.submodule_search_locations[0]) / "data"
+        return Path(str(importlib.resources.files("skimage"))) / "data"
     if name not in SOURCES:
         raise UserError(f"there is no data set '{name}': the names are {', '.join(NAMES)}")
     return root() / name

@@ -96,7 +96,7 @@ class _Walk:
     def __init__(
         self, codec: Codec, image: Tensor, plan: Plan, iterations: int, seed: int, log_lmbda: float
     ) -> None:
-        self.codec, self.size, self.plan = codec, tuple(image.shape[1:]), plan
+        self.codec, self.size, self.plan = codec, image.shape[1:], plan
         self.iterations, self.seed = iterations, image_seed(seed, image)
         self.log_lmbda = log_lmbda
         centre, reach = math.log(codec.lmbda), math.log(REACH)
