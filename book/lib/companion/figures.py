@@ -1,13 +1,19 @@
-"""Every plot of the book, from tables and methods alone: nothing here computes a result."""
+"""Figures from tables and methods alone: means with intervals by seaborn, one look and one legend for all pages.
+
+A figure is `panels` of what one function draws: `lines`, `bands`, `points_with_means`, `heat_map`. Nothing here computes
+a result but means over images and their intervals.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -20,6 +26,120 @@ from sgaplus.rounding import Method
 
 from . import palette
 from .palette import DASHES, MARKERS
+
+Part = TypeVar("Part")
+
+
+def panels(
+    parts: Mapping[str, Part],
+    draw: Callable[[Axes, Part], Any],
+    *,
+    xlabel: str = "",
+    ylabel: str = "",
+    size: tuple[float, float] = (3.0, 3.8),
+    columns: int = 4,
+    legend: int = 4,
+    **share: Any,
+) -> Figure:
+    """A panel for each of ``parts`` under its title, drawn by ``draw``, with one legend above all of them.
+
+    Args:
+        size: of a panel in inches; a single one is as wide as the page.
+        columns: panels, and ``legend`` entries, side by side.
+        share: ``sharex`` and ``sharey`` of `matplotlib.pyplot.subplots`.
+    """
+    columns = min(columns, len(parts))
+    rows = math.ceil(len(parts) / columns)
+    width = 7.5 if columns == 1 else 1 + size[0] * columns
+    figure, grid = plt.subplots(
+        rows, columns, figsize=(width, 0.6 + size[1] * rows), layout="constrained", squeeze=False, **share
+    )
+    for axes in grid.flat[len(parts) :]:
+        axes.remove()
+    for axes, (title, part) in zip(grid.flat, parts.items(), strict=False):
+        draw(axes, part)
+        axes.set_title(title)
+        if xlabel:
+            axes.set_xlabel(xlabel)
+        axes.set_ylabel(ylabel if axes in grid[:, 0] else "")
+    legend_above(figure, legend)
+    return figure
+
+
+def legend_above(figure: Figure, columns: int = 4) -> None:
+    """One legend above all panels, each name once; panels have none of their own."""
+    known: dict[str, Any] = {}
+    for axes in figure.axes:
+        known |= {
+            name: handle
+            for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)
+            if name not in known
+        }
+        if axes.get_legend():
+            axes.get_legend().remove()
+    if known:
+        figure.legend(known.values(), known.keys(), loc="outside upper center", ncols=columns)
+
+
+def lines(axes: Axes, rows: pd.DataFrame, x: str, y: str, by: str = "arm", **style: Any) -> None:
+    """The mean of ``y`` over ``x`` with its 95 % bootstrap band over images: a line for each value of ``by``."""
+    looks = palette.for_seaborn(rows[by])
+    shown = rows.groupby([by, x], sort=False)[y].transform("size").max() > 1
+    errorbar = bootstrap_interval if shown else None
+    places = rows[x].nunique()
+    sns.lineplot(
+        rows, x=x, y=y, hue=by, style=by, **looks, errorbar=errorbar, ax=axes, markevery=max(1, places // 5),
+        err_kws={"alpha": 0.12, "linewidth": 0}, markersize=6, **style,
+    )  # fmt: skip
+    axes.set_xlabel(x)
+
+
+def bands(axes: Axes, table: pd.DataFrame, x: str, y: str, by: str = "arm", ends: Sequence[str] = ()) -> None:
+    """Means that are known already, with bands between the columns ``ends`` (``<y>_low`` and ``<y>_high``)."""
+    low, high = ends or (f"{y}_low", f"{y}_high")
+    for name, look in palette.of_arms(palette.in_order(table[by])).items():
+        line = table[table[by] == name].sort_values(x)
+        every = max(1, len(line) // 5)
+        axes.plot(line[x], line[y], **look, label=name, linewidth=1.8, markersize=6, markevery=every)
+        axes.fill_between(line[x], line[low], line[high], color=look["color"], alpha=0.12, linewidth=0)
+
+
+def points_with_means(axes: Axes, rows: pd.DataFrame, value: str, by: str = "arm") -> None:
+    """Images as points, a row for each value of ``by``, and over them the mean with its 95 % bootstrap interval."""
+    looks = palette.for_seaborn(rows[by])
+    order, colours = looks["hue_order"], looks["palette"]
+    common: dict[str, Any] = {"x": value, "y": by, "hue": by, "order": order, "hue_order": order, "ax": axes}
+    sns.swarmplot(rows, **common, palette=colours, alpha=0.55, size=4, warn_thresh=1, legend=False)
+    means = {
+        "errorbar": bootstrap_interval,
+        "linestyle": "none",
+        "marker": "|",
+        "markersize": 16,
+        "capsize": 0.2,
+    }
+    sns.pointplot(
+        rows, **common, palette=["black"] * len(order), **means, err_kws={"linewidth": 1.5}, legend=False
+    )
+    axes.axvline(0, color="0.4", linewidth=0.8)
+
+
+def heat_map(
+    axes: Axes,
+    table: pd.DataFrame,
+    row: str,
+    column: str,
+    value: str,
+    digits: int,
+    sign: bool = False,
+    **style: Any,
+) -> None:
+    """Numbers of ``value`` in cells, darker where larger, with true minus signs and in the order of the table."""
+    wide = table.pivot_table(index=row, columns=column, values=value, sort=False).sort_index(axis=1)
+    wide.columns = [f"{name:g}" if isinstance(name, float) else name for name in wide.columns]
+    texts = wide.map(lambda number: f"{number:{'+' if sign else ''}.{digits}f}".replace("-", "−"))
+    sns.heatmap(wide, ax=axes, annot=texts, fmt="", linewidths=1, cbar=False, **{"cmap": "Blues"} | style)
+    axes.set(xlabel="", ylabel="")
+    axes.tick_params(axis="y", rotation=0)
 
 
 def probability_space(methods: Sequence[Method], tau: float = 1.0, points: int = 1001) -> Figure:

@@ -1,6 +1,7 @@
-"""The book's look: one style, and one colour, dash and marker for each arm on the pages of results.
+"""The book's look: one colour, dash and marker for each method on every page, and readable names.
 
-Colours are Okabe and Ito's, which readers with any colour vision can tell apart.
+Colours of methods are Okabe and Ito's and two of Tol's, which readers with any colour vision can tell apart. What is
+no method (a codec, a part of a file, a published curve) never has a method's colour.
 """
 
 from __future__ import annotations
@@ -13,58 +14,98 @@ import seaborn as sns
 
 from .configurations import BASE, label
 
-OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+# As seaborn has them: lengths of dash and gap, nothing for a solid line.
+SOLID, DASHED, DOTTED, DASHDOT = "", (4, 1.5), (1, 1), (3, 1.25, 1.5, 1.25)
 DASHES = ("-", "--", ":", "-.")
 MARKERS = "osD^"
 
-# Colour, dash and marker: a three-class method has its base's colour.
-_ARMS = {
-    BASE: ("#000000", "-", "o"),
-    "ssl:a=2.3": (OKABE_ITO[0], "-", "o"),
-    "atanh": (OKABE_ITO[1], "--", "s"),
-    "linear": (OKABE_ITO[2], "-.", "D"),
-    "cosine": (OKABE_ITO[3], ":", "^"),
-    "ste": (OKABE_ITO[4], "--", "v"),
-    "uniform": (OKABE_ITO[5], "-.", "P"),
-    "da": (OKABE_ITO[7], ":", "X"),
-    "ssl:a=1.3333333333333333": (OKABE_ITO[5], "-", "h"),
-    "fast": (OKABE_ITO[4], "-", "*"),
-    "three-class:base=ssl,a=1.4": (OKABE_ITO[0], "--", "<"),
-    "three-class:base=linear": (OKABE_ITO[2], "--", ">"),
-    "three-class:base=cosine": (OKABE_ITO[3], "--", "p"),
+# Colour, dash and marker by specification. A three-class method has the colour of its two-class form.
+_METHODS = {
+    BASE: ("#000000", SOLID, "d"),
+    "ssl:a=2.3": ("#0072B2", SOLID, "o"),
+    "atanh": ("#D55E00", DASHED, "s"),
+    "linear": ("#009E73", DASHDOT, "D"),
+    "cosine": ("#CC79A7", DOTTED, "^"),
+    "ste": ("#E69F00", DASHED, "v"),
+    "uniform": ("#56B4E9", DASHDOT, "P"),
+    "da": ("#666666", DOTTED, "X"),
+    "ssl:a=1.3333333333333333": ("#332288", DASHED, "h"),
+    "fast": ("#661100", SOLID, "*"),
+    "three-class:base=ssl,a=1.4": ("#0072B2", DOTTED, "<"),
+    "three-class:base=linear": ("#009E73", DASHED, ">"),
+    "three-class:base=cosine": ("#CC79A7", DASHED, "p"),
 }
+METHODS = {label(spec): look for spec, look in _METHODS.items()}
+
+# For what is no method: codecs, parts of files, published curves.
+OTHERS = ("#44AA99", "#999933", "#CC6677", "#AA4499", "#117733", "#DDCC77", "#88CCEE", "#777777")
+
+# As readers know them; `data.sources` has the keys.
+DATASETS = {
+    "kodak": "Kodak",
+    "tecnick": "Tecnick",
+    "clic2020": "CLIC 2020",
+    "clic2025": "CLIC 2025",
+    "sample": "sample photographs",
+}
+TAU_MAX = r"$\tau_{\max}$"
 
 
 def style() -> None:
     """The book's style: small, light, legible on a phone."""
-    sns.set_theme(context="notebook", style="whitegrid", palette=OKABE_ITO)
+    sns.set_theme(context="notebook", style="whitegrid", palette=OTHERS)
     plt.rcParams.update(
         {"figure.dpi": 96, "axes.titlesize": "medium", "axes.titleweight": "bold", "legend.frameon": False}
     )
 
 
+def dataset(name: str) -> str:
+    """A data set as readers know it; a folder or file by its own name."""
+    return DATASETS.get(name, name)
+
+
 def colour(position: int) -> str:
-    """The colour of the ``position``-th of several things that have none of their own."""
-    return OKABE_ITO[position % len(OKABE_ITO)]
+    """The colour of the ``position``-th of several things that are no methods."""
+    return OTHERS[position % len(OTHERS)]
+
+
+def ordered(values: Iterable[float]) -> dict[float, Any]:
+    """Colours of numbers, such as λ or iterations, from dark (the smallest) to light."""
+    values = sorted(set(values))
+    return dict(zip(values, sns.color_palette("viridis", len(values) + 1), strict=False))
+
+
+def _known(name: str) -> tuple[str, Any, str] | None:
+    return METHODS.get("fast" if name.startswith("fast (") else name)
+
+
+def _looks(names: Iterable[str]) -> dict[str, tuple[str, Any, str]]:
+    names = list(dict.fromkeys(names))
+    strange = {name: position for position, name in enumerate(n for n in names if _known(n) is None)}
+    dashes = (SOLID, DASHED, DOTTED, DASHDOT)
+    return {
+        name: _known(name) or (colour(at), dashes[at % 4], MARKERS[(at + at // len(OTHERS)) % 4])
+        for name, at in ((name, strange.get(name, 0)) for name in names)
+    }
 
 
 def of_arms(names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Line properties of arms, by name, as `matplotlib.axes.Axes.plot` takes them.
+    """Line properties by name, as `matplotlib.axes.Axes.plot` takes them; same name, same look on every page."""
+    return {
+        name: {"color": colour, "linestyle": (0, dash) if dash else "-", "marker": marker}
+        for name, (colour, dash, marker) in _looks(names).items()
+    }
 
-    Args:
-        names: as `analysis.arms.with_arms` gives them; one that has no colour of its own takes the next free one.
-    """
-    known = {label(spec): look for spec, look in _ARMS.items()}
-    names = list(dict.fromkeys(names))
-    free = (c for c in OKABE_ITO if c not in {known[name][0] for name in names if name in known})
-    found = {}
-    for position, name in enumerate(names):
-        look = known.get(name) or (next(free, "#555555"), DASHES[position % 4], MARKERS[position % 4])
-        found[name] = dict(zip(("color", "linestyle", "marker"), look, strict=True))
-    return found
+
+def for_seaborn(names: Iterable[str]) -> dict[str, Any]:
+    """The same as seaborn's ``palette``, ``dashes`` and ``markers``, with ``hue_order`` and ``style_order``."""
+    looks = _looks(in_order(names))
+    parts = ({name: look[i] for name, look in looks.items()} for i in range(3))
+    order = {"hue_order": list(looks), "style_order": list(looks)}
+    return dict(zip(("palette", "dashes", "markers"), parts, strict=True)) | order
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Arms in the order in which legends and tables name them: the base, then as the figures of the book do."""
-    rank = {label(spec): position for position, spec in enumerate(_ARMS)}
+    """Methods in the order of the book's legends and tables: the base, then as the paper's figures have them."""
+    rank = {name: position for position, name in enumerate(METHODS)}
     return sorted(dict.fromkeys(names), key=lambda name: rank.get(name, len(rank)))

@@ -1,11 +1,168 @@
-"""The book's tables, from rows alone: great-tables objects that a notebook displays."""
+"""The book's tables: a frame and a declaration of its columns become a table with intervals, notes and a CSV link."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
 import pandas as pd
-from great_tables import GT, loc, style
+from great_tables import GT, html, loc, style
 
 from sgaplus.metrics import bootstrap_interval, paired_changes
+
+from . import cells, palette
+
+_SPACE = "\N{NO-BREAK SPACE}"
+_NONE = "–"
+
+
+@dataclass(frozen=True)
+class Col:
+    """How a column of a frame is shown.
+
+    Attributes:
+        label: its heading.
+        digits: decimals; None shows text and whole numbers as they are, and other numbers as short as they go.
+        significant: whether ``digits`` counts significant digits.
+        sign: whether positive numbers have a plus.
+        ends: the columns of the interval's ends; where None, ``<name>_low`` and ``<name>_high`` if there are such.
+        best: which value of each group is bold.
+        under: a heading over neighbouring columns.
+    """
+
+    label: str
+    digits: int | None = None
+    significant: bool = False
+    sign: bool = False
+    ends: tuple[str, str] | None = None
+    best: Literal["min", "max"] | None = None
+    under: str = ""
+
+
+def number(value: Any, digits: int | None = None, sign: bool = False, significant: bool = False) -> str:
+    """A value as text: true minus, thousands apart, a dash where there is none; text stays as it is."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None or math.isnan(value):
+        return _NONE
+    if digits is None:
+        form = ",.0f" if float(value).is_integer() and abs(value) >= 1 else ".4g"
+    elif significant:
+        digits = max(0, digits - 1 - math.floor(math.log10(abs(value)))) if value else digits
+        form = f",.{digits}f"
+    else:
+        form = f",.{digits}f"
+    return f"{value:{'+' if sign else ''}{form}}".replace("-", "−")
+
+
+def interval(value: float, low: float, high: float, digits: int = 2, sign: bool = True) -> str:
+    """A value with its interval on one line, as in ``−7.03 [−7.60, −6.52]``; the value alone where there is none."""
+    text = number(value, digits, sign)
+    if text == _NONE or math.isnan(low):
+        return text
+    return f"{text}{_SPACE}[{number(low, digits, sign)},{_SPACE}{number(high, digits, sign)}]"
+
+
+def _texts(frame: pd.DataFrame, name: str, column: Col) -> list[str]:
+    ends = column.ends or (f"{name}_low", f"{name}_high")
+    form = column.digits, column.sign, column.significant
+    if not set(ends) <= set(frame):
+        return [number(value, *form) for value in frame[name]]
+    texts = []
+    for value, *bounds in frame[[name, *ends]].itertuples(index=False):
+        text, (low, high) = number(value, *form), (number(bound, *form) for bound in bounds)
+        known = _NONE not in (text, low)
+        texts.append(f"{text}{_SPACE}[{low},{_SPACE}{high}]" if known else text)
+    return texts
+
+
+def _said(frame: pd.DataFrame, pattern: str) -> list[str]:
+    """Of each row a column's text, or ``pattern`` filled in, as in ``λ = {lmbda:g}``."""
+    if "{" not in pattern:
+        return [number(value) for value in frame[pattern]]
+    return [pattern.format_map(row).replace("-", "−") for row in frame.to_dict("records")]
+
+
+def _label(text: str) -> Any:
+    return html(text.replace(palette.TAU_MAX, "τ<sub>max</sub>")) if palette.TAU_MAX in text else text
+
+
+def ci_table(
+    frame: pd.DataFrame,
+    columns: Mapping[str, Col | str],
+    *,
+    group: str | None = None,
+    row: str | None = None,
+    stub: str = "",
+    note: str = "",
+) -> GT:
+    """A frame as a table: numbers at the right, intervals in brackets, the best of each group in bold.
+
+    Args:
+        columns: what is shown, by the frame's columns; text alone is a heading.
+        group, row: a column, or a pattern such as ``λ = {lmbda:g}``: heads groups of rows, and each row.
+        stub: heading over the rows' heads.
+        note: what a reader must know beside it; what brackets and bold mean is added.
+    """
+    frame = frame.reset_index(drop=True)
+    columns = {name: Col(column) if isinstance(column, str) else column for name, column in columns.items()}
+    shown = pd.DataFrame({name: _texts(frame, name, column) for name, column in columns.items()})
+    groups = pd.Series(_said(frame, group) if group else [""] * len(frame))
+    heads = {"_group": groups} if group else {}
+    heads |= {"_row": _said(frame, row)} if row else {}
+    table = GT(
+        shown.assign(**heads), groupname_col="_group" if group else None, rowname_col="_row" if row else None
+    )
+    table = table.cols_label({name: _label(column.label) for name, column in columns.items()})
+    table = table.tab_stubhead(_label(stub)) if row and stub else table
+    for over in dict.fromkeys(column.under for column in columns.values() if column.under):
+        table = table.tab_spanner(over, [name for name, c in columns.items() if c.under == over])
+    numeric = [name for name in columns if pd.api.types.is_numeric_dtype(frame[name])]
+    table = table.cols_align("left").cols_align("right", [n for n in numeric if frame[n].dtype != bool])
+    bold = []
+    for name, column in columns.items():
+        if column.best is None:
+            continue
+        values = frame[name].groupby(groups)
+        best = frame[name] == values.transform(column.best)
+        rows = list(frame.index[best & (values.transform("count") > 1)])
+        if rows:
+            table = table.tab_style(style.text(weight="bold"), loc.body(name, rows))
+            heading = column.label.split(",")[0].split(" (")[0]
+            bold.append(f"{'lowest' if column.best == 'min' else 'highest'} {heading}")
+    notes = [note] if note else []
+    if any("[" in text for text in shown.to_numpy().ravel()):
+        notes.append("In brackets: 95 % percentile bootstrap interval over images.")
+    if bold:
+        notes.append(f"Bold: {', '.join(dict.fromkeys(bold))}{' of each group' if group else ''}.")
+    if notes:
+        table = table.tab_source_note(_label(" ".join(notes)))
+    return table.tab_options(table_font_size="14px")
+
+
+def show(
+    frame: pd.DataFrame,
+    columns: Mapping[str, Col | str],
+    *,
+    name: str,
+    command: str | None = None,
+    **layout: Any,
+) -> None:
+    """Display `ci_table` with a link to the whole frame as CSV and the command that makes it.
+
+    Args:
+        name: of the CSV file, without its suffix.
+        layout: as `ci_table` takes it.
+
+    Raises:
+        UserError: the frame has no row.
+    """
+    cells.show_table(ci_table(frame, columns, **layout), frame, name=name, command=command)
+
 
 _MEASURES = ("loss", "bpp", "psnr", "psnr_8bit", "ms_ssim")
 
