@@ -32,7 +32,7 @@ def test_methods_of_different_colours_are_told_apart(vision):
     colours = {look[0] for look in palette.METHODS.values()}
     for one, other in combinations(sorted(colours), 2):
         distance = np.linalg.norm(lab(one, VISIONS[vision]) - lab(other, VISIONS[vision]))
-        assert distance > 10, (one, other)
+        assert distance > 15, (one, other)
 
 
 def test_no_two_methods_share_a_look_and_marker():
