@@ -8,40 +8,9 @@ data = sgaplus.encode(codec, run.latents[0], image.shape[1:])  # the bytes of a 
 sgaplus.decode(data)  # the photograph
 """
 
-import warnings
-
-with warnings.catch_warnings():
-    # CompressAI's and torch_geometric's own imports use what torch has deprecated.
-    warnings.simplefilter("ignore")
-    import compressai as _compressai  # noqa: F401
-
-from . import metrics, rounding, schedules
-from .bitstream import decode, encode, info
-from .codecs.codec import Codec
-from .codecs.weights import load_codec
-from .data import datasets
-from .data.images import read_image, write_image
-from .errors import SystemFault, UserError
-from .plans import Plan, plan
-from .refinement import Run, refine
+import lazy_loader
 
 __version__ = "0.1.0"
-__all__ = [
-    "Codec",
-    "Plan",
-    "Run",
-    "SystemFault",
-    "UserError",
-    "datasets",
-    "decode",
-    "encode",
-    "info",
-    "load_codec",
-    "metrics",
-    "plan",
-    "read_image",
-    "refine",
-    "rounding",
-    "schedules",
-    "write_image",
-]
+# What `__init__.pyi` imports, each when it is first used: PyTorch and CompressAI take seconds to import, and
+# `sgaplus --help` needs neither.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -10,3 +10,7 @@ class UserError(ValueError):
 
 class SystemFault(RuntimeError):
     """Something that is not the caller's fault: a full disk, a broken download. Exit code 1."""
+
+
+class ImageNote(UserWarning):
+    """Something harmless that a user should know about an image: a conversion, an incomplete data set."""

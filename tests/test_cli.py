@@ -18,7 +18,7 @@ from PIL import Image
 
 import sgaplus
 from sgaplus import cli
-from sgaplus.cli import refining, terminal
+from sgaplus.cli import terminal
 from sgaplus.codecs import weights
 from sgaplus.codecs.weights import save_codec
 from sgaplus.data import datasets, images
@@ -118,6 +118,27 @@ def test_without_a_command_help_is_shown(call):
     code, out, err = call()
     assert (code, err) == (2, "")
     assert "Usage: sgaplus" in out
+
+
+def test_help_imports_no_network():
+    """They take seconds, and a usage error needs them as little as help does."""
+    for arguments in (["--version"], ["--help"], ["refine", "--help"], ["study", "run", "--help"], ["refin"]):
+        run = [
+            "import sys",
+            "from sgaplus import cli",
+            "try:",
+            f"    cli.main({arguments})",
+            "finally:",
+            "    heavy = {'torch', 'compressai', 'pandas', 'numpy', 'matplotlib'} & set(sys.modules)",
+            "    assert not heavy, heavy",
+        ]
+        done = subprocess.run(
+            [sys.executable, "-c", "\n".join(run)],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == (2 if arguments == ["refin"] else 0), done.stderr
 
 
 # Refining
@@ -360,7 +381,7 @@ def test_what_happens_in_the_middle(call, photo, monkeypatch, error, message, co
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr(refining, "refine_images", fail)
+    monkeypatch.setattr("sgaplus.refinement.refine", fail)
     assert_refused(call("refine", photo), message, code)
 
 
@@ -368,7 +389,7 @@ def test_a_bug_can_be_looked_into(call, photo, monkeypatch):
     def fail(*_, **__):
         raise TypeError("a bug")
 
-    monkeypatch.setattr(refining, "refine_images", fail)
+    monkeypatch.setattr("sgaplus.refinement.refine", fail)
     monkeypatch.setenv("SGAPLUS_TRACEBACK", "1")
     with pytest.raises(TypeError, match="a bug"):
         cli.main(["refine", str(photo)])

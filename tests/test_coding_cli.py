@@ -8,7 +8,6 @@ import torch
 from PIL import Image
 
 from sgaplus import bitstream, target_rate
-from sgaplus.cli import coding
 from sgaplus.codecs import weights
 from sgaplus.data import images
 from sgaplus.refinement import refine
@@ -79,7 +78,7 @@ def test_defaults_without_a_target(call, photo, monkeypatch, options, expected):
         seen.update(settings, label=plan.label)
         return refine(codec, pictures, "map", iterations=0)
 
-    monkeypatch.setattr(coding, "refine_images", spy)
+    monkeypatch.setattr("sgaplus.refinement.refine", spy)
     assert call("encode", photo, "-o", "p.sga", *options)[0] == 0
     assert (seen["label"], seen["iterations"]) == expected
 

@@ -93,7 +93,7 @@ def test_the_command_line_passes_it_on(tmp_path, bundled, monkeypatch):
         asked.append(compiled)
         return refine(*arguments, **others)
 
-    monkeypatch.setattr("sgaplus.cli.refining.refine_images", follow)
+    monkeypatch.setattr("sgaplus.refinement.refine", follow)
     photo = tmp_path / "photo.png"
     images.write_image(photo, picture(64, 64))
     for flags in ([], ["--compile"]):

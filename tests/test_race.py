@@ -8,7 +8,6 @@ from PIL import Image
 from companion.pages import races
 from sgaplus import datasets, refine
 from sgaplus.bench import baseline, race
-from sgaplus.cli import racing
 from sgaplus.cli.app import app
 from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.codecs.weights import cards
@@ -176,7 +175,7 @@ def test_races_of_other_weights_are_not_shown(tmp_path, bundled):
 
 
 def test_the_command_races_and_says_who_was_sooner(tmp_path, photos, monkeypatch, capsys):
-    monkeypatch.setattr(racing.weights, "load_codec", lambda *_, **__: codec())
+    monkeypatch.setattr("sgaplus.codecs.weights.load_codec", lambda *_, **__: codec())
     arguments = ["race", str(photos[0].path), "--out", str(tmp_path / "r.csv"), "--crop", "64"]
     app([*arguments, "--iterations", "10", "--reference-iterations", "12"], standalone_mode=False)
     said = capsys.readouterr().out

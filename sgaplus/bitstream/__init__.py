@@ -1,5 +1,6 @@
 """Files: latents to bytes and back, the same on every machine."""
 
+from .. import codecs as _codecs  # noqa: F401  (imports CompressAI without its warnings)
 from .coder import compressai_weights
 from .stream import check, decode, encode, find_codec, info, read_latents, reconstruction
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .. import __version__, plans
+from .. import __version__
 from ..errors import UserError
 from . import terminal
 from .terminal import option
+
+if TYPE_CHECKING:
+    from ..plans import Plan
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False)
 
@@ -60,12 +63,14 @@ def _main(version: Annotated[bool, option("Show the version.", None, "--version"
 
 def plan_of(
     method: str | None, preset: str | None, default: str, iterations: int, **schedules: str | None
-) -> plans.Plan:
+) -> Plan:
     """The plan that ``--method`` or ``--preset`` names; that of ``default`` where neither is given.
 
     Raises:
         UserError: both are given, there is no such preset, or the plan is wrong.
     """
+    from .. import plans
+
     if preset is not None and method is not None:
         raise UserError("--preset stands in place of --method: give one of them")
     if preset is not None and preset not in plans.PRESETS:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 from .. import io
-from ..bench import benchmark
 from ..errors import UserError
 from . import terminal
 from .app import CODEC, Compiled, Device, Dtype, app
@@ -14,7 +13,7 @@ from .terminal import option
 
 
 @app.command()
-@terminal.enough_memory("lower --batch-size, or --width and --height")
+@terminal.computing("lower --batch-size, or --width and --height")
 def bench(
     pairs: Annotated[int, option("How often both loops run, in turn.")] = 3,
     steps: Annotated[int, option("Timed steps of each loop in a pair.")] = 5,
@@ -48,6 +47,8 @@ def bench(
     - `sgaplus bench`
     - `sgaplus bench --codec mshyper-s --pairs 5 --out bench.json`
     """
+    from ..bench import benchmark
+
     if out is not None:
         if out.suffix not in benchmark.SUFFIXES:
             raise UserError(f"--out must end in {' or '.join(benchmark.SUFFIXES)}, not '{out}'")

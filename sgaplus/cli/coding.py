@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from torch import Tensor
 
-from .. import bitstream, io, target_rate
-from ..bitstream.container import MAX_BYTES, MAX_PIXELS
-from ..codecs import weights
-from ..codecs.codec import Codec
-from ..data import images
+from .. import io
 from ..errors import UserError
 from ..parsing import number
-from ..plans import Plan
-from ..refinement import refine as refine_images
-from ..target_rate.targets import target
 from . import terminal
 from .app import CODEC, HARDWARE, CodecLmbda, CodecName, Device, Dtype, Quality, app, plan_of
 from .terminal import option
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..codecs.codec import Codec
+    from ..plans import Plan
+    from ..target_rate import File as TargetFile
 
 _TARGET, _REFINEMENT = "Target", "Refinement"
 _SUFFIX = ".sga"
@@ -29,7 +28,7 @@ File = Annotated[Path, typer.Argument(help="A file that `sgaplus encode` wrote."
 
 
 @app.command()
-@terminal.enough_memory("scale the photograph down")
+@terminal.computing("scale the photograph down")
 def encode(
     photo: Annotated[Path, typer.Argument(help="The photograph.", show_default=False)],
     out: Annotated[Path, option("The file to write; it ends in .sga.", None, "--out", "-o")],
@@ -81,6 +80,11 @@ def encode(
     - `sgaplus encode photo.png -o photo.sga --max-bytes 20000`
     - `sgaplus encode photo.png -o photo.sga --iterations 0`
     """
+    from .. import target_rate
+    from ..codecs import weights
+    from ..data import images
+    from ..target_rate.targets import target
+
     _check_target(out, _SUFFIX)
     wanted = {"bpp": target_bpp, "psnr": target_psnr, "max_bytes": max_bytes}
     wanted = {name: value for name, value in wanted.items() if value is not None}
@@ -105,6 +109,9 @@ def encode(
 
 def _refined(codec: Codec, image: Tensor, name: str, plan: Plan, **settings: Any) -> tuple[bytes, list[str]]:
     """A file's content after one refinement, and what to say about it."""
+    from .. import bitstream
+    from ..refinement import refine as refine_images
+
     bitstream.check(codec)
     with terminal.bar("refining") as bar:
         task = bar.add_task("", total=settings["iterations"])
@@ -124,10 +131,12 @@ def _refined(codec: Codec, image: Tensor, name: str, plan: Plan, **settings: Any
 
 def _dialled(codecs: list[Codec], image: Tensor, **settings: Any) -> tuple[bytes, list[str]]:
     """A file's content that meets a target, and what to say about it."""
+    from .. import target_rate
+
     with terminal.bar("searching, at most") as bar:
         task = bar.add_task("", total=None)
 
-        def report(file: target_rate.File) -> None:
+        def report(file: TargetFile) -> None:
             terminal.say(f"{_lambdas(file)}: {len(file.data)} bytes, {file.bpp:.4f} bpp, {file.psnr:.2f} dB")
 
         found = target_rate.encode_to(
@@ -150,12 +159,12 @@ def _size_and_quality(data: bytes, bpp: float, estimated: float, psnr: float) ->
     return f"{len(data)} bytes, {bpp:.4f} bpp (estimated: {estimated:.4f}), PSNR {psnr:.2f} dB"
 
 
-def _lambdas(file: target_rate.File) -> str:
+def _lambdas(file: TargetFile) -> str:
     return f"codec of λ = {file.codec_lmbda:g} with λ = {file.lmbda:.4g}"
 
 
 @app.command()
-@terminal.enough_memory("decode it on a machine with more")
+@terminal.computing("decode it on a machine with more")
 def decode(
     file: File,
     out: Annotated[Path, option("The photograph to write; it ends in .png.", None, "--out", "-o")],
@@ -167,7 +176,7 @@ def decode(
     quality: Annotated[int | None, option("Of a downloadable codec.", CODEC)] = None,
     max_megapixels: Annotated[
         float, option("Refuse larger photographs: the file may not be one's own.")
-    ] = MAX_PIXELS / 1e6,
+    ] = 100,
     device: Device = "auto",
     dtype: Annotated[
         str, option("Number format of the synthesis: float32, bfloat16 or auto.", HARDWARE)
@@ -177,6 +186,9 @@ def decode(
 
     - `sgaplus decode photo.sga -o photo.png`
     """
+    from .. import bitstream
+    from ..data import images
+
     _check_target(out, ".png")
     limit = int(1e6 * number(max_megapixels, "--max-megapixels"))
     data = _read(file)
@@ -191,6 +203,8 @@ def info(file: File) -> None:
 
     - `sgaplus info photo.sga`
     """
+    from .. import bitstream
+
     found = bitstream.info(_read(file))
     terminal.show(f"codec: {found['codec'] or 'a checkpoint'}, λ = {found['lmbda']:.6g}")
     terminal.show(f"weights: SHA-256 {found['weights']}…")
@@ -202,6 +216,9 @@ def info(file: File) -> None:
 
 
 def _codec(data: bytes, name: str | None, lmbda: float | None, quality: int | None) -> Codec:
+    from .. import bitstream
+    from ..codecs import weights
+
     if name is not None:
         return weights.load_codec(name, lmbda, quality=quality)
     if lmbda is not None or quality is not None:
@@ -228,6 +245,8 @@ def _read(path: Path) -> bytes:
     Raises:
         UserError: there is none, or it cannot be read.
     """
+    from ..bitstream.container import MAX_BYTES
+
     try:
         if path.exists() and not path.is_file():
             raise UserError(f"{path} is not a regular file: give one that `sgaplus encode` wrote")

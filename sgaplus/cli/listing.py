@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import pandas as pd
 import typer
 
-from ..codecs import weights
-from ..data import datasets
 from ..errors import UserError
 from . import terminal
 from .app import app
@@ -29,6 +26,10 @@ def codecs() -> None:
     (more is closer to the original), both as means over the 24 Kodak photographs, on which codecs are usually
     compared: measured for bundled codecs, as CompressAI publishes them for the others.
     """
+    import pandas as pd
+
+    from ..codecs import weights
+
     frame = pd.DataFrame(weights.listing())
     frame["MB"] = frame.pop("bytes").astype(float) / 1e6
     frame["quality"] = frame["quality"].astype(float)
@@ -44,6 +45,10 @@ def data_list() -> None:
 
     They are in the folder that the environment variable SGAPLUS_DATA names, else in the user's cache.
     """
+    import pandas as pd
+
+    from ..data import datasets
+
     frame = pd.DataFrame([vars(row) for row in datasets.status()])
     frame["folder"] = frame["folder"].astype(str)
     formats = {"name": "{}", "have": "{:d}", "of": "{:d}", "folder": "{}", "about": "{}"}
@@ -58,6 +63,8 @@ def data_fetch(
 
     Example: `sgaplus data fetch kodak`
     """
+    from ..data import datasets
+
     terminal.show(f"{name} is in {datasets.fetch(name)}")
 
 

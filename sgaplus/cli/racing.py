@@ -7,14 +7,8 @@ from typing import Annotated
 
 import typer
 
-from companion import comparisons
-
 from .. import io
-from ..bench import race as races
-from ..codecs import weights
-from ..data import datasets
 from ..errors import UserError
-from ..metrics import bootstrap_interval
 from . import terminal
 from .app import CodecLmbda, CodecName, Device, Dtype, Quality, app
 from .terminal import option
@@ -29,7 +23,7 @@ _TABLE = {
 
 
 @app.command()
-@terminal.enough_memory("choose a --crop, or a smaller one")
+@terminal.computing("choose a --crop, or a smaller one")
 def race(
     photos: Annotated[
         list[str],
@@ -61,6 +55,13 @@ def race(
     - `sgaplus race kodak --limit 3`
     - `sgaplus race photo.png --crop 256 --reference-iterations 2000 --iterations 400`
     """
+    from companion import comparisons
+
+    from ..bench import race as races
+    from ..codecs import weights
+    from ..data import datasets
+    from ..metrics import bootstrap_interval
+
     settings = races.Settings(iterations, reference_iterations, preset, seed)
     if out.suffix != ".csv":
         raise UserError(f"--out must end in .csv, not '{out}'")

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import pandas as pd
 import typer
 
 from .. import io
-from ..codecs import weights
-from ..data import datasets, images
 from ..errors import UserError
 from ..parsing import number
-from ..refinement import refine as refine_images
 from . import terminal
 from .app import HARDWARE, CodecLmbda, CodecName, Compiled, Device, Dtype, Quality, app, plan_of
 from .terminal import option
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..data import datasets
 
 _REFINEMENT = "Refinement"
 
@@ -28,7 +29,7 @@ _WRITERS: dict[str, Callable[[pd.DataFrame, Path], None]] = {
 
 
 @app.command()
-@terminal.enough_memory("lower --batch-size, or scale the photographs down")
+@terminal.computing("lower --batch-size, or scale the photographs down")
 def refine(
     photos: Annotated[
         list[str],
@@ -98,6 +99,10 @@ def refine(
     - `sgaplus refine kodak --method atanh --rows rows.parquet`
     - `sgaplus refine photo.png --codec mbt2018-mean --quality 3`
     """
+    from ..codecs import weights
+    from ..data import datasets, images
+    from ..refinement import refine as refine_images
+
     if Path(rows).suffix not in _WRITERS:
         raise UserError(f"--rows must end in .csv or .parquet, not '{rows}'")
     plan = plan_of(method, preset, "ssl", iterations, temperature=temperature, lr=lr)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import pandas as pd
 import typer
 
-from .. import hardware
 from ..errors import UserError
-from ..studies import planning, running, schema, stored
 from . import terminal
 from .app import Compiled, Device, app
 from .terminal import option
+
+if TYPE_CHECKING:
+    from ..studies import running, schema
 
 study_app = typer.Typer(
     no_args_is_help=True, help="The paper's experiments: what is stored, and running them."
@@ -60,6 +60,10 @@ def study_list(results: _Results = None) -> None:
     that are not stored. They rest on what was measured on this computer, or, until there is something, on an
     assumption about the device that the profile is meant for.
     """
+    import pandas as pd
+
+    from ..studies import schema, stored
+
     known = stored.tables(results)
     rows, missing = [], set()
     problems: dict[str, list[str]] = {}
@@ -100,6 +104,8 @@ def study_status(name: _Name, profile: _Profile = None, results: _Results = None
 
     Example: `sgaplus study status rd --profile cpu`
     """
+    from ..studies import schema, stored
+
     study = schema.load_study(name)
     profile = profile or _default(study)
     found = stored.status(study, profile, root=results)
@@ -116,7 +122,7 @@ def study_status(name: _Name, profile: _Profile = None, results: _Results = None
 
 
 @study_app.command("run")
-@terminal.enough_memory("use --device cpu, or a profile with smaller images")
+@terminal.computing("use --device cpu, or a profile with smaller images")
 def study_run(
     names: Annotated[
         list[str],
@@ -135,6 +141,9 @@ def study_run(
     - `sgaplus study run rd --profile cpu`
     - `sgaplus study run stability ssl-a learning-rate`
     """
+    from .. import hardware
+    from ..studies import running, schema, stored
+
     kind = hardware.resolve_device(device).type
     chosen = [(study, profile or _default(study)) for study in map(schema.load_study, names)]
     for study, name in chosen:
@@ -165,11 +174,15 @@ def study_run(
 
 def _default(study: schema.Study) -> str:
     """The profile for this computer's device, if the study has it, else the one that it has."""
+    from .. import hardware
+
     wanted = "paper" if hardware.resolve_device().type == "cuda" else "cpu"
     return wanted if wanted in study.profiles else next(iter(study.profiles))
 
 
 def _note_missing(codecs: set[tuple[str, float]]) -> None:
+    from ..studies import planning
+
     if codecs:
         terminal.note(f"not bundled yet: {planning.words(codecs)}; their jobs wait")
 

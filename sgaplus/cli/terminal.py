@@ -9,18 +9,18 @@ import contextlib
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-import torch
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from .. import io
-from ..data.images import ImageNote
-from ..errors import SystemFault, UserError
+from ..errors import ImageNote, SystemFault, UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Typer has this class from click or as its own, depending on its version, and exports only a subclass.
 _UsageError = typer.BadParameter.__base__
@@ -49,6 +49,8 @@ def note(message: object) -> None:
 
 def table(frame: pd.DataFrame, formats: Mapping[str, str]) -> Table:
     """A table for `show`: the columns of ``formats``, each formatted; a dash for what is missing."""
+    import pandas as pd
+
     result = Table(box=None, header_style="bold")
     for column in formats:
         justify = "right" if frame[column].dtype.kind in "ifu" else "left"
@@ -65,12 +67,17 @@ def bar(description: str) -> Progress:
 
 
 @contextlib.contextmanager
-def enough_memory(remedy: str) -> Iterator[None]:
-    """Tell the user what to lower when the memory of the GPU or of the computer is full.
+def computing(remedy: str) -> Iterator[None]:
+    """What a command that computes with networks runs in: it keeps freed memory for the next tensor.
 
     Raises:
-        UserError: it is; the message ends in ``remedy``.
+        UserError: the memory of the GPU or of the computer is full; the message ends in ``remedy``.
     """
+    import torch
+
+    from .. import hardware
+
+    hardware.keep_freed_memory()
     try:
         yield
     except (RuntimeError, MemoryError) as error:

@@ -5,28 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from torch import Tensor
 
 from .. import io
-from ..codecs import weights
-from ..data import datasets
 from ..errors import UserError
-from ..training import crops, publishing
-from ..training import run as runs
-from ..training.lineage import UNTRAINED, lineage_of
-from ..training.recipes import Recipe, middle
 from . import terminal
 from .app import Device, Dtype, app
 from .terminal import option
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _MODEL, _STEPS = "Model", "Optimisation"
 
 
 @app.command()
-@terminal.enough_memory("lower --batch or --crop, or the widths --N and --M")
+@terminal.computing("lower --batch or --crop, or the widths --N and --M")
 def train(
     photos: Annotated[Path, typer.Argument(help="Folder of training photographs.", show_default=False)],
     out: Annotated[
@@ -70,6 +66,12 @@ def train(
     - `sgaplus train photographs --out trained --lmbda 0.005 --lmbda 0.01 --lmbda 0.02`
     - `sgaplus refine photo.png --codec trained/mshyper-s_lambda0.01.safetensors --lmbda 0.01`
     """
+    from ..codecs import weights
+    from ..training import crops, publishing
+    from ..training import run as runs
+    from ..training.lineage import UNTRAINED, lineage_of
+    from ..training.recipes import Recipe, middle
+
     lineage = lineage_of(start) if start and start.is_file() else UNTRAINED
     family = tuple(lmbda) if len(lmbda) > 1 else ()
     recipe = Recipe(
@@ -123,6 +125,8 @@ def _progress(rows: Sequence[dict[str, float]]) -> str:
 
 def _kodak() -> list[Tensor]:
     """The Kodak photographs; none, with a note, where they are not at hand."""
+    from ..data import datasets
+
     try:
         return [image.read() for image in datasets.list_images("kodak")]
     except UserError as error:

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from ..studies import verify as verification
 from . import terminal
 from .app import app
 from .terminal import option
@@ -45,6 +44,8 @@ def verify(
     - `sgaplus verify`
     - `sgaplus verify data/results/streams/mshyper-s_lambda0.01`
     """
+    from ..studies import verify as verification
+
     with terminal.bar("decoding") as bar:
         task = bar.add_task("", total=None)
         table = verification.verify(

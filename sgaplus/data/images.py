@@ -20,7 +20,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from .. import io
-from ..errors import UserError
+from ..errors import ImageNote, UserError
 from . import colour
 
 # What Pillow calls its modes, for the notes; "RGB" needs none.
@@ -53,10 +53,6 @@ SUFFIXES = (
     *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".heic", ".heif", ".hif", ".jxl"),
     *(".dng", ".arw", ".cr2", ".cr3", ".nef", ".orf", ".raf", ".rw2"),
 )
-
-
-class ImageNote(UserWarning):
-    """Something harmless that a user should know about an image: a conversion, an incomplete data set."""
 
 
 def note(message: str) -> None:
