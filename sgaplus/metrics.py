@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import bjontegaard
 import numpy as np
-import pandas as pd
 import torch
 from pytorch_msssim import ms_ssim as _ms_ssim
 from torch import Tensor
@@ -115,49 +114,3 @@ def _curve(bpp: Sequence[float], psnr: Sequence[float]) -> np.ndarray:
     if (np.diff(curve) <= 0).any():
         raise UserError("a Bjøntegaard delta needs curves on which PSNR grows with the bpp")
     return curve
-
-
-def bootstrap_interval(
-    values: Sequence[float],
-    statistic: Callable[..., np.ndarray] = np.mean,
-    level: float = 0.95,
-    resamples: int = 10_000,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of a statistic over images (Efron and Tibshirani 1993, chapter 13).
-
-    Args:
-        values: one value per image; for a comparison, the paired differences.
-        statistic: a reduction that takes ``axis``.
-
-    Returns:
-        Lower and upper end; NaN where there are fewer than two values.
-    """
-    sample = np.asarray(values, dtype=float)
-    if sample.size < 2:
-        return float("nan"), float("nan")
-    drawn = np.random.default_rng(seed).integers(0, sample.size, (resamples, sample.size))
-    tails = [(1 - level) / 2, (1 + level) / 2]
-    low, high = np.quantile(statistic(sample[drawn], axis=1), tails)
-    return float(low), float(high)
-
-
-def paired_changes(rows: pd.DataFrame, column: str, reference: str, changed: str) -> pd.DataFrame:
-    """Relative change of the true loss in percent, image by image and iteration by iteration.
-
-    Args:
-        rows: with columns image, iteration, loss, seconds and ``column``, whose values ``reference`` and
-            ``changed`` name the two sides.
-
-    Raises:
-        UserError: no image was run on both sides.
-    """
-    index = ["image", "iteration"]
-    sides = [
-        rows[rows[column] == value].set_index(index)[["loss", "seconds"]] for value in (reference, changed)
-    ]
-    table = sides[0].join(sides[1], how="inner", lsuffix="_reference", rsuffix="_changed")
-    if table.empty:
-        raise UserError(f"no image was refined with both {reference} and {changed}")
-    table["change"] = 100 * (table["loss_changed"] / table["loss_reference"] - 1)
-    return table.reset_index()

@@ -166,7 +166,7 @@ def test_a_verdict_is_the_intervals():
     )
     lines = beyond.describe_reached(table, SSL).splitlines()
     assert "after 100 iterations, against that of SSL (a = 2.3) after 500" in lines[0]
-    assert "%, not told apart, in 0.20 times" in lines[0]
+    assert "%, not significantly different, in 0.20 times" in lines[0]
     assert "%, higher, in 0.25 times" in lines[1] and "%, lower, in 1.00 times" in lines[2]
 
 

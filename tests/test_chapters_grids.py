@@ -9,7 +9,7 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 
-from companion import comparisons, configurations, gains
+from companion import configurations, gains, statistics
 from companion.pages import compute_cost, descent, grids, learning_rate, ssl_a, stability, three_class
 from sgaplus import plans, rounding, schedules
 from sgaplus.errors import UserError
@@ -224,7 +224,11 @@ def test_methods_are_compared_at_the_same_rate(rates):
     lines = learning_rate.describe_between(table, "atanh (SGA)").splitlines()
     assert lines[0].endswith("−10.00 [−10.00, −10.00] %, lower.") and "0.02" in lines[1]
     early = learning_rate.between(learning_rate.grid(rates, 5), "atanh (SGA)")
-    assert learning_rate.describe_between(early, "atanh (SGA)").splitlines()[1].endswith("not told apart.")
+    assert (
+        learning_rate.describe_between(early, "atanh (SGA)")
+        .splitlines()[1]
+        .endswith("not significantly different.")
+    )
     worse = early.assign(low=1.0, high=2.0)
     assert "higher." in learning_rate.describe_between(worse, "atanh (SGA)")
 
@@ -518,5 +522,5 @@ def test_iterations_that_not_all_have_are_left_out():
 
 def test_an_interval_of_samples_may_be_infinite():
     values = np.array([5.0, *([4.0] * 50), *([np.inf] * 50)])
-    found = comparisons.with_interval("x", values)
+    found = statistics.with_interval("x", values)
     assert found == {"x": 5.0, "x_low": 4.0, "x_high": np.inf}

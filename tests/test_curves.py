@@ -23,7 +23,7 @@ def ideal(lmbdas=LAMBDAS, family="ideal", images=6, spread=0.3) -> pd.DataFrame:
         for lmbda in lmbdas:
             mse = 0.2 / (lmbda * 255**2)
             values = {"bpp": b - 0.2 * np.log(mse), "psnr_8bit": -10 * np.log10(mse), "mse": mse}
-            rows.append({"family": family, "lmbda": lmbda, "image_sha256": str(image), **values})
+            rows.append({"family": family, "lmbda": lmbda, "image": str(image), **values})
     return pd.DataFrame(rows)
 
 
@@ -36,12 +36,12 @@ def published(bpp, psnr) -> pd.DataFrame:
     return pd.DataFrame({"codec": "vtm", "name": "VTM", "bpp": bpp, "psnr_db": psnr})
 
 
-def family_on(bpp, psnr, images=1, spread=0.0) -> pd.DataFrame:
+def family_on(bpp, psnr, images=2, spread=0.0) -> pd.DataFrame:
     """Rows of one codec for each point; PSNR differs between images by at most ``spread`` dB from the mean."""
     offsets = np.linspace(-spread, spread, images) if images > 1 else [0.0]
     return pd.DataFrame(
         [
-            {"family": "ours", "lmbda": 0.001 * (k + 1), "image_sha256": str(i), "bpp": bpp[k]}
+            {"family": "ours", "lmbda": 0.001 * (k + 1), "image": str(i), "bpp": bpp[k]}
             | {"psnr_8bit": psnr[k] + offset, "mse": 10 ** (-psnr[k] / 10)}
             for k in range(len(bpp))
             for i, offset in enumerate(offsets)
@@ -91,21 +91,21 @@ def test_missing_rows_name_the_command(bundled, measured, photo, tmp_path):
 
 
 def test_points_are_means_over_images_with_their_intervals():
-    [curve] = training_curves.of_families(family_on(*straight(), images=24, spread=2.0), resamples=4000)
+    [curve] = training_curves.of_families(family_on(*straight(), images=24, spread=2.0))
     table = training_curves.points(curve)
     bpp, psnr = straight()
     assert table["psnr"].to_numpy() == pytest.approx(psnr)
     assert table["bpp"].to_numpy() == pytest.approx(bpp)
     error = np.linspace(-2, 2, 24).std() / np.sqrt(24)
     assert (table["psnr_high"] - table["psnr"]).to_numpy() == pytest.approx(
-        np.full(6, 1.96 * error), rel=0.08
+        np.full(6, 1.96 * error), rel=0.12
     )
     assert table["bpp_low"].to_numpy() == pytest.approx(table["bpp_high"].to_numpy())
 
 
 def test_all_families_and_points_share_the_images_drawn():
     rows = pd.concat([ideal(), ideal(family="other", lmbdas=LAMBDAS[:2])], ignore_index=True)
-    first, second = training_curves.of_families(rows.sample(frac=1, random_state=0), resamples=50)
+    first, second = training_curves.of_families(rows.sample(frac=1, random_state=0))
     assert (first.family, second.family) == ("ideal", "other")
     assert np.array_equal(first.bpp[:2], second.bpp)
     assert np.ptp(first.bpp[0]) > 0.01
@@ -116,7 +116,7 @@ def test_all_families_and_points_share_the_images_drawn():
 @pytest.mark.parametrize("offset", [-0.5, 0.3])
 def test_gaps_and_bd_rate_of_parallel_curves(offset):
     theirs = published(*straight())
-    [curve] = training_curves.of_families(family_on(*straight(offset, (0.1, 0.2, 0.4, 0.8))), resamples=20)
+    [curve] = training_curves.of_families(family_on(*straight(offset, (0.1, 0.2, 0.4, 0.8))))
     excess = 100 * (np.exp(-offset / 5) - 1)
     table = training_curves.gaps(curve, theirs, "vtm")
     assert table["decibel"].to_numpy() == pytest.approx(np.full(4, offset))
@@ -135,13 +135,13 @@ def test_the_interval_of_a_comparison_is_that_of_our_images():
     line = training_curves.compare(curve, published(*straight()), "vtm")
     error = np.linspace(-1.5, 1.5, 24).std() / np.sqrt(24)
     assert line["decibel"] == pytest.approx(-1)
-    assert line["decibel_high"] - line["decibel_low"] == pytest.approx(2 * 1.96 * error, rel=0.1)
+    assert line["decibel_high"] - line["decibel_low"] == pytest.approx(2 * 1.96 * error, rel=0.12)
     assert line["bd_rate_low"] < 100 * (np.exp(0.2) - 1) < line["bd_rate_high"]
     assert line["bd_rate"] == pytest.approx(100 * (np.exp(0.2) - 1))
 
 
 def test_points_beyond_the_published_curve_have_no_gap():
-    [curve] = training_curves.of_families(family_on(*straight(-0.5, (0.02, 0.1, 0.2, 2.0))), resamples=20)
+    [curve] = training_curves.of_families(family_on(*straight(-0.5, (0.02, 0.1, 0.2, 2.0))))
     table = training_curves.gaps(curve, published(*straight()), "vtm")
     assert table["decibel"].notna().tolist() == [False, True, True, False]
     line = training_curves.compare(curve, published(*straight()), "vtm")
@@ -151,7 +151,7 @@ def test_points_beyond_the_published_curve_have_no_gap():
 
 @pytest.mark.parametrize("bpp", [(0.2,), (0.1, 0.2, 0.4)])
 def test_fewer_than_four_points_have_no_bd_rate(bpp):
-    [curve] = training_curves.of_families(family_on(*straight(-0.5, bpp)), resamples=20)
+    [curve] = training_curves.of_families(family_on(*straight(-0.5, bpp)))
     line = training_curves.compare(curve, published(*straight()), "vtm")
     assert np.isnan([line["bd_rate"], line["bd_rate_low"], line["bd_rate_high"]]).all()
     assert line["rate"] == pytest.approx(100 * (np.exp(0.1) - 1))
@@ -159,25 +159,25 @@ def test_fewer_than_four_points_have_no_bd_rate(bpp):
 
 def test_no_bd_rate_where_psnr_falls_with_the_rate():
     bpp, psnr = straight(0, (0.1, 0.2, 0.4, 0.8))
-    [curve] = training_curves.of_families(family_on(bpp, psnr[[0, 2, 1, 3]]), resamples=20)
+    [curve] = training_curves.of_families(family_on(bpp, psnr[[0, 2, 1, 3]]))
     assert np.isnan(training_curves.compare(curve, published(*straight()), "vtm")["bd_rate"])
 
 
 def test_curves_without_a_common_range_are_not_compared():
-    [curve] = training_curves.of_families(family_on(*straight(0, (4.0, 5.0))), resamples=5)
+    [curve] = training_curves.of_families(family_on(*straight(0, (4.0, 5.0))))
     with pytest.raises(UserError, match="vtm was not published at the rates of ours"):
         training_curves.compare(curve, published(*straight()), "vtm")
 
 
 def test_the_nearest_and_the_farthest_point_are_told():
     bpp, psnr = straight(0, (0.1, 0.2, 0.4))
-    [curve] = training_curves.of_families(family_on(bpp, psnr - (0.5, 0.25, 1.5)), resamples=5)
+    [curve] = training_curves.of_families(family_on(bpp, psnr - (0.5, 0.25, 1.5)))
     text = training_curves.describe_gaps(training_curves.gaps(curve, published(*straight()), "vtm"), "VTM")
     assert text == (
         "At equal rate `ours` differs from VTM by -0.25 dB at λ = 0.002 (0.20 bpp) "
         "and by -1.50 dB at λ = 0.003 (0.40 bpp)."
     )
-    [curve] = training_curves.of_families(family_on(bpp[:1], psnr[:1] - 0.5), resamples=5)
+    [curve] = training_curves.of_families(family_on(bpp[:1], psnr[:1] - 0.5))
     text = training_curves.describe_gaps(training_curves.gaps(curve, published(*straight()), "vtm"), "VTM")
     assert text == "At equal rate `ours` differs from VTM by -0.50 dB at λ = 0.001 (0.10 bpp)."
 

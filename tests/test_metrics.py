@@ -1,9 +1,7 @@
 """Metrics against closed forms, and against what an interval promises."""
 
 import math
-import warnings
 
-import numpy as np
 import pytest
 import torch
 
@@ -113,39 +111,3 @@ def test_bd_rate_refuses_what_is_no_curve(bpp, psnr, message):
 def test_bd_rate_refuses_other_interpolations():
     with pytest.raises(UserError, match="use pchip or akima"):
         metrics.bd_rate((BPP, PSNR), (BPP, PSNR), "cubic")
-
-
-def test_the_interval_covers_the_mean_about_as_often_as_it_says():
-    generator = np.random.default_rng(1)
-    covered = 0
-    for seed in range(300):
-        low, high = metrics.bootstrap_interval(generator.normal(3, 2, 24), resamples=500, seed=seed)
-        covered += low <= 3 <= high
-    # 24 values: the percentile interval is known to fall a little short of its level.
-    assert 0.89 <= covered / 300 <= 0.975
-
-
-def test_the_interval_is_that_of_the_normal_distribution_for_many_values():
-    values = np.random.default_rng(2).normal(3, 2, 400)
-    low, high = metrics.bootstrap_interval(values)
-    error = values.std() / 20
-    assert low == pytest.approx(values.mean() - 1.96 * error, abs=0.1 * error)
-    assert high == pytest.approx(values.mean() + 1.96 * error, abs=0.1 * error)
-
-
-def test_the_interval_is_reproducible_and_takes_other_statistics():
-    values = [1.0, 2.0, 5.0, 9.0, 30.0]
-    assert metrics.bootstrap_interval(values) == metrics.bootstrap_interval(values)
-    few = [metrics.bootstrap_interval(values, resamples=20, seed=seed) for seed in range(3)]
-    assert len(set(few)) > 1
-    low, high = metrics.bootstrap_interval(values, np.median)
-    assert {low, high} <= set(values)
-    narrow = metrics.bootstrap_interval(values, level=0.5)
-    assert low < narrow[0] < narrow[1] < 30
-
-
-def test_one_value_has_no_interval():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert all(math.isnan(end) for end in metrics.bootstrap_interval([1.0]))
-        assert all(math.isnan(end) for end in metrics.bootstrap_interval([]))

@@ -102,7 +102,7 @@ def test_the_words_on_what_is_allowed(points):
 
 def test_methods_are_compared_on_the_same_images(points):
     lines = realbits.describe_methods(points).splitlines()
-    assert lines[1] == "- λ = 0.01, SSL (a = 2.3) against base: −12.0 bytes [−12.0, −12.0] on 2 images"
+    assert lines[1] == "- λ = 0.01, SSL (a = 2.3) against base: −12.0 [−12.0, −12.0] bytes on 2 images"
     assert realbits.paired(points[points["lmbda"] == 0.01]).to_numpy().tolist() == [[20, 8], [24, 12]]
     one = points[(points["arm"] == "base") | (points["image"] == "b")]
     assert list(realbits.paired(one[one["lmbda"] == 0.01]).index) == ["b"]

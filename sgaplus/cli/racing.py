@@ -81,9 +81,9 @@ def race(
     change = table["change"]
     shown = table.assign(plain=table["reference_seconds"], preset=table["seconds"], loss=change)
     terminal.show(terminal.table(shown, _TABLE))
-    mean = comparisons.interval(change.mean(), *bootstrap_interval(change.to_list()))
     terminal.show(
         f"{reference_iterations} steps of the plain loop take {table['ratio'].median():.1f} times as long (median) "
-        f"as {iterations} of {preset}, whose true loss differs by {mean} % (mean)"
+        f"as {iterations} of {preset}, whose true loss differs by {change.mean():+.2f} % (mean; from "
+        f"{change.min():+.2f} to {change.max():+.2f})"
     )
     terminal.show(f"table: {out}")

@@ -9,7 +9,6 @@ from typing import Any
 import pandas as pd
 
 from sgaplus import plans, rounding, schedules
-from sgaplus.errors import UserError
 from sgaplus.plans import BASE
 from sgaplus.rounding import ThreeClass
 
@@ -70,34 +69,3 @@ def label(spec: str) -> str:
     if spec == BASE or spec in plans.PRESETS:
         return spec
     return rounding.parse(spec).label
-
-
-def at(rows: pd.DataFrame, iteration: int) -> pd.DataFrame:
-    """The read-offs of all arms at one iteration, the base's own rows among them.
-
-    Args:
-        rows: as `with_arms` returns them.
-        iteration: of the refined arms; the base has no iterations.
-
-    Raises:
-        UserError: no refinement was read off there.
-    """
-    refined = rows["read_off"] & (rows["iteration"] == iteration) & (rows["iterations"] > 0)
-    if not refined.any():
-        known = sorted(rows.loc[rows["read_off"] & (rows["iteration"] > 0), "iteration"].unique())
-        raise UserError(
-            f"no refinement was read off at iteration {iteration}: use one of {', '.join(map(str, known))}"
-        )
-    return rows[refined | (rows["iterations"] == 0)].reset_index(drop=True)
-
-
-def last_iteration(rows: pd.DataFrame) -> int:
-    """The largest iteration that was read off.
-
-    Raises:
-        UserError: nothing was refined.
-    """
-    last = int(rows.loc[rows["read_off"], "iteration"].max())
-    if last == 0:
-        raise UserError("these rows hold no refinement: run the study to its end")
-    return last

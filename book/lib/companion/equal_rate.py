@@ -1,7 +1,7 @@
 """What one rate-distortion curve gains over another at the same rate, along the whole range that both cover.
 
 Curves are of means over images; pchip interpolates PSNR over the logarithm of the rate, as for a
-Bjøntegaard delta (`bd`). A curve needs two points.
+Bjøntegaard delta (`statistics.deltas`). A curve needs two points.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from scipy.interpolate import PchipInterpolator
 
 from sgaplus.errors import UserError
 
-from .comparisons import resampled_means
+from . import statistics
 
 # What tells the points of a curve apart: the codec, or the λ of the refinement.
 POINT = ["codec_lmbda", "lmbda"]
@@ -32,7 +32,6 @@ def gains(
     test: pd.DataFrame,
     psnr: str = "psnr",
     points: int = 60,
-    resamples: int = 500,
 ) -> tuple[np.ndarray, np.ndarray]:
     """PSNR of one curve minus that of another at the same rate.
 
@@ -40,7 +39,6 @@ def gains(
         anchor, test: one curve's lines each, with image, bpp, PSNR and what tells the points apart (`POINT`).
         psnr: ``psnr`` (floats, the paper's) or ``psnr_8bit``.
         points: rates, at equal distances on a logarithmic scale.
-        resamples: of the images, those of both curves together.
 
     Returns:
         The rates in bpp (points,), and the gain in dB (points, 1 + resamples), first of all images. A resample
@@ -55,11 +53,11 @@ def gains(
     if not images:
         raise UserError("no image has all points of both curves: run the study to its end")
     wide = [
-        rows.pivot_table(index="image", columns=POINT, values=[name]).loc[images].to_numpy()
+        rows.pivot_table(index="image", columns=POINT, values=[name]).loc[images]
         for rows in (anchor, test)
         for name in ("bpp", psnr)
     ]
-    means = resampled_means(np.hstack(wide), resamples if len(images) > 1 else 0)
+    means = statistics.resampled_means(pd.concat(wide, axis=1))
     cuts = np.cumsum([block.shape[1] for block in wide])[:-1]
     rate, decibel, test_rate, test_decibel = np.split(means, cuts, axis=1)
     low = np.maximum(rate.min(1), test_rate.min(1))
@@ -86,7 +84,7 @@ def _at(rates: np.ndarray, bpp: np.ndarray, decibel: np.ndarray) -> np.ndarray:
 
 def band(rates: np.ndarray, samples: np.ndarray) -> pd.DataFrame:
     """`gains` as a table: bpp, gain, low and high (95 % percentile bootstrap over images; NaN of one image)."""
-    low, high = _interval(samples)
+    low, high = statistics.ends(samples.T)
     return pd.DataFrame({"bpp": rates, "gain": samples[:, 0], "low": low, "high": high})
 
 
@@ -95,14 +93,4 @@ def mean_gain(samples: np.ndarray) -> dict[str, float]:
     if not len(samples):
         return dict.fromkeys(("gain", "low", "high"), float("nan"))
     means = samples.mean(0)
-    low, high = _interval(means[None])
-    return {"gain": float(means[0]), "low": float(low[0]), "high": float(high[0])}
-
-
-def _interval(samples: np.ndarray) -> np.ndarray:
-    """Both ends (2, k) of samples (k, 1 + resamples); NaN where there is no resample."""
-    ends = np.full((2, len(samples)), np.nan)
-    there = np.isfinite(samples[:, 1:]).any(axis=1)
-    if there.any():
-        ends[:, there] = np.nanpercentile(samples[there, 1:], (2.5, 97.5), axis=1)
-    return ends
+    return dict(zip(("gain", "low", "high"), map(float, (means[0], *statistics.ends(means))), strict=True))

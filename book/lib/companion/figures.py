@@ -21,10 +21,9 @@ from matplotlib.ticker import LogLocator, NullLocator
 from torch import Tensor
 
 from sgaplus.errors import UserError
-from sgaplus.metrics import bootstrap_interval, paired_changes
 from sgaplus.rounding import Method
 
-from . import palette
+from . import palette, statistics
 from .palette import DASHES, MARKERS
 
 Part = TypeVar("Part")
@@ -83,9 +82,9 @@ def legend_above(figure: Figure, columns: int = 4) -> None:
 
 def lines(axes: Axes, rows: pd.DataFrame, x: str, y: str, by: str = "arm", **style: Any) -> None:
     """The mean of ``y`` over ``x`` with its 95 % bootstrap band over images: a line for each value of ``by``."""
-    looks = palette.for_seaborn(rows[by])
+    looks, rows = palette.for_seaborn(rows[by]), rows.sort_values("image")
     shown = rows.groupby([by, x], sort=False)[y].transform("size").max() > 1
-    errorbar = bootstrap_interval if shown else None
+    errorbar = statistics.ends_of if shown else None
     places = rows[x].nunique()
     sns.lineplot(
         rows, x=x, y=y, hue=by, style=by, **looks, errorbar=errorbar, ax=axes, markevery=max(1, places // 5),
@@ -106,12 +105,12 @@ def bands(axes: Axes, table: pd.DataFrame, x: str, y: str, by: str = "arm", ends
 
 def points_with_means(axes: Axes, rows: pd.DataFrame, value: str, by: str = "arm") -> None:
     """Images as points, a row for each value of ``by``, and over them the mean with its 95 % bootstrap interval."""
-    looks = palette.for_seaborn(rows[by])
+    looks, rows = palette.for_seaborn(rows[by]), rows.sort_values("image")
     order, colours = looks["hue_order"], looks["palette"]
     common: dict[str, Any] = {"x": value, "y": by, "hue": by, "order": order, "hue_order": order, "ax": axes}
     sns.swarmplot(rows, **common, palette=colours, alpha=0.55, size=4, warn_thresh=1, legend=False)
     means = {
-        "errorbar": bootstrap_interval,
+        "errorbar": statistics.ends_of,
         "linestyle": "none",
         "marker": "|",
         "markersize": 16,
@@ -185,18 +184,20 @@ def paired_change(rows: pd.DataFrame, column: str, reference: str, changed: str)
     Args:
         rows: read-offs of both; ``column`` tells them apart by the values ``reference`` and ``changed``.
     """
-    table = paired_changes(rows, column, reference, changed)
+    sides = rows.assign(arm=rows[column])
+    table = statistics.paired(sides, "loss", reference, ["iteration"], exempt=[column])
     figure, axes = plt.subplots(figsize=(7.5, 3.2), layout="constrained")
     iterations = sorted(table["iteration"].unique())
     for position, iteration in enumerate(iterations):
-        values = table.loc[table["iteration"] == iteration, "change"]
+        values = table[table["iteration"] == iteration].set_index("image")["change"]
         offsets = np.linspace(-0.18, 0.18, len(values))
         axes.plot(
             position + offsets, values.sort_values(), "o", color=palette.colour(0), alpha=0.6, markersize=4
         )
-        low, high = bootstrap_interval(values)
-        bar = [[values.mean() - low], [high - values.mean()]]
-        axes.errorbar(position, values.mean(), bar, fmt="_", color="black", markersize=18, capsize=4)
+        mean, low, high = statistics.estimate(values)
+        axes.errorbar(
+            position, mean, [[mean - low], [high - mean]], fmt="_", color="black", markersize=18, capsize=4
+        )
     axes.axhline(0, color="0.4", linewidth=0.8)
     axes.set_xticks(range(len(iterations)), [str(t) for t in iterations])
     axes.set(xlabel="iteration", ylabel=f"{changed} against {reference} (%)")

@@ -14,7 +14,7 @@ from great_tables import GT, loc, style
 
 from sgaplus.errors import UserError
 
-from . import comparisons, palette
+from . import palette, statistics
 from .pages import descent
 
 
@@ -22,7 +22,7 @@ def curve(rows: pd.DataFrame, arm: str) -> tuple[np.ndarray, np.ndarray]:
     """Traced iterations (T,), 0 among them, and the mean gain there, of all images and of samples (1 + R, T)."""
     own = descent.changes(rows[rows["arm"] == arm])
     wide = -own.pivot_table(index="image", columns="iteration", values="change")
-    return wide.columns.to_numpy(), comparisons.resampled_means(wide.to_numpy())
+    return wide.columns.to_numpy(), statistics.resampled_means(wide)
 
 
 def over_iterations(rows: pd.DataFrame, iterations: Sequence[int]) -> pd.DataFrame:
@@ -48,8 +48,8 @@ def over_iterations(rows: pd.DataFrame, iterations: Sequence[int]) -> pd.DataFra
         for t in sorted(iterations):
             gain = gains[:, list(times).index(t)]
             lines.append(
-                {"arm": arm, "iteration": t, **comparisons.with_interval("gain", gain)}
-                | comparisons.with_interval("share", gain / last)
+                {"arm": arm, "iteration": t, **statistics.with_interval("gain", gain)}
+                | statistics.with_interval("share", gain / last)
             )
     return pd.DataFrame(lines)
 
@@ -85,7 +85,7 @@ def _by_iteration(table: pd.DataFrame, column: str, decimals: int) -> tuple[GT, 
         ends = rows[[column, f"{column}_low", f"{column}_high"]].itertuples(index=False, name=None)
         shown[f"{iteration}"] = [
             # A narrow column breaks between value and interval, not within the interval.
-            comparisons.interval(*values, decimals, sign=False).replace(", ", ",\N{NO-BREAK SPACE}")
+            statistics.interval(*values, decimals, sign=False).replace(", ", ",\N{NO-BREAK SPACE}")
             for values in ends
         ]
     columns = list(shown.columns[1:])
@@ -101,5 +101,5 @@ def describe_shares(table: pd.DataFrame) -> str:
     best = last.loc[last["gain"].idxmax()]
     rows = table[(table["arm"] == best["arm"]) & (table["iteration"] < end)]
     said = ", ".join(f"{100 * row.share:.0f} % of that after {row.iteration}" for row in rows.itertuples())
-    gain = comparisons.interval(best["gain"], best["gain_low"], best["gain_high"], sign=False)
+    gain = statistics.interval(best["gain"], best["gain_low"], best["gain_high"], sign=False)
     return f"The most is gained by {best['arm']}: {gain} % after {end} iterations, {said}."

@@ -106,6 +106,6 @@ def for_seaborn(names: Iterable[str]) -> dict[str, Any]:
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Methods in the order of the book's legends and tables: the base, then as the paper's figures have them."""
+    """Methods in the order of the book's legends and tables: the base, as the paper's figures have them, others."""
     rank = {name: position for position, name in enumerate(METHODS)}
-    return sorted(dict.fromkeys(names), key=lambda name: rank.get(name, len(rank)))
+    return sorted(set(names), key=lambda name: (rank.get(name, len(rank)), name))

@@ -11,7 +11,7 @@ from sgaplus.errors import UserError
 from sgaplus.studies.schema import load_studies
 from sgaplus.studies.stored import rows_of, store_of
 
-from . import comparisons
+from . import statistics
 from .configurations import with_arms
 
 # The data sets of the paper by their names here; CLIC 2025 stands for CLIC 2020.
@@ -78,8 +78,9 @@ def own(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def at(rows: pd.DataFrame, iteration: int) -> pd.DataFrame:
-    """The rows of one iteration, of whatever budget (published schedules do not know it), and the base's own."""
-    return rows[(rows["iteration"] == iteration) | (rows["iterations"] == 0)]
+    """`statistics.at`; no row where nothing was refined that far."""
+    there = ((rows["iterations"] > 0) & (rows["iteration"] == iteration)).any()
+    return statistics.at(rows, iteration) if there else rows.iloc[:0]
 
 
 def differences(
@@ -94,7 +95,7 @@ def differences(
 
     Args:
         rows: of one iteration, data set and scope.
-        column, relative: as for `comparisons.paired`.
+        column, relative: as for `statistics.paired`.
 
     Returns:
         (images, λ): those λ at which both arms were run on at least as many images as at the median λ, and the
@@ -104,7 +105,7 @@ def differences(
     keys = [set(map(tuple, group[["image", by]].to_numpy())) for _, group in chosen.groupby("arm")]
     if len(keys) < 2 or not keys[0] & keys[1]:
         return None
-    table = comparisons.paired(chosen, column, reference, [by], relative)
+    table = statistics.paired(chosen, column, reference, [by], relative)
     wide = table.pivot_table(index="image", columns=by, values="change")
     counts = wide.count()
     return wide.loc[:, counts >= counts.median()].dropna()

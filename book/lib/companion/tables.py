@@ -10,9 +10,7 @@ from typing import Any, Literal
 import pandas as pd
 from great_tables import GT, html, loc, style
 
-from sgaplus.metrics import bootstrap_interval, paired_changes
-
-from . import cells, palette
+from . import cells, palette, statistics
 
 _SPACE = "\N{NO-BREAK SPACE}"
 _NONE = "–"
@@ -57,14 +55,6 @@ def number(value: Any, digits: int | None = None, sign: bool = False, significan
     else:
         form = f",.{digits}f"
     return f"{value:{'+' if sign else ''}{form}}".replace("-", "−")
-
-
-def interval(value: float, low: float, high: float, digits: int = 2, sign: bool = True) -> str:
-    """A value with its interval on one line, as in ``−7.03 [−7.60, −6.52]``; the value alone where there is none."""
-    text = number(value, digits, sign)
-    if text == _NONE or math.isnan(low):
-        return text
-    return f"{text}{_SPACE}[{number(low, digits, sign)},{_SPACE}{number(high, digits, sign)}]"
 
 
 def _texts(frame: pd.DataFrame, name: str, column: Col) -> list[str]:
@@ -184,9 +174,9 @@ def gains(rows: pd.DataFrame) -> pd.DataFrame:
     lines = [{"method": "codec, not refined", **start.drop_duplicates("image")[list(_MEASURES)].mean()}]
     for method, group in end.groupby("method", sort=False):
         change = 100 * (group.set_index("image")["loss"] / first - 1).dropna()
-        low, high = bootstrap_interval(change)
+        mean, low, high = statistics.estimate(change)
         measures = group[list(_MEASURES)].mean()
-        lines.append({"method": method, **measures, "gain": change.mean(), "low": low, "high": high})
+        lines.append({"method": method, **measures, "gain": mean, "low": low, "high": high})
     return pd.DataFrame(lines)
 
 
@@ -246,20 +236,29 @@ def images_table(rows: pd.DataFrame) -> GT:
 
 
 def paired_change_table(rows: pd.DataFrame, column: str, reference: str, changed: str) -> GT:
-    """`metrics.paired_changes`, a line for each iteration: mean, interval, largest of an image, seconds."""
+    """One setting against another on the same images, a line for each iteration: mean, interval, extreme, seconds.
+
+    Args:
+        rows: read-offs of both; ``column`` tells them apart by the values ``reference`` and ``changed``.
+    """
+    sides = rows.assign(arm=rows[column])
+    loss, seconds = (
+        statistics.paired(sides, name, reference, ["iteration"], exempt=[column])
+        for name in ("loss", "seconds")
+    )
     lines = []
-    for iteration, group in paired_changes(rows, column, reference, changed).groupby("iteration"):
-        low, high = bootstrap_interval(group["change"])
+    for iteration, group in loss.groupby("iteration"):
+        mean, low, high = statistics.estimate(group.set_index("image")["change"])
         lines.append(
             {
                 "iteration": iteration,
                 "images": len(group),
-                "mean": group["change"].mean(),
+                "mean": mean,
                 "low": low,
                 "high": high,
                 "largest": group["change"].abs().max(),
-                "reference": group["seconds_reference"].mean(),
-                "changed": group["seconds_changed"].mean(),
+                "reference": seconds.loc[seconds["iteration"] == iteration, "reference"].mean(),
+                "changed": seconds.loc[seconds["iteration"] == iteration, "value"].mean(),
             }
         )
     return (
@@ -335,13 +334,7 @@ def stages_table(stages: pd.DataFrame) -> GT:
 
 
 def _with_interval(line: pd.Series, name: str, decimals: int) -> str:
-    """Value and interval with their signs; a dash where there is no value."""
-    if pd.isna(line[name]):
-        return "–"
-    value, low, high = (
-        f"{line[column]:+.{decimals}f}".replace("-", "−") for column in (name, f"{name}_low", f"{name}_high")
-    )
-    return f"{value} [{low}, {high}]"
+    return statistics.interval(*line[[name, f"{name}_low", f"{name}_high"]], decimals)
 
 
 def comparison_table(lines: pd.DataFrame) -> GT:

@@ -6,7 +6,6 @@ over images and stay as they are.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,14 +13,13 @@ import numpy as np
 import pandas as pd
 from bjontegaard.interpolation import interpolate
 
-from sgaplus import metrics
 from sgaplus.codecs.weights import cards, load_codec
 from sgaplus.data.datasets import ImageFile
 from sgaplus.errors import UserError
 from sgaplus.rounding import MAP
 from sgaplus.store import Store, refine_stored
 
-from . import reference
+from . import reference, statistics
 
 
 def measure(store: Store, images: Sequence[ImageFile], name: str) -> None:
@@ -83,22 +81,24 @@ class Curve:
     mse: np.ndarray
 
 
-def of_families(rows: pd.DataFrame, resamples: int = 1000, seed: int = 0) -> list[Curve]:
+def of_families(rows: pd.DataFrame) -> list[Curve]:
     """The curve of each family in `load`'s rows; all families and points share the images that are drawn."""
-    images = sorted(rows["image_sha256"].unique())
-    drawn = np.random.default_rng(seed).integers(0, len(images), (resamples, len(images)))
-    drawn = np.vstack([np.arange(len(images)), drawn])
-    curves = []
-    for family, group in rows.groupby("family"):
-        wide = group.pivot_table(index="lmbda", columns="image_sha256", values=["bpp", "psnr_8bit", "mse"])
-        means = [wide[name][images].to_numpy()[:, drawn].mean(2) for name in ("bpp", "psnr_8bit", "mse")]
-        curves.append(Curve(str(family), wide.index.to_numpy(), *means))
-    return curves
+    names = ["bpp", "psnr_8bit", "mse"]
+    wide = rows.pivot_table(index="image", columns=["family", "lmbda"], values=names)
+    samples = pd.DataFrame(statistics.resampled_means(wide), columns=wide.columns)
+    return [
+        Curve(
+            str(family),
+            np.array(sorted(group["lmbda"].unique())),
+            *(samples[name, family].sort_index(axis=1).to_numpy().T for name in names),
+        )
+        for family, group in rows.groupby("family")
+    ]
 
 
 def _with_interval(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
     """Value and ends of its interval, each under its name, from (…, 1 + resamples)."""
-    low, high = np.percentile(values[..., 1:], (2.5, 97.5), axis=-1)
+    low, high = statistics.ends(np.moveaxis(values, -1, 0))
     return {name: values[..., 0], f"{name}_low": low, f"{name}_high": high}
 
 
@@ -142,17 +142,6 @@ def gaps(curve: Curve, published: pd.DataFrame, codec: str) -> pd.DataFrame:
     return table
 
 
-def _bd_rate(anchor: tuple[np.ndarray, np.ndarray], bpp: np.ndarray, psnr: np.ndarray) -> float:
-    """`metrics.bd_rate` with pchip; NaN where there is none."""
-    with warnings.catch_warnings():
-        # Published curves reach further than ours; the range that both cover stands beside the number.
-        warnings.filterwarnings("ignore", message="Insufficient curve overlap")
-        try:
-            return metrics.bd_rate(anchor, (bpp, psnr))
-        except UserError:
-            return float("nan")
-
-
 def compare(curve: Curve, published: pd.DataFrame, codec: str) -> dict[str, float | str]:
     """A family against one published curve.
 
@@ -165,7 +154,7 @@ def compare(curve: Curve, published: pd.DataFrame, codec: str) -> dict[str, floa
         UserError: the published curve does not reach the family's.
     """
     anchor, ours = reference.curve(published, codec), curve.psnr[:, 0]
-    bd_rates = [_bd_rate(anchor, *pair) for pair in zip(curve.bpp.T, curve.psnr.T, strict=True)]
+    bd_rates = [statistics.bd_rate(anchor, pair) for pair in zip(curve.bpp.T, curve.psnr.T, strict=True)]
     line: dict[str, float | str] = {
         "family": curve.family,
         "reference": reference.NAMES[codec],

@@ -13,7 +13,7 @@ import pandas as pd
 
 from sgaplus import metrics
 
-from . import bd, pool, verdict_rules_of_settings
+from . import pool, statistics, verdict_rules_of_settings
 from .configurations import BASE, label
 from .smoothness import smoothness, with_gap
 from .verdicts import Claim, Finding, Outcome, missing, of_images
@@ -205,7 +205,7 @@ def published_gain(table: pd.DataFrame, lmbdas: slice = slice(None)) -> float:
         lmbdas: which of the points, ordered by λ.
     """
     curves = [_curve(table, codec).iloc[lmbdas] for codec in _PUBLISHED]
-    return bd.deltas(*((curve["bpp"], curve["psnr_db"]) for curve in curves))[0]
+    return statistics.deltas(*((curve["bpp"], curve["psnr_db"]) for curve in curves))[0]
 
 
 def published_losses(table: pd.DataFrame) -> pd.Series:
@@ -261,7 +261,7 @@ def _bd_rates(
     what = f"BD-rate, {ATANH} against its base, {iteration} iterations"
     found = []
     for scope, group in chosen.groupby("scope", sort=False):
-        values = bd.per_image(group, BASE, ATANH)["bd_rate"].dropna()
+        values = statistics.bd_per_image(group, BASE, ATANH)["bd_rate"].dropna()
         if len(values) == 0:
             continue
         finding = of_images(f"{what} ({pool.DATASETS[dataset]}, {scope})", values)

@@ -13,7 +13,7 @@ import torch
 
 from sgaplus import plans, rounding, schedules
 
-from . import closed_forms, comparisons, pool
+from . import closed_forms, pool, statistics
 from .configurations import label
 from .verdicts import Claim, Finding, check, missing, of_images, of_resamples
 
@@ -86,7 +86,7 @@ def temperature(rows: pd.DataFrame, profile: str) -> Claim:
             )
             continue
         taus = sorted(set(table.columns.get_level_values("tau_max")))
-        means = comparisons.resampled_means(table.to_numpy())
+        means = statistics.resampled_means(table)
         names = table.columns.get_level_values("name")
         ranges = {name: np.ptp(means[:, names == name], axis=1) for name in (atanh, linear, cosine, ssl)}
         over = f"τ_max from {taus[0]:g} to {taus[-1]:g}, {at}"
@@ -138,7 +138,7 @@ def slope(rows: pd.DataFrame, profile: str) -> Claim:
             change = 100 * (table[end] / table[published] - 1)
             text = f"true loss at a = {end:g} against a = {published:g}, {at} (Kodak, λ = {_LMBDA:g})"
             found.append(of_images(text, change, below=False))
-        means = comparisons.resampled_means(table.to_numpy())
+        means = statistics.resampled_means(table)
         best = table.columns.to_numpy()[means.argmin(1)]
         text = f"a with the lowest mean true loss among {len(table.columns)}, {at}"
         found.append(of_resamples(text, best, len(table), None, "", ".3g"))
@@ -229,7 +229,7 @@ def _along(group: pd.DataFrame, where: str) -> list[Finding]:
         wide = own.pivot_table(index="image", columns="lmbda", values="bpp").dropna()
         if len(wide.columns) < 3 or wide.empty:
             continue
-        means = comparisons.resampled_means(wide.to_numpy())
+        means = statistics.resampled_means(wide)
         steps = np.diff(means, axis=1)
         # The interval of that step which is the smallest in the rows themselves.
         least = int(steps[0].argmin())

@@ -6,13 +6,13 @@ A condition about a difference *holds* where its whole 95 % interval is on the c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
+import pandas as pd
 
-from sgaplus.metrics import bootstrap_interval
+from . import statistics
 
 
 class Outcome(StrEnum):
@@ -59,13 +59,8 @@ class Finding:
     @property
     def numbers(self) -> str:
         """The value with interval and unit in words; a dash where there is none."""
-        if np.isnan(self.value):
-            return "–"
-        value, low, high = (
-            f"{number:{self.form}}".replace("-", "−") for number in (self.value, self.low, self.high)
-        )
-        text = value if np.isnan(self.low) else f"{value} [{low}, {high}]"
-        return f"{text} {self.unit}".strip()
+        text = statistics.interval(self.value, self.low, self.high, form=self.form)
+        return text if np.isnan(self.value) else f"{text} {self.unit}".strip()
 
 
 @dataclass(frozen=True)
@@ -112,13 +107,13 @@ def side(low: float, high: float, below: bool) -> Outcome:
 
 
 def of_images(
-    what: str, values: Sequence[float], below: bool | None = True, unit: str = "%", form: str = "+.2f"
+    what: str, values: pd.Series, below: bool | None = True, unit: str = "%", form: str = "+.2f"
 ) -> Finding:
     """The finding of one value per image, whose mean should be below zero (or above; None: only told)."""
-    low, high = bootstrap_interval(values)
+    mean, low, high = statistics.estimate(values)
     outcome = None if below is None else side(low, high, below)
     note = "one image has no interval" if len(values) == 1 else ""
-    return Finding(what, float(np.mean(values)), low, high, unit, len(values), outcome, note, form)
+    return Finding(what, mean, low, high, unit, len(values), outcome, note, form)
 
 
 def of_resamples(
@@ -129,8 +124,8 @@ def of_resamples(
     unit: str = "%",
     form: str = "+.2f",
 ) -> Finding:
-    """The finding of a quantity, (1 + resamples,), as `comparisons.resampled_means` orders them."""
-    low, high = np.quantile(values[1:], (0.025, 0.975)) if images > 1 else (float("nan"),) * 2
+    """The finding of a quantity, (1 + resamples,), as `statistics.resampled_means` orders them."""
+    low, high = statistics.ends(values)
     outcome = None if below is None else side(low, high, below)
     return Finding(what, float(values[0]), float(low), float(high), unit, images, outcome, form=form)
 

@@ -16,11 +16,11 @@ from matplotlib.figure import Figure
 
 from sgaplus.data.sources import SOURCES
 
-from .. import bd, cells, palette, reference
-from ..comparisons import interval, resampled_means
+from .. import cells, palette, reference, statistics
 from ..configurations import BASE
 from ..equal_rate import whole_images
 from ..figures import rate_axis
+from ..statistics import interval
 
 _YANG = ("yang2020-base", "yang2020-sga")
 
@@ -39,7 +39,7 @@ def rows_for(stored: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     return stored[base & ~stored["image"].str.contains("@")]
 
 
-def place(rows: pd.DataFrame, resamples: int = 200) -> dict[str, pd.DataFrame]:
+def place(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Each arm's curve of means over all images of the base.
 
     An arm that was run on some of these images only, is placed by what it changes there: the base's mean rate
@@ -48,7 +48,6 @@ def place(rows: pd.DataFrame, resamples: int = 200) -> dict[str, pd.DataFrame]:
 
     Args:
         rows: lines of whole photographs, of the base and of refined arms at one iteration.
-        resamples: of the arm's images, for intervals of what it changes.
 
     Returns:
         By arm, one line per λ and resample: lmbda, sample (0: of all images), images (of the arm), bpp, psnr.
@@ -73,7 +72,7 @@ def place(rows: pd.DataFrame, resamples: int = 200) -> dict[str, pd.DataFrame]:
             for value in ("bpp", "psnr_8bit")
             for table in (own, arm)
         ]
-        means = resampled_means(np.hstack(blocks), resamples if len(images) > 1 else 0)
+        means = statistics.resampled_means(pd.concat(blocks, axis=1))
         base_bpp, bpp, base_psnr, psnr = np.split(means, 4, axis=1)
         at = everywhere.loc[blocks[0].columns]
         found[name] = pd.DataFrame(
@@ -121,7 +120,7 @@ def compare(placed: dict[str, pd.DataFrame], published: pd.DataFrame, drawn: Seq
 
     Returns:
         codec, name, arm, images, points, bd_rate with bd_rate_low and bd_rate_high: 95 % intervals over
-        resamples of what the arm changes, none for the base; NaN where there is no BD-rate (`bd.deltas`).
+        resamples of what the arm changes, none for the base; NaN where there is no BD-rate (`statistics.deltas`).
     """
     common = set.intersection(*(set(table["lmbda"]) for table in placed.values()))
     lines = []
@@ -131,12 +130,9 @@ def compare(placed: dict[str, pd.DataFrame], published: pd.DataFrame, drawn: Seq
         for arm, table in placed.items():
             table = table[table["lmbda"].isin(common)]
             values = [
-                bd.deltas(anchor, (group["bpp"].to_numpy(), group["psnr"].to_numpy()))[0]
+                statistics.bd_rate(anchor, (group["bpp"].to_numpy(), group["psnr"].to_numpy()))
                 for _, group in table.groupby("sample")
             ]
-            drawn_again = np.array(values[1:])
-            known = np.isfinite(drawn_again).any()
-            low, high = np.nanpercentile(drawn_again, (2.5, 97.5)) if known else (np.nan, np.nan)
             lines.append(
                 {
                     "codec": codec,
@@ -144,9 +140,7 @@ def compare(placed: dict[str, pd.DataFrame], published: pd.DataFrame, drawn: Seq
                     "arm": arm,
                     "images": table["images"].iloc[0],
                     "points": table["lmbda"].nunique(),
-                    "bd_rate": values[0],
-                    "bd_rate_low": float(low),
-                    "bd_rate_high": float(high),
+                    **statistics.with_interval("bd_rate", np.array(values)),
                 }
             )
     return pd.DataFrame(lines)
@@ -183,7 +177,7 @@ def sga_gain(dataset: str) -> dict[str, float]:
     """
     table = reference.published(dataset)
     anchor, refined = (reference.curve(table, codec) for codec in _YANG)
-    rate, decibel = bd.deltas(anchor, refined)
+    rate, decibel = statistics.deltas(anchor, refined)
     return {"points": len(anchor[0]), "bd_rate": rate, "bd_psnr": decibel}
 
 

@@ -14,7 +14,7 @@ from matplotlib.ticker import LogLocator
 from sgaplus.errors import UserError
 from sgaplus.plans import Plan
 
-from .. import bd, comparisons, palette, provenance
+from .. import palette, provenance, statistics
 from . import rate_distortion
 from .compute_cost import megapixels, step_seconds
 
@@ -83,7 +83,7 @@ def figure(table: pd.DataFrame) -> Figure:
         for axes, column in zip(line, ("iteration", "seconds"), strict=True):
             for arm, look in looks.items():
                 own = table[(table["data"] == name) & (table["arm"] == arm)]
-                means = comparisons.means(own, "change", by=("iteration",)).sort_values("iteration")
+                means = statistics.means(own, "change", by=("iteration",)).sort_values("iteration")
                 x = own.groupby("iteration")[column].mean().sort_index()
                 axes.plot(x, means["mean"], **look, label=arm, linewidth=1.8, markersize=6)
                 if means[["low", "high"]].notna().all(axis=None):
@@ -111,7 +111,7 @@ def at_equal_budget(table: pd.DataFrame, reference: str) -> pd.DataFrame:
         One row per set of images and budget: data, iteration, images, mean, low, high (percent of the true loss).
     """
     chosen = table[table["arm"].isin([PRESET, reference])]
-    found = comparisons.paired_means(chosen, "loss", reference, by=["data", "iteration"])
+    found = statistics.paired_means(chosen, "loss", reference, by=["data", "iteration"])
     return found.drop(columns="arm").sort_values(
         ["data", "iteration"], ascending=[False, True], ignore_index=True
     )
@@ -135,7 +135,7 @@ def reached(table: pd.DataFrame, reference: str) -> pd.DataFrame:
             pair = pd.concat([side[side["data"] == name] for side in (ours, theirs)])
             if pair["arm"].nunique() < 2:
                 continue
-            found = comparisons.paired_means(pair, "loss", reference).iloc[0]
+            found = statistics.paired_means(pair, "loss", reference).iloc[0]
             seconds = pair.groupby("arm")["seconds"].mean()
             lines.append(
                 {"data": name, "budget": budget, "target": target}
@@ -184,9 +184,9 @@ def describe_files(rates: dict[str, pd.DataFrame], anchors: Sequence[str]) -> st
     rows = rows.assign(bpp=rows["real_bpp"]).dropna(subset=["bpp"])
     said = []
     for anchor in anchors:
-        found = bd.summary(bd.per_image(rows, anchor, PRESET, psnr="psnr_8bit"))
+        found = statistics.bd_summary(statistics.bd_per_image(rows, anchor, PRESET, psnr="psnr_8bit"))
         if found["images"]:
-            change = comparisons.interval(*(found[f"bd_rate{end}"] for end in ("", "_low", "_high")))
+            change = statistics.interval(*(found[f"bd_rate{end}"] for end in ("", "_low", "_high")))
             said.append(
                 f"**{change} %** against {anchor} ({provenance.count(found['images'], 'photograph')})"
             )
@@ -208,7 +208,7 @@ def budget_table(ssl: pd.DataFrame, atanh: pd.DataFrame, names: tuple[str, str])
     shown = ssl.merge(atanh, on=by, suffixes=("_first", "_second"))
     for side in ("first", "second"):
         columns = shown[[f"{name}_{side}" for name in ("mean", "low", "high")]]
-        shown[side] = [comparisons.interval(*line) for line in columns.itertuples(index=False)]
+        shown[side] = [statistics.interval(*line) for line in columns.itertuples(index=False)]
     return (
         GT(shown[[*by, "first", "second"]], rowname_col="iteration", groupname_col="data")
         .tab_stubhead("iterations")
@@ -224,8 +224,8 @@ def describe_reached(table: pd.DataFrame, reference: str) -> str:
     """In words, `reached`: a Markdown list; each verdict is that of the interval."""
     lines = []
     for row in table.itertuples():
-        verdict = comparisons.verdict(row.low, row.high)
-        change = comparisons.interval(row.mean, row.low, row.high)
+        verdict = statistics.verdict(row.low, row.high)
+        change = statistics.interval(row.mean, row.low, row.high)
         lines.append(
             f"- {row.data}: the true loss of `{PRESET}` after {row.budget} iterations, against that of {reference} after "
             f"{row.target}: {change} %, {verdict}, in {1 / row.speedup:.2f} times the seconds."
@@ -261,7 +261,7 @@ def trials_table(trials: pd.DataFrame) -> GT:
     shown = (
         trials[["what", "setting", "images", "note"]]
         .fillna("")
-        .assign(change=[comparisons.interval(*line) for line in change.itertuples(index=False)], group=group)
+        .assign(change=[statistics.interval(*line) for line in change.itertuples(index=False)], group=group)
     )
     return (
         GT(shown[["group", "what", "setting", "images", "change", "note"]], groupname_col="group")

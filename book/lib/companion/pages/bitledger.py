@@ -18,7 +18,7 @@ from sgaplus.errors import UserError
 from sgaplus.studies.stored import results as all_results
 
 from .. import palette
-from ..comparisons import minus
+from ..statistics import minus
 
 # A table of scales that costs more, in percent, is worth a look at finer ones.
 _TABLE_WORTH = 0.3

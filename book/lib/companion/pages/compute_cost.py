@@ -19,7 +19,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 from sgaplus.codecs.weights import cards
 from sgaplus.errors import UserError
 
-from .. import comparisons, palette
+from .. import palette, statistics
 from ..gains import arms_of, curve
 from . import descent
 
@@ -88,7 +88,7 @@ def levels(rows: pd.DataFrame, percent: Sequence[float]) -> pd.DataFrame:
         for arm in arms_of(rows):
             times, means = curve(rows, arm)
             found = np.array([_crossing(times, mean, level) for mean in means])
-            lines.append({"level": level, "arm": arm, **comparisons.with_interval("iterations", found)})
+            lines.append({"level": level, "arm": arm, **statistics.with_interval("iterations", found)})
     return pd.DataFrame(lines)
 
 

@@ -17,10 +17,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sgaplus.errors import UserError
-from sgaplus.metrics import bootstrap_interval
 
-from .. import comparisons, palette
-from ..comparisons import interval
+from .. import palette, statistics
+from ..statistics import interval
 
 _PANELS = {
     "delta_loss": ("true R-D loss − codec's", "loss"),
@@ -90,7 +89,7 @@ def figure(trace: pd.DataFrame, by: str = "arm") -> Figure:
 def _from_start(trace: pd.DataFrame, by: str) -> pd.DataFrame:
     """One line per curve, image and iteration, mean over seeds: the gap and the differences from iteration 0."""
     table = trace.assign(gap=trace["method_loss"] - trace["loss"])
-    table = comparisons.over_seeds(table, ["loss", "psnr", "bpp", "gap"], [by, "iteration"])
+    table = statistics.over_seeds(table, ["loss", "psnr", "bpp", "gap"], [by, "iteration"])
     start = table[table["iteration"] == 0].set_index([by, "image"])
     index = pd.MultiIndex.from_frame(table[[by, "image"]])
     differences = {
@@ -101,12 +100,11 @@ def _from_start(trace: pd.DataFrame, by: str) -> pd.DataFrame:
 
 
 def _mean_with_band(axes: Axes, table: pd.DataFrame, column: str, look: dict, label: str) -> None:
-    grouped = table.groupby("iteration")[column]
-    mean = grouped.mean().dropna()
-    band = np.array([bootstrap_interval(grouped.get_group(t), resamples=1000) for t in mean.index])
-    axes.plot(mean.index, mean, **look | {"marker": None}, label=label, linewidth=1.8)
-    if np.isfinite(band).all():
-        axes.fill_between(mean.index, *band.T, color=look["color"], alpha=0.12, linewidth=0)
+    found = statistics.means(table.dropna(subset=[column]), column, by=["iteration"])
+    axes.plot(found["iteration"], found["mean"], **look | {"marker": None}, label=label, linewidth=1.8)
+    if found["low"].notna().all():
+        band = found["iteration"], found["low"], found["high"]
+        axes.fill_between(*band, color=look["color"], alpha=0.12, linewidth=0)
 
 
 def differences_figure(trace: pd.DataFrame, reference: str) -> Figure:
@@ -119,7 +117,7 @@ def differences_figure(trace: pd.DataFrame, reference: str) -> Figure:
     Raises:
         UserError: there is no such arm, or no other.
     """
-    table = comparisons.paired(trace, "loss", reference, by=["iteration"])
+    table = statistics.paired(trace, "loss", reference, by=["iteration"])
     looks = palette.of_arms(palette.in_order([reference, *table["arm"]]))
     canvas, axes = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
     for name in palette.in_order(table["arm"]):
@@ -161,8 +159,7 @@ def at_end(trace: pd.DataFrame) -> pd.DataFrame:
             ("rising", grouped["rising"].mean()),
             ("climbed", grouped["climbed"].sum()),
         ):
-            low, high = bootstrap_interval(values)
-            line |= {column: float(values.mean()), f"{column}_low": low, f"{column}_high": high}
+            line |= statistics.with_interval(column, statistics.resampled_means(values)[:, 0])
         lines.append(line)
     return pd.DataFrame(lines)
 
@@ -250,7 +247,7 @@ def describe_order(trace: pd.DataFrame) -> str:
     sentence = f"At iteration {last} {best} has the lowest mean true loss, {means[best]:.4f}."
     if len(means) == 1:
         return sentence
-    others = comparisons.paired_means(end, "loss", best).sort_values("mean")
+    others = statistics.paired_means(end, "loss", best).sort_values("mean")
     apart = [f"{_against(line)}" for line in others.itertuples() if line.low > 0]
     close = [f"{_against(line)}" for line in others.itertuples() if not line.low > 0]
     if apart:

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from sgaplus.errors import UserError
 
-from .. import comparisons
+from .. import statistics
 
 # Of these tables show those that are stored.
 _MARKS = (25, 50, 100, 200, 500, 1000, 2000)
@@ -61,9 +61,7 @@ def at(rows: pd.DataFrame, iteration: int | None, by: str = "arm") -> pd.DataFra
     wanted = known[-1] if iteration is None else iteration
     if wanted not in known:
         raise UserError(f"not all rows have iteration {wanted}: use one of {', '.join(map(str, known))}")
-    chosen = rows[(rows["iteration"] == wanted) & (rows["iterations"] > 0)]
-    # In the order of the images, so that every arm's interval comes from the same samples of images.
-    return chosen.sort_values("image", kind="stable", ignore_index=True)
+    return statistics.at(rows[rows["iterations"] > 0], wanted)
 
 
 def lines(
@@ -75,7 +73,7 @@ def lines(
         looks: line properties by the values of ``by``, as `palette.of_arms` gives them.
     """
     for name, look in looks.items():
-        table = comparisons.means(rows[rows[by] == name], column, by=("iteration",)).sort_values("iteration")
+        table = statistics.means(rows[rows[by] == name], column, by=("iteration",)).sort_values("iteration")
         axes.plot(
             table["iteration"],
             table["mean"],

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from sgaplus import rounding
 from sgaplus.errors import UserError
 
-from .. import comparisons, palette
+from .. import palette, statistics
 
 
 def labelled(rows: pd.DataFrame, setting: str) -> pd.DataFrame:
@@ -53,12 +53,12 @@ def summary(rows: pd.DataFrame, setting: str) -> pd.DataFrame:
         change with change_low and change_high, paired differences from the method's best in percent of it.
     """
     by = ["label", setting]
-    table = comparisons.means(rows, "loss", by).merge(comparisons.seed_spread(rows, "loss", by), on=by)
+    table = statistics.means(rows, "loss", by).merge(statistics.seed_spread(rows, "loss", by), on=by)
     table["best"] = table.groupby("label")["mean"].transform("min") == table["mean"]
     found = []
     for label, group in rows.groupby("label", sort=False):
         best = table.loc[(table["label"] == label) & table["best"], setting].iloc[0]
-        costs = comparisons.paired_means(group.assign(arm=group[setting]), "loss", best)
+        costs = statistics.paired_means(group.assign(arm=group[setting]), "loss", best)
         found.append(costs.assign(label=label, **{setting: costs["arm"].astype(float)}))
     costs = pd.concat(found).rename(columns={"mean": "change", "low": "change_low", "high": "change_high"})
     columns = ["change", "change_low", "change_high"]
@@ -101,11 +101,11 @@ def grid_table(table: pd.DataFrame, setting: str, name: str) -> GT:
             "label": table["label"],
             "setting": [f"{value:g}" for value in table[setting]],
             "loss": [
-                comparisons.interval(row.mean, row.low, row.high, 4, sign=False)
+                statistics.interval(row.mean, row.low, row.high, 4, sign=False)
                 for row in table.itertuples(index=False)
             ],
             "change": [
-                "best" if row.best else comparisons.interval(row.change, row.change_low, row.change_high)
+                "best" if row.best else statistics.interval(row.change, row.change_low, row.change_high)
                 for row in table.itertuples(index=False)
             ],
         }
@@ -144,8 +144,8 @@ def ranges(rows: pd.DataFrame, setting: str) -> pd.DataFrame:
         and high, and difference with difference_low and difference_high: its range minus the smallest one.
         Intervals are 95 % percentile bootstrap over images, drawn for all methods and settings together.
     """
-    wide = rows.pivot_table(index="image_sha256", columns=["label", setting], values="loss")
-    means = comparisons.resampled_means(wide.to_numpy())
+    wide = rows.pivot_table(index="image", columns=["label", setting], values="loss")
+    means = statistics.resampled_means(wide)
     labels = wide.columns.get_level_values("label")
     spans, lines = {}, []
     for label in labels.unique():
@@ -154,12 +154,12 @@ def ranges(rows: pd.DataFrame, setting: str) -> pd.DataFrame:
         spans[label] = own.max(1) - own.min(1)
         ends = {"best": values[own[0].argmin()], "worst": values[own[0].argmax()]}
         lines.append(
-            {"label": label, "images": len(wide), **ends, **comparisons.with_interval("range", spans[label])}
+            {"label": label, "images": len(wide), **ends, **statistics.with_interval("range", spans[label])}
         )
     table = pd.DataFrame(lines).sort_values("range", ignore_index=True)
     table = table.rename(columns={"range_low": "low", "range_high": "high"})
     least = spans[table["label"].iloc[0]]
-    differences = [comparisons.with_interval("difference", spans[label] - least) for label in table["label"]]
+    differences = [statistics.with_interval("difference", spans[label] - least) for label in table["label"]]
     return table.join(pd.DataFrame(differences))
 
 
@@ -171,12 +171,11 @@ def ranges_table(table: pd.DataFrame, name: str) -> GT:
             "best": [f"{value:g}" for value in table["best"]],
             "worst": [f"{value:g}" for value in table["worst"]],
             "range": [
-                comparisons.interval(row.range, row.low, row.high, 4, sign=False)
-                for row in table.itertuples()
+                statistics.interval(row.range, row.low, row.high, 4, sign=False) for row in table.itertuples()
             ],
             "difference": ["–"]
             + [
-                comparisons.interval(row.difference, row.difference_low, row.difference_high, 4)
+                statistics.interval(row.difference, row.difference_low, row.difference_high, 4)
                 for row in table.iloc[1:].itertuples()
             ],
         }
@@ -200,14 +199,14 @@ def describe_ranges(table: pd.DataFrame, name: str) -> str:
     least, others = table.iloc[0], table.iloc[1:]
     text = (
         f"Least sensitive to {name} is **{least['label']}**: over the grid its mean true loss varies by "
-        f"{comparisons.interval(least['range'], least['low'], least['high'], 4, sign=False)}, from "
+        f"{statistics.interval(least['range'], least['low'], least['high'], 4, sign=False)}, from "
         f"{least['best']:g} (lowest) to {least['worst']:g} (highest)."
     )
     more = others[others["difference_low"] > 0]
     alike = others[others["difference_low"] <= 0]
     if len(more):
         said = ", ".join(
-            f"{row.label} by {comparisons.interval(row.difference, row.difference_low, row.difference_high, 4)}"
+            f"{row.label} by {statistics.interval(row.difference, row.difference_low, row.difference_high, 4)}"
             for row in more.itertuples()
         )
         text += f" The range is larger, by an interval that excludes zero, for {said}."

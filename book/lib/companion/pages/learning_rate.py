@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .. import comparisons, palette
+from .. import palette, statistics
 from . import descent, grids
 
 SETTING, NAME = "rate", "learning rate"
@@ -51,7 +51,7 @@ def between(rows: pd.DataFrame, reference: str) -> pd.DataFrame:
     Returns:
         One row per method and rate: label, rate, images, mean, low, high.
     """
-    table = comparisons.paired_means(rows.assign(arm=rows["label"]), "loss", reference, by=[SETTING])
+    table = statistics.paired_means(rows.assign(arm=rows["label"]), "loss", reference, by=[SETTING])
     return table.rename(columns={"arm": "label"}).sort_values(["label", SETTING], ignore_index=True)
 
 
@@ -59,8 +59,8 @@ def describe_between(table: pd.DataFrame, reference: str) -> str:
     """In words, `between`: a Markdown list with a line for each method and rate."""
     lines = []
     for row in table.itertuples():
-        verdict = comparisons.verdict(row.low, row.high)
-        change = comparisons.interval(row.mean, row.low, row.high)
+        verdict = statistics.verdict(row.low, row.high)
+        change = statistics.interval(row.mean, row.low, row.high)
         lines.append(f"- {NAME} {row.rate:g}: {row.label} against {reference} {change} %, {verdict}.")
     return "\n".join(lines)
 
@@ -75,7 +75,7 @@ def describe_best(table: pd.DataFrame) -> str:
     for label, group in table.groupby("label", sort=False):
         best, others = group[group["best"]].iloc[0], group[~group["best"]]
         said = [
-            f"{row.rate:g} costs {comparisons.interval(row.change, row.change_low, row.change_high)} %"
+            f"{row.rate:g} costs {statistics.interval(row.change, row.change_low, row.change_high)} %"
             + ("" if row.change_low > 0 else " (not told apart)")
             for row in others.itertuples()
         ]

@@ -25,8 +25,8 @@ from sgaplus.studies.stored import results as all_results
 from sgaplus.studies.verify import find_photograph
 
 from .. import palette
-from ..comparisons import minus
 from ..configurations import BASE
+from ..statistics import minus
 
 ORIGINAL = "original"
 

@@ -14,9 +14,8 @@ import torch
 from matplotlib.figure import Figure
 
 from sgaplus import rounding
-from sgaplus.metrics import bootstrap_interval
 
-from .. import closed_forms, comparisons, palette, pool, verdict_rules_of_settings
+from .. import closed_forms, palette, pool, statistics, verdict_rules_of_settings
 from ..configurations import BASE, label
 
 METHODS = ("atanh", "linear", "cosine", "ssl")
@@ -146,8 +145,8 @@ def slope_of_ssl(rows: pd.DataFrame, iteration: int) -> Figure | None:
     left.legend()
     change = 100 * (table.div(table[reference], axis=0) - 1)
     mean = change.mean()
-    ends = np.array([bootstrap_interval(change[value], resamples=1000) for value in change.columns])
-    right.errorbar(mean.index, mean, np.abs(ends.T - mean.to_numpy()), fmt="o-", color=palette.colour(0))
+    ends = statistics.ends(statistics.resampled_means(change))
+    right.errorbar(mean.index, mean, np.abs(ends - mean.to_numpy()), fmt="o-", color=palette.colour(0))
     right.axhline(0, color="0.4", linewidth=0.8)
     right.set(xlabel="a", ylabel=f"true loss against a = {reference:g} (%)", xscale="log")
     right.set_title(f"rows, {iteration} iterations")
@@ -206,8 +205,4 @@ def gain_by_image(table: pd.DataFrame) -> Figure | None:
 
 def mean_with_interval(values: pd.Series, form: str = "+.2f", unit: str = "%") -> str:
     """A mean over images with its interval, in words."""
-    mean, low, high = float(values.mean()), *bootstrap_interval(values)
-    if np.isnan(low):
-        return f"{mean:{form}} {unit}".replace("-", "−")
-    decimals = int(form[-2])
-    return f"{comparisons.interval(mean, low, high, decimals, form.startswith('+'))} {unit}"
+    return f"{statistics.interval(*statistics.estimate(values), form=form)} {unit}"

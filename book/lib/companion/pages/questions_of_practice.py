@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from great_tables import GT
-from scipy.stats import spearmanr
 
-from .. import comparisons, palette, pool, reference, verdict_rules
+from .. import palette, pool, reference, statistics, verdict_rules
 from ..configurations import BASE, label
 from ..smoothness import with_gap
 from .families import overview
@@ -82,7 +81,7 @@ def parts(rows: pd.DataFrame, iteration: int) -> pd.DataFrame:
     if BASE not in set(chosen["arm"]) or chosen["arm"].nunique() < 2:
         return pd.DataFrame(columns=["arm", "images", "loss", "rate", "distortion", "gap"])
     columns = ["loss", "bpp", "gap"]
-    means = comparisons.over_seeds(chosen, columns, ["arm"]).pivot_table(
+    means = statistics.over_seeds(chosen, columns, ["arm"]).pivot_table(
         index="image", columns="arm", values=columns, dropna=False
     )
     arms = [name for name in palette.in_order(names) if name in set(chosen["arm"])]
@@ -143,15 +142,11 @@ def by_image(rows: pd.DataFrame, iteration: int) -> pd.DataFrame:
     return _richest(table, "image")
 
 
-def describe_by_image(table: pd.DataFrame, profile: str, resamples: int = 2000) -> str:
+def describe_by_image(table: pd.DataFrame, profile: str) -> str:
     """How the gain goes with the rate over images, as a rank correlation, and its mean in each data set."""
     if len(table) < 4:
         return lacking("rd", profile)
-    drawn = np.random.default_rng(0).integers(0, len(table), (resamples, len(table)))
-    values = table[["bpp", "change"]].to_numpy()
-    ranks = [spearmanr(*values[index].T).statistic for index in drawn if len(set(index)) > 2]
-    low, high = np.nanquantile(ranks, (0.025, 0.975))
-    rho = spearmanr(*values.T).statistic
+    rho, low, high = statistics.rank_correlation(table.set_index("image"), "bpp", "change")
     if low > 0:
         said = "images that need more bits gain less"
     elif high < 0:
@@ -159,12 +154,12 @@ def describe_by_image(table: pd.DataFrame, profile: str, resamples: int = 2000) 
     else:
         said = "these images do not tell whether the gain goes with the rate"
     means = "; ".join(
-        f"{pool.DATASETS[name]} {mean_with_interval(group['change'])} ({len(group)})"
+        f"{pool.DATASETS[name]} {mean_with_interval(group.set_index('image')['change'])} ({len(group)})"
         for name, group in table.groupby("dataset", sort=False)
     )
     return (
         f"Over {len(table)} images ({table['scope'].iloc[0]}), the rank correlation of the change with the rate is "
-        f"{comparisons.interval(rho, low, high)}: {said}. The mean change by data set (images): {means}."
+        f"{statistics.interval(rho, low, high)}: {said}. The mean change by data set (images): {means}."
     )
 
 

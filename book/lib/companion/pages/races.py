@@ -10,9 +10,8 @@ from great_tables import GT
 from sgaplus.bench import race
 from sgaplus.codecs.weights import cards
 from sgaplus.errors import UserError
-from sgaplus.metrics import bootstrap_interval
 
-from .. import comparisons
+from .. import statistics
 
 # Races of one kind, over which a mean is taken.
 _KIND = [
@@ -60,14 +59,14 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     """
     lines = []
     for kind, group in rows.groupby(_KIND, sort=False):
-        low, high = bootstrap_interval(group["change"].to_numpy())
+        mean, low, high = statistics.estimate(group.set_index("image")["change"])
         ratios = group["ratio"]
         lines.append(
             dict(zip(_KIND, kind, strict=True))
             | {"images": len(group)}
             | group[["reference_seconds", "seconds"]].median().to_dict()
             | {"ratio": ratios.median(), "least": ratios.min(), "most": ratios.max()}
-            | {"mean": group["change"].mean(), "low": low, "high": high}
+            | {"mean": mean, "low": low, "high": high}
         )
     return pd.DataFrame(lines).sort_values(["reference_iterations", "iterations"], ignore_index=True)
 
@@ -115,8 +114,8 @@ def describe(found: pd.DataFrame) -> str:
     lines = []
     for row in found.itertuples():
         spread = f"; {row.least:.1f} to {row.most:.1f}" if row.images > 1 else ""
-        change = comparisons.interval(row.mean, row.low, row.high)
-        verdict = "" if row.images == 1 else f", {comparisons.verdict(row.low, row.high)}"
+        change = statistics.interval(row.mean, row.low, row.high)
+        verdict = "" if row.images == 1 else f", {statistics.verdict(row.low, row.high)}"
         lines.append(
             f"- {row.images} picture{'s' * (row.images > 1)} of {row.width} × {row.height}, {row.codec} at "
             f"λ = {row.codec_lmbda:g}: {row.iterations} steps of `{row.preset}` take {row.seconds:.1f} s where "

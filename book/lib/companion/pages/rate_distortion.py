@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from sgaplus.errors import UserError
 
-from .. import bd, cells, comparisons, configurations, equal_rate, palette
+from .. import cells, equal_rate, palette, statistics
 from ..configurations import BASE
 from ..figures import rate_axis
 
@@ -41,9 +41,7 @@ def select(rows: pd.DataFrame, pictures: str = WHOLE, iteration: int | None = No
         raise UserError(
             f"nothing was refined on {pictures} pictures: use {CROPS if pictures == WHOLE else WHOLE}"
         )
-    return configurations.at(
-        chosen, configurations.last_iteration(chosen) if iteration is None else iteration
-    )
+    return statistics.at(chosen, iteration)
 
 
 def _own(rows: pd.DataFrame) -> pd.Series:
@@ -123,12 +121,12 @@ def per_image(found: dict[str, pd.DataFrame], anchors: Sequence[str]) -> pd.Data
     """BD-rate and BD-PSNR of every arm against each anchor, image by image.
 
     Returns:
-        anchor, arm, image, points, bd_rate (percent), bd_psnr (dB); NaN as `bd.per_image` says. No line for
+        anchor, arm, image, points, bd_rate (percent), bd_psnr (dB); NaN as `statistics.bd_per_image` says. No line for
         an anchor that is not among the curves.
     """
     rows = pd.concat(found.values())
     tables = [
-        bd.per_image(rows, anchor, name).assign(anchor=anchor, arm=name)
+        statistics.bd_per_image(rows, anchor, name).assign(anchor=anchor, arm=name)
         for anchor in anchors
         if anchor in found
         for name in found
@@ -138,26 +136,28 @@ def per_image(found: dict[str, pd.DataFrame], anchors: Sequence[str]) -> pd.Data
     return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
 
 
-def deltas(found: dict[str, pd.DataFrame], images: pd.DataFrame, resamples: int = 1000) -> pd.DataFrame:
+def deltas(found: dict[str, pd.DataFrame], images: pd.DataFrame) -> pd.DataFrame:
     """One line per anchor and arm of `per_image`: its summary, and the deltas of the mean curves.
 
     Args:
         found: as `curves` returns them.
         images: as `per_image` returns it.
-        resamples: of the images, for the intervals of the mean curves.
 
     Returns:
-        anchor, arm, points and the entries of `bd.summary`; and those of `bd.of_means`, named ``means_…``.
+        anchor, arm, points and the entries of `statistics.bd_summary`; and those of `statistics.bd_of_means`, named ``means_…``.
     """
     rows = pd.concat(found.values())
     lines = []
     for (anchor, name), table in images.groupby(["anchor", "arm"], sort=False):
-        means = {
-            f"means_{key}": value
-            for key, value in bd.of_means(rows, anchor, name, resamples=resamples).items()
-        }
+        means = {f"means_{key}": value for key, value in statistics.bd_of_means(rows, anchor, name).items()}
         lines.append(
-            {"anchor": anchor, "arm": name, "points": table["points"].min(), **bd.summary(table), **means}
+            {
+                "anchor": anchor,
+                "arm": name,
+                "points": table["points"].min(),
+                **statistics.bd_summary(table),
+                **means,
+            }
         )
     return pd.DataFrame(lines)
 
@@ -186,7 +186,7 @@ def deltas_figure(images: pd.DataFrame) -> Figure:
             spread = np.linspace(-0.22, 0.22, len(lines)) if len(lines) > 1 else np.zeros(1)
             colour = looks[name]["color"]
             axes.plot(lines["bd_rate"], position + spread, "o", color=colour, alpha=0.55, markersize=4)
-            found = bd.summary(lines)
+            found = statistics.bd_summary(lines)
             bar = [[found["bd_rate"] - found["bd_rate_low"]], [found["bd_rate_high"] - found["bd_rate"]]]
             bar = bar if np.isfinite(bar).all() else None
             axes.errorbar(
@@ -240,7 +240,7 @@ def losses(rows: pd.DataFrame) -> pd.DataFrame:
         group = group[group["image"].isin(set.intersection(*held))]
         if group.empty:
             continue
-        paired = comparisons.paired_means(group, "loss", BASE).set_index("arm")
+        paired = statistics.paired_means(group, "loss", BASE).set_index("arm")
         for name in names:
             lines_of = group[group["arm"] == name]
             means = lines_of[["loss", "bpp", "psnr", "psnr_8bit"]].mean()

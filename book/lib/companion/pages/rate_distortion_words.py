@@ -8,8 +8,8 @@ from great_tables import GT, loc, style
 from sgaplus.data.sources import SOURCES
 
 from .. import equal_rate
-from ..comparisons import interval
 from ..configurations import BASE
+from ..statistics import interval
 from .rate_distortion import gain_over
 
 _DELTAS = {"bd_rate": 1, "bd_psnr": 2, "means_bd_rate": 1, "means_bd_psnr": 2}

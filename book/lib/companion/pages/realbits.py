@@ -11,11 +11,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
 from sgaplus.errors import UserError
-from sgaplus.metrics import bootstrap_interval
 
-from .. import palette
-from ..comparisons import minus
+from .. import palette, statistics
 from ..configurations import BASE
+from ..statistics import interval, minus
 
 # What a file may have beyond the estimate, of λ from 0.0025 on: one percent and 40 bytes.
 ALLOWED_RATIO, ALLOWED_BYTES, ALLOWED_FROM = 1.010, 40, 0.0025
@@ -116,10 +115,9 @@ def paired_figure(table: pd.DataFrame) -> Figure:
         at = np.arange(wide.shape[1])
         axes.plot(at, wide.T.to_numpy(), color="0.75", linewidth=0.8, zorder=1)
         for position, arm in enumerate(wide.columns):
-            values = wide[arm].to_numpy()
+            values = wide[arm]
             axes.plot(np.full(len(values), position), values, ".", color="0.6", zorder=2)
-            low, high = bootstrap_interval(values)
-            mean = values.mean()
+            mean, low, high = statistics.estimate(values)
             bar = [[max(mean - low, 0)], [max(high - mean, 0)]]
             style = {"color": looks[arm]["color"], "fmt": looks[arm]["marker"], "capsize": 4, "zorder": 3}
             axes.errorbar(position, mean, bar, **style, label=arm)
@@ -234,12 +232,9 @@ def describe_methods(table: pd.DataFrame) -> str:
         for arm in others:
             both = paired(group[group["arm"].isin([first, arm])])
             change = both[arm] - both[first]
-            low, high = bootstrap_interval(change)
-            lines.append(
-                f"- λ = {lmbda:g}, {arm} against {first}: {change.mean():+.1f} bytes "
-                f"[{low:+.1f}, {high:+.1f}] on {len(change)} images"
-            )
-    return minus("\n".join(lines)) or "No image has files under several methods."
+            said = interval(*statistics.estimate(change), decimals=1)
+            lines.append(f"- λ = {lmbda:g}, {arm} against {first}: {said} bytes on {len(change)} images")
+    return "\n".join(lines) or "No image has files under several methods."
 
 
 def describe_verified(table: pd.DataFrame) -> str:

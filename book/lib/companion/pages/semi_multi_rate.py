@@ -16,7 +16,7 @@ from matplotlib.ticker import LogLocator
 
 from sgaplus.errors import UserError
 
-from .. import comparisons, configurations, equal_rate, palette
+from .. import equal_rate, palette, statistics
 from ..configurations import BASE
 from ..figures import rate_axis
 
@@ -45,7 +45,8 @@ def select(
         added = others[(others["lmbda"] == others["codec_lmbda"]) & others["image"].isin(rows["image"])]
         table = pd.concat([rows, added[added["arm"].isin(rows["arm"])]], ignore_index=True)
         table = table.drop_duplicates(["key", "iteration"], ignore_index=True)
-    return configurations.at(table, configurations.last_iteration(rows) if iteration is None else iteration)
+    last = int(rows.loc[rows["read_off"], "iteration"].max())
+    return statistics.at(table, last if iteration is None else iteration)
 
 
 def family(rows: pd.DataFrame) -> pd.DataFrame:
@@ -239,7 +240,7 @@ def _change(target: pd.DataFrame, group: pd.DataFrame, column: str) -> dict[str,
     sides = pd.concat([target.assign(arm="target"), group.assign(arm="moved")])
     if not set(target["image"]) & set(group["image"]):
         return {f"{column}{end}": float("nan") for end in ("", "_low", "_high")}
-    found = comparisons.paired_means(sides, "loss", "target").iloc[0]
+    found = statistics.paired_means(sides, "loss", "target").iloc[0]
     return {
         f"{column}{end}": float(found[name])
         for end, name in (("", "mean"), ("_low", "low"), ("_high", "high"))

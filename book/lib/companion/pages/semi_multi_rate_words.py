@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from great_tables import GT, loc, style
 
-from ..comparisons import interval
 from ..configurations import BASE
+from ..statistics import interval
 
 
 def reaches_table(table: pd.DataFrame, tolerance: float = 0.0) -> GT:

@@ -17,7 +17,7 @@ from scipy.optimize import minimize_scalar
 from sgaplus.errors import UserError
 from sgaplus.rounding import SSL, Atanh, Cosine, Linear, Method
 
-from .. import comparisons, palette
+from .. import palette, statistics
 from . import descent
 
 # In which SSL passes other two-class methods, in the order of their a.
@@ -82,7 +82,7 @@ def over_a(rows: pd.DataFrame, reference: float, iterations: Sequence[int]) -> p
     found = []
     for iteration in iterations:
         here = descent.at(slopes, iteration)
-        table = comparisons.means(here, "loss", ["a"]).merge(comparisons.seed_spread(here, "loss", ["a"]))
+        table = statistics.means(here, "loss", ["a"]).merge(statistics.seed_spread(here, "loss", ["a"]))
         changes = _against(here, reference).rename(columns={"mean": "change"})
         changes = changes.rename(columns={"low": "change_low", "high": "change_high"}).drop(columns="images")
         table = table.merge(changes, on="a", how="left")
@@ -93,7 +93,7 @@ def over_a(rows: pd.DataFrame, reference: float, iterations: Sequence[int]) -> p
 
 def _against(rows: pd.DataFrame, reference: float) -> pd.DataFrame:
     """Paired differences in percent from one a, one row per other a: a, images, mean, low, high."""
-    table = comparisons.paired_means(rows.assign(arm=rows["a"]), "loss", reference)
+    table = statistics.paired_means(rows.assign(arm=rows["a"]), "loss", reference)
     return table.rename(columns={"arm": "a"}).astype({"a": float})
 
 
@@ -111,7 +111,7 @@ def against_best(rows: pd.DataFrame, iteration: int | None = None) -> pd.DataFra
         UserError: there is no such iteration, or SSL was run with fewer than three a.
     """
     here = descent.at(rows[rows["family"] == "ssl"], iteration)
-    means = comparisons.means(here, "loss", ["a"]).set_index("a")
+    means = statistics.means(here, "loss", ["a"]).set_index("a")
     if len(means) < 3:
         raise UserError(f"an optimum over a needs at least three of them, not {len(means)}: run the study")
     best = float(means["mean"].idxmin())
@@ -133,7 +133,7 @@ def describe_optimum(table: pd.DataFrame, iteration: int) -> str:
     """In words, where the optimum of `against_best` is, whether it is interior, and which a are not told apart."""
     best = float(table.loc[table["mean"] == 0, "a"].iloc[0])
     ends = [
-        f"a = {row.a:.4g} costs {comparisons.interval(row.mean, row.low, row.high)} %"
+        f"a = {row.a:.4g} costs {statistics.interval(row.mean, row.low, row.high)} %"
         for row in table.iloc[[0, -1]].itertuples()
         if row.a != best
     ]
@@ -213,7 +213,7 @@ def slopes_table(table: pd.DataFrame, reference: float) -> GT:
         rows = table[table["iteration"] == iteration].reset_index(drop=True)
         shown[f"loss {iteration}"] = rows["mean"].map("{:.4f}".format)
         shown[f"change {iteration}"] = [
-            "–" if row.a == reference else comparisons.interval(row.change, row.change_low, row.change_high)
+            "–" if row.a == reference else statistics.interval(row.change, row.change_low, row.change_high)
             for row in rows.itertuples()
         ]
         if (rows["seeds"] > 1).any():

@@ -14,7 +14,7 @@ from sgaplus import rounding
 from sgaplus.errors import UserError
 from sgaplus.rounding import SSL, Cosine, Linear, Method, ThreeClass
 
-from .. import comparisons, palette
+from .. import palette, statistics
 from . import descent
 
 _BASES = (Linear, Cosine, SSL)
@@ -125,7 +125,7 @@ def against_sharpness(rows: pd.DataFrame, slopes: pd.DataFrame, iteration: int) 
             if both["arm"].nunique() < 2:
                 continue
             reference = both["arm"].iloc[-1]
-            found = comparisons.paired_means(both, "loss", reference).rename(columns={"arm": "three"})
+            found = statistics.paired_means(both, "loss", reference).rename(columns={"arm": "three"})
             lines.append(found.assign(a=a, ssl=neighbour))
     columns = ["three", "a", "ssl", "images", "mean", "low", "high"]
     return pd.concat(lines, ignore_index=True)[columns] if lines else pd.DataFrame(columns=columns)
@@ -140,7 +140,7 @@ def describe_sharpness(table: pd.DataFrame, iteration: int) -> str:
     lines = []
     for three, rows in table.groupby("three", sort=False):
         said = " and ".join(
-            f"{comparisons.interval(row.mean, row.low, row.high)} % against SSL (a = {row.ssl:.4g})"
+            f"{statistics.interval(row.mean, row.low, row.high)} % against SSL (a = {row.ssl:.4g})"
             for row in rows.itertuples()
         )
         ends = rows["mean"].tolist()
@@ -169,7 +169,7 @@ def against_two_classes(rows: pd.DataFrame, iterations: Sequence[int]) -> pd.Dat
     lines = []
     for two, three in pairs(rows):
         both = rows[rows["arm"].isin([two, three]) & rows["iteration"].isin(list(iterations))]
-        lines.append(comparisons.paired_means(both, "loss", two, by=["iteration"]).assign(two=two))
+        lines.append(statistics.paired_means(both, "loss", two, by=["iteration"]).assign(two=two))
     table = pd.concat(lines, ignore_index=True).rename(columns={"arm": "three"})
     return table[["two", "three", "iteration", "images", "mean", "low", "high"]]
 
@@ -236,7 +236,7 @@ def differences_table(table: pd.DataFrame) -> GT:
         rows = shown.merge(table[table["iteration"] == int(column)], on=["three", "two"], how="left")
         shown[column] = [
             # A narrow column breaks between value and interval, not within the interval.
-            comparisons.interval(row.mean, row.low, row.high).replace(", ", ",\N{NO-BREAK SPACE}")
+            statistics.interval(row.mean, row.low, row.high).replace(", ", ",\N{NO-BREAK SPACE}")
             for row in rows.itertuples()
         ]
         lowest[column] = int(rows["mean"].idxmin())
@@ -279,11 +279,11 @@ def describe_early(table: pd.DataFrame, early: int) -> str:
         else:
             verdict = "**no difference shown early**"
         told = ", ".join(
-            f"{comparisons.interval(row.mean, row.low, row.high)} % after {row.iteration}"
+            f"{statistics.interval(row.mean, row.low, row.high)} % after {row.iteration}"
             for row in first.itertuples()
         )
-        at_end = comparisons.interval(last["mean"], last["low"], last["high"])
-        end = comparisons.verdict(last["low"], last["high"])
+        at_end = statistics.interval(last["mean"], last["low"], last["high"])
+        end = statistics.verdict(last["low"], last["high"])
         lines.append(
             f"- {three} against {two}: {verdict} ({told}). After {last['iteration']} iterations {at_end} %: {end}."
         )
