@@ -55,12 +55,10 @@ def race(
     - `sgaplus race kodak --limit 3`
     - `sgaplus race photo.png --crop 256 --reference-iterations 2000 --iterations 400`
     """
-    from companion import comparisons
 
     from ..bench import race as races
     from ..codecs import weights
     from ..data import datasets
-    from ..metrics import bootstrap_interval
 
     settings = races.Settings(iterations, reference_iterations, preset, seed)
     if out.suffix != ".csv":
