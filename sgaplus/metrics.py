@@ -43,7 +43,7 @@ def ms_ssim(x: Tensor, x_hat: Tensor) -> Tensor:
     return _ms_ssim(x, to_8bit(x_hat), data_range=1.0, size_average=False).double()
 
 
-def rd_loss(lmbda: float, mse: Tensor, bpp: Tensor) -> Tensor:
+def rd_loss(lmbda: float | Tensor, mse: Tensor, bpp: Tensor) -> Tensor:
     """L(λ) = λ·255²·MSE + bpp (paper, section 2)."""
     return lmbda * 255**2 * mse + bpp
 

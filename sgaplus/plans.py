@@ -121,8 +121,8 @@ def plan(
         UserError: a specification is wrong, a preset comes without its number of iterations or with settings
             in place of its own, or a method of one's own without its schedules.
     """
-    given = {"temperature": temperature, "lr": lr, "optimizer": optimizer}
-    given = {name: value for name, value in given.items() if value is not None}
+    settings = {"temperature": temperature, "lr": lr, "optimizer": optimizer}
+    given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
     if isinstance(spec, Plan):
         return replace(spec, **given, label="") if given else spec
     if isinstance(spec, str) and spec in PRESETS:

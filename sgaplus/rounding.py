@@ -58,8 +58,12 @@ class Method(Named):
     """
 
     kind = "method"
-    label: ClassVar[str]  # for tables and legends
     chooses: ClassVar[bool] = False  # whether `quantise` gives choices for y
+
+    @property
+    def label(self) -> str:
+        """For tables and legends."""
+        raise NotImplementedError
 
     def noise_shape(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
         """Shape of the uniform numbers that values of ``shape`` need; None for none."""
@@ -331,8 +335,8 @@ class ThreeClass(Method):
 
     name = "three-class"
     base: Linear | Cosine | SSL = Linear()
-    r: float | None = None
-    n: float | None = None
+    r: float = None  # type: ignore[assignment]  # `__post_init__` puts the base's best value
+    n: float = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         if type(self.base) not in _BEST_STRETCH:

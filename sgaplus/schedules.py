@@ -146,8 +146,9 @@ def parse(spec: str | float | Mapping[str, Any] | Schedule) -> Schedule:
     """
     if isinstance(spec, Schedule):
         return spec
+    value: Any = spec
     try:
-        float(spec)
+        float(value)
     except (TypeError, ValueError):
-        return build(*parse_named(spec, Schedule.kind, SCHEDULES))
-    return Constant(spec)
+        return build(*parse_named(value, Schedule.kind, SCHEDULES))
+    return Constant(value)

@@ -71,7 +71,7 @@ def study_list(results: _Results = None) -> None:
     left: dict[str, dict[str, float]] = {}
     for study in schema.load_studies():
         for profile, chosen in study.profiles.items():
-            row = {"study": study.name, "profile": profile, "device": chosen.device}
+            row: dict[str, object] = {"study": study.name, "profile": profile, "device": chosen.device}
             rows.append(row)
             try:
                 found = stored.status(study, profile, root=results, known=known)
@@ -85,9 +85,9 @@ def study_list(results: _Results = None) -> None:
             minutes.setdefault(profile, {}).update(found.minutes)
             left.setdefault(profile, {}).update({key: found.minutes[key] for key in found.missing})
     terminal.show(terminal.table(pd.DataFrame(rows, columns=list(_LIST)), _LIST))
-    for profile, jobs in minutes.items():
+    for name, jobs in minutes.items():
         terminal.show(
-            f"{profile}: {sum(jobs.values()):.0f} minutes, of which {sum(left[profile].values()):.0f} are left "
+            f"{name}: {sum(jobs.values()):.0f} minutes, of which {sum(left[name].values()):.0f} are left "
             "(a job that several studies share counts once)"
         )
     _note_missing(missing)

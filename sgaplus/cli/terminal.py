@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # Typer has this class from click or as its own, depending on its version, and exports only a subclass.
-_UsageError = typer.BadParameter.__base__
+_UsageError: Any = typer.BadParameter.__base__
 # What Typer returns for Ctrl-C where it does not raise Abort, again depending on its version.
 _INTERRUPTED = 130
 _STOPPED = "stopped: no file was left half-written"
@@ -53,8 +53,8 @@ def table(frame: pd.DataFrame, formats: Mapping[str, str]) -> Table:
 
     result = Table(box=None, header_style="bold")
     for column in formats:
-        justify = "right" if frame[column].dtype.kind in "ifu" else "left"
-        result.add_column(column, justify=justify, overflow="fold")
+        is_number = frame[column].dtype.kind in "ifu"
+        result.add_column(column, justify="right" if is_number else "left", overflow="fold")
     for _, row in frame.iterrows():
         result.add_row(*("–" if pd.isna(row[c]) else f.format(row[c]) for c, f in formats.items()))
     return result

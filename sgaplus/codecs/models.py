@@ -10,6 +10,7 @@ It may also return a `Choice` between two integers: then the networks see its me
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,11 @@ class Decoded:
     x_hat: Tensor
     bits: dict[str, Tensor]
     latents: Latents
+
+    @property
+    def all_bits(self) -> Tensor:
+        """Bits of each image, (B,)."""
+        return functools.reduce(torch.add, self.bits.values())
 
 
 def hard(v: Tensor, name: str) -> Tensor:
@@ -138,6 +144,7 @@ def _settle_context(
         scales, means = codec.run("entropy_parameters", torch.cat([parameters, context], 1)).chunk(2, 1)
         return scales, means
 
+    y_hat: Tensor | Choice
     if quantise is hard:
         y_hat = _in_decoding_order(model, parameters, y)
     else:

@@ -99,7 +99,7 @@ def _by_profile(image: Image.Image, profile: ImageCms.ImageCmsProfile, notes: li
 
 
 def _transformed(image: Image.Image, profile: Any) -> Image.Image:
-    return ImageCms.profileToProfile(
+    converted = ImageCms.profileToProfile(
         image,
         profile,
         _SRGB,
@@ -107,6 +107,8 @@ def _transformed(image: Image.Image, profile: Any) -> Image.Image:
         outputMode="RGB",
         flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
     )
+    assert converted is not None, "without inPlace there is a new image"
+    return converted
 
 
 def _is_same(before: Image.Image, after: Image.Image) -> bool:

@@ -6,6 +6,7 @@ that step with gradients of zero; the others do not notice. Only a few such step
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -58,9 +59,10 @@ class Batch:
         def of(name: str) -> Tensor | None:
             shape = self.latents[name].shape[1:]
             drawn = [self.plan.method.of(name).draw(shape, g, self.x.device) for g in self.generators]
-            if drawn[0] is None:
+            numbers = [each for each in drawn if each is not None]
+            if not numbers:
                 return None
-            noise = torch.stack(drawn)
+            noise = torch.stack(numbers)
             return hardware.channels_last(noise) if noise.ndim == 4 else noise  # as latents are
 
         return {name: of(name) for name in reversed(self.latents)}  # in the order in which they are decoded
@@ -90,7 +92,7 @@ class Batch:
         x_hat = objective.crop(decoded.x_hat, self.x.shape[-2:])
         bpp = {name: bits.double() / self.pixels for name, bits in decoded.bits.items()}
         mse = metrics.mse(self.x, x_hat)
-        total = sum(bpp.values())
+        total = functools.reduce(torch.add, bpp.values())
         columns = {
             "loss": metrics.rd_loss(self.lmbda, mse, total),
             "bpp": total,
@@ -142,9 +144,10 @@ def _drop_broken(variables: Sequence[Tensor]) -> Tensor:
 
     Without a look at the values on the host, which would wait for the device.
     """
-    broken = ~sum(v.grad.sum((1, 2, 3)) for v in variables).isfinite()
-    for v in variables:
-        v.grad.masked_fill_(broken.reshape(-1, 1, 1, 1), 0.0)
+    gradients = [v.grad for v in variables if v.grad is not None]
+    broken = ~torch.stack([gradient.sum((1, 2, 3)) for gradient in gradients]).sum(0).isfinite()
+    for gradient in gradients:
+        gradient.masked_fill_(broken.reshape(-1, 1, 1, 1), 0.0)
     return broken
 
 

@@ -40,6 +40,7 @@ class Curvature:
 
     def held(self) -> Tensor:
         """The estimate that this step has without a probe."""
+        assert self.value is not None, "the first step takes a probe"
         self.steps += 1
         return self.value
 

@@ -8,7 +8,7 @@ kernels of a step and its backward pass as graphs, to be launched as a whole.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,7 +43,7 @@ class Relaxed:
     bits: Tensor
 
 
-def crop(x_hat: Tensor, size: tuple[int, int]) -> Tensor:
+def crop(x_hat: Tensor, size: Sequence[int]) -> Tensor:
     """The original pixels, ``size`` high and wide, of a padded reconstruction."""
     return x_hat[..., : size[0], : size[1]]
 
@@ -54,7 +54,7 @@ def relax(
     latents: Latents,
     tau: float | Tensor,
     noise: Mapping[str, Tensor | None],
-    size: tuple[int, int],
+    size: Sequence[int],
 ) -> Relaxed:
     """Decode the latents as ``method`` relaxes them.
 
@@ -71,9 +71,7 @@ def relax(
         return value
 
     decoded = codec.decode(latents, quantise)
-    return Relaxed(
-        crop(decoded.x_hat, size), decoded.latents["y"], choices.get("y"), sum(decoded.bits.values())
-    )
+    return Relaxed(crop(decoded.x_hat, size), decoded.latents["y"], choices.get("y"), decoded.all_bits)
 
 
 def loss(
@@ -92,6 +90,7 @@ def loss(
     """
     squares = F.mse_loss(relaxed.x_hat, x, reduction="none").sum((1, 2, 3))
     if relaxed.choice is not None:
+        assert curvature is not None
         squares = squares + weight * (curvature * relaxed.choice.variance).sum((1, 2, 3))
     height, width = x.shape[-2:]
     return metrics.rd_loss(lmbda, squares / x[0].numel(), relaxed.bits / (height * width))
@@ -142,13 +141,14 @@ def compiled_loss(
 
     codec.prepare()
     # As tensors, so that another value needs no other program.
-    tau, lmbda = (torch.full((), value, device=x.device) for value in (tau, lmbda))
-    with torch.compiler.config.patch(
-        recompile_limit=_MOST_PROGRAMS, accumulated_recompile_limit=_MOST_PROGRAMS
-    ):
+    numbers = [torch.full((), value, device=x.device) for value in (tau, lmbda)]
+    limits = {"recompile_limit": _MOST_PROGRAMS, "accumulated_recompile_limit": _MOST_PROGRAMS}
+    with torch.compiler.config.patch(limits):  # type: ignore[attr-defined]  # PyTorch adds it at run time
         torch.compiler.cudagraph_mark_step_begin()
         try:
-            return _program(x.device.type)(codec, method, latents, tau, noise, x, lmbda, curvature)
+            return _program(x.device.type)(
+                codec, method, latents, numbers[0], noise, x, numbers[1], curvature
+            )
         except (TorchDynamoException, InductorError) as error:
             reason = str(error).strip().splitlines()[0]
             remedy = "install a C++ compiler, such as g++, or " if "InvalidCxxCompiler" in reason else ""

@@ -127,7 +127,7 @@ def _copy(store: Store, tasks: Sequence[Task], root: Path) -> set[str]:
         found = complete(table, tasks, root) - copied
         if found:
             for key, lines in table[table["key"].isin(found)].groupby("key"):
-                store.put(jobs[key], lines.reset_index(drop=True))
+                store.put(jobs[str(key)], lines.reset_index(drop=True))
         copied |= found
     return copied
 

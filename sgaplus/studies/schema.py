@@ -70,11 +70,7 @@ def _different(values: tuple) -> tuple:
     return values
 
 
-def _each(check: Any, **bounds: Any) -> Any:
-    """The type of a tuple of different values, each as ``check`` says."""
-    return Annotated[tuple[check, ...], Field(**bounds), AfterValidator(_different)]
-
-
+_Different = AfterValidator(_different)
 _Text = Annotated[str, Field(min_length=1)]
 _Whole = Annotated[int, Field(ge=0, strict=True)]
 _Lambda = Annotated[float, BeforeValidator(lambda value: number(value, "lambda"))]
@@ -108,17 +104,17 @@ class Grid(_Strict):
     """
 
     dataset: Annotated[str, AfterValidator(lambda value: _among(value, NAMES, "data set"))]
-    images: _each(_Text, min_length=1) | None = None
+    images: Annotated[tuple[_Text, ...], Field(min_length=1), _Different] | None = None
     crop: Annotated[int, Field(ge=64, strict=True)] | None = None
-    methods: _each(_Method, min_length=1)
-    temperatures: _each(_Temperature) = ()
-    lrs: _each(_LearningRate) = ()
-    train_lmbdas: _each(_Lambda, min_length=1)
-    test_lmbdas: _each(_Lambda) = ()
+    methods: Annotated[tuple[_Method, ...], Field(min_length=1), _Different]
+    temperatures: Annotated[tuple[_Temperature, ...], _Different] = ()
+    lrs: Annotated[tuple[_LearningRate, ...], _Different] = ()
+    train_lmbdas: Annotated[tuple[_Lambda, ...], Field(min_length=1), _Different]
+    test_lmbdas: Annotated[tuple[_Lambda, ...], _Different] = ()
     iterations: Annotated[int, Field(ge=1, strict=True)]
-    read_offs: _each(_Whole) = ()
+    read_offs: Annotated[tuple[_Whole, ...], _Different] = ()
     trace_every: Annotated[int, Field(ge=1, strict=True)]
-    seeds: _each(_Whole, min_length=1) = (0,)
+    seeds: Annotated[tuple[_Whole, ...], Field(min_length=1), _Different] = (0,)
     streams: Annotated[bool, Field(strict=True)] = False
 
     @validator_of_model(mode="after")
@@ -168,7 +164,7 @@ class Study(_Strict):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
     title: _Text
-    shows: _each(_Text, min_length=1)
+    shows: Annotated[tuple[_Text, ...], Field(min_length=1), _Different]
     profiles: dict[ProfileName, Profile] = Field(min_length=1)
 
     def profile(self, name: str) -> Profile:
@@ -235,7 +231,7 @@ def _read(path: Path) -> Study:
         raise UserError(f"{path}: {problems}") from error
 
 
-def _sentence(tree: yaml.Node, problem: Any) -> str:
+def _sentence(tree: Any, problem: Any) -> str:
     """One problem with its place, such as ``line 12 (profiles.cpu.codec): unknown codec …``."""
     loc = problem["loc"]
     reason = problem["ctx"]["error"] if problem["type"] == "value_error" else problem["msg"]
@@ -245,7 +241,7 @@ def _sentence(tree: yaml.Node, problem: Any) -> str:
     return f"line {_line(tree, loc)} ({where}): {reason}" if where else str(reason)
 
 
-def _line(node: yaml.Node, loc: Sequence[str | int]) -> int:
+def _line(node: Any, loc: Sequence[str | int]) -> int:
     """The line, from 1, of the deepest node on the way to ``loc``."""
     for step in loc:
         if isinstance(node, yaml.MappingNode):

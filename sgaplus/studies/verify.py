@@ -81,7 +81,7 @@ def verify(
     count = len(rows) if decode is None else min(decode, len(rows))
     chosen = {position * len(rows) // count for position in range(count)}
     photographs, lines = _photographs(), []
-    for index, row in rows.iterrows():
+    for index, (_, row) in enumerate(rows.iterrows()):
         found = _check(root, row, photographs, index in chosen)
         line = {name: row[name] for name in _COLUMNS if name in row}
         line |= {"bytes": found.bytes, "decoded": found.decoded}

@@ -56,7 +56,7 @@ class _Objective(torch.nn.Module):
 
         decoded = self.codec.decode(self.codec.analyse(x), noisy)
         pixels = x.shape[0] * x.shape[2] * x.shape[3]
-        bpp = sum(bits.sum() for bits in decoded.bits.values()) / pixels
+        bpp = decoded.all_bits.sum() / pixels
         mse = (decoded.x_hat - x).square().mean()
         return lmbda * 255**2 * mse + bpp, bpp, mse
 
@@ -205,12 +205,14 @@ class Run:
         generator = generator_for(recipe.seed, self.step)
         objective = _Objective(self.codec)
         self.optimizer.zero_grad(set_to_none=True)
-        served = recipe.served(generator) if self.gains else [None]
+        served: Sequence[int | None] = recipe.served(generator) if self.gains else [None]
         measured = []
         for index in served:
-            lmbda = recipe.lmbda if index is None else recipe.family[index]
-            weights = {} if index is None else self.gains.fold(self.codec.model, index)
-            weights = {f"model.{name}": value for name, value in weights.items()}
+            if index is None or self.gains is None:
+                lmbda, folded = recipe.lmbda, {}
+            else:
+                lmbda, folded = recipe.family[index], self.gains.fold(self.codec.model, index)
+            weights = {f"model.{name}": value for name, value in folded.items()}
             x = sample_crops(photographs, recipe.crop, recipe.batch, generator).to(self.codec.device)
             loss, bpp, mse = functional_call(objective, weights, (x, lmbda, generator))
             (loss * math.sqrt(recipe.lmbda / lmbda) / len(served)).backward()
