@@ -10,27 +10,75 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import platformdirs
+
 from .errors import SystemFault, UserError
 
 PACKAGE = Path(__file__).parent
 # The repository of an editable install; elsewhere nothing of the kind.
 CHECKOUT = PACKAGE.parent
 
-# What is not the user's fault although it happens on opening a file.
-_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+_FULL = "the disk is full, free some space and run again"
+_OPEN = "too many files are open, close other programs or raise the limit (ulimit -n)"
+# What is not the user's fault although it happens on opening a file. No word about the file's content: it may
+# be in the best of health.
+_FAULTS = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EMFILE: _OPEN,
+    errno.ENFILE: _OPEN,
+    errno.ENOMEM: "there is not enough memory, close other programs and run again",
+    errno.EIO: "the disk or the connection to it fails (input/output error), run again when it works",
+}
 
 
 def reason(error: OSError) -> str:
-    """Why a file could not be written, with the remedy where there is one."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "the disk is full, free some space and run again"
-    return error.strerror or str(error)
+    """Why the system did not read or write a file, with the remedy where there is one."""
+    return _FAULTS.get(error.errno or 0) or error.strerror or str(error)
 
 
 def unreadable(path: str | Path, error: OSError) -> UserError | SystemFault:
     """The exception for a file that the system did not let us read; it says why, and nothing about its content."""
     kind = SystemFault if error.errno in _FAULTS else UserError
-    return kind(f"{path} cannot be read: {error.strerror or error}")
+    return kind(f"{path} cannot be read: {reason(error)}")
+
+
+def set_aside(path: str | Path) -> Path:
+    """Rename a damaged file, so that another can take its place and nothing of it is lost; the new path.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    path = Path(path)
+    aside = path.with_name(f"{path.name}.damaged")
+    count = 1
+    while os.path.lexists(aside):
+        count += 1
+        aside = path.with_name(f"{path.name}.damaged-{count}")
+    return path.rename(aside)
+
+
+def cache_folder() -> Path:
+    """The user's cache folder of this package; a temporary one for a user who has no home."""
+    try:
+        return platformdirs.user_cache_path("sgaplus")
+    except RuntimeError:  # neither HOME nor an entry among the system's users
+        user = getattr(os, "getuid", lambda: "user")()
+        return Path(tempfile.gettempdir()) / f"sgaplus-{user}"
+
+
+def user_path(path: str | Path) -> Path:
+    """A path as a user writes it: ``~`` at its start is a home folder, unless a file is called so."""
+    path = Path(path)
+    try:
+        return path if os.path.lexists(path) else path.expanduser()
+    except RuntimeError:  # there is no such user
+        return path
+
+
+def printable(name: str | Path) -> str:
+    """A file's name for tables and messages: bytes that are no UTF-8 are written as ``\\xe9``."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 @contextlib.contextmanager
@@ -48,7 +96,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
         raise UserError(f"cannot write {path}: it is a folder")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:40]}.", suffix=path.suffix)
     except OSError as error:
         kind = SystemFault if error.errno in _FAULTS else UserError
         raise kind(f"cannot write to {path.parent}: {reason(error)}") from error
@@ -56,7 +104,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        with temporary.open("rb") as written:
+        with temporary.open("r+b") as written:  # Windows syncs only what can be written
             os.fsync(written.fileno())
         # mkstemp makes files for the owner alone; a result is as readable as the umask says.
         umask = os.umask(0)

@@ -256,4 +256,4 @@ def _read(path: Path) -> bytes:
     except FileNotFoundError:
         raise UserError(f"there is no file {path}") from None
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+        raise io.unreadable(path, error) from error

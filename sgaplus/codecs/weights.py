@@ -17,7 +17,6 @@ from compressai.models import Cheng2020Anchor, CompressionModel
 from compressai.models.utils import remap_old_keys
 from compressai.zoo.image import cfgs, model_architectures, model_urls
 from compressai.zoo.pretrained import load_pretrained
-from platformdirs import user_cache_path
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as serialise
@@ -73,7 +72,7 @@ def bundled_folder() -> Path:
 
 def zoo_folder() -> Path:
     """Where downloaded zoo weights are kept."""
-    return user_cache_path("sgaplus") / "zoo"
+    return io.cache_folder() / "zoo"
 
 
 def cards(folder: Path | None = None) -> list[Card]:
@@ -272,7 +271,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise io.unreadable(path, error) from error
     except SafetensorError as error:
         raise UserError(f"{path} is not a safetensors file ({error})") from error
 

@@ -67,7 +67,7 @@ class ImageFile:
             state = self.path.stat()
             found = _sha256(self.path, state.st_size, state.st_mtime_ns)
         except OSError as error:
-            raise UserError(f"{self.path} cannot be read: {error.strerror}") from error
+            raise io.unreadable(self.path, error) from error
         if self.expected not in (None, found):
             raise UserError(
                 f"{self.path} is not the registered image (expected SHA-256 {self.expected}, found {found}): "
@@ -178,7 +178,7 @@ def _found(source: str | Path | Sequence[str | Path], complain: bool) -> list[Im
         return [image for item in source for image in _found(item, complain)]
     if isinstance(source, str) and source in NAMES:
         return _sample() if source == "sample" else _named(source, complain)
-    path = Path(source).expanduser()
+    path = io.user_path(source)
     if path.is_dir():
         paths = [p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
         if not paths:

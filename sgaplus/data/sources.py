@@ -16,8 +16,6 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
-
 from .. import io
 from ..errors import UserError
 
@@ -88,7 +86,7 @@ NAMES = ("sample", *SOURCES)
 def root() -> Path:
     """The folder of the data sets: SGAPLUS_DATA if it is set, else the user's cache folder."""
     given = os.environ.get("SGAPLUS_DATA")
-    return Path(given).expanduser() if given else platformdirs.user_cache_path("sgaplus")
+    return io.user_path(given) if given else io.cache_folder()
 
 
 def folder_of(name: str) -> Path:

@@ -1,17 +1,25 @@
 """Claims of jobs among processes that work on one store: byte locks of one file.
 
-The kernel drops a process's locks when it ends, also when it is killed.
+The kernel drops a process's locks when it ends, also when it is killed. Windows has no such locks that could be
+shared: there one process at a time works on a store.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from .. import io
+from ..errors import UserError
+
+try:
+    import fcntl
+except ImportError:
+    fcntl = None  # type: ignore[assignment]
 
 _LOCK = ".lock"
 
@@ -58,15 +66,40 @@ class Claims:
         self._file.close()
 
 
+class SoleClaims:
+    """The claims of a process that has the store to itself.
+
+    Raises:
+        UserError: another process has it.
+    """
+
+    def __init__(self, folder: Path):
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(folder / _LOCK)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(f"another process works on {folder}: wait until it has ended") from None
+
+    def claim(self, key: str) -> bool:
+        return True
+
+    def alone(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self._lock.release()
+
+
 @contextlib.contextmanager
-def claims_on(folder: Path) -> Iterator[Claims]:
+def claims_on(folder: Path) -> Iterator[Claims | SoleClaims]:
     """Claims on a store while the block runs.
 
     Raises:
-        UserError: the folder cannot be written to.
+        UserError: the folder cannot be written to, or another process works on it and this system cannot share.
     """
     io.check_folder(folder)
-    claims = Claims(folder)
+    claims = SoleClaims(folder) if fcntl is None else Claims(folder)
     try:
         yield claims
     finally:

@@ -1,0 +1,120 @@
+"""Where people are: other systems, users without a home, terminals that cannot say λ."""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sgaplus import io
+from sgaplus.errors import SystemFault, UserError
+from sgaplus.studies import locks
+
+ROOT = Path(__file__).parents[1]
+
+
+def python(code: str, cwd: Path, *without: str, **variables: str) -> subprocess.CompletedProcess:
+    """A process of its own, without some variables and with others."""
+    environment = {name: value for name, value in os.environ.items() if name not in without}
+    environment |= {"PYTHONPATH": str(ROOT), **variables}
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
+
+
+COMMAND = "import sys; from sgaplus import cli; cli.main(sys.argv[1:] or {arguments!r})"
+NO_UNIX = "import sys; sys.modules |= dict.fromkeys(['fcntl', 'pwd', 'grp', 'resource', 'termios'], None); "
+
+
+def test_every_module_imports_without_those_of_unix(tmp_path):
+    modules = [path.relative_to(ROOT).with_suffix("") for path in (ROOT / "sgaplus").rglob("*.py")]
+    names = sorted(".".join(path.parts).removesuffix(".__init__") for path in modules)
+    names = [name for name in names if not name.endswith("__main__")]
+    assert "sgaplus.studies.locks" in names
+    # What others' packages import is their concern: they see the modules of this system.
+    code = f"import compressai, importlib; {NO_UNIX} [importlib.import_module(name) for name in {names}]"
+    done = python(code, tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_system_without_byte_locks_lets_one_process_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(locks, "fcntl", None)
+    with locks.claims_on(tmp_path / "store") as claims:
+        assert claims.claim("0" * 32)
+        assert claims.alone()
+        with (
+            pytest.raises(UserError, match=r"another process works on .*store"),
+            locks.claims_on(tmp_path / "store"),
+        ):
+            pass
+    with locks.claims_on(tmp_path / "store") as claims:
+        assert claims.alone()
+
+
+def test_a_user_without_a_home(tmp_path):
+    """As in a container that runs under any user id."""
+    code = "import os, pwd, sys\ndef none(*_): raise KeyError\npwd.getpwuid = none\n"
+    code += COMMAND.format(arguments=["codecs"])
+    done = python(code, tmp_path, "HOME", "USER", "LOGNAME", "XDG_CACHE_HOME", TMPDIR=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "mshyper-s" in done.stdout
+    assert list(tmp_path.rglob("~")) == []
+    code = "import os, pwd\ndef none(*_): raise KeyError\npwd.getpwuid = none\nfrom sgaplus import io; print(io.cache_folder())"
+    done = python(code, tmp_path, "HOME", "XDG_CACHE_HOME", TMPDIR=str(tmp_path))
+    assert done.stdout == f"{tmp_path}/sgaplus-{os.getuid()}\n", done.stderr
+
+
+def test_paths_as_people_write_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.chdir(tmp_path)
+    assert io.user_path("~/photo.png") == Path("/home/me/photo.png")
+    assert io.user_path("~nobody-of-this-name.png") == Path("~nobody-of-this-name.png")
+    (tmp_path / "~").write_text("a file that is called so")
+    assert io.user_path("~") == Path("~")
+
+
+def test_names_in_other_encodings_are_printable():
+    assert io.printable("kodim01 λ.png") == "kodim01 λ.png"
+    assert io.printable(os.fsdecode(b"caf\xe9.png")) == "caf\\xe9.png"
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "words"),
+    [
+        (errno.EACCES, UserError, "Permission denied"),
+        (errno.EIO, SystemFault, "the disk or the connection to it fails"),
+        (errno.ENOMEM, SystemFault, "not enough memory"),
+        (errno.EMFILE, SystemFault, "too many files are open.*ulimit"),
+        (errno.ENOSPC, SystemFault, "the disk is full"),
+    ],
+)
+def test_what_the_system_refuses_is_not_called_damaged(number, kind, words):
+    fault = io.unreadable("rows.parquet", OSError(number, os.strerror(number)))
+    assert type(fault) is kind
+    with pytest.raises(kind, match=f"rows.parquet cannot be read: .*{words}"):
+        raise fault
+    assert "damaged" not in str(fault)
+    assert "delete" not in str(fault)
+
+
+def test_a_damaged_file_is_set_aside_and_kept(tmp_path):
+    path = tmp_path / "rows.parquet"
+    for content, name in [("first", "rows.parquet.damaged"), ("second", "rows.parquet.damaged-2")]:
+        path.write_text(content)
+        assert io.set_aside(path) == tmp_path / name
+        assert not path.exists()
+        assert (tmp_path / name).read_text() == content
+
+
+def test_a_name_as_long_as_the_system_allows(tmp_path):
+    path = tmp_path / f"{'é' * 125}.png"  # 254 bytes
+    with io.atomic(path) as temporary:
+        temporary.write_bytes(b"whole")
+    assert path.read_bytes() == b"whole"
