@@ -10,14 +10,36 @@ import torch
 from pytorch_msssim import ms_ssim as _ms_ssim
 from torch import Tensor
 
+from .data.images import as_samples
 from .errors import UserError
 
 # MS-SSIM halves the image four times and then needs an 11-pixel window.
 _MS_SSIM_SIDE = 161
 
 
+def _pair(x: Tensor, x_hat: Tensor) -> tuple[Tensor, Tensor]:
+    """Images and reconstructions as samples (B, 3, H, W), on the device of the latter."""
+    x, x_hat = as_samples(x, "the original"), as_samples(x_hat, "the reconstruction")
+    x, x_hat = (image[None] if image.ndim == 3 else image for image in (x, x_hat))
+    if x.shape != x_hat.shape or x.ndim != 4 or not x.numel():
+        shapes = f"{tuple(x.shape)} and {tuple(x_hat.shape)}"
+        raise UserError(
+            f"two images (3, H, W) or batches (B, 3, H, W) of one shape are compared, not {shapes}"
+        )
+    return x.to(x_hat.device), x_hat
+
+
 def mse(x: Tensor, x_hat: Tensor) -> Tensor:
-    """Mean squared error of each image in float64, (B,); images (B, 3, H, W) in [0, 1]."""
+    """Mean squared error of each image in float64, (B,).
+
+    Args:
+        x, x_hat: images (B, 3, H, W), or one (3, H, W), as `sgaplus.data.images.as_samples` takes them: white
+            is 1, and 255 in uint8.
+
+    Raises:
+        UserError: their shapes differ, or samples are of another type. This holds for all distortions.
+    """
+    x, x_hat = _pair(x, x_hat)
     return (x.double() - x_hat.double()).square().flatten(1).mean(1)
 
 
@@ -28,7 +50,7 @@ def psnr(x: Tensor, x_hat: Tensor) -> Tensor:
 
 def to_8bit(x: Tensor) -> Tensor:
     """What a decoder writes: clamped to [0, 1] and rounded to multiples of 1/255."""
-    return torch.round(x.clamp(0, 1) * 255) / 255
+    return torch.round(as_samples(x).clamp(0, 1) * 255) / 255
 
 
 def psnr_8bit(x: Tensor, x_hat: Tensor) -> Tensor:
@@ -38,9 +60,10 @@ def psnr_8bit(x: Tensor, x_hat: Tensor) -> Tensor:
 
 def ms_ssim(x: Tensor, x_hat: Tensor) -> Tensor:
     """MS-SSIM of the clamped 8-bit reconstruction, (B,); NaN for images under 161 pixels a side."""
+    x, x_hat = _pair(x, x_hat)
     if min(x.shape[-2:]) < _MS_SSIM_SIDE:
         return torch.full((x.shape[0],), torch.nan, dtype=torch.float64, device=x.device)
-    return _ms_ssim(x, to_8bit(x_hat), data_range=1.0, size_average=False).double()
+    return _ms_ssim(x.float(), to_8bit(x_hat).float(), data_range=1.0, size_average=False).double()
 
 
 def rd_loss(lmbda: float | Tensor, mse: Tensor, bpp: Tensor) -> Tensor:

@@ -9,7 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
+from numbers import Integral
 from typing import Any, ClassVar, TypeVar
+
+import numpy as np
 
 from .errors import UserError
 
@@ -28,6 +31,26 @@ def number(value: Any, what: str, low: float = 0.0, high: float = math.inf) -> f
         above = f" greater than {low:g}" if math.isfinite(low) else ""
         below = f" and at most {high:g}" if math.isfinite(high) else ""
         raise UserError(f"{what} must be a finite number{above}{below}, not {value!r}")
+    return result
+
+
+def whole(value: Any, what: str, low: int | None = None) -> int:
+    """``value`` as a whole number of at least ``low``: an integer, or 2.0 or "2" for 2.
+
+    Raises:
+        UserError: it is no whole number, or a smaller one; ``what`` names it in the message.
+    """
+    try:
+        if isinstance(value, bool | np.bool_):
+            raise ValueError
+        digits = isinstance(value, str) and value.strip().removeprefix("-").isdecimal()
+        exact = int(value) if digits or isinstance(value, Integral) else float(value)
+        result = int(exact) if exact == int(exact) else None
+    except (TypeError, ValueError, OverflowError):
+        result = None
+    if result is None or (low is not None and result < low):
+        least = "" if low is None else f" of at least {low}"
+        raise UserError(f"{what} must be a whole number{least}, not {value!r}")
     return result
 
 

@@ -404,3 +404,33 @@ def test_the_limit_can_be_raised(codec):
     with pytest.raises(UserError, match="max_pixels"):
         bitstream.decode(data, codec, max_pixels=4095)
     assert bitstream.decode(data, codec, max_pixels=4096).shape == (3, 64, 64)
+
+
+def test_sizes_and_latents_in_every_plain_form_mean_the_same(codec):
+    latents = codec.decode(codec.analyse(codec.pad(picture(70, 90)[None]))).latents
+    wanted = bitstream.encode(codec, latents, (70, 90))
+    for size in (torch.Size([3, 70, 90]), (70.0, 90.0), ["70", "90"], np.array([70, 90])):
+        assert bitstream.encode(codec, latents, size) == wanted
+    tracked = {name: value.clone().requires_grad_() for name, value in latents.items()}
+    assert bitstream.encode(codec, tracked, (70, 90)) == wanted
+    for data in (bytearray(wanted), memoryview(wanted)):
+        assert bitstream.decode(data, codec).shape == (3, 70, 90)
+
+
+def test_arguments_of_another_kind_are_refused_in_one_sentence(codec):
+    latents = codec.decode(codec.analyse(codec.pad(picture(64, 64)[None]))).latents
+    data = bitstream.encode(codec, latents)
+    for call, reason in [
+        (lambda: bitstream.encode("mshyper-s", latents), "load_codec.*not str"),
+        (lambda: bitstream.encode(codec, [latents]), r"run.latents\[0\].*not list"),
+        (lambda: bitstream.encode(codec, {"y": "many"}), "latent y must be a tensor"),
+        (lambda: bitstream.encode(codec, latents, (64,)), "height and width"),
+        (lambda: bitstream.encode(codec, latents, (64.5, 64)), "whole number"),
+        (lambda: bitstream.encode(codec, latents, 64), "height and width"),
+        (lambda: bitstream.decode("photo.sga", codec), "bytes"),
+        (lambda: bitstream.decode(Path("photo.sga"), codec), "bytes"),
+        (lambda: bitstream.decode(data, "mshyper-s"), "load_codec.*not str"),
+    ]:
+        with pytest.raises(UserError, match=reason) as caught:
+            call()
+        assert "\n" not in str(caught.value)

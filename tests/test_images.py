@@ -480,7 +480,7 @@ def test_bfloat16_is_written_as_the_float32_of_the_same_values(tmp_path):
     [
         ("x.jpg", torch.zeros(3, 2, 2), "ends in .png"),
         ("x", torch.zeros(3, 2, 2), "ends in .png"),
-        ("x.png", torch.zeros(1, 3, 2, 2), r"\(3, H, W\)"),
+        ("x.png", torch.zeros(2, 3, 2, 2), r"\(3, H, W\)"),
         ("x.png", torch.zeros(3, 0, 2), r"\(3, H, W\)"),
         ("x.png", torch.full((3, 2, 2), float("nan")), "not finite"),
     ],
@@ -495,3 +495,22 @@ def test_a_folder_is_not_overwritten(tmp_path):
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(UserError, match="is a folder"):
         write_image(tmp_path / "folder.png", torch.zeros(3, 2, 2))
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint8 array", "float64", "bfloat16", "batch"])
+def test_every_plain_form_is_written(tmp_path, kind):
+    levels = torch.from_numpy(COLOUR).permute(2, 0, 1)
+    forms = {"uint8": levels, "uint8 array": levels.numpy(), "float64": levels.double() / 255}
+    forms |= {"bfloat16": (levels.float() / 255).bfloat16(), "batch": levels[None] / 255}
+    write_image(tmp_path / "x.png", forms[kind])
+    wanted = forms[kind].float() if kind == "bfloat16" else levels
+    assert torch.equal(to_uint8(read_image(tmp_path / "x.png")), to_uint8(wanted))
+
+
+def test_integers_without_a_white_level_are_not_written(tmp_path):
+    for dtype in (torch.int64, torch.bool):
+        with pytest.raises(UserError, match="white level"):
+            write_image(tmp_path / "x.png", torch.ones(3, 2, 2, dtype=dtype))
+    with pytest.raises(UserError, match="read_image"):
+        write_image(tmp_path / "x.png", "photo.png")
+    assert list(tmp_path.iterdir()) == []

@@ -111,3 +111,40 @@ def test_bd_rate_refuses_what_is_no_curve(bpp, psnr, message):
 def test_bd_rate_refuses_other_interpolations():
     with pytest.raises(UserError, match="use pchip or akima"):
         metrics.bd_rate((BPP, PSNR), (BPP, PSNR), "cubic")
+
+
+def test_one_image_is_a_batch_of_one_and_uint8_counts_to_255():
+    x = torch.randint(0, 256, (3, 170, 170), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    y = (x.float() / 255 + 0.01).clamp(0, 1)
+    for measure in (metrics.mse, metrics.psnr, metrics.psnr_8bit, metrics.ms_ssim):
+        wanted = measure(x[None].float() / 255, y[None])
+        for pair in (
+            (x, y),
+            (x.numpy(), y.numpy()),
+            (x[None], y),
+            (x, y.double()),
+            (x, y.clone().requires_grad_()),
+        ):
+            found = measure(*pair)
+            assert found.shape == (1,)
+            torch.testing.assert_close(found.detach(), wanted, atol=1e-5, rtol=1e-5)
+    assert torch.equal(metrics.to_8bit(x), x.float() / 255)
+    assert metrics.to_8bit(y.bfloat16()).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "reason"),
+    [
+        (torch.rand(1, 3, 8, 8), torch.rand(2, 3, 8, 8), r"\(1, 3, 8, 8\) and \(2, 3, 8, 8\)"),
+        (torch.rand(3, 8, 8), torch.rand(3, 8, 9), "one shape"),
+        (torch.rand(8, 8), torch.rand(8, 8), r"\(8, 8\)"),
+        (torch.rand(3, 0, 8), torch.rand(3, 0, 8), "one shape"),
+        (torch.ones(3, 8, 8, dtype=torch.int64), torch.rand(3, 8, 8), "original holds int64"),
+        (torch.rand(3, 8, 8), torch.ones(3, 8, 8, dtype=torch.bool), "reconstruction holds bool"),
+        ("a.png", torch.rand(3, 8, 8), "read_image"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_sentence(x, y, reason):
+    for measure in (metrics.mse, metrics.psnr, metrics.ms_ssim):
+        with pytest.raises(UserError, match=reason):
+            measure(x, y)

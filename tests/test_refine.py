@@ -1,8 +1,10 @@
 """The refinement loop on a small untrained codec: what it promises, and what it refuses."""
 
 import dataclasses
+import math
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -156,13 +158,112 @@ def test_progress_counts_image_steps(codec):
         ({"images": [torch.rand(3, 8, 8)] * 2, "names": ["a", "a"]}, "must differ"),
         ({"batch_size": 0}, "batch"),
         ({"trace_every": 0}, "trace_every"),
+        ({"images": "photo.png"}, "'photo.png'.*read_image"),
+        ({"images": ["photo.png"]}, "image 0 .*not str.*read_image"),
+        ({"images": None}, "NoneType"),
+        ({"images": 3}, "int"),
+        ({"images": {"a": 1}}, "dict"),
+        ({"images": torch.rand(3, 0, 8)}, "image 0 has no pixels"),
+        ({"images": torch.rand(0, 3, 8, 8)}, "no image"),
+        ({"images": (x for x in ())}, "no image"),
+        ({"images": torch.rand(8, 8, 3)}, "channels come first"),
+        ({"images": torch.rand(1, 8, 8)}, r"\(1, 8, 8\)"),
+        ({"images": torch.zeros(3, 8, 8, dtype=torch.int64)}, "int64.*white level.*uint8"),
+        ({"images": torch.ones(3, 8, 8, dtype=torch.bool)}, "bool.*white level"),
+        ({"images": torch.ones(3, 8, 8, dtype=torch.complex64)}, "complex64.*white level"),
+        ({"images": np.ones((3, 8, 8), dtype=np.uint16)}, "uint16.*white level"),
+        ({"images": np.full((3, 8, 8), None)}, "object"),
+        ({"iterations": 2.5}, "iterations must be a whole number of at least 0, not 2.5"),
+        ({"iterations": "many"}, "iterations must be a whole number"),
+        ({"iterations": True}, "iterations must be a whole number"),
+        ({"iterations": None}, "iterations must be a whole number"),
+        ({"iterations": math.inf}, "iterations must be a whole number"),
+        ({"lmbda": "bright"}, "lambda"),
+        ({"read_offs": 9}, "read-off 9"),
+        ({"read_offs": [0.5]}, "read-off must be a whole number"),
+        ({"read_offs": "soon"}, "read-off must be a whole number"),
+        ({"seed": None}, "seed must be a whole number"),
+        ({"batch_size": 1.5}, "batch_size must be a whole number"),
+        ({"names": ["a", "a", "a"]}, "3 names"),
+        ({"codec": "mshyper-s"}, "load_codec returns, not 'mshyper-s'"),
+        ({"codec": None}, "load_codec"),
     ],
 )
 def test_bad_arguments_are_one_sentence(codec, change, message):
-    arguments = {"images": [picture(64, 64)], "plan": "ssl", "iterations": 2} | change
+    arguments = {"codec": codec, "images": [picture(64, 64)], "plan": "ssl", "iterations": 2} | change
     with pytest.raises(UserError, match=message) as caught:
-        sgaplus.refine(codec, **arguments)
+        sgaplus.refine(**arguments)
     assert "\n" not in str(caught.value)
+
+
+def test_images_and_numbers_in_every_plain_form_mean_the_same(codec):
+    levels = (255 * picture(64, 64)).round()
+    image = levels / 255
+    wanted = refine(codec, [image], "ssl", iterations=2, read_offs=[1], lmbda=0.02, seed=3, batch_size=2).rows
+    forms = {
+        "tensor": image,
+        "batch": image[None],
+        "tuple": (image,),
+        "generator": (x for x in [image]),
+        "loader": (x for x in [image[None]]),
+        "float64": levels.double() / 255,
+        "gradient": image.clone().requires_grad_(),
+        "uint8": levels.to(torch.uint8),
+        "numpy": image.numpy(),
+        "numpy uint8": levels.numpy().astype(np.uint8)[None],
+        "read-only": np.broadcast_to(image.numpy(), (1, 3, 64, 64)),
+        "channels last": image[None].contiguous(memory_format=torch.channels_last),
+    }
+    columns = ["image", "iteration", "loss", "bpp", "psnr", "lmbda", "seed"]
+    for name, images in forms.items():
+        run = refine(codec, images, "ssl", iterations=2, read_offs=[1], lmbda=0.02, seed=3)
+        assert run.rows[columns].equals(wanted[columns]), name
+    numbers = [
+        {"iterations": 2.0, "read_offs": 1, "lmbda": "0.02", "seed": "3", "batch_size": "1"},
+        {"iterations": "2", "read_offs": "1", "lmbda": np.float32(0.02), "seed": 3.0, "trace_every": 1.0},
+        {
+            "iterations": np.int64(2),
+            "read_offs": np.array([1]),
+            "lmbda": torch.tensor(0.02),
+            "seed": np.int32(3),
+        },
+        {
+            "iterations": torch.tensor(2),
+            "read_offs": (t for t in [1.0]),
+            "lmbda": 0.02,
+            "seed": torch.tensor(3),
+        },
+    ]
+    for arguments in numbers:
+        rows = refine(codec, image, "ssl", **arguments, names="image-0").rows
+        assert rows["loss"].tolist() == pytest.approx(wanted["loss"].tolist(), rel=1e-5), arguments
+        assert rows["iteration"].tolist() == [0, 1, 2]
+
+
+def test_halves_are_read_with_their_own_precision(codec):
+    image = picture(64, 64)
+    for dtype in (torch.bfloat16, torch.float16):
+        found, wanted = (
+            refine(codec, x, "map", iterations=0).rows for x in (image.to(dtype), image.to(dtype).float())
+        )
+        assert found["loss"].equals(wanted["loss"])
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_integers_are_converted_by_their_type_and_not_by_their_values(codec, value):
+    image = torch.full((3, 64, 64), value, dtype=torch.uint8)
+    found, wanted = (refine(codec, x, "map", iterations=0).rows for x in (image, image.float() / 255))
+    assert found["loss"].equals(wanted["loss"])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_batch_changes_results_as_rounding_does_only(codec, dtype):
+    images = [picture(64, 64, seed) for seed in range(4)]
+    same = codec.to("cpu", dtype)
+    one, four = (refine(same, images, "ssl", iterations=10, batch_size=size).rows for size in (1, 4))
+    assert four["loss"].to_numpy() == pytest.approx(
+        one["loss"].to_numpy(), rel=1e-5 if dtype == "float32" else 5e-3
+    )
 
 
 def test_a_diverging_run_names_the_image(codec):

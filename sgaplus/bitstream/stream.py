@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from compressai.zoo.image import model_urls
 from torch import Tensor
@@ -16,6 +17,7 @@ from ..codecs import weights
 from ..codecs.codec import Codec
 from ..codecs.models import Latents
 from ..errors import UserError
+from ..parsing import whole
 from . import container
 from .coder import coder_of, decode_latents, encode_latents
 from .container import HEADER, MAX_PIXELS, Container
@@ -38,18 +40,26 @@ def encode(codec: Codec, latents: Latents, size: Sequence[int] | None = None) ->
         codec: the codec that they belong to.
         latents: of one image, each (C, h, w) or (1, C, h, w), as `Run.latents` or `Codec.decode` give them.
             Continuous ones are rounded as the true loss rounds them.
-        size: height and width of the photograph in pixels; without it, all that the latents cover.
+        size: height and width of the photograph in pixels, or its shape; without it, all that the latents cover.
 
     Raises:
         UserError: the latents are not those of this codec and size, or cannot be written.
     """
+    if not isinstance(codec, Codec):
+        raise UserError(f"a codec is what sgaplus.load_codec returns, not {type(codec).__name__}")
+    if not isinstance(latents, Mapping):
+        raise UserError(
+            f"latents are those of one image by name, such as run.latents[0], not {type(latents).__name__}"
+        )
     coder = coder_of(codec)
     single = {name: _single(name, latent) for name, latent in latents.items()}
     if size is None:
         if coder.first not in single:
             raise UserError(f"there is no latent {coder.first}, which this codec has")
         size = [coder.stride * side for side in single[coder.first].shape[1:]]
-    height, width = (int(side) for side in size)
+    if not isinstance(size, Sequence | np.ndarray) or len(size) < 2:
+        raise UserError(f"the photograph's size is its height and width, not {size!r}")
+    height, width = (whole(side, "a side of the photograph", 1) for side in size[-2:])
     content = Container(codec.name, codec.lmbda, _identity(codec), height, width, b"", b"")
     y, z = encode_latents(coder, single, content.shape(coder.stride))
     return container.pack(replace(content, z=z, y=y))
@@ -168,6 +178,9 @@ def _identity(codec: Codec) -> bytes:
 
 
 def _single(name: str, latent: Tensor) -> Tensor:
+    if not isinstance(latent, Tensor):
+        raise UserError(f"latent {name} must be a tensor (C, h, w), not {type(latent).__name__}")
+    latent = latent.detach()
     if latent.ndim == 4 and len(latent) == 1:
         latent = latent[0]
     if latent.ndim != 3:
@@ -184,6 +197,8 @@ def _latents(data: bytes, codec: Codec | None, max_pixels: int) -> tuple[Contain
         )
     if codec is None:
         codec = find_codec(data)
+    elif not isinstance(codec, Codec):
+        raise UserError(f"a codec is what sgaplus.load_codec returns, not {type(codec).__name__}")
     elif _identity(codec) != content.weights:
         raise UserError(
             f"the file was written with {content.codec}, not with {codec.name}, λ = {codec.lmbda:g}, "

@@ -248,18 +248,51 @@ def _to_rgb(image: Image.Image, stated: colour.Statements, notes: list[str]) -> 
     return converted
 
 
+def as_samples(x: Tensor | np.ndarray, what: str = "the image") -> Tensor:
+    """``x`` as floating-point samples in which 1 is white, converted by its type and never by its values.
+
+    uint8 counts from 0 to 255 and is divided by 255; floating-point samples stay as they are, those of half
+    precision as float32. The white level of any other type is unknown.
+
+    Raises:
+        UserError: ``x`` is no tensor and no array, or its samples are of another type.
+    """
+    if isinstance(x, np.ndarray):
+        try:
+            x = torch.tensor(x)
+        except (TypeError, ValueError):
+            raise UserError(f"{what} must hold numbers, not {x.dtype}") from None
+    if not isinstance(x, Tensor):
+        kind = type(x).__name__
+        raise UserError(f"{what} must be a tensor (3, H, W), not {kind}: read files with sgaplus.read_image")
+    if x.dtype == torch.uint8:
+        return x.float() / 255
+    if not x.is_floating_point():
+        kind = str(x.dtype).removeprefix("torch.")
+        raise UserError(
+            f"{what} holds {kind}, of which the white level is unknown: "
+            "give uint8 (0 to 255) or floating-point samples (0 to 1)"
+        )
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
 def to_uint8(x: Tensor) -> Tensor:
-    """``x`` in [0, 1] as uint8 of the same shape: round(255 · clamp(x, 0, 1)).
+    """``x`` in [0, 1] as uint8 of the same shape: round(255 · clamp(x, 0, 1)); uint8 stays as it is.
 
     Exact ties, which hardly occur, go to the even neighbour as in `torch.round`. Computed in float32 or
     wider, because bfloat16 cannot count to 255 in steps of a half.
+
+    Raises:
+        UserError: as `as_samples`.
     """
-    wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-    return (wide.clamp(0, 1) * 255).round().to(torch.uint8)
+    return (as_samples(x).clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 def write_image(path: str | Path, x: Tensor) -> None:
     """Write ``x`` (3, H, W) as an 8-bit PNG, clamped to [0, 1] and rounded; whole or not at all.
+
+    Args:
+        x: as `as_samples` takes it; a batch of one image will do.
 
     Raises:
         UserError: the file's name does not end in .png, ``x`` has another shape or is not finite, or the
@@ -271,6 +304,9 @@ def write_image(path: str | Path, x: Tensor) -> None:
         raise UserError(f"cannot write {path}: images are written as PNG, so use a name that ends in .png")
     if path.is_dir():
         raise UserError(f"cannot write {path}: it is a folder")
+    x = as_samples(x)
+    if x.dim() == 4 and len(x) == 1:
+        x = x[0]
     if x.dim() != 3 or x.shape[0] != 3 or x.numel() == 0:
         raise UserError(f"cannot write {path}: an image is (3, H, W), not {tuple(x.shape)}")
     if not bool(torch.isfinite(x).all()):

@@ -1,0 +1,112 @@
+"""What people hand to `refine`: accepted where the meaning is plain, otherwise refused in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from ..codecs.codec import Codec
+from ..data.images import as_samples
+from ..errors import UserError
+from ..parsing import whole
+
+_HOW = "read files with sgaplus.read_image"
+
+
+def codec_of(codec: Any) -> Codec:
+    """``codec``, if it is one.
+
+    Raises:
+        UserError: it is something else.
+    """
+    if isinstance(codec, Codec):
+        return codec
+    raise UserError(f"a codec is what sgaplus.load_codec returns, not {_kind(codec)}")
+
+
+def images_of(images: Any) -> list[Tensor]:
+    """The images as float32 tensors (3, H, W) in [0, 1], without gradients.
+
+    Args:
+        images: one image (3, H, W), a batch (B, 3, H, W), or any iterable of these; tensors or NumPy arrays,
+            uint8 (0 to 255) or floating-point, see `sgaplus.data.images.as_samples`.
+
+    Raises:
+        UserError: there is no image, or one has another shape, no pixels, or values beyond [0, 1].
+    """
+    if isinstance(images, Tensor | np.ndarray):
+        images = [images]
+    elif isinstance(images, str | bytes | Path | Mapping) or not isinstance(images, Iterable):
+        raise UserError(f"images must be tensors (3, H, W), not {_kind(images)}: {_HOW}")
+    found: list[Tensor] = []
+    for item in images:
+        samples = as_samples(item, f"image {len(found)}").detach().float()
+        found += [_checked(image, len(found) + i) for i, image in enumerate(_single(samples, len(found)))]
+    if not found:
+        raise UserError("there is no image to refine")
+    return found
+
+
+def names_of(names: Any, count: int) -> list[str]:
+    """The names of ``count`` images in the tables; by default ``image-0``, …
+
+    Raises:
+        UserError: there are more or fewer, or two are the same.
+    """
+    if names is None:
+        return [f"image-{i}" for i in range(count)]
+    names = [names] if isinstance(names, str | Path) else [str(name) for name in names]
+    if len(names) != count:
+        raise UserError(f"{len(names)} names were given for {count} images")
+    if len(set(names)) < count:
+        raise UserError("the images' names must differ")
+    return [str(name) for name in names]
+
+
+def read_offs_of(read_offs: Any, iterations: int) -> list[int]:
+    """The iterations to read off; by default 500, as in the paper, if there are as many.
+
+    Args:
+        read_offs: whole numbers, or a single one.
+
+    Raises:
+        UserError: one is no whole number from 0 to ``iterations``.
+    """
+    if read_offs is None:
+        return [500] if iterations >= 500 else []
+    several = isinstance(read_offs, Iterable) and not isinstance(read_offs, str | bytes)
+    if getattr(read_offs, "ndim", 1) == 0:  # an array or a tensor of one number
+        several = False
+    found = [whole(t, "a read-off") for t in (read_offs if several else [read_offs])]
+    for t in found:
+        if not 0 <= t <= iterations:
+            raise UserError(f"read-off {t} is not between 0 and the {iterations} iterations")
+    return found
+
+
+def _single(samples: Tensor, index: int) -> list[Tensor]:
+    if samples.ndim == 4:
+        return list(samples)
+    if samples.ndim == 3:
+        return [samples]
+    raise UserError(f"image {index} must be a tensor (3, H, W), not {tuple(samples.shape)}")
+
+
+def _checked(image: Tensor, index: int) -> Tensor:
+    shape = tuple(image.shape)
+    if shape[0] != 3:
+        channels_last = ": the channels come first, as after permute(2, 0, 1)" * (shape[-1] == 3)
+        raise UserError(f"image {index} must be a tensor (3, H, W), not {shape}{channels_last}")
+    if not image.numel():
+        raise UserError(f"image {index} has no pixels: its shape is {shape}")
+    if not image.isfinite().all() or image.min() < 0 or image.max() > 1:
+        raise UserError(f"image {index} must have values in [0, 1]")
+    return image
+
+
+def _kind(value: Any) -> str:
+    return repr(value) if isinstance(value, str | Path) else type(value).__name__
