@@ -13,12 +13,14 @@ WHICH := needs Python 3.11 or 3.12: install one of them, or name one with make P
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lint clean
+.PHONY: help book test quick lint verify clean
 
 help:
 	@echo 'make book    set up, run the stale pages, build the book into _build/html'
-	@echo 'make test    set up, run the tests'
-	@echo 'make lint    set up, check the style'
+	@echo 'make test    set up, run the tests, print the coverage; PYTEST_ARGS go to pytest'
+	@echo 'make quick   set up, run the tests that are not slow'
+	@echo 'make lint    set up, check style, types and spelling'
+	@echo 'make verify  set up, decode all stored files and compare them with the stored rows'
 	@echo 'make clean   remove the built book and the executed pages (.venv stays)'
 
 $(READY): requirements.lock pyproject.toml
@@ -42,12 +44,23 @@ book: $(READY)
 	@test -s _build/html/index.html || { echo 'The build wrote no _build/html/index.html.' >&2; exit 1; }
 	@echo 'The book is ready: open _build/html/index.html in a browser.'
 
+# One process per core; the tests of a file stay together, since they share what they set up.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
+
 test: $(READY)
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(PYTEST) --cov $(PYTEST_ARGS)
+
+quick: $(READY)
+	@$(PYTEST) -q -m 'not slow' $(PYTEST_ARGS)
 
 lint: $(READY)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/codespell
+
+verify: $(READY)
+	@$(BIN)/sgaplus verify
 
 clean:
 	rm -rf _build book/executed

@@ -1,4 +1,4 @@
-"""Damaged and made-up files, thrown at the decoder: ``python -m sgaplus.bitstream.fuzz --files 100000``.
+"""Damaged and made-up files, thrown at the decoder: ``python -m tests.fuzz --files 100000``.
 
 Almost every damage ends at the checksum. *Crafted* files have theirs put right, and their lengths with it, so
 that the entropy decoder gets to read them.

@@ -1,5 +1,6 @@
 """pyproject.toml, requirements.lock and environment.yml describe one environment."""
 
+import itertools
 import re
 import subprocess
 import sys
@@ -13,9 +14,17 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import sgaplus
+
 ROOT = Path(__file__).parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-BUILD = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT, BUILD = PYPROJECT["project"], PYPROJECT["build-system"]
+WANTED = [
+    *BUILD["requires"],
+    *PROJECT["dependencies"],
+    *itertools.chain.from_iterable(PROJECT["optional-dependencies"].values()),
+    *itertools.chain.from_iterable(PYPROJECT["dependency-groups"].values()),
+]
 # Pinned by torch's own metadata, exactly, and on Linux only.
 TORCHS_OWN = re.compile(r"(nvidia|cuda)-.*|triton")
 PLATFORMS = {"linux": ("Linux", "x86_64"), "darwin": ("Darwin", "arm64")}
@@ -36,13 +45,9 @@ def pin(requirement: Requirement) -> str:
     return specifier.version
 
 
-def extra(name: str) -> list[Requirement]:
-    return [Requirement(line) for line in PROJECT["optional-dependencies"][name]]
-
-
 @pytest.mark.parametrize(
     "requirement",
-    [*map(Requirement, PROJECT["dependencies"] + BUILD["requires"]), *extra("book"), *extra("dev")],
+    [Requirement(line) for line in WANTED],
     ids=lambda requirement: requirement.name,
 )
 def test_lock_pins_a_version_that_pyproject_allows(requirement):
@@ -105,8 +110,8 @@ def test_conda_environment_agrees():
     lock, project = packages["pip"]
     assert (ROOT / lock.removeprefix("-r ")).is_file()
     match = re.fullmatch(r"-e \.\[(.+)\]", project)
-    assert match and set(match.group(1).split(",")) <= set(PROJECT["optional-dependencies"])
-    assert {"book", "dev"} <= set(match.group(1).split(","))
+    assert match and "book" in match[1].split(",")
+    assert set(match[1].split(",")) <= set(PROJECT["optional-dependencies"])
 
 
 @pytest.mark.parametrize(
@@ -143,6 +148,19 @@ def test_make_says_what_it_needs(tmp_path):
         assert sentence.startswith("sgaplus needs Python 3.11 or 3.12")
         assert message in sentence
         assert not (tmp_path / ".venv").exists()
+
+
+def test_the_citation_has_the_version_and_the_licence():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == sgaplus.__version__
+    assert citation["license"] == PROJECT["license"]
+    assert [author["name"] for author in citation["authors"]] == [a["name"] for a in PROJECT["authors"]]
+    assert citation["keywords"] == PROJECT["keywords"]
+
+
+def test_the_newest_version_of_the_changelog_is_this_one():
+    versions = re.findall(r"^## \[?([^\s\]]+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert versions[:2] == ["Unreleased", sgaplus.__version__]
 
 
 def test_this_python_is_supported():
