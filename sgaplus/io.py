@@ -43,18 +43,21 @@ def unreadable(path: str | Path, error: OSError) -> UserError | SystemFault:
     return kind(f"{path} cannot be read: {reason(error)}")
 
 
-def set_aside(path: str | Path) -> Path:
-    """Rename a damaged file, so that another can take its place and nothing of it is lost; the new path.
+def set_aside(path: str | Path, why: str = "damaged") -> Path:
+    """Rename a file, so that another can take its place and nothing of it is lost; the new path.
+
+    Args:
+        why: the new ending of its name.
 
     Raises:
         OSError: the folder cannot be written to.
     """
     path = Path(path)
-    aside = path.with_name(f"{path.name}.damaged")
+    aside = path.with_name(f"{path.name}.{why}")
     count = 1
     while os.path.lexists(aside):
         count += 1
-        aside = path.with_name(f"{path.name}.damaged-{count}")
+        aside = path.with_name(f"{path.name}.{why}-{count}")
     return path.rename(aside)
 
 

@@ -8,22 +8,19 @@ from __future__ import annotations
 import difflib
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from PIL import Image
 from torch import Tensor
 
 from .. import io
 from ..errors import UserError
 from .downloads import fetch
-from .images import note, read_image
+from .images import SUFFIXES, note, read_image, readable_suffixes, stored_size
 from .sources import NAMES, SAMPLE, SOURCES, folder_of, natural_key, present, registered, root
 
 __all__ = ["NAMES", "ImageFile", "Status", "fetch", "folder_of", "list_images", "root", "status"]
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm")
 
 
 @dataclass(frozen=True)
@@ -69,9 +66,11 @@ class ImageFile:
         except OSError as error:
             raise io.unreadable(self.path, error) from error
         if self.expected not in (None, found):
+            folder = self.path.parent
             raise UserError(
-                f"{self.path} is not the registered image (expected SHA-256 {self.expected}, found {found}): "
-                "delete it and fetch the data set again"
+                f"{self.path} is not the registered image (expected SHA-256 {self.expected}, found {found}): fetch "
+                f"the data set again (`sgaplus data fetch {folder.name}`, which keeps this file under another name), "
+                f"or name the folder itself to use your own files as they are ({folder.absolute()})"
             )
         if self.crop is None:
             return found
@@ -84,7 +83,7 @@ class ImageFile:
         Raises:
             UserError: the file is no image.
         """
-        return _stored_size(self.path) if self.crop is None else (self.crop, self.crop)
+        return stored_size(self.path) if self.crop is None else (self.crop, self.crop)
 
     def read(self) -> Tensor:
         """The photograph as float32 (3, H, W) in [0, 1], its checksum verified where one is known.
@@ -163,6 +162,35 @@ def list_images(
     return [image if crop is None else image.centre(crop) for image in found[:limit]]
 
 
+def photographs_in(paths: Iterable[Path], folder: Path, complain: bool = True) -> list[Path]:
+    """Those among the ``paths`` in a ``folder`` that are photographs by their endings, in their order.
+
+    Hidden files and folders do not count. Photographs of a kind that cannot be read here are left out, with an
+    `ImageNote` where ``complain``.
+
+    Raises:
+        UserError: there is none, or the folder cannot be read.
+    """
+    try:
+        found = [
+            p for p in paths if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and not p.is_dir()
+        ]
+    except OSError as error:
+        raise io.unreadable(folder, error) from error
+    kinds = readable_suffixes()
+    strange = sorted(p.name for p in found if p.suffix.lower() not in kinds)
+    left_out = (
+        f"{len(strange)} of {len(found)} photographs in {folder} are of kinds that cannot be read here "
+        f"({', '.join(strange[:3])}{', …' * (len(strange) > 3)}): convert them to PNG or JPEG"
+    )
+    if len(strange) == len(found):
+        reason = left_out if strange else f"files with these endings count: {' '.join(sorted(kinds))}"
+        raise UserError(f"there is no image in {folder}: {reason}")
+    if strange and complain:
+        note(left_out)
+    return [p for p in found if p.suffix.lower() in kinds]
+
+
 def status() -> list[Status]:
     """How much of each named data set is here, without reading an image."""
     rows = [Status("sample", len(_sample()), len(SAMPLE), folder_of("sample"), "photographs of scikit-image")]
@@ -180,9 +208,7 @@ def _found(source: str | Path | Sequence[str | Path], complain: bool) -> list[Im
         return _sample() if source == "sample" else _named(source, complain)
     path = io.user_path(source)
     if path.is_dir():
-        paths = [p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
-        if not paths:
-            raise UserError(f"there is no image in {path}: files of these kinds count: {' '.join(SUFFIXES)}")
+        paths = photographs_in(path.iterdir(), path, complain)
         return [ImageFile(p.stem, p) for p in sorted(paths, key=lambda p: natural_key(p.name))]
     if not path.exists():
         close = difflib.get_close_matches(str(source), NAMES, n=1)
@@ -207,14 +233,6 @@ def _named(name: str, complain: bool) -> list[ImageFile]:
 def _sample() -> list[ImageFile]:
     folder = folder_of("sample")
     return [ImageFile(Path(file).stem, folder / file) for file in SAMPLE if (folder / file).is_file()]
-
-
-def _stored_size(path: Path) -> tuple[int, int]:
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except (OSError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} cannot be read as an image ({error}): give another one") from error
 
 
 @functools.cache

@@ -17,15 +17,16 @@ from tqdm import tqdm
 from .. import io
 from ..errors import SystemFault, UserError
 from .images import note
-from .sources import LOCK, SOURCES, folder_of, present, published, read_sums, registered
+from .sources import LOCK, SOURCES, Source, folder_of, present, published, read_sums, registered
 
 
 def fetch(name: str, progress: bool = True) -> Path:
     """Download what is missing or damaged of a named data set; returns its folder.
 
     A run that was broken off goes on with the next file. A file gets its name only when it is complete and
-    its checksum is right. An archive is unpacked and removed; one that was downloaded by hand into the data
-    set's folder is used instead of the network.
+    its checksum is right; what was there before under that name is kept under another one. An archive is unpacked
+    and removed; one that was downloaded by hand into the data set's folder is used instead of the network, and
+    stays there.
 
     Args:
         progress: show a bar on standard error.
@@ -51,25 +52,31 @@ def _fetch_files(name: str, progress: bool) -> None:
 
 
 def _fetch_archive(name: str, progress: bool) -> None:
-    source, folder, expected = SOURCES[name], folder_of(name), registered(name)
+    source, folder = SOURCES[name], folder_of(name)
     faults = []
-    # What is on the disk already comes first.
-    choices = sorted(
-        zip(source.urls, source.digests, strict=True),
-        key=lambda choice: not (folder / archive_name(choice[0])).is_file(),
-    )
-    for url, digest in choices:
-        archive = folder / archive_name(url)
-        remedy = f"try later, or download {url} by hand into {folder} and run it again"
+    # An archive that somebody has put there comes first and stays where it is, whatever it holds. Ours is
+    # hidden until it is unpacked.
+    files = [folder / archive_name(url) for url in source.urls]
+    by_hand = [
+        (file, "", digest) for file, digest in zip(files, source.digests, strict=True) if file.is_file()
+    ]
+    ours = [file.with_name(f".{file.name}") for file in files]
+    for archive, url, digest in [*by_hand, *zip(ours, source.urls, source.digests, strict=True)]:
+        remedy = (
+            f"try later, or download {url} by hand into {folder} and run it again" if url else "it is kept"
+        )
         try:
-            download(url, archive, digest, remedy, progress)
-            names = expected if len(expected) == source.images else None
-            members = check_archive(archive, source.images, expected, remedy, source.inside, names)
+            if url:
+                download(url, archive, digest, remedy, progress)
+            members = check_archive(archive, source, registered(name), remedy, digest)
         except SystemFault as fault:
             faults.append(str(fault))
+            if url:
+                archive.unlink(missing_ok=True)
             continue
         unpack(archive, folder, members)
-        archive.unlink()
+        if url:
+            archive.unlink()
         return
     raise SystemFault("; ".join(faults))
 
@@ -102,7 +109,8 @@ def archive_name(url: str) -> str:
 def download(url: str, path: Path, digest: str | None, remedy: str, progress: bool = False) -> None:
     """Bring ``url`` to ``path``, which appears only when it is complete and its checksum is right.
 
-    A file that is there already and has the right checksum is left alone; a wrong one is replaced.
+    A file that is there already and has the right checksum is left alone; another one is kept under another
+    name, with an `ImageNote`.
 
     Args:
         digest: ``algorithm:hex``, a bare SHA-256, or None: then a file that is there is taken as it is.
@@ -114,65 +122,79 @@ def download(url: str, path: Path, digest: str | None, remedy: str, progress: bo
         SystemFault: the server is out of reach, refuses, or delivers something else; or the disk fails.
     """
     pooch.get_logger().setLevel("WARNING")
-    host = urlsplit(url).hostname
+    host, name = urlsplit(url).hostname, path.name.removeprefix(".")
     try:
-        pooch.retrieve(url, known_hash=digest, fname=path.name, path=path.parent, progressbar=progress)
+        other = path.is_file() and not _has(path, digest)
+        target = path.with_name(f".{name}.new") if other else path
+        pooch.retrieve(url, known_hash=digest, fname=target.name, path=path.parent, progressbar=progress)
+        if other:
+            kept = io.set_aside(path, "replaced")
+            target.replace(path)
+            note(f"{path} was another file than the registered one: it is kept as {kept.name}")
     except requests.HTTPError as error:
         answer = f"{error.response.status_code} {error.response.reason}"
-        raise SystemFault(f"{host} refuses {path.name} ({answer}): {remedy}") from error
+        raise SystemFault(f"{host} refuses {name} ({answer}): {remedy}") from error
     except requests.RequestException as error:
-        raise SystemFault(f"{host} cannot be reached or broke off during {path.name}: {remedy}") from error
+        raise SystemFault(f"{host} cannot be reached or broke off during {name}: {remedy}") from error
     except ValueError as error:
         raise SystemFault(
-            f"{host} delivered a {path.name} with a wrong checksum (not {digest}), which was not kept: {remedy}"
+            f"{host} delivered a {name} with a wrong checksum (not {digest}), which was not kept: {remedy}"
         ) from error
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-            raise UserError(f"cannot write to {path.parent}: {error.strerror}") from error
-        raise SystemFault(f"could not write {path}: {error.strerror or error}") from error
+            raise UserError(
+                f"cannot write to {path.parent}: {error.strerror}; set SGAPLUS_DATA to a folder of your own"
+            ) from error
+        raise SystemFault(f"could not write {path}: {io.reason(error)}") from error
+
+
+def _has(path: Path, digest: str | None) -> bool:
+    """Whether a file has the checksum ``digest``; any file has None."""
+    if digest is None:
+        return True
+    algorithm, _, expected = digest.rpartition(":")
+    return pooch.file_hash(str(path), algorithm or "sha256") == expected.lower()
 
 
 def check_archive(
-    archive: Path,
-    count: int,
-    expected: Mapping[str, str],
-    remedy: str,
-    inside: str | None = None,
-    names: Collection[str] | None = None,
+    archive: Path, source: Source, expected: Mapping[str, str], remedy: str, digest: str | None = None
 ) -> list[str]:
-    """The paths of an archive's PNG files, once all of them are found whole and right.
+    """The paths of an archive's images, once all of them are found whole and right.
 
     Args:
-        count: how many there must be.
         expected: SHA-256 by file name, for those that have one.
         remedy: what the user can do, the end of every error message.
-        inside: only those whose folder in the archive has this name.
-        names: only these.
+        digest: the archive's own checksum.
 
     Raises:
-        SystemFault: it is not so. The archive is then removed, or it would be taken again.
+        UserError: the archive cannot be read.
+        SystemFault: it is not so.
     """
     wrong = ""
+    names = expected if len(expected) == source.images else None
     try:
+        if not _has(archive, digest):
+            wrong = f"has another checksum than {digest}"
         with zipfile.ZipFile(archive) as opened:
-            members = [member for member in opened.namelist() if _wanted(member, inside, names)]
-            if len(members) != count:
-                wrong = f"holds {len(members)} of the images instead of {count}"
+            members = [member for member in opened.namelist() if _wanted(member, source.inside, names)]
+            if len(members) != source.images:
+                wrong = f"holds {len(members)} of the images instead of {source.images}"
             for member in members:
                 name = PurePosixPath(member).name
                 found = hashlib.sha256(opened.read(member)).hexdigest()
                 if expected.get(name, found) != found:
                     wrong = f"holds another {name} than expected (SHA-256 {expected[name]}, found {found})"
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
-        wrong = "is damaged or no zip archive"
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError):  # the last one: a password, a new method
+        wrong = f"is {io.what_it_is(archive) or 'damaged or no zip archive'}"
+    except OSError as error:
+        raise io.unreadable(archive, error) from error
     if wrong:
-        archive.unlink()
-        raise SystemFault(f"{archive.name} {wrong} and was removed: {remedy}")
+        raise SystemFault(f"{archive.with_name(archive.name.removeprefix('.'))} {wrong}: {remedy}")
     return members
 
 
 def unpack(archive: Path, folder: Path, members: Collection[str]) -> None:
-    """Write ``members`` of a zip archive into ``folder``, flat.
+    """Write ``members`` of a zip archive into ``folder``, flat; other files of these names are kept aside.
 
     Raises:
         UserError: the folder cannot be written to.
@@ -180,8 +202,12 @@ def unpack(archive: Path, folder: Path, members: Collection[str]) -> None:
     """
     with zipfile.ZipFile(archive) as opened:
         for member in members:
-            with io.atomic(folder / PurePosixPath(member).name) as temporary:
-                temporary.write_bytes(opened.read(member))
+            content, path = opened.read(member), folder / PurePosixPath(member).name
+            with io.atomic(path) as temporary:
+                temporary.write_bytes(content)
+                if path.is_file() and path.read_bytes() != content:
+                    kept = io.set_aside(path, "replaced")
+                    note(f"{path} was another file than the archive's: it is kept as {kept.name}")
 
 
 def _wanted(member: str, inside: str | None, names: Collection[str] | None) -> bool:

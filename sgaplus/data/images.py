@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from .. import io
 from ..errors import ImageNote, UserError
-from . import colour
+from . import colour, metadata
 
 # What Pillow calls its modes, for the notes; "RGB" needs none.
 _MODE_NAMES = {
@@ -34,19 +34,6 @@ _MODE_NAMES = {
     "HSV": "HSV",
 }
 _ALPHA_MODES = ("RGBA", "RGBa", "LA", "La", "PA")
-_EXIF_ORIENTATION = 0x0112
-# Orientations that differ from 1, and how such an image becomes upright.
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_PNG_TEXT = (b"tEXt", b"zTXt", b"iTXt")
-
 # Endings of photographs, whether Pillow reads them here (see `readable_suffixes`) or not.
 SUFFIXES = (
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".avif"),
@@ -87,25 +74,29 @@ def read_image(path: str | Path, *, stretch: bool = False) -> Tensor:
     _check_file(path)
     notes: list[str] = []
     with _pillow_errors(path):
-        pixels = _pixels(path, notes, stretch)
+        pixels = metadata.read_without_long(
+            path, lambda source: _decoded(source, path, notes, stretch), notes
+        )
     if notes:
         note(f"{path}: {'; '.join(notes)}")
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32))
 
 
-def _pixels(path: Path, notes: list[str], stretch: bool) -> np.ndarray:
-    """(H, W, 3) in [0, 1]; ``notes`` get what was converted."""
-    # Pillow refuses a PNG with long metadata, which are not the picture: it is then read without them.
-    for left_out in ((), _PNG_TEXT, (*_PNG_TEXT, b"iCCP")):
-        notes[:] = ["its ICC profile is too long and is ignored"] if b"iCCP" in left_out else []
-        try:
-            return _decoded(_without_chunks(path, left_out) if left_out else path, path, notes, stretch)
-        except UserError:
-            raise
-        except ValueError as error:
-            if "text" not in str(error).lower() or b"iCCP" in left_out:
-                raise
-    raise AssertionError
+def stored_size(path: Path) -> tuple[int, int]:
+    """Height and width in pixels from the file's header, before it is turned upright.
+
+    Raises:
+        UserError: as `read_image`.
+        SystemFault: as `read_image`.
+    """
+
+    def of_header(source: Path | BytesIO) -> tuple[int, int]:
+        with Image.open(source) as image:
+            return image.height, image.width
+
+    _check_file(path)
+    with _pillow_errors(path):
+        return metadata.read_without_long(path, of_header, [])
 
 
 def _decoded(source: Path | BytesIO, path: Path, notes: list[str], stretch: bool) -> np.ndarray:
@@ -117,10 +108,10 @@ def _decoded(source: Path | BytesIO, path: Path, notes: list[str], stretch: bool
         deep_grey = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
         if (frames := getattr(image, "n_frames", 1)) > 1:
             notes.append(f"only the first of its {frames} frames is read")
-        turned = _orientation(image) in _TURNS
+        turned = metadata.orientation(image) in metadata.TURNS
         image.load()
         stated = colour.stated(image)
-        turn = _TURNS.get(_orientation(image))  # Pillow has turned a TIFF by now
+        turn = metadata.TURNS.get(metadata.orientation(image))  # Pillow has turned a TIFF by now
         upright = image.copy() if turn is None else image.transpose(turn)
     if turned:
         notes.append("it is turned upright as its EXIF orientation says")
@@ -134,28 +125,6 @@ def _decoded(source: Path | BytesIO, path: Path, notes: list[str], stretch: bool
     if ";16" in raw:
         notes.append("16-bit colour is read with 8 bits")
     return np.asarray(_to_rgb(upright, stated, notes), dtype=np.float32) / 255
-
-
-def _without_chunks(path: Path, names: Collection[bytes]) -> BytesIO:
-    """A PNG file's content without the chunks of these names."""
-    content = path.read_bytes()
-    kept, start = [content[:8]], 8
-    while start + 8 <= len(content):
-        end = start + 12 + int.from_bytes(content[start : start + 4])
-        if content[start + 4 : start + 8] not in names:
-            kept.append(content[start:end])
-        start = end
-    return BytesIO(b"".join(kept))
-
-
-def _orientation(image: Image.Image) -> int:
-    """As EXIF or XMP states it; 1 where they state none or are damaged: metadata are not the picture."""
-    try:
-        return image.getexif().get(_EXIF_ORIENTATION, 1)
-    except (MemoryError, OSError):
-        raise
-    except Exception:  # Pillow's parsers raise anything on damaged metadata
-        return 1
 
 
 def _deep_grey(samples: np.ndarray, white: int, stretch: bool, notes: list[str]) -> np.ndarray:

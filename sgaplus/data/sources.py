@@ -127,11 +127,19 @@ def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
 
 
 def read_sums(path: Path) -> dict[str, str]:
-    """A file in the format of ``sha256sum``; no file is an empty one."""
+    """A file in the format of ``sha256sum``; no file is an empty one.
+
+    Raises:
+        UserError: it is something else.
+    """
     if not path.is_file():
         return {}
-    lines = path.read_text().splitlines()
     try:
+        lines = path.read_text("utf-8").splitlines()
         return {file: digest for digest, file in (line.split(maxsplit=1) for line in lines)}
+    except OSError as error:
+        raise io.unreadable(path, error) from error
     except ValueError:
-        raise UserError(f"{path} is not a list of checksums: delete it and fetch again") from None
+        raise UserError(
+            f"{path} is not a list of checksums: restore it, or rename it and fetch again"
+        ) from None
