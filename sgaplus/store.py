@@ -217,7 +217,9 @@ def _lines(paths: Sequence[Path]) -> pd.DataFrame:
 
 def _read(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
     try:
-        return pq.read_table(path, columns=columns, partitioning=None).to_pandas()
+        # A file of Python's own: the pages of the book note what is opened.
+        with path.open("rb") as file:
+            return pq.read_table(file, columns=columns).to_pandas()
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(
             f"{path} is not a whole Parquet file ({error}): delete it, its jobs run again"

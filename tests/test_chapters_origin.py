@@ -1,10 +1,13 @@
 """A page says where its rows come from."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
 from companion import provenance
 from sgaplus.errors import UserError
+from sgaplus.io import CHECKOUT
 
 LINE = {
     "key": "k1",
@@ -42,11 +45,9 @@ def test_provenance_of_one_row_is_singular():
     assert "1 row of 1 job on 1 image;" in text and "; 2026-11-20;" in text and "outside a checkout" in text
 
 
-def test_a_page_names_its_profile_and_its_command():
+def test_a_page_names_its_profile():
     sentence = provenance.about("convergence", "cpu")
     assert sentence.startswith("Study `convergence`, profile `cpu`: Reduced to 500 iterations")
-    command = provenance.command("convergence", profile="cpu", iteration=None)
-    assert command == "papermill notebooks/convergence.ipynb out.ipynb -p profile cpu"
     with pytest.raises(UserError):
         provenance.about("no-such-study", "cpu")
 
@@ -54,3 +55,9 @@ def test_a_page_names_its_profile_and_its_command():
 def test_rows_that_are_not_there_say_what_computes_them(tmp_path):
     with pytest.raises(UserError, match="sgaplus study run convergence --profile cpu"):
         provenance.load("convergence", "cpu", tmp_path)
+
+
+def test_results_are_the_checkouts_wherever_the_page_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert provenance.folder(None, "base-codecs") == CHECKOUT / "data" / "results" / "base-codecs"
+    assert provenance.folder("mine", "base-codecs") == Path("mine")

@@ -1,9 +1,10 @@
-"""The book's pages: templates run by papermill, the key that tells a stale page, the Sphinx extension.
+"""The book's pages: templates run by papermill, each again when something that it read has changed.
 
 ``book/pages.yml`` lists the pages. Each is a template of ``notebooks/`` with parameters; papermill writes
-it to ``book/executed/<name>.ipynb``, the name in ``book/_toc.yml``. A page is stale when its template, its
-parameters, the source of this package or a result file that it reads has changed. The extension runs every
-stale page before Sphinx reads the sources, so that ``jupyter-book build book/`` publishes no stale page.
+it to ``book/executed/<name>.ipynb``, the name in ``book/_toc.yml``. The executed notebook keeps the digests of
+what its kernel read (`reads`): when one of these, the template, the entry in ``pages.yml`` or
+the lock file has changed, the page is stale. The Sphinx extension runs every stale page before Sphinx reads the
+sources, so that ``jupyter-book build book/`` publishes no stale page.
 
 What the templates themselves call is in `cells`.
 """
@@ -18,6 +19,7 @@ import os
 import platform
 import re
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -31,9 +33,13 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, Valid
 from sgaplus import io
 from sgaplus.errors import SystemFault, UserError
 
-from .cells import PAGE_VARIABLE, assigned
+from .cells import PAGE_VARIABLE
+from .parameters import declared
+from .reads import digest, files_read, recording
 
 Log = Callable[[str], Any]
+
+_LOCK = "requirements.lock"
 
 
 class Page(BaseModel):
@@ -44,7 +50,6 @@ class Page(BaseModel):
         template: name of a notebook in ``notebooks/``, without its ending.
         title: the page's heading; the template's own when left out.
         parameters: values for the cell tagged ``parameters``.
-        reads: files that the page depends on, as globs relative to the root of the repository.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,7 +58,6 @@ class Page(BaseModel):
     template: str = Field(pattern=r"^\w[\w-]*$")
     title: str | None = Field(default=None, min_length=1)
     parameters: dict[str, JsonValue] = {}
-    reads: tuple[str, ...] = ()
 
 
 def load_pages(root: Path) -> list[Page]:
@@ -81,9 +85,9 @@ def load_pages(root: Path) -> list[Page]:
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UserError(f"{path} names a page twice: {', '.join(twice)}")
     for page in pages:
-        declared = declared_parameters(read_template(page, root))
-        if unknown := sorted(set(page.parameters) - declared):
-            known = ", ".join(sorted(declared)) or "none"
+        parameters = declared(read_template(page, root))
+        if unknown := sorted(set(page.parameters) - set(parameters)):
+            known = ", ".join(sorted(parameters)) or "none"
             raise UserError(
                 f"page '{page.name}' sets {', '.join(unknown)}, which its template "
                 f"'{page.template}' does not declare (declared: {known})"
@@ -121,59 +125,30 @@ def _source(cell: Mapping[str, Any]) -> str:
     return "".join(cell["source"])
 
 
-def declared_parameters(notebook: Mapping[str, Any]) -> set[str]:
-    """Names that the cell tagged ``parameters`` assigns; none without such a cell."""
-    for cell in notebook["cells"]:
-        if cell["cell_type"] == "code" and "parameters" in cell["metadata"].get("tags", []):
-            return assigned(_source(cell))
-    return set()
+def template_digest(page: Page, root: Path) -> str:
+    """SHA-256 (hexadecimal) of what ``book/pages.yml`` and the template, without its outputs, say of a page."""
+    cells = [[c["cell_type"], _source(c), c["metadata"]] for c in read_template(page, root)["cells"]]
+    return hashlib.sha256(json.dumps([cells, page.title, page.parameters]).encode()).hexdigest()
 
 
-def key(page: Page, root: Path) -> str:
-    """SHA-256 (hexadecimal) of everything that a page's content depends on.
-
-    That is the template without its outputs, the title, the parameters, the source of this package and
-    the content of the files that the page reads.
-
-    Raises:
-        UserError: a glob of ``reads`` leaves the repository or matches no file.
-    """
-    template = read_template(page, root)
-    package = io.PACKAGE
-    parts = {
-        "template": [[c["cell_type"], _source(c), c["metadata"]] for c in template["cells"]],
-        "title": page.title,
-        "parameters": page.parameters,
-        "source": {p.relative_to(package).as_posix(): io.sha256(p) for p in package.rglob("*.py")},
-        "reads": {p.relative_to(root).as_posix(): io.sha256(p) for p in _files_read(page, root)},
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def _files_read(page: Page, root: Path) -> Iterator[Path]:
-    for pattern in page.reads:
-        if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
-            raise UserError(f"page '{page.name}' may only read files of this repository, not '{pattern}'")
-        found = [path for path in root.glob(pattern) if path.is_file()]
-        if not found:
-            raise UserError(f"page '{page.name}' reads '{pattern}', which matches no file")
-        yield from found
-
-
-def stale(page: Page, root: Path) -> bool:
-    """Whether the executed notebook of ``page`` is missing, broken or made from something else than now."""
+def stale(page: Page, root: Path) -> str | None:
+    """What makes the executed notebook of ``page`` stale: the first input that has changed; None where it is fresh."""
     try:
         executed = json.loads(output_path(page, root).read_text(encoding="utf-8"))
-        return executed["metadata"]["sgaplus"]["key"] != key(page, root)
-    except (OSError, ValueError, KeyError, TypeError):
-        return True
+        record = executed["metadata"]["sgaplus"]
+        if record["template"] != template_digest(page, root):
+            return f"notebooks/{page.template}.ipynb or its entry in book/pages.yml"
+        return next((name for name, found in record["files"].items() if found != digest(root, name)), None)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return "no executed notebook of today's form"
 
 
 def execute(page: Page, root: Path, force: bool = False, log: Log = print) -> float:
     """Run the page's template with papermill, from the root of the repository, where the page is stale.
 
     What the notebook writes to stderr is handed to ``log`` and does not appear on the page. The executed
-    notebook says in ``metadata.sgaplus`` what it was made from. When the run fails no page is left.
+    notebook says in ``metadata.sgaplus`` what it was made from: digests of the template and of all files that
+    it read, parameters, versions. When the run fails no page is left.
 
     Args:
         page, root: as `load_pages` takes and returns them.
@@ -191,23 +166,28 @@ def execute(page: Page, root: Path, force: bool = False, log: Log = print) -> fl
 
     if not force and not stale(page, root):
         return 0.0
-    identity = key(page, root)
+    template = template_digest(page, root)
     output_path(page, root).unlink(missing_ok=True)
     notebook = nbformat.reads(json.dumps(read_template(page, root)), as_version=4)
     if page.title:
         _, newline, rest = notebook.cells[0].source.partition("\n")
         notebook.cells[0].source = f"# {page.title}{newline}{rest}"
-    started = time.perf_counter()
-    executed = _papermill(notebook, page, root)
-    seconds = time.perf_counter() - started
+    with tempfile.TemporaryDirectory() as scratch:
+        log_of_reads = Path(scratch) / "reads"
+        started = time.perf_counter()
+        with _environment(recording(log_of_reads, root) | {PAGE_VARIABLE: page.name, "TQDM_DISABLE": "1"}):
+            executed = _papermill(notebook, page, root)
+        seconds = time.perf_counter() - started
+        files = {_LOCK: digest(root, _LOCK)} | files_read(log_of_reads, root)
     for cell in executed.cells:
         noise = [o for o in cell.get("outputs", []) if o.get("name") == "stderr"]
         for output in noise:
             log(f"{page.name}: {output.text.rstrip()}")
             cell.outputs.remove(output)
     executed.metadata["sgaplus"] = {
-        "key": identity,
+        "template": template,
         "parameters": page.parameters,
+        "files": {name: files[name] for name in sorted(files) if name != f"notebooks/{page.template}.ipynb"},
         "seconds": round(seconds, 1),
         "versions": {
             "python": platform.python_version(),
@@ -238,17 +218,16 @@ def _papermill(notebook: Any, page: Page, root: Path) -> Any:
     bar = {"desc": page.name, "leave": False} if sys.stderr.isatty() else False
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     try:
-        with _environment({PAGE_VARIABLE: page.name, "TQDM_DISABLE": "1"}):
-            return papermill.execute_notebook(
-                notebook,
-                None,
-                parameters=dict(page.parameters),
-                kernel_name="python3",
-                language="python",
-                progress_bar=bar,
-                cwd=str(root),
-                kernel_manager_class=OwnKernel,
-            )
+        return papermill.execute_notebook(
+            notebook,
+            None,
+            parameters=dict(page.parameters),
+            kernel_name="python3",
+            language="python",
+            progress_bar=bar,
+            cwd=str(root),
+            kernel_manager_class=OwnKernel,
+        )
     except PapermillExecutionError as error:
         if error.ename == UserError.__name__:
             raise UserError(f"page '{page.name}': {error.evalue}") from None
@@ -280,7 +259,7 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 def execute_all(
     root: Path = Path(), force: bool = False, log: Log = print, at_once: int | None = None
 ) -> int:
-    """Run every stale page of the book, several at once, with a line for each that is done.
+    """Run every stale page of the book, several at once; a line says why each is run, one when it is done.
 
     Args:
         root, force, log: as `execute` takes them; the root is the working directory when left out.
@@ -294,8 +273,11 @@ def execute_all(
         SystemFault: the first page that fails otherwise. Pages that run at that moment still end.
     """
     pages = load_pages(root)
-    due = [page for page in pages if force or stale(page, root)]
+    reasons = {page.name: "asked for" if force else stale(page, root) for page in pages}
+    due = [page for page in pages if reasons[page.name]]
     log(f"{len(pages) - len(due)} of {len(pages)} pages are up to date")
+    for page in due:
+        log(f"{page.name} is run again: {reasons[page.name]}")
     workers = min(at_once or min(os.cpu_count() or 1, 4), len(due))
     if workers < 1:
         return 0

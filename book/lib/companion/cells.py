@@ -1,8 +1,7 @@
-"""What the cells of a page's template call: a guard for its parameters, figures, progress on the terminal."""
+"""What the cells of a page's template call: figures, tables, progress on the terminal."""
 
 from __future__ import annotations
 
-import ast
 import base64
 import contextlib
 import functools
@@ -10,57 +9,15 @@ import html
 import io
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
 from tqdm import tqdm
 
 from sgaplus.errors import UserError
 
-# papermill's first line of the cell that it injects after the parameters.
-_INJECTED = "# Parameters"
 # Set while a page is being executed, to the page's name.
 PAGE_VARIABLE = "SGAPLUS_PAGE"
-
-
-def assigned(source: str) -> set[str]:
-    """Names that the top level of ``source`` assigns; none where it is not plain Python."""
-    try:
-        statements = ast.parse(source).body
-    except SyntaxError:
-        return set()
-    targets = [
-        target
-        for statement in statements
-        if isinstance(statement, ast.Assign | ast.AnnAssign)
-        for target in (statement.targets if isinstance(statement, ast.Assign) else [statement.target])
-    ]
-    return {node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)}
-
-
-def check_parameters() -> None:
-    """Refuse parameters that the template does not declare; the call of the cell after the parameters.
-
-    papermill warns about an unknown parameter and runs on with the defaults. Its injected cell is found
-    in the kernel's history; whatever that cell assigns must have been assigned before. Without an
-    injected cell, as in an interactive session, nothing is checked.
-
-    Raises:
-        UserError: naming the unknown parameters and the declared ones.
-    """
-    from IPython import get_ipython
-
-    shell = get_ipython()
-    cells: Sequence[str] = [] if shell is None else shell.user_ns["In"]
-    # In[0] is empty and In[1] is the template's own first cell, whatever comment it opens with.
-    injected = [i for i in range(2, len(cells)) if cells[i].split("\n", 1)[0].strip() == _INJECTED]
-    if not injected:
-        return
-    declared = set().union(*(assigned(cell) for cell in cells[: injected[-1]]))
-    if unknown := sorted(assigned(cells[injected[-1]]) - declared):
-        raise UserError(
-            f"unknown parameter {', '.join(unknown)}: this notebook takes {', '.join(sorted(declared))}"
-        )
 
 
 @contextlib.contextmanager

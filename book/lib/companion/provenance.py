@@ -1,4 +1,4 @@
-"""Where a page's numbers come from: its rows, what they are of, what made them, the commands."""
+"""Where a page's numbers come from: its rows, what they are of, what made them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from sgaplus.studies.schema import load_study
+from sgaplus.studies.stored import results as results_folder
 from sgaplus.studies.stored import stored_rows
 
 from .configurations import with_arms
@@ -42,10 +43,9 @@ def about(study: str, profile: str) -> str:
     return f"Study `{study}`, profile `{profile}`: {load_study(study).profile(profile).about}"
 
 
-def command(template: str, **parameters: str | int | float | None) -> str:
-    """The command that makes a page from stored rows: papermill with those parameters that are not None."""
-    given = "".join(f" -p {name} {value}" for name, value in parameters.items() if value is not None)
-    return f"papermill notebooks/{template}.ipynb out.ipynb{given}"
+def folder(given: str | Path | None, name: str) -> Path:
+    """The folder that a page was ``given`` for results that are no study's; where None, the checkout's own."""
+    return results_folder() / name if given is None else Path(given)
 
 
 def provenance(rows: pd.DataFrame) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from safetensors import safe_open
+import safetensors.torch
 
 from sgaplus.codecs import weights
 from sgaplus.codecs.weights import Card, cards, stem
@@ -65,8 +65,7 @@ def overview() -> pd.DataFrame:
         path = weights.bundled_folder() / f"{stem(card.name, card.lmbda)}.safetensors"
         if not path.is_file():
             raise UserError(f"{path} is missing: restore it")
-        with safe_open(path, "pt") as tensors:
-            parameters = sum(int(np.prod(tensors.get_slice(key).get_shape())) for key in tensors.keys())  # noqa: SIM118
+        parameters = sum(tensor.numel() for tensor in safetensors.torch.load(path.read_bytes()).values())
         log = training_log(card)
         point = {key: card.kodak.get(key, np.nan) for key in ("images", "bpp", "psnr", "loss")}
         rows.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pandas as pd
@@ -133,7 +134,7 @@ def command(rows: pd.DataFrame, out: str) -> str:
     for kind in kinds.sort_values(["reference_iterations", "iterations"]).itertuples():
         crop = f" --crop {kind.crop}" if kind.crop else ""
         lines.append(
-            f"sgaplus race kodak --codec {kind.codec} --lmbda {kind.codec_lmbda:g}{crop} --iterations {kind.iterations} "
-            f"--reference-iterations {kind.reference_iterations} --out {out}"
+            f"sgaplus race kodak --codec {shlex.quote(kind.codec)} --lmbda {kind.codec_lmbda:g}{crop} "
+            f"--iterations {kind.iterations} --reference-iterations {kind.reference_iterations} --out {shlex.quote(out)}"
         )
     return "; ".join(lines)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -272,4 +274,5 @@ def decode_command(table: pd.DataFrame, results: str | None = None) -> str:
     """
     refined = table[table["arm"] != BASE]
     row = (table if refined.empty else refined).iloc[0]
-    return f"sgaplus decode {results or 'data/results'}/{row['stream']} -o {row['image']}.png"
+    stream = f"{results or 'data/results'}/{row['stream']}"
+    return shlex.join(["sgaplus", "decode", stream, "-o", f"{row['image']}.png"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -272,5 +273,5 @@ def commands(rows: pd.DataFrame, folder: str | Path) -> str:
             given["lmbda"] = None
         if row["codec"] == _RANDOM:
             given["codec"] = None
-        lines.append(" ".join(["sgaplus", *_arguments(Settings(**given), Path(folder) / row["file"])]))
+        lines.append(shlex.join(["sgaplus", *_arguments(Settings(**given), Path(folder) / row["file"])]))
     return "\n".join(lines)

@@ -1,10 +1,8 @@
 """Pages are listed, run and told from stale ones; each test makes its own small repository."""
 
-import base64
-import functools
-import io
 import json
 import os
+import py_compile
 import re
 import shutil
 import subprocess
@@ -12,17 +10,16 @@ import sys
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from great_tables import GT
 from nbformat import v4
-from tqdm import tqdm
 
 from companion import build as pages
-from companion import cells
-from sgaplus import io as files
 from sgaplus.errors import SystemFault, UserError
+
+from .conftest import write_codec, write_photo
 
 REPOSITORY = Path(__file__).parents[1]
 # Raised by the kernel's client when a session ends, not by the code under test.
@@ -34,7 +31,7 @@ def write_template(
 ):
     """A template with a title, the parameters ``declared`` and one cell for each of ``code``."""
     parameters = v4.new_code_cell(declared, metadata={"tags": ["parameters"]})
-    guard = v4.new_code_cell("from companion import cells\n\ncells.check_parameters()")
+    guard = v4.new_code_cell(f"from companion import cells, parameters\n\nparameters.check({name!r})")
     cells = [v4.new_markdown_cell("# Own title\n\nWords."), parameters, guard, *map(v4.new_code_cell, code)]
     notebook = v4.new_notebook(cells=cells)
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -48,10 +45,11 @@ def write_pages(root: Path, *entries: dict) -> list[pages.Page]:
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    """An empty repository; kernels started in it import the package under test."""
+    """A repository without pages, data and studies: kernels that are started in it import its own copy of the code."""
     (tmp_path / "notebooks").mkdir()
-    (tmp_path / "book").mkdir()
-    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    for package in ("sgaplus", "book/lib/companion"):
+        shutil.copytree(REPOSITORY / package, tmp_path / package)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (tmp_path, tmp_path / "book" / "lib"))))
     return tmp_path
 
 
@@ -86,7 +84,6 @@ def test_a_page_runs_with_its_parameters_and_says_what_it_was_made_from(root, ca
     assert re.fullmatch(r"\[1/1\] first … \d+ s", lines[-1])
     assert notebook["metadata"]["language_info"]["pygments_lexer"] == "ipython3"
     record = notebook["metadata"]["sgaplus"]
-    assert record["key"] == pages.key(page, root)
     assert record["parameters"] == {"amplitude": 2.5}
     assert record["seconds"] > 0
     assert record["versions"]["torch"]
@@ -97,13 +94,129 @@ def test_a_page_runs_with_its_parameters_and_says_what_it_was_made_from(root, ca
     assert list((root / "book" / "executed").iterdir()) == [pages.output_path(page, root)]
 
 
-def test_key_follows_everything_a_page_depends_on(root, monkeypatch):
-    (root / "data").mkdir()
-    (root / "data" / "rows.csv").write_text("1")
-    entry = {"name": "one", "template": "tiny", "parameters": {"amplitude": 1}, "reads": ["data/*.csv"]}
+# Everything that a page can read: by our own readers, by the libraries, by other processes, and by their names.
+READS = """
+import csv, json, multiprocessing, subprocess, sys, threading
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import used
+from companion.pages import families
+from sgaplus.bitstream import coder
+from sgaplus.codecs import weights
+from sgaplus.data.images import read_image
+from sgaplus.store import Store
+from sgaplus.studies.schema import load_study
+
+data = Path("data")
+Store(data / "results" / "rows").load()
+weights.listing(), families.overview()
+load_study("one").profile("cpu").about
+coder.gaussian()
+read_image(data / "photo.png")
+pd.read_csv(data / "pandas.csv")
+list(csv.reader((data / "lines.csv").open()))
+np.load(data / "array.npz")["x"], np.load(data / "array.npy", mmap_mode="r"), np.memmap(data / "raw.bin", np.uint8, "r")
+thread = threading.Thread(target=Path("data/thread.txt").read_bytes)
+thread.start()
+thread.join()
+sorted(Path("data/listed").glob("*.txt")), list(Path("data/iterated").iterdir()), list(Path("data/walked").rglob("*"))
+Path("data/optional.txt").exists() and Path("data/optional.txt").read_text()
+try:
+    Path("data/missing.txt").read_text()
+except FileNotFoundError:
+    pass
+subprocess.run([sys.executable, "-c", "open('data/child.txt').read()"], check=True)
+with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    pool.submit(Path("data/spawned.txt").read_text).result()
+Path("data/written.txt").write_text("by the page")
+"""
+
+
+def repository_with_data(root: Path) -> pages.Page:
+    """A page that runs `READS`, with files of every kind to read, and some that it does not read."""
+    data = root / "data"
+    for folder in ("listed", "iterated", "walked/deep", "results/rows", "studies"):
+        (data / folder).mkdir(parents=True)
+    for name in ("thread", "child", "spawned", "unread", "listed/a", "iterated/a", "walked/deep/a"):
+        (data / f"{name}.txt").write_text("1")
+    for name in ("pandas", "lines"):
+        (data / f"{name}.csv").write_text("x\n1\n")
+    np.savez(data / "array.npz", x=np.ones(3))
+    np.save(data / "array.npy", np.ones(3))
+    (data / "raw.bin").write_bytes(bytes(8))
+    write_photo(data / "photo.png")
+    pd.DataFrame({"key": ["k"], "iteration": [0]}).to_parquet(data / "results" / "rows" / "rows.parquet")
+    write_codec(data / "models")
+    study = (REPOSITORY / "data" / "studies" / "convergence.yaml").read_text()
+    (data / "studies" / "one.yaml").write_text(study.replace("name: convergence", "name: one"))
+    for name in ("used", "unused"):
+        (root / f"{name}.py").write_text(f'"""A module that is {name}."""\n')
+    py_compile.compile(root / "used.py")  # so that Python opens this file alone
+    (root / "requirements.lock").write_text("numpy==1.26.4\n")
+    write_template(root, READS)
+    return write_pages(root, {"name": "one", "template": "tiny"})[0]
+
+
+def test_a_page_is_stale_when_what_it_read_has_changed_and_only_then(root):
+    page = repository_with_data(root)
+    pages.execute(page, root)
+    assert pages.stale(page, root) is None
+    read = [
+        *("used.py", "requirements.lock", "sgaplus/rounding.py", "book/lib/companion/pages/families.py"),
+        *("sgaplus/bitstream/gaussian.npz", "sgaplus/codecs/zoo.csv", "data/studies/one.yaml"),
+        *("data/results/rows/rows.parquet", "data/models/mshyper-s_lambda0.01.safetensors"),
+        *("data/models/mshyper-s_lambda0.01.json", "data/photo.png", "data/pandas.csv", "data/lines.csv"),
+        *("data/array.npz", "data/array.npy", "data/raw.bin", "data/thread.txt"),
+        *("data/child.txt", "data/spawned.txt"),
+    ]
+    for name in read:
+        content = (root / name).read_bytes()
+        (root / name).write_bytes(content + b" ")
+        assert pages.stale(page, root) == name
+        (root / name).write_bytes(content)
+        assert pages.stale(page, root) is None, f"{name} is as it was"
+    for name in (
+        "data/missing.txt",
+        "data/listed/b",
+        "data/iterated/b",
+        "data/walked/deep/b",
+        "data/models/b.json",
+    ):
+        (root / name).write_text("1")
+        assert pages.stale(page, root) in (name, f"{Path(name).parent.as_posix()}/")
+        (root / name).unlink()
+    (root / "data" / "child.txt").rename(root / "data" / "moved.txt")
+    assert pages.stale(page, root) == "data/child.txt"
+    (root / "data" / "moved.txt").rename(root / "data" / "child.txt")
+
+    for name in (
+        "unused.py",
+        "sgaplus/training/run.py",
+        "book/lib/companion/pages/speed.py",
+        "data/unread.txt",
+    ):
+        (root / name).write_text((root / name).read_text() + "\n# A remark.\n")
+    (root / "sgaplus" / "new.py").write_text("")
+    (root / "data" / "new.txt").write_text("")
+    (root / "data" / "walked" / ".hidden").write_text("")
+    (root / "data" / "written.txt").write_text("by someone else")
+    shutil.rmtree(root / "__pycache__")
+    assert pages.stale(page, root) is None
+
+    files = executed(page, root)["metadata"]["sgaplus"]["files"]
+    assert "data/" not in files and "./" not in files, "who looks for modules does not read their folders"
+    assert not [name for name in files if re.search(r"__pycache__|executed|\.venv|\.ipynb|^/", name)]
+
+
+def test_a_page_is_stale_when_its_template_title_or_parameters_have_changed(root):
+    entry = {"name": "one", "template": "tiny", "parameters": {"amplitude": 1}}
     write_template(root, "print(1)")
     [page] = write_pages(root, entry)
-    keys = [pages.key(page, root)]
+    pages.execute(page, root)
 
     template = root / "notebooks" / "tiny.ipynb"
     notebook = nbformat.read(template, as_version=4)
@@ -111,23 +224,56 @@ def test_key_follows_everything_a_page_depends_on(root, monkeypatch):
     notebook.cells[1].outputs = [v4.new_output("stream", text="old")]
     notebook.metadata["language_info"] = {"name": "python", "version": "3.12.1"}
     nbformat.write(notebook, template)
-    assert pages.key(page, root) == keys[0], "outputs of the template are no content of the page"
+    assert pages.stale(page, root) is None, "outputs of the template are no content of the page"
 
+    for changed in ({"parameters": {"amplitude": 2}}, {"title": "Other"}):
+        assert "pages.yml" in pages.stale(write_pages(root, entry | changed)[0], root)
     notebook.cells[3].source = "print(2)"
     nbformat.write(notebook, template)
-    keys.append(pages.key(page, root))
-    keys.append(pages.key(write_pages(root, {**entry, "parameters": {"amplitude": 2}})[0], root))
-    keys.append(pages.key(write_pages(root, {**entry, "title": "Other"})[0], root))
-    (root / "data" / "rows.csv").write_text("2")
-    keys.append(pages.key(page, root))
-    (root / "data" / "more.csv").write_text("3")
-    keys.append(pages.key(page, root))
-    package = root / "package"
-    package.mkdir()
-    (package / "pages.py").write_text("changed")
-    monkeypatch.setattr(files, "PACKAGE", package)
-    keys.append(pages.key(page, root))
-    assert len(set(keys)) == len(keys)
+    assert "tiny.ipynb" in pages.stale(page, root)
+
+
+def test_a_page_is_stale_at_once_when_a_file_changed_after_it_was_read(root):
+    """Rows may be stored while a page runs: what it shows is then older than the file."""
+    (root / "rows.csv").write_text("1")
+    change = "import subprocess, sys\nsubprocess.run([sys.executable, '-c', \"open('rows.csv', 'w').write('22')\"])"
+    write_template(root, "print(open('rows.csv').read())", change)
+    [page] = write_pages(root, {"name": "one", "template": "tiny"})
+    pages.execute(page, root)
+    assert text(executed(page, root)) == "1\n"
+    assert pages.stale(page, root) == "rows.csv"
+    write_template(root, "print(open('rows.csv').read())")
+    pages.execute(page, root)
+    assert pages.stale(page, root) is None
+
+
+def test_only_the_pages_that_read_a_changed_file_run_again(root):
+    for name in ("one", "two"):
+        (root / f"{name}.txt").write_text("1")
+        write_template(root, f"print(open('{name}.txt').read())", name=name)
+    write_pages(root, *({"name": name, "template": name} for name in ("one", "two")))
+    lines: list[str] = []
+    assert pages.execute_all(root, log=lines.append) == 2
+    assert pages.execute_all(root, log=lines.append) == 0
+    (root / "two.txt").write_text("2")
+    lines.clear()
+    assert pages.execute_all(root, log=lines.append) == 1
+    assert "1 of 2 pages are up to date" in lines and any(
+        "two" in line and "two.txt" in line for line in lines
+    )
+
+
+def test_the_environments_own_sitecustomize_still_has_its_turn(root, monkeypatch):
+    other = root / "other"
+    other.mkdir()
+    (other / "sitecustomize.py").write_text("import builtins\nbuiltins.had_its_turn = True\n")
+    monkeypatch.setenv("PYTHONPATH", f"{os.environ['PYTHONPATH']}{os.pathsep}{other}")
+    write_template(root, "print(had_its_turn, open('tiny.txt').read())")
+    (root / "tiny.txt").write_text("1")
+    [page] = write_pages(root, {"name": "one", "template": "tiny"})
+    pages.execute(page, root)
+    assert text(executed(page, root)) == "True 1\n"
+    assert "tiny.txt" in executed(page, root)["metadata"]["sgaplus"]["files"]
 
 
 def test_a_failing_page_is_not_published(root):
@@ -157,28 +303,6 @@ def test_unknown_parameters_are_refused_by_plain_papermill_too(root):
 
 
 @pytest.mark.parametrize(
-    ("history", "refused"),
-    [
-        (["", "x = 1", "check()"], False),
-        (["", "x = 1", "# Parameters\nx = 2", "check()"], False),
-        (["", "# Parameters\nx = 1", "check()"], False),
-        (["", "x = 1", "# Parameters\ny = 2", "check()"], True),
-        (["", "x: int = 1", "not python", "# Parameters\nx = 2\ny = 2", "check()"], True),
-    ],
-)
-def test_check_parameters_reads_the_history(monkeypatch, history, refused):
-    import IPython
-
-    shell = type("Shell", (), {"user_ns": {"In": history}})()
-    monkeypatch.setattr(IPython, "get_ipython", lambda: shell)
-    if refused:
-        with pytest.raises(UserError, match=r"unknown parameter y: this notebook takes x"):
-            cells.check_parameters()
-    else:
-        cells.check_parameters()
-
-
-@pytest.mark.parametrize(
     ("content", "message"),
     [
         ("- {name: one, template: tiny, titel: X}", "titel: Extra inputs"),
@@ -202,49 +326,6 @@ def test_mistakes_in_the_list_of_pages(root, content, message):
         pages.load_pages(root)
 
 
-@pytest.mark.parametrize("pattern", ["data/none-*.parquet", "../outside", "/etc/hostname"])
-def test_reads_must_match_files_of_the_repository(root, pattern):
-    write_template(root)
-    [page] = write_pages(root, {"name": "one", "template": "tiny", "reads": [pattern]})
-    with pytest.raises(UserError, match=re.escape(pattern)):
-        pages.key(page, root)
-
-
-def test_show_gives_picture_alternative_and_caption(monkeypatch):
-    import IPython.display
-    import matplotlib.pyplot as plt
-
-    shown = []
-    monkeypatch.setattr(IPython.display, "display", lambda data, raw: shown.append(data))
-    figure, axes = plt.subplots(figsize=(3, 2))
-    axes.plot([0, 1])
-    cells.show(figure, alt='A "line"', caption="τ < 1 & falling", command="sgaplus figure x > y")
-    [data] = shown
-    assert not plt.get_fignums()
-    assert 'src="data:image/png;base64,iVBOR' in data["text/html"]
-    assert 'alt="A &quot;line&quot;"' in data["text/html"]
-    assert "<figcaption>τ &lt; 1 &amp; falling<br>" in data["text/html"]
-    assert "<code>sgaplus figure x &gt; y</code>" in data["text/html"]
-    assert data["text/plain"] == 'τ < 1 & falling [A "line"]'
-    with pytest.raises(UserError, match="needs a text alternative"):
-        cells.show(figure, alt=" ", caption="c")
-
-
-def test_a_table_comes_with_its_numbers(monkeypatch):
-    import IPython.display
-
-    shown = []
-    monkeypatch.setattr(IPython.display, "display", lambda bundle, raw: shown.append(bundle))
-    data = pd.DataFrame({"method": ["a & b"], "loss": [1 / 3]})
-    cells.show_table(GT(data).fmt_number("loss", decimals=1), data, name="losses", command="x > y")
-    (bundle,) = shown
-    encoded = re.search(r'download="losses.csv" href="data:text/csv;base64,([^"]+)"', bundle["text/html"])[1]
-    pd.testing.assert_frame_equal(pd.read_csv(io.BytesIO(base64.b64decode(encoded))), data)
-    assert "x &gt; y" in bundle["text/html"] and "0.3" in bundle["text/html"]
-    with pytest.raises(UserError, match="no row"):
-        cells.show_table(GT(data), data.iloc[:0], name="losses")
-
-
 def test_progress_goes_past_the_page_to_the_terminal(root, capfd, monkeypatch):
     # A kernel that finds itself under pytest leaves the descriptors alone; outside it captures them.
     monkeypatch.delenv("PYTEST_CURRENT_TEST")
@@ -253,19 +334,6 @@ def test_progress_goes_past_the_page_to_the_terminal(root, capfd, monkeypatch):
     pages.execute(page, root)
     assert text(executed(page, root)) == "kept\n"
     assert "drawn" in capfd.readouterr().err
-
-
-def test_one_bar_counts_several_refinements(monkeypatch):
-    terminal = io.StringIO()
-    terminal.isatty = lambda: True
-    monkeypatch.setattr(cells, "terminal", lambda: terminal)
-    monkeypatch.setattr(cells, "tqdm", functools.partial(tqdm, mininterval=0))
-    with cells.progress(20) as advance:
-        for _ in range(2):
-            update = advance()
-            update(4, 10)
-            update(10, 10)
-    assert re.findall(r"(\d+)/20", terminal.getvalue())[-1] == "20"
 
 
 def test_pages_run_beside_each_other_and_the_first_failure_ends_the_run(root):
@@ -283,10 +351,9 @@ def test_pages_run_beside_each_other_and_the_first_failure_ends_the_run(root):
 
 
 @pytest.fixture
-def book(root, monkeypatch):
-    """A small book with one page, this repository's own configuration and a copy of the package."""
-    shutil.copytree(REPOSITORY / "sgaplus", root / "sgaplus", ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setenv("PYTHONPATH", str(root))
+def book(root):
+    """A small book with one page and this repository's own configuration."""
+    shutil.copytree(REPOSITORY / "book" / "_ext", root / "book" / "_ext")
     (root / "_config.yml").write_text((REPOSITORY / "_config.yml").read_text())
     (root / "book" / "references.bib").write_text("")
     (root / "book" / "intro.md").write_text("# Intro\n\n$x^2$\n")
