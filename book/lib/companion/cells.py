@@ -117,3 +117,17 @@ def show_table(table: Any, data: Any, *, name: str, command: str | None = None) 
     made_by = f" · Made by <code>{html.escape(command)}</code>" if command else ""
     markup = f"<div>{table.as_raw_html()}<p><small>{link}{made_by}</small></p></div>"
     display({"text/html": markup, "text/plain": data.to_string(index=False)}, raw=True)
+
+
+def require(condition: bool, conclusion: str) -> None:
+    """Fail the build of a page whose hand-written conclusion its rows no longer support.
+
+    Args:
+        condition: as computed from the rows.
+        conclusion: the sentence that must change otherwise.
+
+    Raises:
+        UserError: the condition is false.
+    """
+    if not condition:
+        raise UserError(f"the rows no longer support this sentence of the page, so rewrite it: {conclusion}")

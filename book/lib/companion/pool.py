@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
+from sgaplus import plans, rounding, schedules
 from sgaplus.data.sources import registered
 from sgaplus.errors import UserError
 from sgaplus.studies.schema import load_studies
 from sgaplus.studies.stored import rows_of, store_of
 
 from . import statistics
-from .configurations import with_arms
+from .configurations import label, with_arms
 
 # The data sets of the paper by their names here; CLIC 2025 stands for CLIC 2020.
 DATASETS = {"kodak": "Kodak", "tecnick": "Tecnick", "clic2025": "CLIC 2025"}
 WHOLE = "whole photographs"
+# The λ of the paper's ablations, and the methods of its grid over τ_max.
+LMBDA = 0.01
+GRID = ("atanh", "linear", "cosine", "ssl")
 # What the claims look at.
 _COLUMNS = ["image", "iteration", "iterations", "trace_every", "loss", "method_loss", "bpp", "psnr", "mse"]
 _COLUMNS += ["ms_ssim", "seconds", "lmbda", "codec_lmbda", "method", "temperature", "tau", "seed", "key"]
@@ -66,10 +74,15 @@ def with_scope(rows: pd.DataFrame) -> pd.DataFrame:
         return known[stem]
 
     images = rows["image"].unique()
-    sides = {image: image.partition("@")[2] for image in images}
-    scopes = {image: f"centres of {side} × {side} pixels" if side else WHOLE for image, side in sides.items()}
     datasets = {image: dataset(image) for image in images}
-    return rows.assign(dataset=rows["image"].map(datasets), scope=rows["image"].map(scopes))
+    parts = {image: scope_of(image) for image in images}
+    return rows.assign(dataset=rows["image"].map(datasets), scope=rows["image"].map(parts))
+
+
+def scope_of(image: str) -> str:
+    """Whether an image is a whole photograph, or the centre of so many pixels a side."""
+    side = image.partition("@")[2]
+    return f"centres of {side} × {side} pixels" if side else WHOLE
 
 
 def own(rows: pd.DataFrame) -> pd.DataFrame:
@@ -109,3 +122,53 @@ def differences(
     wide = table.pivot_table(index="image", columns=by, values="change")
     counts = wide.count()
     return wide.loc[:, counts >= counts.median()].dropna()
+
+
+def scopes(rows: pd.DataFrame, iteration: int, dataset: str = "kodak") -> Iterator[tuple[str, pd.DataFrame]]:
+    """Each scope of a data set, in order, with its rows at one iteration, of codecs at their own λ."""
+    yield from at(own(rows[rows["dataset"] == dataset]), iteration).groupby("scope")
+
+
+def _widest(tables: Iterable[pd.DataFrame], columns: int) -> pd.DataFrame | None:
+    """The table of the most columns among scopes, which are never mixed; None where none has enough."""
+    whole = [table for table in tables if len(table.columns) >= columns and len(table)]
+    return max(whole, key=lambda table: len(table.columns), default=None)
+
+
+def temperature_grid(rows: pd.DataFrame, iteration: int) -> pd.DataFrame | None:
+    """True losses of atanh, linear, cosine and SSL(2.3) under τ(t) = min(τ_max, exp(−0.001 t)).
+
+    Published settings are no part of the grid where their schedule is another, as atanh's is.
+
+    Returns:
+        (images, (method, τ_max)): the τ_max that all four have, the images that have all of them; None where
+        there are not two such τ_max.
+    """
+    published = plans.plan(rounding.SSL())
+    names = {json.dumps(rounding.parse(spec).as_dict()): label(spec) for spec in GRID}
+    tables = []
+    for _, group in scopes(rows[rows["lmbda"] == LMBDA], iteration):
+        group = group[group["method"].isin(names) & (group["rate"] == published.lr.value)]
+        schedule = group["temperature"].map(lambda text: schedules.parse(json.loads(text)))
+        of_grid = [
+            found == replace(published.temperature, tau_max=tau)
+            for found, tau in zip(schedule, group["tau_max"], strict=True)
+        ]
+        group = group[np.array(of_grid, dtype=bool)]
+        table = group.assign(name=group["method"].map(names)).pivot_table(
+            index="image", columns=["tau_max", "name"], values="loss"
+        )
+        shared = [tau for tau, own in table.T.groupby("tau_max") if len(own) == len(names)]
+        tables.append(table.loc[:, shared].dropna().swaplevel(axis=1))
+    return _widest(tables, 2 * len(names))
+
+
+def slopes(rows: pd.DataFrame, iteration: int) -> pd.DataFrame | None:
+    """True losses of SSL over a with otherwise published settings: (images, a); None where there are not three."""
+    tables = []
+    for _, group in scopes(rows[rows["lmbda"] == LMBDA], iteration):
+        group = group[group["family"] == "ssl"]
+        group = group[group["arm"] == group["a"].map(lambda a: label(f"ssl:a={a}"))]
+        table = group.pivot_table(index="image", columns="a", values="loss")
+        tables.append(table.loc[:, table.count() >= table.count().median()].dropna())
+    return _widest(tables, 3)

@@ -1,11 +1,12 @@
 """What a claim's verdict is made of: conditions with numbers, each of which can fail.
 
-A condition about a difference *holds* where its whole 95 % interval is on the claimed side of zero, is
-*contradicted* where the whole interval is on the other side, and is *open* otherwise, or where rows are missing.
+A condition about a difference *holds* where its whole 95 % interval is on the claimed side of zero, is *contradicted*
+where the whole interval is on the other side, and is *open* otherwise. Without rows it was *not run*.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -15,21 +16,14 @@ import pandas as pd
 from . import statistics
 
 
-class Outcome(StrEnum):
-    """Of one condition."""
+class Verdict(StrEnum):
+    """Of one condition, or of several together."""
 
     HOLDS = "holds"
+    MIXED = "mixed"
     CONTRADICTED = "contradicted"
     OPEN = "open"
-
-
-class Verdict(StrEnum):
-    """Of a claim."""
-
-    REPRODUCED = "reproduced"
-    PARTLY = "partly"
-    NOT = "not reproduced"
-    UNKNOWN = "cannot be said from these rows"
+    NOT_RUN = "not run"
 
 
 @dataclass(frozen=True)
@@ -41,7 +35,8 @@ class Finding:
         value, low, high: NaN where there is none; the interval is a 95 % bootstrap over images.
         unit: of the three.
         images: over which the interval is; 0 for what is no mean over images.
-        outcome: None where the number is told and is no condition.
+        outcome: None where the number is reported for context and is no condition.
+        iteration: at which it was read off; None for what has none.
         note: why there is no number or no interval.
         form: format specification of the three.
     """
@@ -52,7 +47,8 @@ class Finding:
     high: float = float("nan")
     unit: str = "%"
     images: int = 0
-    outcome: Outcome | None = None
+    outcome: Verdict | None = None
+    iteration: int | None = None
     note: str = ""
     form: str = "+.2f"
 
@@ -71,7 +67,7 @@ class Claim:
         number: of the claim.
         says: the claim in our words.
         criterion: what must hold, in words.
-        findings: its conditions, and numbers that are told beside them.
+        findings: its conditions, and numbers for context.
         pages: of the book, where the numbers are shown at length.
     """
 
@@ -88,56 +84,69 @@ class Claim:
 
     @property
     def verdict(self) -> Verdict:
-        """All conditions hold: reproduced. Some: partly. None, and one is contradicted: not. Else unknown."""
-        outcomes = {finding.outcome for finding in self.conditions}
-        if outcomes == {Outcome.HOLDS}:
-            return Verdict.REPRODUCED
-        if Outcome.HOLDS in outcomes:
-            return Verdict.PARTLY
-        return Verdict.NOT if Outcome.CONTRADICTED in outcomes else Verdict.UNKNOWN
+        """Of all conditions that were run."""
+        return together(self.conditions)
+
+    @property
+    def by_iteration(self) -> dict[int | None, tuple[Finding, ...]]:
+        """The conditions of each read-off in ascending order, those without one last."""
+        known = {finding.iteration for finding in self.conditions}
+        order = sorted(known, key=lambda iteration: (iteration is None, iteration))
+        return {t: tuple(f for f in self.conditions if f.iteration == t) for t in order}
 
 
-def side(low: float, high: float, below: bool) -> Outcome:
-    """Of an interval that should be wholly below zero, or wholly above it."""
+def together(findings: Iterable[Finding]) -> Verdict:
+    """All that were run hold, some do, none does and one is contradicted, nothing is decided, or none was run."""
+    outcomes = {finding.outcome for finding in findings} - {Verdict.NOT_RUN, None}
+    if not outcomes:
+        return Verdict.NOT_RUN
+    if outcomes == {Verdict.HOLDS}:
+        return Verdict.HOLDS
+    if outcomes & {Verdict.HOLDS, Verdict.MIXED}:
+        return Verdict.MIXED
+    return Verdict.CONTRADICTED if Verdict.CONTRADICTED in outcomes else Verdict.OPEN
+
+
+def side(low: float, high: float, below: bool | None) -> Verdict | None:
+    """Of an interval that should be wholly below zero (or above; None: no condition)."""
+    if below is None:
+        return None
     if np.isnan(low) or np.isnan(high):
-        return Outcome.OPEN
+        return Verdict.OPEN
     if not below:
         low, high = -high, -low
-    return Outcome.HOLDS if high < 0 else Outcome.CONTRADICTED if low > 0 else Outcome.OPEN
+    return Verdict.HOLDS if high < 0 else Verdict.CONTRADICTED if low > 0 else Verdict.OPEN
 
 
 def of_images(
-    what: str, values: pd.Series, below: bool | None = True, unit: str = "%", form: str = "+.2f"
+    what: str, table: pd.DataFrame | pd.Series, below: bool | None = True, unit: str = "%", **more: object
 ) -> Finding:
-    """The finding of one value per image, whose mean should be below zero (or above; None: only told)."""
-    mean, low, high = statistics.estimate(values)
-    outcome = None if below is None else side(low, high, below)
-    note = "one image has no interval" if len(values) == 1 else ""
-    return Finding(what, mean, low, high, unit, len(values), outcome, note, form)
+    """The finding of a mean over images that should be below zero (or above; None: for context).
+
+    Args:
+        table: one value per image; or a column for each λ, of which the mean counts. A λ at which the interval alone
+            is on the other side of zero makes the outcome mixed, so that no mean hides it.
+    """
+    table = pd.DataFrame(table)
+    mean, low, high = statistics.estimate(table.mean(axis=1))
+    outcome, note = side(low, high, below), "one image has no interval" if len(table) == 1 else ""
+    apart = [
+        name for name in table if side(*statistics.estimate(table[name])[1:], below) is Verdict.CONTRADICTED
+    ]
+    if apart and outcome is not Verdict.CONTRADICTED:
+        outcome, note = Verdict.MIXED, f"contradicted at λ = {', '.join(f'{name:g}' for name in apart)}"
+    return Finding(what, mean, low, high, unit, len(table), outcome, note=note, **more)
 
 
 def of_resamples(
-    what: str,
-    values: np.ndarray,
-    images: int,
-    below: bool | None = True,
-    unit: str = "%",
-    form: str = "+.2f",
+    what: str, values: np.ndarray, images: int, below: bool | None = True, unit: str = "%", **more: object
 ) -> Finding:
-    """The finding of a quantity, (1 + resamples,), as `statistics.resampled_means` orders them."""
-    low, high = statistics.ends(values)
-    outcome = None if below is None else side(low, high, below)
-    return Finding(what, float(values[0]), float(low), float(high), unit, images, outcome, form=form)
+    """The finding of a statistic of `statistics.resampled_means`, (1 + resamples,)."""
+    low, high = map(float, statistics.ends(values))
+    return Finding(what, float(values[0]), low, high, unit, images, side(low, high, below), **more)
 
 
-def check(what: str, value: float, holds: bool, unit: str = "", form: str = "+.2f") -> Finding:
-    """The finding of a number that has no sampling error, such as one of a closed form."""
-    outcome = Outcome.HOLDS if holds else Outcome.CONTRADICTED
-    return Finding(what, value, unit=unit, outcome=outcome, form=form)
-
-
-def missing(what: str, study: str, profile: str) -> Finding:
+def not_run(what: str, study: str, profile: str, iteration: int | None = None) -> Finding:
     """The finding of a condition without rows, with the command that computes them."""
-    return Finding(
-        what, outcome=Outcome.OPEN, note=f"no rows: `sgaplus study run {study} --profile {profile}`"
-    )
+    note = f"`sgaplus study run {study} --profile {profile}`"
+    return Finding(what, outcome=Verdict.NOT_RUN, iteration=iteration, note=note)

@@ -6,21 +6,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-from great_tables import GT, loc, style
+from great_tables import GT
 
 from sgaplus.errors import UserError
 
-from .. import pool, provenance, reference, verdict_rules
-from ..verdicts import Claim, Outcome, Verdict
+from .. import pool, provenance, reference, tables, verdict_rules
+from ..verdicts import Claim, Finding, Verdict, together
 
 # Said by shape and by word, never by colour.
-_VERDICTS = {Verdict.REPRODUCED: "✓", Verdict.PARTLY: "◐", Verdict.NOT: "✗", Verdict.UNKNOWN: "?"}
-_OUTCOMES = {Outcome.HOLDS: "✓ holds", Outcome.CONTRADICTED: "✗ contradicted", Outcome.OPEN: "? open"}
-_TOLD = "told beside it"
+_SHAPES = {
+    Verdict.HOLDS: "✓",
+    Verdict.MIXED: "◐",
+    Verdict.CONTRADICTED: "✗",
+    Verdict.OPEN: "?",
+    Verdict.NOT_RUN: "–",
+}
+_CONTEXT = "context"
 
 
 def load(profile: str, results: str | Path | None = None) -> pd.DataFrame:
-    """The rows of all studies in a profile, as `analysis.pool.load` returns them.
+    """The rows of all studies in a profile, as `pool.load` returns them.
 
     Args:
         results: the folder of results; that of the checkout where None.
@@ -61,36 +66,37 @@ def link(page: str, text: str | None = None) -> str:
 
 
 def verdict(claim: Claim) -> str:
-    """The verdict by symbol and word."""
-    return f"{_VERDICTS[claim.verdict]} {claim.verdict}"
+    """A claim's verdict at each read-off by symbol, word and count, as in ``✓ holds at 500 iterations (9 of 9)``."""
+    return "; ".join(
+        f"{_said(together(conditions))}{f' at {t} iterations' if t else ''}{_count(conditions)}"
+        for t, conditions in claim.by_iteration.items()
+    )
 
 
-def count(claim: Claim) -> str:
-    """How many conditions came out how, in words."""
-    outcomes = [finding.outcome for finding in claim.conditions]
-    holds, against = outcomes.count(Outcome.HOLDS), outcomes.count(Outcome.CONTRADICTED)
-    lacking = sum(bool(finding.note) and pd.isna(finding.value) for finding in claim.conditions)
-    parts = [f"{holds} of {len(outcomes)} conditions hold"]
-    if against:
-        parts.append(f"{against} contradicted")
-    if undecided := len(outcomes) - holds - against - lacking:
-        parts.append(f"{undecided} undecided")
-    if lacking:
-        parts.append(f"{lacking} without rows")
-    return ", ".join(parts)
+def _said(outcome: Verdict) -> str:
+    return f"{_SHAPES[outcome]} {outcome}"
+
+
+def _count(conditions: Sequence[Finding]) -> str:
+    holds, missing = (
+        sum(finding.outcome is outcome for finding in conditions)
+        for outcome in (Verdict.HOLDS, Verdict.NOT_RUN)
+    )
+    run = len(conditions) - missing
+    return f" ({holds} of {run}{f'; {missing} not run' * bool(missing)})" if run else ""
 
 
 def frame(ledger: Sequence[Claim]) -> pd.DataFrame:
-    """All findings of all claims: claim, verdict, role, what, value, low, high, unit, images, note."""
+    """All findings of all claims: claim, verdict, role, iteration, what, value, low, high, unit, images, note."""
+    names = ("what", "value", "low", "high", "unit", "images", "note")
     return pd.DataFrame(
         [
             {
                 "claim": claim.number,
                 "verdict": str(claim.verdict),
-                "role": _OUTCOMES.get(finding.outcome, _TOLD),
-                **{name: getattr(finding, name) for name in ("what", "value", "low", "high", "unit")},
-                "images": finding.images,
-                "note": finding.note,
+                "role": _CONTEXT if finding.outcome is None else _said(finding.outcome),
+                "iteration": finding.iteration,
+                **{name: getattr(finding, name) for name in names},
             }
             for claim in ledger
             for finding in claim.findings
@@ -99,81 +105,65 @@ def frame(ledger: Sequence[Claim]) -> pd.DataFrame:
 
 
 def ledger_table(ledger: Sequence[Claim]) -> GT:
-    """One line per claim: what it says, the verdict, how its conditions came out, where it is shown."""
-    table = pd.DataFrame(
-        [
-            {
-                "number": claim.number,
-                "claim": claim.says,
-                "verdict": verdict(claim),
-                "conditions": count(claim),
-                "pages": ", ".join(link(page) for page in claim.pages),
-            }
-            for claim in ledger
-        ]
+    """One line per claim: what it says, its verdict at each read-off, where it is shown."""
+    shown = pd.DataFrame(
+        {
+            "claim": [claim.says for claim in ledger],
+            "verdict": [f"**{verdict(claim).replace('; ', '**<br>**')}**" for claim in ledger],
+            "pages": [", ".join(map(link, claim.pages)) for claim in ledger],
+            "number": [str(claim.number) for claim in ledger],
+        }
     )
-    return (
-        GT(table)
-        .cols_label(number="", pages="shown in")
-        .fmt_markdown("pages")
-        .cols_width({"number": "4%", "claim": "42%", "verdict": "16%", "conditions": "20%", "pages": "18%"})
-        .tab_style(style.text(weight="bold"), loc.body("verdict"))
-        .tab_style(style.css("vertical-align: top"), loc.body())
-        .tab_options(table_font_size="14px", table_width="100%")
+    note = "In parentheses: how many of the conditions that were run hold."
+    made = tables.ci_table(
+        shown,
+        {"claim": "claim", "verdict": "verdict (conditions)", "pages": "shown in"},
+        row="number",
+        note=note,
+    )
+    return made.fmt_markdown(["verdict", "pages"]).cols_width(
+        {"claim": "46%", "verdict": "34%", "pages": "16%"}
     )
 
 
 def findings_table(claim: Claim) -> GT:
-    """A claim's conditions, then what is told beside them, each with its number and interval."""
+    """A claim's conditions, then what is context, each with its number and interval."""
     ordered = sorted(claim.findings, key=lambda finding: finding.outcome is None)
-    table = pd.DataFrame(
-        [
-            {
-                "outcome": _OUTCOMES.get(finding.outcome, _TOLD),
-                "what": finding.what,
-                "numbers": finding.numbers,
-                "images": str(finding.images or "–"),
-                "note": finding.note,
-            }
-            for finding in ordered
-        ]
+    shown = frame([Claim(claim.number, claim.says, claim.criterion, tuple(ordered), claim.pages)])
+    shown = shown.assign(
+        numbers=[finding.numbers for finding in ordered],
+        images=[str(finding.images or "–") for finding in ordered],
     )
-    if not table["note"].any():
-        table = table.drop(columns="note")
-    labels = {"outcome": "condition", "what": "quantity", "numbers": "value [95 % interval]"}
-    shown = (
-        GT(table)
-        .cols_label(**labels, **({"note": ""} if "note" in table else {}))
-        .cols_align("left", ["outcome", "what"])
-        .cols_align("right", ["numbers", "images"])
-        .fmt_markdown([name for name in ("note",) if name in table])
-        .tab_style(style.css("white-space: nowrap"), loc.body(["outcome", "numbers"]))
-        .tab_options(table_font_size="14px")
-    )
+    columns = {
+        "role": "condition",
+        "what": "quantity",
+        "numbers": "value [95 % interval]",
+        "images": "images",
+        "note": "note",
+    }
+    if not shown["note"].any():
+        del columns["note"]
     in_points = any(finding.unit == "pp" for finding in claim.findings)
-    return shown.tab_source_note("pp: percentage points.") if in_points else shown
+    made = tables.ci_table(shown, columns, note="pp: percentage points." if in_points else "")
+    return made.fmt_markdown([name for name in ("note",) if name in columns])
 
 
 def describe(claim: Claim) -> str:
     """The claim with criterion, verdict and links, in Markdown."""
-    pages = " and ".join(link(page) for page in claim.pages)
-    return (
-        f"**Claim.** {claim.says}\n\n**Criterion.** {claim.criterion}\n\n"
-        f"**Verdict: {verdict(claim)}** ({count(claim)}). At length: {pages}."
-    )
+    pages = " and ".join(map(link, claim.pages))
+    return f"**Claim.** {claim.says}\n\n**Criterion.** {claim.criterion}\n\n**Verdict: {verdict(claim)}**. In detail: {pages}."
 
 
 def describe_ledger(ledger: Sequence[Claim]) -> str:
-    """How many claims have which verdict, in one sentence."""
+    """How many claims have which verdict over the conditions that were run, in one sentence."""
     counts = {name: sum(claim.verdict is name for claim in ledger) for name in Verdict}
-    words = {
-        Verdict.REPRODUCED: "reproduced",
-        Verdict.PARTLY: "partly reproduced",
-        Verdict.NOT: "not reproduced",
-        Verdict.UNKNOWN: "open for want of rows or of images",
-    }
-    parts = [f"{number} {words[name]}" for name, number in counts.items() if number]
-    return f"Of {len(ledger)} claims, {', '.join(parts[:-1])}{' and ' if len(parts) > 1 else ''}{parts[-1]}."
+    parts = [f"{number} {name}" for name, number in counts.items() if number]
+    total = [finding for claim in ledger for finding in claim.conditions]
+    missing = sum(finding.outcome is Verdict.NOT_RUN for finding in total)
+    return (
+        f"By the conditions that were run, the verdicts on {len(ledger)} claims are: {', '.join(parts)}. "
+        f"{missing} of {len(total)} conditions were not run."
+    )
 
 
 def describe_rows(rows: pd.DataFrame, profile: str) -> str:

@@ -1,122 +1,179 @@
-"""What the last four of the ten questions rest on: training against refining, gaps, data sets, bytes and seconds."""
+"""The last four of the ten questions: training against refining, parts of the gain, data sets, bytes and seconds.
+
+A table without rows is empty, and a figure of it is None.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from great_tables import GT
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from .. import palette, pool, reference, statistics, verdict_rules
+from .. import figures, palette, pool, reference, statistics, verdict_rules
 from ..configurations import BASE, label
 from ..smoothness import with_gap
+from ..tables import Col
 from .families import overview
-from .question_figures import mean_with_interval
-from .questions import compared, lacking
 
-# The λ of the paper's ablations.
-_LMBDA = 0.01
 _SSL = label("ssl")
 # A photograph of a telephone, for what a gain means in bytes.
 _MEGAPIXELS = 12
 
 
-def _at(rows: pd.DataFrame, iteration: int, dataset: str = "kodak") -> pd.DataFrame:
-    return pool.at(pool.own(rows[rows["dataset"] == dataset]), iteration)
+# Question 7
+
+
+TRAINING = {
+    "change": Col("change of the true loss, %", 2, sign=True),
+    "seconds": Col("seconds per image", 1),
+    "hours": Col("hours of training", 2),
+    "parameters": Col("parameters of the transforms, million", 2),
+}
 
 
 def _richest(rows: pd.DataFrame, what: str) -> pd.DataFrame:
     """The rows of that scope which has the most different values of ``what``; scopes are never mixed."""
-    counts = rows.groupby("scope", sort=False)[what].nunique()
+    counts = rows.groupby("scope")[what].nunique()
     return rows[rows["scope"] == counts.idxmax()] if len(counts) else rows
 
 
-# Question 7
+def training(rows: pd.DataFrame, iteration: int) -> pd.DataFrame:
+    """What refinement changes at which cost, on Kodak at λ = 0.01, and what another bundled codec does instead.
 
-
-def describe_training(rows: pd.DataFrame, iteration: int, profile: str) -> str:
-    """Hours of training beside seconds of refinement, and a wider codec beside a refined one."""
-    gain = compared(rows, "ssl", BASE, iteration)
-    refined = _at(rows, iteration)
-    refined = refined[(refined["arm"] == _SSL) & (refined["iterations"] == iteration)]
-    if not gain or refined.empty:
-        return lacking("rd", profile)
-    codecs = overview().set_index(["family", "lmbda"])
-    family = refined["codec"].iloc[0]
-    hours = float(codecs.loc[(family, _LMBDA), "hours"])
-    lines = [
-        f"- {iteration} iterations with {_SSL} change the true loss by {gain}, and the decoder not at all."
-    ]
-    for scope, group in refined.groupby("scope", sort=False):
-        seconds = float(group["seconds"].median())
+    Returns:
+        One row per option: option, images and `TRAINING`; empty without rows. Seconds are medians.
+    """
+    lines, family = [], ""
+    for scope, group in pool.scopes(rows[rows["lmbda"] == pool.LMBDA], iteration):
+        change = pool.differences(group, _SSL, BASE)
+        if change is not None:
+            own = group[group["arm"] == _SSL]
+            family = own["codec"].iloc[0]
+            mean, low, high = statistics.estimate(change.mean(axis=1))
+            lines.append(
+                {
+                    "option": f"{iteration} iterations of {_SSL}, {scope}",
+                    "images": len(change),
+                    "change": mean,
+                }
+                | {"change_low": low, "change_high": high, "seconds": own["seconds"].median()}
+            )
+    if not lines:
+        return pd.DataFrame(columns=["option", *TRAINING])
+    codecs = overview()
+    codecs = codecs[codecs["lmbda"] == pool.LMBDA].set_index("family")
+    own_loss = codecs.loc[family, "loss"]
+    for name, line in codecs.iterrows():
         lines.append(
-            f"- They take {seconds:.1f} s for each of the {scope} (median; {', '.join(group['device'].unique())}), for "
-            f"every image anew. Training `{family}` for λ = {_LMBDA:g} took {hours:.2f} h once, which is the time of "
-            f"refining {3600 * hours / seconds:,.0f} such images."
+            {"option": f"codec {name}, N = {line['N']:.0f}", "images": line["images"], "hours": line["hours"]}
+            | {"change": 100 * (line["loss"] / own_loss - 1), "parameters": line["parameters"] / 1e6}
         )
-    others = [name for name, lmbda in codecs.index if lmbda == _LMBDA and name != family]
-    for name in others:
-        own, other = codecs.loc[(family, _LMBDA)], codecs.loc[(name, _LMBDA)]
-        change = 100 * (other["loss"] / own["loss"] - 1)
-        lines.append(
-            f"- Another codec instead: `{name}` (N = {other['N']:.0f}; {other['hours']:.2f} h of training) against "
-            f"`{family}` (N = {own['N']:.0f}; {hours:.2f} h) changes the loss on Kodak, not refined, by {change:+.2f} %, and "
-            f"its transforms hold {other['parameters'] / own['parameters']:.1f} times the parameters, in the decoder too."
-        )
-    return "\n".join(lines).replace("by -", "by −")
+    return pd.DataFrame(lines)
 
 
 # Question 8
+
+
+PARTS = {
+    "loss": Col("true loss", 2, sign=True, best="min", under="change, % of the base's loss"),
+    "rate": Col("of it rate", 2, sign=True, under="change, % of the base's loss"),
+    "distortion": Col("of it distortion", 2, sign=True, under="change, % of the base's loss"),
+    "gap": Col("method's loss − true loss, %", 2, sign=True),
+}
 
 
 def parts(rows: pd.DataFrame, iteration: int) -> pd.DataFrame:
     """What the gain of each method is made of, on Kodak at λ = 0.01, in percent of the base's loss.
 
     Returns:
-        One row per arm: arm, images, loss (its change, the sum of the next two), rate, distortion, gap (the
-        method's loss − the true loss); means over the images that all arms have. Empty without rows.
+        One row per arm: arm, images and `PARTS`; means over the images that all arms have, with the intervals of loss
+        and gap. Empty without rows.
     """
-    names = [label(spec) for spec in ("ste", "uniform", "atanh", "linear", "cosine", "ssl")]
-    chosen = _at(rows[rows["lmbda"] == _LMBDA], iteration)
-    chosen = _richest(with_gap(chosen[chosen["arm"].isin([BASE, *names])]), "arm")
+    names = [label(spec) for spec in ("ste", "uniform", *pool.GRID)]
+    groups = [
+        group
+        for _, group in pool.scopes(
+            rows[(rows["lmbda"] == pool.LMBDA) & rows["arm"].isin([BASE, *names])], iteration
+        )
+    ]
+    chosen = _richest(with_gap(pd.concat(groups)), "arm") if groups else rows.iloc[:0]
     if BASE not in set(chosen["arm"]) or chosen["arm"].nunique() < 2:
-        return pd.DataFrame(columns=["arm", "images", "loss", "rate", "distortion", "gap"])
-    columns = ["loss", "bpp", "gap"]
-    means = statistics.over_seeds(chosen, columns, ["arm"]).pivot_table(
-        index="image", columns="arm", values=columns, dropna=False
-    )
-    arms = [name for name in palette.in_order(names) if name in set(chosen["arm"])]
+        return pd.DataFrame(columns=["arm", "images", *PARTS])
+    statistics.check_pairs(chosen, BASE)
+    means = chosen.pivot_table(index="image", columns="arm", values=["loss", "bpp", "gap"], dropna=False)
     means = means[means["loss"].notna().all(axis=1)]
     start = means["loss"][BASE]
     lines = []
-    for arm in arms:
+    for arm in palette.in_order(set(chosen["arm"]) - {BASE}):
         loss = 100 * (means["loss"][arm] / start - 1)
         rate = 100 * (means["bpp"][arm] - means["bpp"][BASE]) / start
-        gap = 100 * means["gap"][arm] / start
-        whole = {"loss": loss, "rate": rate, "distortion": loss - rate, "gap": gap}
-        lines.append({"arm": arm, "images": len(means)} | {k: float(v.mean()) for k, v in whole.items()})
+        whole = pd.DataFrame(
+            {"loss": loss, "rate": rate, "distortion": loss - rate, "gap": 100 * means["gap"][arm] / start}
+        )
+        samples = statistics.resampled_means(whole)
+        line: dict[str, Any] = {"arm": arm, "images": len(means)}
+        for position, name in enumerate(whole):
+            line |= statistics.with_interval(name, samples[:, position])
+        lines.append(line)
     return pd.DataFrame(lines)
 
 
-def describe_parts(table: pd.DataFrame, iteration: int, profile: str) -> str:
-    """`parts` in words: the largest gain, its two sides, and how far the methods' own losses are off."""
+def parts_of_the_gain(table: pd.DataFrame) -> Figure | None:
+    """Rate and distortion parts of the gain in loss, and the discretisation gap, by method; ``table``: `parts`."""
     if table.empty:
-        return lacking("convergence", profile)
-    best = table.loc[table["loss"].idxmin()]
-    widest = table.loc[table["gap"].abs().idxmax()]
-    narrowest = table.loc[table["gap"].abs().idxmin()]
-    sides = {"rate": best["rate"], "distortion": best["distortion"]}
-    lead = min(sides, key=sides.get)
-    other = "distortion" if lead == "rate" else "rate"
-    text = (
-        f"After {iteration} iterations {best['arm']} has the largest gain, {best['loss']:+.2f} % of the base's loss "
-        f"(mean over {best['images']} images): {sides[lead]:+.2f} points of it in {lead} and {sides[other]:+.2f} in "
-        f"{other}. The method's own loss is nearest to the true one for {narrowest['arm']} ({narrowest['gap']:+.2f} %) "
-        f"and farthest for {widest['arm']} ({widest['gap']:+.2f} %)."
+        return None
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(9, 1.2 + 0.42 * len(table)), layout="constrained", sharey=True
     )
-    return text.replace("-", "−").replace("Gumbel−", "Gumbel-")
+    at = np.arange(len(table))
+    for position, (name, title) in enumerate((("rate", "rate"), ("distortion", "λ·255²·MSE"))):
+        left.barh(at + 0.4 * position - 0.2, table[name], 0.38, color=palette.colour(position), label=title)
+    left.plot(table["loss"], at, "k|", markersize=14, label="their sum, the true loss")
+    right.barh(at, table["gap"], 0.5, color=palette.colour(2))
+    for axes in (left, right):
+        axes.axvline(0, color="0.4", linewidth=0.8)
+    left.set_yticks(at, table["arm"])
+    left.set(xlabel="change against the base (% of its loss)")
+    left.invert_yaxis()
+    right.set(xlabel="method's loss − true loss (% of the base's loss)")
+    figures.legend_above(figure)
+    return figure
 
 
 # Question 9
+
+
+DATA_SETS = {
+    "images": "images",
+    "bpp": Col("bpp, not refined", 3),
+    "psnr": Col("PSNR, not refined, dB", 2),
+    "bd_rate": Col("BD-rate of SGA, %", 1, sign=True),
+}
+
+
+def data_sets(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rates and PSNR without refinement at λ = 0.01, published and ours, and the published gains: what, `DATA_SETS`."""
+    lines: list[dict[str, Any]] = []
+    for dataset in ("kodak", "tecnick"):
+        table = reference.published(dataset)
+        base = table[(table["codec"] == "yang2020-base") & (table["quality_or_lambda"] == pool.LMBDA)].iloc[0]
+        lines.append(
+            {"what": f"{palette.dataset(dataset)}, published (base of Yang et al. 2020)", "bpp": base["bpp"]}
+            | {"psnr": base["psnr_db"], "bd_rate": verdict_rules.published_gain(table)}
+        )
+    own = pool.own(rows[(rows["arm"] == BASE) & (rows["lmbda"] == pool.LMBDA)])
+    for (dataset, scope), group in own.groupby(["dataset", "scope"]):
+        each = group.groupby("image")[["bpp", "psnr"]].mean()
+        line = {"what": f"{palette.dataset(dataset)}, {scope}", "images": len(each)}
+        samples = statistics.resampled_means(each)
+        for position, name in enumerate(each):
+            line |= statistics.with_interval(name, samples[:, position])
+        lines.append(line)
+    return pd.DataFrame(lines)
 
 
 def by_image(rows: pd.DataFrame, iteration: int) -> pd.DataFrame:
@@ -128,34 +185,44 @@ def by_image(rows: pd.DataFrame, iteration: int) -> pd.DataFrame:
     """
     lines = []
     for dataset in pool.DATASETS:
-        chosen = _at(rows[rows["lmbda"] == _LMBDA], iteration, dataset)
-        for scope, group in chosen.groupby("scope", sort=False):
-            table = pool.differences(group, _SSL, BASE)
-            if table is None:
-                continue
-            base = group[group["arm"] == BASE].groupby("image")["bpp"].mean()
-            for image, change in table.mean(axis=1).items():
-                lines.append(
-                    {"dataset": dataset, "scope": scope, "image": image, "bpp": base[image], "change": change}
-                )
-    table = pd.DataFrame(lines, columns=["dataset", "scope", "image", "bpp", "change"])
-    return _richest(table, "image")
+        for scope, group in pool.scopes(rows[rows["lmbda"] == pool.LMBDA], iteration, dataset):
+            change = pool.differences(group, _SSL, BASE)
+            if change is not None:
+                base = group[group["arm"] == BASE].groupby("image")["bpp"].mean()
+                lines += [
+                    (dataset, scope, image, base[image], float(value))
+                    for image, value in change.mean(axis=1).items()
+                ]
+    return _richest(pd.DataFrame(lines, columns=["dataset", "scope", "image", "bpp", "change"]), "image")
 
 
-def describe_by_image(table: pd.DataFrame, profile: str) -> str:
+def gain_by_image(table: pd.DataFrame) -> Figure | None:
+    """Gain over the base by the image's rate without refinement; ``table``: `by_image`."""
+    if table.empty:
+        return None
+
+    def draw(axes: Axes, rows: pd.DataFrame) -> None:
+        for position, (name, group) in enumerate(rows.groupby("dataset")):
+            look = {"color": palette.colour(position), "marker": palette.MARKERS[position % 4]}
+            axes.plot(group["bpp"], group["change"], linestyle="", label=palette.dataset(name), **look)
+        axes.axhline(0, color="0.4", linewidth=0.8)
+
+    words = {"xlabel": "bits per pixel without refinement", "ylabel": "change of the true loss (%)"}
+    return figures.panels({"": table}, draw, **words)
+
+
+def describe_by_image(table: pd.DataFrame) -> str:
     """How the gain goes with the rate over images, as a rank correlation, and its mean in each data set."""
     if len(table) < 4:
-        return lacking("rd", profile)
+        return ""
     rho, low, high = statistics.rank_correlation(table.set_index("image"), "bpp", "change")
-    if low > 0:
-        said = "images that need more bits gain less"
-    elif high < 0:
-        said = "images that need more bits gain more"
-    else:
-        said = "these images do not tell whether the gain goes with the rate"
+    said = {
+        "higher": "images that need more bits gain less",
+        "lower": "images that need more bits gain more",
+    }.get(statistics.verdict(low, high), "these images do not show whether the gain depends on the rate")
     means = "; ".join(
-        f"{pool.DATASETS[name]} {mean_with_interval(group.set_index('image')['change'])} ({len(group)})"
-        for name, group in table.groupby("dataset", sort=False)
+        f"{palette.dataset(name)} {statistics.interval(*statistics.estimate(group.set_index('image')['change']))} % ({len(group)})"
+        for name, group in table.groupby("dataset")
     )
     return (
         f"Over {len(table)} images ({table['scope'].iloc[0]}), the rank correlation of the change with the rate is "
@@ -163,121 +230,73 @@ def describe_by_image(table: pd.DataFrame, profile: str) -> str:
     )
 
 
-def describe_data_sets(rows: pd.DataFrame) -> str:
-    """Rates without refinement at λ = 0.01, published and ours, and the published gains."""
-    lines = []
-    gains = {}
-    for dataset in ("kodak", "tecnick"):
-        table = reference.published(dataset)
-        gains[dataset] = verdict_rules.published_gain(table)
-        base = table[(table["codec"] == "yang2020-base") & (table["quality_or_lambda"] == _LMBDA)].iloc[0]
-        lines.append(
-            f"- Published, {pool.DATASETS[dataset]}: the base of Yang et al. spends {base['bpp']:.3f} bpp at λ = {_LMBDA:g} "
-            f"for {base['psnr_db']:.2f} dB; SGA's BD-rate against it is {gains[dataset]:.1f} %.".replace(
-                " -", " −"
-            )
-        )
-    own = pool.own(rows[(rows["arm"] == BASE) & (rows["lmbda"] == _LMBDA)])
-    for (dataset, scope), group in own.groupby(["dataset", "scope"], sort=False):
-        each = group.groupby("image")[["bpp", "psnr"]].mean()
-        number = "one image, no interval" if len(each) == 1 else f"{len(each)} images"
-        lines.append(
-            f"- Here, {pool.DATASETS[dataset]}, {scope} ({number}): {mean_with_interval(each['bpp'], '.3f', 'bpp')} for "
-            f"{mean_with_interval(each['psnr'], '.2f', 'dB')}, not refined."
-        )
-    return "\n".join(lines)
-
-
 # Question 10
+
+
+PRACTICE = {
+    "kilobytes": Col("base", 1, under="kB per megapixel"),
+    "refined": Col("refined", 1, under="kB per megapixel"),
+    "psnr": Col("PSNR, 8 bit, dB", 2, sign=True, under="change of"),
+    "ms_ssim": Col("MS-SSIM", 4, sign=True, under="change of"),
+    "loss": Col("loss, %", 2, sign=True, under="change of"),
+    "seconds": Col("per image", 1, under="seconds"),
+    "per_percent": Col("per percent of loss", 1, under="seconds"),
+}
 
 
 def practice(rows: pd.DataFrame, iteration: int) -> pd.DataFrame:
     """What refinement with SSL changes on Kodak, by λ, on the scope with the most λ (whole photographs first).
 
     Returns:
-        scope, lmbda, images, kilobytes and refined (per megapixel), psnr (8 bit, dB) and ms_ssim (their changes),
-        loss (change, %), seconds (median per image), per_percent (seconds per percent of loss). Empty without rows.
+        scope, lmbda, images and `PRACTICE`: means, seconds are medians; empty without rows.
     """
-    chosen = _at(rows[rows["arm"].isin([BASE, _SSL])], iteration)
-    refined = chosen[chosen["arm"] == _SSL]
-    columns = "scope lmbda images kilobytes refined psnr ms_ssim loss seconds per_percent"
-    if refined.empty:
-        return pd.DataFrame(columns=columns.split())
-    counts = refined.groupby("scope")["lmbda"].nunique()
-    scope = max(counts.index, key=lambda name: (counts[name], name == pool.WHOLE))
+    counts = {
+        scope: group.loc[group["arm"] == _SSL, "lmbda"].nunique()
+        for scope, group in pool.scopes(rows, iteration)
+    }
+    columns = ["scope", "lmbda", "images", *PRACTICE]
+    if not any(counts.values()):
+        return pd.DataFrame(columns=columns)
+    scope = max(counts, key=lambda name: (counts[name], name == pool.WHOLE))
+    chosen = dict(pool.scopes(rows[rows["arm"].isin([BASE, _SSL])], iteration))[scope]
+    statistics.check_pairs(chosen, BASE, ["lmbda"])
     lines = []
-    for lmbda, group in chosen[chosen["scope"] == scope].groupby("lmbda"):
-        measures = ["loss", "bpp", "psnr_8bit", "ms_ssim", "seconds"]
-        wide = group.pivot_table(index="image", columns="arm", values=measures)
+    for lmbda, group in chosen.groupby("lmbda"):
+        wide = group.pivot_table(
+            index="image", columns="arm", values=["loss", "bpp", "psnr_8bit", "ms_ssim", "seconds"]
+        )
         if not {BASE, _SSL} <= set(wide["loss"].columns):
             continue
         wide = wide[wide["loss"].notna().all(axis=1)]
-        loss = 100 * float((wide["loss"][_SSL] / wide["loss"][BASE] - 1).mean())
-        seconds = float(wide["seconds"][_SSL].median())
+        before, after = (wide.xs(name, axis=1, level="arm") for name in (BASE, _SSL))
+        loss, seconds = (
+            100 * float((after["loss"] / before["loss"] - 1).mean()),
+            float(after["seconds"].median()),
+        )
+        change = (after - before).mean()
+        # A bit per pixel is 125 kB per megapixel.
         lines.append(
-            {
-                "scope": scope,
-                "lmbda": lmbda,
-                "images": len(wide),
-                "kilobytes": 125 * wide["bpp"][BASE].mean(),
-                "refined": 125 * wide["bpp"][_SSL].mean(),
-                "psnr": (wide["psnr_8bit"][_SSL] - wide["psnr_8bit"][BASE]).mean(),
-                "ms_ssim": (wide["ms_ssim"][_SSL] - wide["ms_ssim"][BASE]).mean(),
-                "loss": loss,
-                "seconds": seconds,
-                "per_percent": -seconds / loss if loss < 0 else float("nan"),
+            {"scope": scope, "lmbda": lmbda, "images": len(wide), "kilobytes": 125 * before["bpp"].mean()}
+            | {
+                "refined": 125 * after["bpp"].mean(),
+                "psnr": change["psnr_8bit"],
+                "ms_ssim": change["ms_ssim"],
             }
+            | {"loss": loss, "seconds": seconds, "per_percent": -seconds / loss if loss < 0 else np.nan}
         )
-    return pd.DataFrame(lines, columns=columns.split())
+    return pd.DataFrame(lines, columns=columns)
 
 
-def practice_table(table: pd.DataFrame) -> GT:
-    """`practice` as a table."""
-    return (
-        GT(table.drop(columns="scope"), rowname_col="lmbda")
-        .tab_stubhead("λ")
-        .tab_spanner("kB per megapixel", ["kilobytes", "refined"])
-        .tab_spanner("change of", ["psnr", "ms_ssim", "loss"])
-        .tab_spanner("seconds", ["seconds", "per_percent"])
-        .cols_label(
-            kilobytes="base",
-            psnr="PSNR, 8 bit (dB)",
-            ms_ssim="MS-SSIM",
-            loss="loss (%)",
-            seconds="per image",
-            per_percent="per percent of loss",
-        )
-        .fmt_number(["kilobytes", "refined"], decimals=1)
-        .fmt_number(["psnr", "loss"], decimals=2, force_sign=True)
-        .fmt_number("ms_ssim", decimals=4, force_sign=True)
-        .fmt_number(["seconds", "per_percent"], decimals=1)
-        .sub_missing(missing_text="–")
-        .tab_source_note(
-            f"Kodak, {table['scope'].iloc[0]}; means over images, seconds are medians on the machine that computed the "
-            "rows, which did other work beside."
-        )
-        .tab_options(table_font_size="14px")
-    )
-
-
-def describe_practice(table: pd.DataFrame, profile: str) -> str:
-    """What a change means for one photograph and for many of them, from `practice`."""
+def describe_practice(table: pd.DataFrame) -> str:
+    """What a change means for one photograph, from `practice`; empty without rows."""
     if table.empty:
-        return lacking("rd", profile)
-    row = table.loc[(table["lmbda"] - _LMBDA).abs().idxmin()]
+        return ""
+    row = table.loc[(table["lmbda"] - pool.LMBDA).abs().idxmin()]
     base, refined = (_MEGAPIXELS * row[name] for name in ("kilobytes", "refined"))
-    smaller = "smaller" if refined < base else "larger"
-    better = "higher" if row["psnr"] > 0 else "lower"
-    agrees = (
-        ""
-        if np.isnan(row["ms_ssim"])
-        else (
-            f"MS-SSIM, which was not optimised, {'rises' if row['ms_ssim'] > 0 else 'falls'} by {abs(row['ms_ssim']):.4f}."
-        )
-    )
     return (
-        f"At λ = {row['lmbda']:g} a file of the base takes {row['kilobytes']:.0f} kB per megapixel on average, so that a "
-        f"photograph of {_MEGAPIXELS} megapixels would be one of {base:.0f} kB. Refined, it would be {abs(base - refined):.0f} "
-        f"kB {smaller}, at a PSNR that is {abs(row['psnr']):.2f} dB {better}: at equal λ both move, and what the gain is worth "
-        f"in bytes alone is the BD-rate. {agrees} Each percent of loss takes {row['per_percent']:.1f} s per image here."
+        f"At λ = {row['lmbda']:g} a photograph of {_MEGAPIXELS} megapixels takes {base:.0f} kB on average. Refined, it takes "
+        f"{abs(base - refined):.0f} kB {'less' if refined < base else 'more'}, and its PSNR is {abs(row['psnr']):.2f} dB "
+        f"{'higher' if row['psnr'] > 0 else 'lower'}: at equal λ both move, and what the gain is worth in bytes alone is the "
+        f"BD-rate. MS-SSIM, which was not optimised, {'rises' if row['ms_ssim'] > 0 else 'falls'} by "
+        f"{abs(row['ms_ssim']):.4f}. Each percent of loss takes {row['per_percent']:.1f} s per image."
     )
