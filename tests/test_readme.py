@@ -1,0 +1,57 @@
+"""What README.md says: its numbers, its folders, its example."""
+
+import re
+from pathlib import Path
+
+import bjontegaard
+import pytest
+
+import sgaplus
+from sgaplus.studies import stored
+from tests.conftest import write_photo
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PROSE = " ".join(README.split())
+
+
+def test_the_saving_is_that_of_the_stored_rows():
+    [said] = re.findall(r"(\d+) iterations of SSL save ([\d.]+) % of the bits at equal quality", PROSE)
+    rows = stored.stored_rows("rd", "cpu")
+    rows = rows[rows["image"].str.fullmatch(r"kodim\d\d")]
+    curves = []
+    for method, iteration in (('{"method": "map"}', 0), ('{"method": "ssl", "a": 2.3}', int(said[0]))):
+        chosen = rows[(rows["method"] == method) & (rows["iteration"] == iteration)]
+        assert chosen["image"].nunique() == 24
+        means = chosen.groupby("codec_lmbda")[["bpp", "psnr"]].mean()
+        curves += [means["bpp"].to_numpy(), means["psnr"].to_numpy()]
+    assert bjontegaard.bd_rate(*curves, method="pchip") == pytest.approx(-float(said[1]), abs=0.05)
+
+
+def test_the_preset_reaches_a_lower_loss_in_fewer_iterations():
+    [said] = re.findall(r"--preset fast --iterations (\d+) # reaches a lower loss than (\d+) iterations", PROSE)
+    losses = []
+    for study, method, iterations in (("fast", "expected", said[0]), ("rd", "ssl", said[1])):
+        rows = stored.stored_rows(study, "cpu")
+        rows = rows[rows["image"].str.fullmatch(r"kodim\d\d") & rows["method"].str.contains(f'"{method}"')]
+        rows = rows[(rows["iterations"] == int(iterations)) & (rows["iteration"] == int(iterations))]
+        losses.append(rows.groupby("codec_lmbda")["loss"].mean())
+    assert len(losses[0]) == 7 and (losses[0] < losses[1]).all()
+
+
+def test_every_folder_of_the_table_is_there():
+    named = re.findall(r"`([\w/]+/)`", README.split("## What is where")[1])
+    assert {"sgaplus/refinement/", "book/lib/companion/", "tests/"} <= set(named)
+    assert [name for name in named if not (ROOT / name).is_dir()] == []
+    folders = {f"sgaplus/{path.parent.name}/" for path in ROOT.glob("sgaplus/*/__init__.py")}
+    assert folders <= set(named), "no folder of the package is left out"
+
+
+def test_the_example_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_photo(tmp_path / "photo.png")
+    [code] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    found: dict = {}
+    exec(re.sub(r"iterations=\d+", "iterations=2", code), found)
+    assert found["run"].rows["iteration"].tolist() == [0, 2]
+    assert sgaplus.decode(found["data"]).shape == found["image"].shape
