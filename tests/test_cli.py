@@ -52,7 +52,7 @@ def assert_refused(result, message, code=2):
     """One sentence on standard error, nothing on standard output, nothing written in the working folder."""
     found, out, err = result
     assert (found, out) == (code, "")
-    (line,) = [line for line in err.splitlines() if not line.startswith("refining ")]
+    (line,) = [line for line in err.splitlines() if not line.startswith(("refining ", "no photograph is held out"))]
     assert line.startswith("error: ")
     assert re.search(message, line), line
     assert "Traceback" not in err
@@ -470,13 +470,31 @@ def test_training_ends_in_a_codec_that_refines(call, photographs, photo, monkeyp
     monkeypatch.setattr(datasets, "list_images", lambda name: kodak if name == "kodak" else listed(name))
     code, out, err = call("train", photographs, "--out", "trained", *TINY)
     assert code == 0, err
-    assert err == "resuming trained/mshyper-s_lambda0.01.pt at step 4\n"
+    assert err.splitlines()[1:] == ["resuming trained/mshyper-s_lambda0.01.pt at step 4"]
     point = json.loads(Path("trained/mshyper-s_lambda0.01.json").read_text())["kodak"]
     assert point["images"] == 2
     assert out.splitlines()[0] == (
         f"Kodak, mean over 2 images without refinement: {point['bpp']:.4f} bpp, PSNR {point['psnr']:.2f} dB, "
         f"loss {point['loss']:.4f}"
     )
+
+
+def test_training_says_what_it_holds_out_and_evaluates_it(call, photographs):
+    _, _, err = call("train", photographs, "--out", "trained", *TINY)
+    assert "no photograph is held out: 16 would be half of the 2 or more (--holdout)\n" in err
+    write_photo(photographs / "z.png", (90, 80), seed=9)
+    code, _, err = call("train", photographs, "--out", "other", *TINY, "--holdout", 1)
+    assert code == 0, err
+    assert "1 of 3 photographs are held out, not trained on but evaluated: z.png\n" in err
+    assert re.search(r"^step 4  loss \d.*held out: loss \d+\.\d{4}  bpp \d", err, re.MULTILINE)
+    card = json.loads(Path("other/mshyper-s_lambda0.01.json").read_text())
+    assert card["training"]["data"] == "2 photographs of photographs"
+    assert card["training"]["stages"][0]["recipe"]["holdout"] == 1
+    last = card["training"]["stages"][0]["last"]
+    curve = pd.read_csv("other/mshyper-s_lambda0.01.training.csv").iloc[-1]
+    assert curve["held_out_loss"] == pytest.approx(last["held_out_loss"], rel=1e-5)
+    code, _, err = call("train", photographs, "--out", "other", *TINY, "--holdout", 0)
+    assert (code, "made with other settings (holdout)" in err) == (2, True)
 
 
 def test_training_from_a_narrower_codec(call, photographs, bundled):
@@ -516,7 +534,7 @@ def test_a_family_is_trained_together_then_each_alone(call, photographs, photo):
     suffixes = (".json", ".safetensors", ".training.csv")
     names = {f"{stem}{suffix}" for stem in stems for suffix in suffixes} | {"mshyper-s_family.pt"}
     assert {path.name for path in Path("trained").iterdir()} == names
-    assert call(*family, *TINY)[2].startswith("resuming trained/mshyper-s_family.pt at step 4\n")
+    assert "\nresuming trained/mshyper-s_family.pt at step 4\n" in call(*family, *TINY)[2]
 
     start = Path(f"trained/{stems[0]}.safetensors")
     together = start.read_bytes()
@@ -574,7 +592,7 @@ def test_trainings_that_cannot_be(call, photographs, bundled, arguments, message
 
 
 def test_training_folders_that_cannot_be(call, tmp_path, photographs):
-    for folder, message in [("none", "there is no folder"), ("here", "holds no photograph")]:
+    for folder, message in [("none", "there is no folder"), ("here", "there is no image")]:
         assert_refused(call("train", tmp_path / folder, "--out", "trained", *TINY), message)
     (photographs / "broken.png").write_text("no picture")
     assert_refused(call("train", photographs, "--out", "trained", *TINY), r"broken\.png is not an image")

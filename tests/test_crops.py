@@ -60,18 +60,30 @@ def test_photographs_are_read_without_the_held_out_ones(tmp_path):
     (tmp_path / "notes.txt").write_text("no photograph")
     (tmp_path / ".hidden.png").write_text("no photograph")
     with pytest.warns(ImageNote, match="1 of 10 photographs have a side below 64 pixels and are left out"):
-        everything = read_photographs(tmp_path, 64)
+        everything = read_photographs(tmp_path, 64).training
     assert sorted(photo.shape[2] for photo in everything) == list(range(70, 79))
     assert {photo.dtype for photo in everything} == {torch.uint8}
     (tmp_path / "9-small.png").unlink()
     fewer = read_photographs(tmp_path, 64, holdout=4)
-    assert sorted(photo.shape[2] for photo in fewer) == list(range(70, 75))
+    assert sorted(photo.shape[2] for photo in fewer.training) == list(range(70, 75))
+    held_out = {f"deep/{index}.png": (3, 66, 70 + index) for index in range(5, 9)}
+    assert {name: tuple(photo.shape) for name, photo in fewer.held_out.items()} == held_out
+    for holdout in (0, 5):  # as many as remain, or more
+        photographs = read_photographs(tmp_path, 64, holdout)
+        assert (len(photographs.training), photographs.held_out) == (9, {})
+
+
+def test_photographs_that_cannot_be_read_are_reported(tmp_path):
+    write_photo(tmp_path / "a.png")
+    (tmp_path / "b.HEIC").write_bytes(b"ftypheic")
+    with pytest.warns(ImageNote, match=r"1 of 2 photographs .*b.HEIC"):
+        assert len(read_photographs(tmp_path, 64).training) == 1
 
 
 def test_folders_without_photographs(tmp_path):
     with pytest.raises(UserError, match="there is no folder"):
         read_photographs(tmp_path / "none", 64)
-    with pytest.raises(UserError, match="holds no photograph of at least 64 pixels"):
+    with pytest.raises(UserError, match="there is no image in"):
         read_photographs(tmp_path, 64)
     write_photo(tmp_path / "small.png", (63, 200))
     with pytest.raises(UserError, match="holds no photograph of at least 64 pixels a side: add some"):

@@ -1,11 +1,15 @@
 """What the card and the training curve beside weights tell of earlier stages, in the older format too."""
 
+import errno
 import json
+from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from sgaplus.codecs import weights
 from sgaplus.errors import SystemFault, UserError
-from sgaplus.training.lineage import UNTRAINED, Lineage, curve_path, lineage_of, write_curve
+from sgaplus.training.lineage import CURVE, UNTRAINED, Lineage, curve_path, lineage_of, write_curve
 from tests.conftest import write_codec
 
 FLAT = {
@@ -60,6 +64,42 @@ def test_a_curve_is_read_as_it_was_written(tmp_path):
     write_curve(curve_path(path), [ROW])
     assert lineage_of(path).curve == [ROW]
     assert curve_path(path).name == f"{path.stem}.training.csv"
+
+
+def test_columns_of_held_out_photographs_are_written_and_read_where_there_are_some(tmp_path):
+    path = write_codec(tmp_path)
+    held_out = {"held_out_loss": 1.25, "held_out_bpp": 0.5, "held_out_psnr": 31.5}
+    rows = [ROW, ROW | {"step": 200} | held_out]
+    write_curve(curve_path(path), rows)
+    assert lineage_of(path).curve == rows
+    frame = pd.read_csv(curve_path(path))
+    assert frame["held_out_loss"].isna().tolist() == [True, False]
+    write_curve(curve_path(path), [ROW])
+    assert tuple(pd.read_csv(curve_path(path)).columns) == CURVE
+
+
+def test_the_bundled_curves_are_read():
+    paths = sorted(weights.bundled_folder().glob("*.safetensors"))
+    curves = [lineage_of(path).curve for path in paths]
+    assert len(curves) == 8 and all(len(curve) > 10 and set(curve[0]) == set(CURVE) for curve in curves)
+
+
+@pytest.mark.parametrize("suffix", [".json", ".training.csv"])
+@pytest.mark.parametrize(("number", "kind"), [(errno.EACCES, UserError), (errno.EMFILE, SystemFault)])
+def test_what_the_system_refuses_is_not_called_damaged(tmp_path, monkeypatch, suffix, number, kind):
+    path = write_codec(tmp_path)
+    write_curve(curve_path(path), [ROW])
+
+    def refused(self, *arguments, **settings):
+        if self.name.endswith(suffix):
+            raise OSError(number, "the system's reason")
+        return opened(self, *arguments, **settings)
+
+    opened = Path.open
+    monkeypatch.setattr(Path, "open", refused)
+    with pytest.raises(kind, match=f"{suffix} cannot be read") as error:
+        lineage_of(path)
+    assert "remove" not in str(error.value)
 
 
 def test_a_full_disk_keeps_the_old_curve(tmp_path, file_size_limit):

@@ -1,8 +1,11 @@
 """Training that survives a kill, and says what is wrong with its folder, its checkpoint or its loss."""
 
 import dataclasses
+import errno
 import itertools
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -71,6 +74,9 @@ def test_a_recipe_without_warm_up_and_cool_down():
         ({"crop": 0}, "multiple of 64"),
         ({"steps": 9_100}, r"fewer than warm-up and cool-down together \(200 \+ 9000\)"),
         ({"name": "a/b"}, "family's name"),
+        ({"average": 1.0}, "decay of the average"),
+        ({"average": -0.1}, "decay of the average"),
+        ({"holdout": -1}, "holdout must not be negative"),
     ],
 )
 def test_recipes_that_cannot_be(setting, message):
@@ -103,15 +109,106 @@ def test_a_killed_run_ends_like_one_that_was_not(tmp_path, photographs, recipe):
     for name, value in everything(resumed):
         assert torch.equal(value, expected[name]), name
     changed = {name for name, value in expected.items() if not torch.equal(value, untouched[name])}
-    parts = {"g_a", "g_s", "h_a", "h_s", "entropy_bottleneck"} | ({"gains"} if recipe.family else set())
+    parts = {"g_a", "g_s", "h_a", "h_s", "entropy_bottleneck", "average"} | (
+        {"gains"} if recipe.family else set()
+    )
     assert {name.split(".")[0] for name in changed} == parts
 
 
 def everything(run):
-    """All that is trained, by name."""
+    """All that is trained and averaged, by name."""
     yield from run.codec.model.state_dict().items()
+    yield from ((f"average.{index}", value) for index, value in enumerate(run.average))
     for name, value in run.gains.state_dict().items() if run.gains else ():
         yield f"gains.{name}", value
+
+
+# The average
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5, 0.999])
+@pytest.mark.parametrize("recipe", [TINY, FAMILY])
+def test_the_average_is_that_of_the_weights_after_each_step(photographs, recipe, decay):
+    run = start(dataclasses.replace(recipe, average=decay))
+    history = []
+    for t in range(1, 5):
+        run.advance(photographs)
+        history.append([value.detach().double().clone() for value in run.parameters()])
+        shares = [decay ** (t - s) for s in range(1, t + 1)]
+        for index, mean in enumerate(run.average):
+            total = sum(share * step[index] for share, step in zip(shares, history, strict=True))
+            torch.testing.assert_close(mean.double(), total / sum(shares), atol=1e-6, rtol=1e-5)
+    changed = [not torch.equal(a, b) for a, b in zip(run.average, run.parameters(), strict=True)]
+    assert any(changed) == (decay > 0)
+
+
+@pytest.mark.parametrize("recipe", [TINY, FAMILY])
+def test_the_average_is_what_is_published(photographs, recipe):
+    run = start(dataclasses.replace(recipe, lr=1e-2))
+    for _ in range(3):
+        run.advance(photographs)
+    other = start(recipe)
+    other.average = run.average
+    for lmbda, weights in run.weights().items():
+        for name, value in other.weights()[lmbda].items():
+            assert torch.equal(weights[name], value), name
+    last = start(recipe)
+    last.average = run.parameters()
+    assert not torch.equal(last.weights()[lmbda]["g_a.0.weight"], run.weights()[lmbda]["g_a.0.weight"])
+
+
+def test_training_leaves_the_global_random_numbers_alone(tmp_path, photographs):
+    torch.manual_seed(123)
+    state = torch.get_rng_state()
+    run = start(FAMILY)
+    train(run, photographs, tmp_path / "run.pt", held_out=photographs)
+    run.weights()
+    Run.resume(tmp_path / "run.pt", FAMILY, "cpu", "float32")
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(TINY.seed)
+    expected = MeanScaleHyperprior(TINY.N, TINY.M).state_dict()
+    torch.manual_seed(7)
+    for name, value in start().codec.model.named_parameters():
+        if "gamma" not in name and "beta" not in name:
+            assert torch.equal(value, expected[name]), name
+
+
+# Held-out photographs
+
+
+@pytest.mark.parametrize("recipe", [TINY, FAMILY])
+def test_held_out_photographs_are_evaluated_with_hard_rounding(tmp_path, photographs, recipe):
+    small = torch.zeros(3, 63, 200, dtype=torch.uint8)
+    reports = []
+    run = train(
+        start(recipe),
+        photographs[:2],
+        tmp_path / "run.pt",
+        report=lambda *report: reports.append(report),
+        held_out=[photographs[2], small],
+    )
+    ((_, rows),) = reports
+    assert [row["lmbda"] for row in rows] == sorted(recipe.family or [recipe.lmbda])
+    for row in rows:
+        model = MeanScaleHyperprior(recipe.N, recipe.M)
+        load_parameters(model, run.weights()[row["lmbda"]])
+        x = photographs[2][None, :, 8:72, 16:80].float() / 255
+        with torch.no_grad():
+            out = model.eval()(x)
+        mse = (out["x_hat"] - x).double().square().mean().item()
+        bpp = sum(-v.double().log2().sum().item() for v in out["likelihoods"].values()) / 64**2
+        assert row["held_out_bpp"] == pytest.approx(bpp, rel=1e-3)
+        assert row["held_out_loss"] == pytest.approx(row["lmbda"] * 255**2 * mse + bpp, rel=1e-3)
+        assert row["held_out_psnr"] == pytest.approx(-10 * math.log10(mse), abs=0.5)
+
+
+def test_evaluation_changes_no_weight(tmp_path, photographs):
+    without, having = (
+        train(start(FAMILY), photographs, tmp_path / "run.pt", held_out=held) for held in ((), photographs)
+    )
+    expected = dict(everything(without))
+    for name, value in everything(having):
+        assert torch.equal(value, expected[name]), name
 
 
 def test_every_lambda_of_a_family_is_served(photographs):
@@ -136,7 +233,7 @@ def test_a_family_starts_at_its_reference(photographs):
     generator = generator_for(recipe.seed, 0)
     torch.randperm(1, generator=generator)
     x = sample_crops(photographs, 64, 2, generator)
-    expected = training._Objective(start().codec)(x, 0.01, generator)
+    expected = training.Objective(start().codec)(x, 0.01, generator)
     assert row["loss"] == pytest.approx(expected[0].item(), rel=1e-5)
     assert row["bpp"] == pytest.approx(expected[1].item(), rel=1e-5)
     assert row["psnr"] == pytest.approx(-10 * math.log10(expected[2].item()), rel=1e-5)
@@ -217,15 +314,105 @@ def test_a_checkpoint_of_another_recipe(tmp_path, stored, wanted, differing):
         Run.resume(tmp_path / "run.pt", wanted, "cpu")
 
 
-@pytest.mark.parametrize("content", [b"", b"something else", {"step": 3}, {"recipe": {"colour": 1}}])
+def assert_kept(refused, path):
+    """The message says what to do, and nothing in it destroys what took hours."""
+    assert "rename" in str(refused.value)
+    assert not re.search("remove|delete", str(refused.value))
+    assert path.is_file()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"something else",
+        {"step": 3},
+        {"recipe": 3},
+        {"recipe": {"N": "many"}},
+        {"recipe": {"lr": -1.0}},
+        [1],
+    ],
+)
 def test_a_checkpoint_that_is_none(tmp_path, content):
     path = tmp_path / "run.pt"
     path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
-    with pytest.raises(UserError, match="not a checkpoint of a training run"):
+    with pytest.raises(UserError, match=r"run\.pt is damaged or no checkpoint") as refused:
         Run.resume(path, TINY, "cpu")
+    assert_kept(refused, path)
 
 
-@pytest.mark.parametrize("part", ["model", "gains", "optimizer", "log", "lineage"])
+def test_a_checkpoint_of_another_version_is_not_called_damaged(tmp_path):
+    path = tmp_path / "run.pt"
+    start().save(path)
+    state = torch.load(path, weights_only=True)
+    torch.save(state | {"recipe": state["recipe"] | {"colour": 1}}, path)
+    with pytest.raises(UserError, match=r"another version of sgaplus .*colour") as refused:
+        Run.resume(path, TINY, "cpu")
+    assert "damaged" not in str(refused.value)
+    assert_kept(refused, path)
+
+
+def test_half_a_checkpoint(tmp_path):
+    path = tmp_path / "run.pt"
+    start().save(path)
+    whole = path.read_bytes()
+    for size in (len(whole) // 2, len(whole) - 1, 100):
+        path.write_bytes(whole[:size])
+        with pytest.raises(UserError, match="is damaged or no checkpoint") as refused:
+            Run.resume(path, TINY, "cpu")
+        assert_kept(refused, path)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied"), UserError),
+        (OSError(errno.EMFILE, "Too many open files"), SystemFault),
+        (OSError(errno.EIO, "Input/output error"), SystemFault),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), SystemFault),
+        (MemoryError(), MemoryError),
+        (torch.OutOfMemoryError("CUDA out of memory"), torch.OutOfMemoryError),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), RuntimeError),
+    ],
+)
+@pytest.mark.parametrize("where", ["read", "parse", "load"])
+def test_faults_of_the_system_are_not_damage(tmp_path, monkeypatch, error, kind, where):
+    def fails(*_, **__):
+        raise error
+
+    path = tmp_path / "run.pt"
+    start().save(path)
+    if where == "read":
+        monkeypatch.setattr(Path, "read_bytes", fails)
+    elif where == "parse" and not isinstance(error, OSError):
+        monkeypatch.setattr(torch, "load", fails)
+    elif not isinstance(error, OSError):
+        monkeypatch.setattr(MeanScaleHyperprior, "load_state_dict", fails)
+    else:
+        return
+    with pytest.raises(kind) as refused:
+        Run.resume(path, TINY, "cpu")
+    assert not re.search("damaged|remove|delete|rename", str(refused.value))
+    assert "run.pt" in str(refused.value) or not isinstance(error, OSError)
+
+
+def test_a_checkpoint_from_before_there_were_averages_goes_on(tmp_path, photographs):
+    path = tmp_path / "run.pt"
+    run = start()
+    run.advance(photographs)
+    run.save(path)
+    state = torch.load(path, weights_only=True)
+    del state["average"], state["recipe"]["average"]
+    torch.save(state, path)
+    resumed = Run.resume(path, TINY, "cpu", "float32")
+    assert resumed.recipe == dataclasses.replace(TINY, average=0.0)
+    train(resumed, photographs, path)
+    model, _ = resumed.averaged()
+    for name, value in model.named_parameters():
+        assert torch.equal(value, dict(resumed.codec.model.named_parameters())[name]), name
+
+
+@pytest.mark.parametrize("part", ["model", "gains", "optimizer", "average", "log", "lineage"])
 def test_a_checkpoint_whose_parts_do_not_fit(tmp_path, part):
     path = tmp_path / "run.pt"
     start(FAMILY).save(path)
@@ -234,8 +421,9 @@ def test_a_checkpoint_whose_parts_do_not_fit(tmp_path, part):
     if part == "log":
         del state[part]
     torch.save(state, path)
-    with pytest.raises(UserError, match="not a checkpoint of a training run"):
+    with pytest.raises(UserError, match="is damaged or no checkpoint of a training run") as refused:
         Run.resume(path, FAMILY, "cpu")
+    assert_kept(refused, path)
     with pytest.raises(UserError, match="unknown device"):
         Run.resume(path, FAMILY, "abacus")
 
@@ -254,14 +442,14 @@ def test_the_lineage_outlives_the_checkpoint(tmp_path):
 
 def broken_at(call, monkeypatch):
     """Make the loss of one call of the objective something that is no number."""
-    original = training._Objective.forward
+    original = training.Objective.forward
     calls = itertools.count()
 
     def forward(self, x, lmbda, generator):
         loss, bpp, mse = original(self, x, lmbda, generator)
         return (loss * math.nan if next(calls) == call else loss), bpp, mse
 
-    monkeypatch.setattr(training._Objective, "forward", forward)
+    monkeypatch.setattr(training.Objective, "forward", forward)
 
 
 @pytest.mark.parametrize(("recipe", "call"), [(TINY, 4), (FAMILY, 8), (FAMILY, 9)])

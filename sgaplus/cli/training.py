@@ -18,6 +18,8 @@ from .terminal import option
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..training.crops import Photographs
+
 _MODEL, _STEPS = "Model", "Optimisation"
 
 
@@ -30,11 +32,12 @@ def train(
     ],
     name: Annotated[str, option("Name of the codec's family.")] = "mshyper-s",
     lmbda: Annotated[
-        list[float],
+        list[float] | None,
         option(
-            "λ, what quality is worth: larger for better pictures and larger files; several for a family."
+            "λ, what quality is worth: larger for better pictures and larger files; several for a family. "
+            "By default 0.01."
         ),
-    ] = (0.01,),
+    ] = None,
     n: Annotated[int, option("Width of the networks.", _MODEL, "--N")] = 64,
     m: Annotated[int, option("Channels of the latents y.", _MODEL, "--M")] = 192,
     start: Annotated[
@@ -48,15 +51,24 @@ def train(
     crop: Annotated[int, option("Pixels per side of the random crops, a multiple of 64.", _STEPS)] = 256,
     batch: Annotated[int, option("Crops per step, and per λ of a family.", _STEPS)] = 2,
     per_step: Annotated[int, option("How many λ of a family one step serves.", _STEPS)] = 2,
-    seed: Annotated[int, option("Of weights, crops and noise.", _STEPS)] = 0,
+    average: Annotated[
+        float,
+        option("Decay per step of the average that is published; 0 for the last weights.", _STEPS),
+    ] = 0.999,
+    holdout: Annotated[
+        int,
+        option("Photographs, the last ones by name, that are not trained on but evaluated.", _STEPS),
+    ] = 16,
+    seed: Annotated[int, option("Random seed of weights, crops and noise.", _STEPS)] = 0,
     device: Device = "auto",
     dtype: Dtype = "auto",
 ) -> None:
     """Train a codec, or a family of codecs of several λ, on photographs of your own.
 
     It is a mean-scale hyperprior (Minnen, Ballé and Toderici 2018). Stopped at any point, the same command
-    goes on from its last checkpoint, with the same result. At the end the codec's bits per pixel and PSNR on
-    Kodak are measured, if that data set is here.
+    goes on from its last checkpoint, with the same result. Every 100 steps it is evaluated on photographs that
+    are held out; at the end on Kodak, if that data set is here. What is published is an average of the weights
+    over the last steps.
 
     A family is best made in two rounds: first all λ together, which share one network. Then each λ alone,
     from what the first round made of it, with
@@ -73,6 +85,7 @@ def train(
     from ..training.recipes import Recipe, middle
 
     lineage = lineage_of(start) if start and start.is_file() else UNTRAINED
+    lmbda = lmbda or [0.01]
     family = tuple(lmbda) if len(lmbda) > 1 else ()
     recipe = Recipe(
         name=name,
@@ -88,10 +101,13 @@ def train(
         batch=batch,
         per_step=per_step,
         seed=seed,
+        holdout=holdout,
+        average=average,
     )
     io.check_folder(out)
     given = publishing.widen(weights.read_safetensors(start), n, m, seed) if start else None
-    photographs = crops.read_photographs(photos, crop, recipe.holdout)
+    photographs = crops.read_photographs(photos, crop, holdout)
+    terminal.say(_held_out(photographs, holdout))
     checkpoint = out / f"{f'{name}_family' if family else weights.stem(name, lmbda[0])}.pt"
     if checkpoint.is_file():
         run = runs.Run.resume(checkpoint, recipe, device, dtype)
@@ -105,8 +121,9 @@ def train(
             bar.update(task, completed=step)
             terminal.say(f"step {step}  {_progress(rows)}")
 
-        runs.train(run, photographs, checkpoint, report=report)
-    story = f"{len(photographs)} photographs of {photos.resolve().name}"
+        held_out = list(photographs.held_out.values())
+        runs.train(run, photographs.training, checkpoint, report=report, held_out=held_out)
+    story = f"{len(photographs.training)} photographs of {photos.resolve().name}"
     for path in publishing.publish(run, out, story, _kodak()):
         point = json.loads(path.with_suffix(".json").read_text())["kodak"]
         if point:
@@ -115,16 +132,32 @@ def train(
         terminal.show(f"weights and card: {path}")
 
 
+def _held_out(photographs: Photographs, wanted: int) -> str:
+    """Which photographs are held out, in words."""
+    names, total = photographs.held_out, len(photographs.held_out) + len(photographs.training)
+    if names:
+        return f"{len(names)} of {total} photographs are held out, not trained on but evaluated: {', '.join(names)}"
+    reason = f": {wanted} would be half of the {total} or more (--holdout)" if wanted else ""
+    return f"no photograph is held out{reason}"
+
+
 def _progress(rows: Sequence[dict[str, float]]) -> str:
-    """What happened in the last steps: of one λ everything, of each of several the loss."""
+    """What happened in the last steps: everything for one λ, the losses for several."""
     if len(rows) == 1:
         (row,) = rows
-        return f"loss {row['loss']:.4f}  bpp {row['bpp']:.4f}  PSNR {row['psnr']:.2f} dB"
-    return "loss " + ", ".join(f"{row['loss']:.3f} (λ {row['lmbda']:g})" for row in rows)
+        text = f"loss {row['loss']:.4f}  bpp {row['bpp']:.4f}  PSNR {row['psnr']:.2f} dB"
+        if "held_out_loss" in row:
+            text += f"  held out: loss {row['held_out_loss']:.4f}  bpp {row['held_out_bpp']:.4f}  "
+            text += f"PSNR {row['held_out_psnr']:.2f} dB"
+        return text
+    text = "loss " + ", ".join(f"{row['loss']:.3f} (λ {row['lmbda']:g})" for row in rows)
+    if all("held_out_loss" in row for row in rows):
+        text += "  held out: " + ", ".join(f"{row['held_out_loss']:.3f}" for row in rows)
+    return text
 
 
 def _kodak() -> list[Tensor]:
-    """The Kodak photographs; none, with a note, where they are not at hand."""
+    """The Kodak photographs; none, with a note, if they are not on this computer."""
     from ..data import datasets
 
     try:

@@ -3,46 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from ..data.datasets import photographs_in
 from ..data.images import note, read_image, to_uint8
 from ..errors import UserError
 
-PHOTOGRAPHS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff"})
+
+@dataclass(frozen=True, eq=False)
+class Photographs:
+    """The photographs of a folder.
+
+    Attributes:
+        training: uint8 tensors (3, H, W), at least as large as the crops.
+        held_out: those that are never trained on, by their paths below the folder; of any size.
+    """
+
+    training: list[Tensor]
+    held_out: dict[str, Tensor]
 
 
-def read_photographs(folder: Path, crop: int, holdout: int = 0) -> list[Tensor]:
-    """The photographs below ``folder`` as uint8 tensors (3, H, W), those smaller than the crop left out.
+def read_photographs(folder: Path, crop: int, holdout: int = 0) -> Photographs:
+    """The photographs below ``folder``; of those to train on, the ones smaller than the crop are left out.
 
     Args:
         crop: pixels per side of the crops.
-        holdout: the last so many photographs (by name) are left out too, if twice as many remain.
+        holdout: how many photographs are held out, the last ones by name; none where fewer than half of the
+            photographs would remain.
 
     Raises:
         UserError: there is no such folder, a file in it is broken, or nothing is as large as the crop.
     """
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}: name one with training photographs")
-    paths = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in PHOTOGRAPHS and not path.name.startswith(".")
-    ]
-    held_out = holdout if len(paths) > 2 * holdout else 0
-    photographs = [to_uint8(read_image(path)) for path in paths[: len(paths) - held_out]]
+    paths = photographs_in(sorted(folder.rglob("*")), folder)
+    kept = len(paths) - (holdout if len(paths) > 2 * holdout else 0)
+    photographs = [to_uint8(read_image(path)) for path in paths[:kept]]
     large = [photo for photo in photographs if min(photo.shape[1:]) >= crop]
     if not large:
         raise UserError(
-            f"{folder} holds no photograph of at least {crop} pixels a side: "
-            f"add some ({', '.join(sorted(PHOTOGRAPHS))}) or lower the crop"
+            f"{folder} holds no photograph of at least {crop} pixels a side: add some, or lower the crop"
         )
     if len(large) < len(photographs):
         small = len(photographs) - len(large)
         note(f"{small} of {len(photographs)} photographs have a side below {crop} pixels and are left out")
-    return large
+    held_out = {path.relative_to(folder).as_posix(): to_uint8(read_image(path)) for path in paths[kept:]}
+    return Photographs(large, held_out)
 
 
 def generator_for(seed: int, step: int) -> torch.Generator:

@@ -18,7 +18,10 @@ from ..codecs.weights import Card
 from ..errors import UserError
 
 CURVE = ("stage", "step", "seconds", "lmbda", "loss", "bpp", "psnr", "lr")
+# Further columns of runs that held photographs out; older stages have none.
+HELD_OUT = ("held_out_loss", "held_out_bpp", "held_out_psnr")
 _WHOLE = ("stage", "step")
+_MEND = "restore it, or rename it to do without"
 _STAGE = ("recipe", "seconds", "hardware", "torch", "dtype", "last", "data")
 
 
@@ -30,7 +33,7 @@ class Lineage:
         start: file name of the weights it starts from; empty for random ones.
         lmbda: the λ that these were trained for; None if unknown.
         stages: the earlier stages, as `publishing.publish` writes them, each with its ``data`` in words.
-        curve: their training curve, one row (`CURVE`) per 100 steps.
+        curve: their training curve, one row (`CURVE`, and `HELD_OUT` where there is) per 100 steps.
     """
 
     start: str = ""
@@ -39,7 +42,7 @@ class Lineage:
     curve: Sequence[dict[str, float]] = ()
 
 
-# Of random weights.
+# The lineage of random weights.
 UNTRAINED = Lineage()
 
 
@@ -58,17 +61,21 @@ def lineage_of(weights: Path) -> Lineage:
     if not path.is_file():
         return Lineage(weights.name)
     try:
-        card = Card(**json.loads(path.read_text()))
+        card = Card(**json.loads(path.read_text("utf-8")))
         stages = _stages(card.training)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{path} is not the card of a codec ({error}): restore or remove it") from error
+    except OSError as error:
+        raise io.unreadable(path, error) from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{path} is not the card of a codec ({error}): {_MEND}") from error
     if card.sha256 != io.sha256(weights):
-        raise UserError(f"{path} is not the card of {weights.name}, which has changed: restore or remove it")
+        raise UserError(f"{path} is not the card of {weights.name}, which has changed: {_MEND}")
     path = curve_path(weights)
     try:
         curve = _read_curve(path, card.lmbda) if path.is_file() else []
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path} is no training curve ({error}): restore or remove it") from error
+    except OSError as error:
+        raise io.unreadable(path, error) from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path} is no training curve ({error}): {_MEND}") from error
     return Lineage(weights.name, card.lmbda, stages, curve)
 
 
@@ -90,17 +97,27 @@ def _read_curve(path: Path, lmbda: float) -> list[dict[str, float]]:
         if missing:
             raise ValueError(f"it has no column {', '.join(sorted(missing))}")
         rows = [{"lmbda": lmbda} | row for row in reader]
-    return [{key: int(row[key]) if key in _WHOLE else float(row[key]) for key in CURVE} for row in rows]
+    columns = [*CURVE, *(key for key in HELD_OUT if key in (reader.fieldnames or ()))]
+    return [
+        {
+            key: int(row[key]) if key in _WHOLE else float(row[key])
+            for key in columns
+            if key in CURVE or row[key]
+        }
+        for row in rows
+    ]
 
 
 def write_curve(path: Path, rows: Sequence[dict[str, float]]) -> None:
-    """Write a training curve.
+    """Write a training curve, with columns of held-out photographs where a row has them.
 
     Raises:
         SystemFault: the disk is full or fails.
     """
+    columns = [*CURVE, *(key for key in HELD_OUT if any(key in row for row in rows))]
     with io.atomic(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, CURVE, lineterminator="\n")
+        writer = csv.DictWriter(file, columns, lineterminator="\n", restval="")
         writer.writeheader()
         for row in rows:
-            writer.writerow({key: row[key] if key in _WHOLE else f"{row[key]:.7g}" for key in CURVE})
+            known = {key: row[key] for key in columns if key in row}
+            writer.writerow({key: v if key in _WHOLE else f"{v:.7g}" for key, v in known.items()})

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from compressai.models import MeanScaleHyperprior
 from torch import Tensor
 
-from .. import hardware, metrics
-from ..codecs.codec import Codec, freeze
+from .. import hardware
 from ..codecs.weights import Card, load_parameters, save_codec
 from ..errors import SystemFault
+from .evaluation import plain_codec, rd_point
 from .lineage import curve_path, write_curve
 from .run import Run
 from .widening import widen
@@ -45,12 +44,13 @@ def publishable(model: torch.nn.Module) -> dict[str, Tensor]:
 
 
 def publish(run: Run, folder: Path, note: str, kodak: Sequence[Tensor] = ()) -> list[Path]:
-    """Write for each λ of the run its weights, their card and their training curve into ``folder``.
+    """Write for each λ of the run its averaged weights, their card and their training curve into ``folder``.
 
-    The card's ``training`` holds the data and the optimiser in words and, oldest first, the ``stages`` of
-    training: recipe, start (the file whose weights it started from; empty for random ones), seconds, steps,
-    hardware, torch, dtype, the last row of its log for this λ, and data where they were others.
-    The curve, ``<stem>.training.csv``, has the columns `lineage.CURVE` with the rows of this λ.
+    The card's ``training`` describes the data and names the optimiser, and lists the ``stages`` of training, the
+    oldest first: recipe, start (the file whose weights it started from; empty for random ones), seconds, steps,
+    hardware, torch, dtype, the last row of its log for this λ, and data where they differ from the card's.
+    The curve, ``<stem>.training.csv``, holds the rows of this λ, with the columns `lineage.CURVE` and, where
+    photographs were held out, `lineage.HELD_OUT`.
 
     Args:
         note: the training data in words.
@@ -65,11 +65,11 @@ def publish(run: Run, folder: Path, note: str, kodak: Sequence[Tensor] = ()) -> 
     recipe = run.recipe
     paths = []
     for lmbda, parameters in sorted(run.weights().items()):
-        model = MeanScaleHyperprior(recipe.N, recipe.M)
+        model = recipe.untrained()
         load_parameters(model, parameters)
         weights = publishable(model)
-        load_parameters(model, weights)  # the Kodak point is that of the published numbers
-        codec = Codec(recipe.name, lmbda, freeze(model), "").to(run.codec.device, "float32")
+        # The Kodak point is that of the published numbers.
+        codec = plain_codec(recipe, lmbda, weights, run.codec.device)
         log = [row | {"lmbda": lmbda} for row in run.log if math.isclose(row["lmbda"], lmbda)]
         card = Card(
             name=recipe.name,
@@ -112,19 +112,3 @@ def _curve(run: Run, log: list[dict[str, float]]) -> list[dict[str, float]]:
     before = max((row["stage"] for row in earlier), default=len(run.lineage.stages))
     own = [row | {"stage": before + 1, "lr": run.recipe.learning_rate(int(row["step"]) - 1)} for row in log]
     return [*earlier, *own]
-
-
-@torch.no_grad()
-def rd_point(codec: Codec, images: Sequence[Tensor]) -> dict[str, float]:
-    """Means over images (3, H, W) of the unrefined codec's bpp, 8-bit PSNR (dB) and true loss (on floats)."""
-    points = []
-    for image in images:
-        x = image[None].to(codec.device)
-        decoded = codec.decode(codec.analyse(codec.pad(x)))
-        x_hat = decoded.x_hat[..., : x.shape[-2], : x.shape[-1]]
-        bpp = sum(bits.item() for bits in decoded.bits.values()) / x[0, 0].numel()
-        mse = metrics.mse(x, x_hat).item()
-        loss = codec.lmbda * 255**2 * mse + bpp
-        points.append((bpp, metrics.psnr_8bit(x, x_hat).item(), loss))
-    means = torch.tensor(points, dtype=torch.float64).mean(0).tolist()
-    return {"images": len(points)} | dict(zip(("bpp", "psnr", "loss"), means, strict=True))

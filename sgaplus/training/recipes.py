@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from compressai.models import MeanScaleHyperprior
 
 from ..errors import UserError
 from ..parsing import number
@@ -30,8 +31,8 @@ class Recipe:
     Attributes:
         name: family name of the result.
         N, M: channels of the transforms and of the latent y.
-        lmbda: λ of the loss; of a family, the one whose gains start at 1: that of the weights it starts from,
-            which the family need not contain.
+        lmbda: λ of the loss. In a family it is the λ whose gains start at 1, that of the weights which the run
+            starts from; the family need not contain it.
         family: the λ that are trained together; empty for ``lmbda`` alone.
         steps: optimiser steps in all; may be raised on resuming while the cool-down has not begun.
         cooldown: the last steps, over which the learning rate falls linearly to zero.
@@ -43,7 +44,9 @@ class Recipe:
         clip: largest norm of the gradient.
         per_step: how many λ of a family one step serves, drawn at random.
         seed: of the initial weights, the crops and the noise.
-        holdout: the last so many photographs (by name) are never trained on.
+        holdout: the last so many photographs (by name) are never trained on, but evaluated.
+        average: decay per step of the average that is evaluated and published, see `averages`; with 0 it is the last
+            weights.
     """
 
     name: str = "mshyper-s"
@@ -61,6 +64,7 @@ class Recipe:
     per_step: int = 2
     seed: int = 0
     holdout: int = 16
+    average: float = 0.999
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "family", tuple(self.family))  # JSON has lists
@@ -76,6 +80,8 @@ class Recipe:
         for name in ("cooldown", "warmup", "holdout"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name} must not be negative, not {getattr(self, name)}")
+        if not 0 <= self.average < 1:
+            raise UserError(f"the decay of the average must be at least 0 and below 1, not {self.average}")
         if len({f"{lmbda:g}" for lmbda in self.family}) < len(self.family):
             raise UserError("the lambda of a family must differ: give each one once")
         if self.crop < 64 or self.crop % 64:
@@ -85,6 +91,12 @@ class Recipe:
                 f"{self.steps} steps are fewer than warm-up and cool-down together "
                 f"({self.warmup} + {self.cooldown})"
             )
+
+    def untrained(self) -> MeanScaleHyperprior:
+        """A model with the random weights of the seed. The global generator of random numbers stays as it is."""
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(self.seed)
+            return MeanScaleHyperprior(self.N, self.M)
 
     def learning_rate(self, step: int) -> float:
         """The learning rate of step ``step`` = 0, 1, …"""

@@ -14,11 +14,11 @@ bisection finds them exactly whenever weights are written.
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -28,37 +28,18 @@ from pytorch_optimizer import SOAP
 from torch import Tensor
 from torch.func import functional_call
 
-from .. import hardware, io
+from .. import hardware
 from ..codecs.codec import Codec
 from ..codecs.layers import replace_gdn
 from ..codecs.weights import load_parameters
 from ..errors import SystemFault, UserError
+from . import averages, checkpoints
 from .crops import generator_for, sample_crops
+from .evaluation import centres, plain_codec, rd_point
 from .gains import Gains
 from .lineage import UNTRAINED, Lineage
+from .objective import Objective
 from .recipes import Recipe
-
-_NO_CHECKPOINT = "is not a checkpoint of a training run: remove it to start anew"
-
-
-class _Objective(torch.nn.Module):
-    """The training loss as a module, so that a family's folded weights can take the place of its own."""
-
-    def __init__(self, codec: Codec):
-        super().__init__()
-        self.codec, self.model = codec, codec.model
-
-    def forward(self, x: Tensor, lmbda: float, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Training loss, bits per pixel and mean squared error of ``x`` (B, 3, H, W), each a scalar."""
-
-        def noisy(v: Tensor, name: str) -> Tensor:
-            return v + (torch.rand(v.shape, generator=generator) - 0.5).to(v.device)
-
-        decoded = self.codec.decode(self.codec.analyse(x), noisy)
-        pixels = x.shape[0] * x.shape[2] * x.shape[3]
-        bpp = decoded.all_bits.sum() / pixels
-        mse = (decoded.x_hat - x).square().mean()
-        return lmbda * 255**2 * mse + bpp, bpp, mse
 
 
 def _parameters(model: torch.nn.Module, gains: Gains | None) -> list[Tensor]:
@@ -86,6 +67,7 @@ class Run:
         step: optimiser steps done.
         seconds: that they took.
         log: one entry per 100 steps and λ: step, seconds, lmbda and the means that `train` reports.
+        average: the average of all that is trained, in the order of `parameters`; see `averages`.
     """
 
     recipe: Recipe
@@ -96,6 +78,14 @@ class Run:
     step: int = 0
     seconds: float = 0.0
     log: list[dict[str, float]] = field(default_factory=list)
+    average: list[Tensor] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.average = [value.detach().clone() for value in self.parameters()]
+
+    def parameters(self) -> list[Tensor]:
+        """The parameters of the model, and the gains of a family."""
+        return _parameters(self.codec.model, self.gains)
 
     @classmethod
     def start(
@@ -114,9 +104,7 @@ class Run:
         Raises:
             UserError: the weights are of another architecture.
         """
-        hardware.keep_freed_memory()
-        torch.manual_seed(recipe.seed)
-        model = MeanScaleHyperprior(recipe.N, recipe.M)
+        model = recipe.untrained()
         if weights is not None:
             load_parameters(model, weights)
         replace_gdn(model).train()
@@ -134,38 +122,37 @@ class Run:
         Raises:
             SystemFault: a weight is not finite, or the disk is full; the old checkpoint is kept.
         """
-        if not all(p.isfinite().all() for p in _parameters(self.codec.model, self.gains)):
+        if not all(value.isfinite().all() for value in self.parameters()):
             raise SystemFault(
                 f"weights are no longer finite at step {self.step}: start anew with a lower learning rate"
             )
-        state = {
-            "recipe": asdict(self.recipe),
-            "model": self.codec.model.state_dict(),
-            "gains": self.gains.state_dict() if self.gains else {},
-            "optimizer": self.optimizer.state_dict(),
-            "step": self.step,
-            "seconds": self.seconds,
-            "log": self.log,
-            "lineage": asdict(self.lineage),
-        }
-        content = BytesIO()
-        torch.save(state, content)
-        with io.atomic(path) as temporary:
-            temporary.write_bytes(content.getbuffer())
+        checkpoints.write(
+            path,
+            {
+                "recipe": asdict(self.recipe),
+                "model": self.codec.model.state_dict(),
+                "gains": self.gains.state_dict() if self.gains else {},
+                "optimizer": self.optimizer.state_dict(),
+                "average": self.average,
+                "step": self.step,
+                "seconds": self.seconds,
+                "log": self.log,
+                "lineage": asdict(self.lineage),
+            },
+        )
 
     @classmethod
     def resume(cls, path: Path, recipe: Recipe, device: str = "auto", dtype: str = "auto") -> Run:
         """Continue from a checkpoint of the same recipe; only ``steps`` and ``cooldown`` may differ.
 
         Raises:
-            UserError: it is no checkpoint, or one of another recipe, or its cool-down has begun and would
-                change.
+            UserError: it may not be read, is no checkpoint, or one of another recipe, or its cool-down has begun
+                and would change.
+            SystemFault: the disk fails, or too many files are open.
         """
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            stored = Recipe(**state["recipe"])
-        except Exception as error:  # unpickling raises anything on damaged data
-            raise UserError(f"{path} {_NO_CHECKPOINT}") from error
+        state, stored = checkpoints.read(path)
+        if "average" not in state["recipe"]:
+            recipe = replace(recipe, average=stored.average)
         if replace(stored, steps=recipe.steps, cooldown=recipe.cooldown) != recipe:
             differing = [k for k, v in asdict(stored).items() if asdict(recipe)[k] != v]
             raise UserError(
@@ -178,17 +165,16 @@ class Run:
                 f"{path} is at step {state['step']}: its cool-down has begun, the schedule cannot change"
             )
         run = cls.start(recipe, device, dtype)
-        try:
+        with checkpoints.damage_of(path), torch.no_grad():
             run.lineage = Lineage(**state.get("lineage", {}))
             run.codec.model.load_state_dict(state["model"])
             if run.gains:
                 run.gains.load_state_dict(state["gains"])
             run.optimizer.load_state_dict(state["optimizer"])
+            means = state["average"] if "average" in state["recipe"] else run.parameters()
+            for mean, value in zip(run.average, means, strict=True):
+                mean.copy_(value)
             run.step, run.seconds, run.log = state["step"], state["seconds"], state["log"]
-        except torch.OutOfMemoryError:
-            raise
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise UserError(f"{path} {_NO_CHECKPOINT}") from error
         return run
 
     def advance(self, photographs: Sequence[Tensor]) -> list[dict[str, float]]:
@@ -203,7 +189,7 @@ class Run:
         started = time.perf_counter()
         recipe = self.recipe
         generator = generator_for(recipe.seed, self.step)
-        objective = _Objective(self.codec)
+        objective = Objective(self.codec)
         self.optimizer.zero_grad(set_to_none=True)
         served: Sequence[int | None] = recipe.served(generator) if self.gains else [None]
         measured = []
@@ -227,24 +213,31 @@ class Run:
         group["lr"] = recipe.learning_rate(self.step)
         self.optimizer.step()
         self.step += 1
+        averages.update(self.average, self.parameters(), self.step, recipe.average)
         self.seconds += time.perf_counter() - started
         return measured
 
+    def averaged(self) -> tuple[MeanScaleHyperprior, Gains | None]:
+        """Copies of the model and of the gains with the average of all steps; initial weights before the first one."""
+        model, gains = copy.deepcopy((self.codec.model, self.gains))
+        with torch.no_grad():
+            for value, mean in zip(_parameters(model, gains), self.average, strict=True):
+                value.copy_(mean)
+        return model, gains
+
     def weights(self) -> dict[float, dict[str, Tensor]]:
-        """The plain architecture's parameters for each λ, with the quantiles of the prior found anew."""
-        if self.gains is None:
-            found = {self.recipe.lmbda: dict(self.codec.model.named_parameters())}
+        """The plain architecture's averaged parameters for each λ, with the quantiles of the prior found anew."""
+        model, gains = self.averaged()
+        if gains is None:
+            found = {self.recipe.lmbda: dict(model.named_parameters())}
         else:
-            found = {
-                lmbda: self.gains.fold(self.codec.model, index)
-                for index, lmbda in enumerate(self.recipe.family)
-            }
+            found = {lmbda: gains.fold(model, index) for index, lmbda in enumerate(self.recipe.family)}
         return {lmbda: _with_quantiles(self.recipe, weights) for lmbda, weights in found.items()}
 
 
 @torch.no_grad()
 def _with_quantiles(recipe: Recipe, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    model = MeanScaleHyperprior(recipe.N, recipe.M)
+    model = recipe.untrained()
     load_parameters(model, weights)
     model.entropy_bottleneck._update_quantiles()
     return {name: value.detach() for name, value in model.named_parameters()}
@@ -256,12 +249,16 @@ def train(
     checkpoint: Path,
     save_every: int = 500,
     report: Callable[[int, list[dict[str, float]]], Any] = lambda step, rows: None,
+    held_out: Sequence[Tensor] = (),
 ) -> Run:
     """Advance ``run`` to its last step, with a checkpoint every ``save_every`` steps and at the end.
 
     Args:
         photographs: uint8 tensors (3, H, W), each side at least the crop.
-        report: called every 100 steps with the step and, for each λ, the means since the last call.
+        report: called every 100 steps and at the end with the step and, for each λ, the means since the last
+            call. With photographs held out, also their mean true loss, bpp and 8-bit PSNR, as held_out_loss,
+            held_out_bpp and held_out_psnr: those of the averaged weights after hard rounding.
+        held_out: photographs that are evaluated, each in the square of the crop's size in its centre.
 
     Raises:
         UserError: every photograph is smaller than the crop.
@@ -271,7 +268,7 @@ def train(
     if not usable:
         raise UserError(f"no training photograph is at least {run.recipe.crop} pixels wide and high")
     try:
-        _advance_to_the_end(run, usable, checkpoint, save_every, report)
+        _advance_to_the_end(run, usable, checkpoint, save_every, report, centres(held_out, run.recipe.crop))
     except SystemFault as fault:
         kept = f"; {checkpoint} is kept as it was" if checkpoint.is_file() else ""
         raise SystemFault(f"{fault}{kept}") from fault
@@ -279,17 +276,36 @@ def train(
 
 
 def _advance_to_the_end(
-    run: Run, photographs: Sequence[Tensor], checkpoint: Path, save_every: int, report: Callable
+    run: Run,
+    photographs: Sequence[Tensor],
+    checkpoint: Path,
+    save_every: int,
+    report: Callable,
+    held_out: Sequence[Tensor],
 ) -> None:
     recent: list[dict[str, float]] = []
     while run.step < run.recipe.steps:
         recent += run.advance(photographs)
         if run.step % 100 == 0 or run.step == run.recipe.steps:
+            points = _held_out_points(run, held_out) if held_out else {}
             for lmbda in sorted({row["lmbda"] for row in recent}):
                 rows = [row for row in recent if row["lmbda"] == lmbda]
                 means = {key: sum(row[key] for row in rows) / len(rows) for key in ("loss", "bpp", "psnr")}
-                run.log.append({"step": run.step, "seconds": run.seconds, "lmbda": lmbda, **means})
+                place = {"step": run.step, "seconds": run.seconds, "lmbda": lmbda}
+                run.log.append(place | means | points.get(lmbda, {}))
             report(run.step, [row for row in run.log if row["step"] == run.step])
             recent = []
         if run.step % save_every == 0 or run.step == run.recipe.steps:
             run.save(checkpoint)
+
+
+def _held_out_points(run: Run, images: Sequence[Tensor]) -> dict[float, dict[str, float]]:
+    """For each λ the means of `evaluation.rd_point`, under the names of the log."""
+    points = {
+        lmbda: rd_point(plain_codec(run.recipe, lmbda, parameters, run.codec.device), images)
+        for lmbda, parameters in run.weights().items()
+    }
+    return {
+        lmbda: {f"held_out_{key}": point[key] for key in ("loss", "bpp", "psnr")}
+        for lmbda, point in points.items()
+    }

@@ -1,0 +1,74 @@
+"""Checkpoints of training runs. They took hours: what is not proved damaged is not called so, and nothing is deleted."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import fields
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import io
+from ..errors import UserError
+from .recipes import Recipe
+
+_KEEP = "restore it from a copy, or rename it to start anew"
+
+
+def write(path: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint; the old one stays until the new one is complete.
+
+    Raises:
+        UserError: the folder cannot be written to.
+        SystemFault: the disk is full or fails.
+    """
+    content = BytesIO()
+    torch.save(state, content)
+    with io.atomic(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
+
+
+def read(path: Path) -> tuple[dict[str, Any], Recipe]:
+    """The state in a checkpoint and its recipe. One from before there were averages has the decay 0.
+
+    Raises:
+        UserError: there is no such file, it may not be read, is no checkpoint, or one of another version.
+        SystemFault: the disk fails, or too many files are open.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise io.unreadable(path, error) from error
+    with damage_of(path):
+        state = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
+        recipe = {"average": 0.0, **state["recipe"]}
+    unknown = recipe.keys() - {field.name for field in fields(Recipe)}
+    if unknown:
+        raise UserError(
+            f"{path} was made by another version of sgaplus (its recipe holds {', '.join(sorted(unknown))}): "
+            "go on with that version, or rename it to start anew"
+        )
+    with damage_of(path):
+        return state, Recipe(**recipe)
+
+
+@contextlib.contextmanager
+def damage_of(path: Path) -> Iterator[None]:
+    """Call the checkpoint damaged where reading its content fails, and for nothing but its content.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError, OSError):
+        raise
+    except Exception as error:  # unpickling raises anything on damaged data
+        first = next(iter(str(error).splitlines()), type(error).__name__)
+        if isinstance(error, RuntimeError) and ("memory" in first or "CUDA" in first):
+            raise
+        what = f"{path} is damaged or no checkpoint of a training run"
+        raise UserError(f"{what} ({type(error).__name__}: {first}): {_KEEP}") from error
