@@ -21,7 +21,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 from torch import Tensor
 
 from sgaplus.errors import UserError
-from sgaplus.rounding import Method
+from sgaplus.rounding import Method, ThreeClass
 
 from . import palette, statistics
 from .palette import DASHES, MARKERS
@@ -144,38 +144,45 @@ def heat_map(
 def probability_space(methods: Sequence[Method], tau: float = 1.0, points: int = 1001) -> Figure:
     """Probability of every class over v in [−½, 3/2], at temperature τ (paper, Figure 1).
 
-    Two-class methods show p(⌊v⌋) and p(⌈v⌉), three-class ones all classes that can be reached there. A colour
-    is a method, a dash an integer.
+    Two-class methods show p(⌊v⌋) and p(⌈v⌉), three-class ones all classes that can be reached there, and those a
+    second time on a logarithmic scale. A colour is a function f, a dash an integer; three classes are drawn bold.
     """
     v = torch.linspace(-0.5, 1.5, points, dtype=torch.float64)
-    figure, axes = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
-    for position, method in enumerate(methods):
-        classes, p = method.classes(v), method.probabilities(v, tau)
-        for integer in range(-1, 3):
-            mass = torch.where(classes == integer, p, 0.0).sum(-1).numpy()
-            if mass.max() < 1e-3:
-                continue
-            label = method.label if integer == 0 else None
-            axes.plot(
-                v, mass, DASHES[integer % 4], color=palette.colour(position), label=label, linewidth=1.8
-            )
-    axes.set(xlabel="$v$", ylabel="probability of the class", xlim=(-0.5, 1.5), ylim=(-0.02, 1.02))
-    axes.set_xticks(np.arange(-0.5, 1.51, 0.5))
-    figure.legend(loc="outside upper center", ncols=2)
-    return figure
+    several = any(isinstance(method, ThreeClass) for method in methods)
+    looks = palette.of_arms([method.label for method in methods])
+
+    def draw(axes: Axes, logarithmic: bool) -> None:
+        for method in methods:
+            classes, p = method.classes(v), method.probabilities(v, tau)
+            width = 2.6 if isinstance(method, ThreeClass) else 1.4
+            for integer in range(-1, 3):
+                mass = torch.where(classes == integer, p, 0.0).sum(-1).numpy()
+                if mass.max() >= 1e-3:
+                    style = {"color": looks[method.label]["color"], "linestyle": DASHES[integer % 4]}
+                    label = method.label if integer == 0 else None
+                    axes.plot(v, np.where(mass > 1e-6, mass, np.nan), **style, label=label, linewidth=width)
+        axes.set(xlim=(-0.5, 1.5), xticks=np.arange(-0.5, 1.51, 0.5))
+        axes.set(**{"yscale": "log", "ylim": (1e-4, 1.3)} if logarithmic else {"ylim": (-0.02, 1.02)})
+
+    parts = {"probability": False, "the same, logarithmic": True} if several else {"": False}
+    names = {"xlabel": "$v$", "ylabel": "probability of the class"}
+    return panels(parts, draw, **names, size=(4, 3.6), legend=2)
 
 
 def rounding_slopes(methods: Sequence[Method], tau: float = 1.0, points: int = 1001) -> Figure:
     """dp(⌈v⌉)/dv over x = v − ⌊v⌋ in (0, 1), by automatic differentiation: where each method lets latents move."""
     x = torch.linspace(0, 1, points + 2, dtype=torch.float64)[1:-1].requires_grad_()
-    figure, axes = plt.subplots(figsize=(7.5, 3.6), layout="constrained")
-    for position, method in enumerate(methods):
-        (slope,) = torch.autograd.grad(method.probabilities(x, tau)[..., 1].sum(), x)
-        axes.plot(x.detach(), slope, color=palette.colour(position), label=method.label, linewidth=1.8)
-    axes.set(xlabel="$v - \\lfloor v \\rfloor$", ylabel="slope of $p(\\lceil v \\rceil)$", xlim=(0, 1))
-    axes.set_ylim(0, min(axes.get_ylim()[1], 6))
-    figure.legend(loc="outside upper center", ncols=3)
-    return figure
+    looks = palette.of_arms([method.label for method in methods])
+
+    def draw(axes: Axes, methods: Sequence[Method]) -> None:
+        for method in methods:
+            (slope,) = torch.autograd.grad(method.probabilities(x, tau)[..., 1].sum(), x)
+            look = looks[method.label] | {"marker": ""}
+            axes.plot(x.detach(), slope, **look, label=method.label, linewidth=1.8)
+        axes.set(xlim=(0, 1), ylim=(0, min(axes.get_ylim()[1], 6)))
+
+    names = {"xlabel": r"$x = v - \lfloor v \rfloor$", "ylabel": r"slope of $p(\lceil v \rceil)$"}
+    return panels({"": methods}, draw, **names, size=(4, 3.2))
 
 
 def paired_change(rows: pd.DataFrame, column: str, reference: str, changed: str) -> Figure:
@@ -204,38 +211,25 @@ def paired_change(rows: pd.DataFrame, column: str, reference: str, changed: str)
     return figure
 
 
-def thumbnails(images: Sequence[Tensor], titles: Sequence[str], columns: int = 4) -> Figure:
-    """Images (3, H, W) side by side, each under its title."""
+def pictures(images: Sequence[tuple[str, Tensor]], columns: int = 4, side: float = 2.6) -> Figure:
+    """Images (3, H, W) in rows of so many, each under its title, every pixel as it is."""
+    columns = min(columns, len(images))
+    height, width = images[0][1].shape[1:]
     rows = math.ceil(len(images) / columns)
-    size = (2.6 * min(columns, len(images)), 2.6 * rows)
-    figure, grid = plt.subplots(
-        rows, min(columns, len(images)), figsize=size, layout="constrained", squeeze=False
-    )
+    size = (side * columns, (side * height / width + 0.25 + 0.2 * images[0][0].count("\n")) * rows)
+    figure, grid = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
     for axes in grid.flat:
         axes.axis("off")
-    for axes, image, title in zip(grid.flat, images, titles, strict=False):
-        axes.imshow(image.clamp(0, 1).permute(1, 2, 0).numpy())
+    for axes, (title, image) in zip(grid.flat, images, strict=False):
+        axes.imshow(image.clamp(0, 1).permute(1, 2, 0).numpy(), interpolation="nearest")
         axes.set_title(title, fontweight="normal", fontsize="small")
     return figure
 
 
-def crops(versions: dict[str, Tensor], captions: dict[str, str], side: int = 128) -> Figure:
-    """The central square of several versions of one image (3, H, W), enlarged without smoothing.
-
-    Args:
-        versions: images by name.
-        captions: second lines of the titles, for some of the names.
-        side: of the square in pixels; smaller where the image is.
-    """
-    size = (2.9 * len(versions), 3.4)
-    figure, grid = plt.subplots(1, len(versions), figsize=size, layout="constrained", squeeze=False)
-    for axes, (name, image) in zip(grid.flat, versions.items(), strict=True):
-        top, left = ((length - min(side, length)) // 2 for length in image.shape[1:])
-        square = image[:, top : top + side, left : left + side].clamp(0, 1)
-        axes.imshow(square.permute(1, 2, 0).numpy(), interpolation="nearest")
-        axes.set_title(f"{name}\n{captions.get(name, '')}", fontweight="normal", fontsize="small")
-        axes.axis("off")
-    return figure
+def centre(image: Tensor, side: int = 128) -> Tensor:
+    """The central square of an image (3, H, W); smaller where the image is."""
+    top, left = ((length - min(side, length)) // 2 for length in image.shape[1:])
+    return image[:, top : top + side, left : left + side]
 
 
 def _label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:

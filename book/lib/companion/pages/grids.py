@@ -1,30 +1,27 @@
-"""A grid of methods and settings: the true loss of every cell, what a wrong setting costs, and who minds it least.
+"""A grid of methods and one setting (paper, the tables over τ_max and over the learning rate).
 
-A *setting* is a number in which the arms of a method differ: the highest temperature τ_max, the learning rate.
+A *setting* is a number in which the configurations of a method differ, and its column: ``tau_max``, ``rate``.
 """
 
 from __future__ import annotations
 
 import json
 
-import matplotlib.pyplot as plt
 import pandas as pd
-import seaborn as sns
-from great_tables import GT, loc, style
 from matplotlib.figure import Figure
 
 from sgaplus import rounding
 from sgaplus.errors import UserError
 
-from .. import palette, statistics
+from .. import figures, palette, statistics
+from . import descent
 
 
 def labelled(rows: pd.DataFrame, setting: str) -> pd.DataFrame:
     """Rows of refinements with ``label``, the method in words without its settings; whole grids only.
 
     Args:
-        rows: as `analysis.arms.with_arms` returns them, at one or several iterations.
-        setting: a column, such as ``tau_max`` or ``rate``.
+        rows: as `configurations.with_arms` returns them, at one or several iterations.
 
     Raises:
         UserError: a cell of the grid has fewer images than another.
@@ -41,175 +38,106 @@ def labelled(rows: pd.DataFrame, setting: str) -> pd.DataFrame:
     return table
 
 
-def summary(rows: pd.DataFrame, setting: str) -> pd.DataFrame:
-    """Every cell of a grid.
+def grid(rows: pd.DataFrame, setting: str, iteration: int | None = None) -> pd.DataFrame:
+    """The rows of the grid, `labelled`, at one iteration (the last where None).
 
-    Args:
-        rows: `labelled`, at one iteration.
+    Raises:
+        UserError: a cell is not complete, or there is no such iteration.
+    """
+    return descent.at(labelled(rows, setting), iteration, by="label")
+
+
+def summary(rows: pd.DataFrame, setting: str) -> pd.DataFrame:
+    """Every cell of a `grid`.
 
     Returns:
-        One row per label and setting, in order: label, ``setting``, images, mean with low and high (true loss);
-        seeds, spread (standard deviation over them, NaN for one); best, whether it is the method's lowest mean;
-        change with change_low and change_high, paired differences from the method's best in percent of it.
+        One row per label and setting, in order: label, ``setting``, images; loss with loss_low and loss_high; seeds,
+        spread (standard deviation over them, NaN for one); best, whether it is the method's lowest mean; change with
+        change_low and change_high, paired differences from the method's best in percent of it, NaN for the best.
     """
     by = ["label", setting]
     table = statistics.means(rows, "loss", by).merge(statistics.seed_spread(rows, "loss", by), on=by)
-    table["best"] = table.groupby("label")["mean"].transform("min") == table["mean"]
+    table = table.rename(columns={"mean": "loss", "low": "loss_low", "high": "loss_high"})
+    table["best"] = table.groupby("label")["loss"].transform("min") == table["loss"]
     found = []
-    for label, group in rows.groupby("label", sort=False):
+    for label, group in rows.groupby("label"):
         best = table.loc[(table["label"] == label) & table["best"], setting].iloc[0]
-        costs = statistics.paired_means(group.assign(arm=group[setting]), "loss", best)
-        found.append(costs.assign(label=label, **{setting: costs["arm"].astype(float)}))
-    costs = pd.concat(found).rename(columns={"mean": "change", "low": "change_low", "high": "change_high"})
-    columns = ["change", "change_low", "change_high"]
-    table = table.merge(costs[[*by, *columns]], on=by, how="left")
-    table.loc[table["best"], columns] = 0.0
-    order = {label: position for position, label in enumerate(palette.in_order(table["label"]))}
-    rank = table["label"].map(order)
-    return table.assign(rank=rank).sort_values(["rank", setting], ignore_index=True).drop(columns="rank")
-
-
-def heat_maps(table: pd.DataFrame, setting: str, name: str) -> Figure:
-    """The true loss of every cell, and below it by how many percent it is above the method's best.
-
-    Args:
-        table: as `summary` returns it.
-        name: of the setting, for the axis.
-    """
-    labels = list(dict.fromkeys(table["label"]))
-    figure, panels = plt.subplots(
-        2, 1, figsize=(7.5, 2.2 + 0.9 * len(labels)), layout="constrained", sharex=True
-    )
-    titles = {
-        "mean": ("True R-D loss, mean over the images", ".4f", "Blues"),
-        "change": ("Loss above that of the method's best setting (%)", "+.2f", "Oranges"),
-    }
-    for axes, (column, (title, form, colours)) in zip(panels, titles.items(), strict=True):
-        wide = table.pivot_table(index="label", columns=setting, values=column).loc[labels]
-        wide.columns = [f"{value:g}" for value in wide.columns]
-        sns.heatmap(wide, ax=axes, annot=True, fmt=form, cmap=colours, linewidths=1, cbar=False)
-        axes.set(title=title, xlabel="", ylabel="")
-        axes.tick_params(axis="y", rotation=0)
-    panels[-1].set_xlabel(name)
-    return figure
-
-
-def grid_table(table: pd.DataFrame, setting: str, name: str) -> GT:
-    """`summary` as a table, a group for each method; the lowest true loss of all is in bold."""
-    shown = pd.DataFrame(
-        {
-            "label": table["label"],
-            "setting": [f"{value:g}" for value in table[setting]],
-            "loss": [
-                statistics.interval(row.mean, row.low, row.high, 4, sign=False)
-                for row in table.itertuples(index=False)
-            ],
-            "change": [
-                "best" if row.best else statistics.interval(row.change, row.change_low, row.change_high)
-                for row in table.itertuples(index=False)
-            ],
-        }
-    )
-    several = (table["seeds"] > 1).any()
-    if several:
-        shown["spread"] = table["spread"]
-    made = (
-        GT(shown, groupname_col="label", rowname_col="setting")
-        .tab_stubhead(name)
-        .cols_label(loss="true R-D loss [95 %]", change="above the method's best, % [95 %]")
-        .cols_align("right", ["loss", "change"])
-        .tab_style(style.text(weight="bold"), loc.body("loss", [int(table["mean"].idxmin())]))
-        .tab_source_note(
-            f"Mean over {int(table['images'].max())} images. Intervals: percentile bootstrap over images; of the "
-            "differences on the same image in the last but one column."
-            if several
-            else f"Mean over {int(table['images'].max())} images. Intervals: percentile bootstrap over images; those "
-            "of the last column are of differences on the same image. One seed, so there is no spread over seeds."
-        )
-        .tab_options(table_font_size="14px")
-    )
-    if several:
-        made = made.cols_label(spread="SD over seeds").fmt_number("spread", n_sigfig=2)
-    return made
+        costs = statistics.paired_means(group.assign(arm=group[setting]), "loss", best).drop(columns="images")
+        costs.columns = [setting, "change", "change_low", "change_high"]
+        found.append(costs.assign(label=label).astype({setting: float}))
+    table = table.merge(pd.concat(found), on=by, how="left")
+    order = table["label"].map(palette.in_order(table["label"]).index)
+    return table.assign(order=order).sort_values(["order", setting], ignore_index=True).drop(columns="order")
 
 
 def ranges(rows: pd.DataFrame, setting: str) -> pd.DataFrame:
-    """How much a method minds its setting: the largest minus the smallest mean true loss over the settings.
+    """How sensitive a method is to its setting: the largest minus the smallest mean true loss over the grid.
 
     Args:
-        rows: `labelled`, at one iteration.
+        rows: `grid`.
 
     Returns:
-        One row per method, the smallest range first: label, images, best and worst (settings), range with low
-        and high, and difference with difference_low and difference_high: its range minus the smallest one.
-        Intervals are 95 % percentile bootstrap over images, drawn for all methods and settings together.
+        One row per method, the smallest range first: label, images, best and worst (settings), range with its interval,
+        and difference, its range minus the smallest one, with its interval, NaN for the first. All cells share the
+        images of a resample. A range is biased upwards in a resample, so only the difference is a test.
     """
     wide = rows.pivot_table(index="image", columns=["label", setting], values="loss")
     means = statistics.resampled_means(wide)
     labels = wide.columns.get_level_values("label")
     spans, lines = {}, []
     for label in labels.unique():
-        own = means[:, labels == label]
-        values = wide.columns[labels == label].get_level_values(setting)
+        own, values = means[:, labels == label], wide.columns[labels == label].get_level_values(setting)
         spans[label] = own.max(1) - own.min(1)
         ends = {"best": values[own[0].argmin()], "worst": values[own[0].argmax()]}
-        lines.append(
-            {"label": label, "images": len(wide), **ends, **statistics.with_interval("range", spans[label])}
-        )
+        lines.append({"label": label, "images": len(wide), **ends} | statistics.with_interval("range", spans[label]))
     table = pd.DataFrame(lines).sort_values("range", ignore_index=True)
-    table = table.rename(columns={"range_low": "low", "range_high": "high"})
     least = spans[table["label"].iloc[0]]
-    differences = [statistics.with_interval("difference", spans[label] - least) for label in table["label"]]
-    return table.join(pd.DataFrame(differences))
+    others = [statistics.with_interval("difference", spans[label] - least) for label in table["label"][1:]]
+    return table.join(pd.DataFrame(others, index=table.index[1:]))
 
 
-def ranges_table(table: pd.DataFrame, name: str) -> GT:
-    """`ranges` as a table; the smallest range is in bold."""
-    shown = pd.DataFrame(
-        {
-            "label": table["label"],
-            "best": [f"{value:g}" for value in table["best"]],
-            "worst": [f"{value:g}" for value in table["worst"]],
-            "range": [
-                statistics.interval(row.range, row.low, row.high, 4, sign=False) for row in table.itertuples()
-            ],
-            "difference": ["–"]
-            + [
-                statistics.interval(row.difference, row.difference_low, row.difference_high, 4)
-                for row in table.iloc[1:].itertuples()
-            ],
-        }
+def kept(rows: pd.DataFrame) -> list[float]:
+    """Those τ_max at which a run still is at the iteration of its `grid`, so that it had one temperature throughout."""
+    last = rows.groupby("tau_max")["tau"].max()
+    return list(last.index[last >= last.index * (1 - 1e-9)])
+
+
+def heat_maps(table: pd.DataFrame, setting: str, name: str) -> Figure:
+    """The true loss of every cell of `summary`, and by how many percent it is above the method's best."""
+    parts = {
+        "True R-D loss, mean over the images": ("loss", 4, False, "Blues"),
+        "Loss above that of the method's best setting (%)": ("change", 2, True, "Oranges"),
+    }
+    table = table.fillna({"change": 0.0})
+
+    def draw(axes, part) -> None:
+        value, digits, sign, cmap = part
+        figures.heat_map(axes, table, "label", setting, value, digits, sign, cmap=cmap)
+
+    height = 0.8 + 0.45 * table["label"].nunique()
+    return figures.panels(parts, draw, xlabel=name, columns=1, size=(7.5, height))
+
+
+def curves(rows: pd.DataFrame, setting: str, name: str) -> Figure:
+    """True loss against the base's over the iterations, a panel for each setting, a line for each method."""
+    table = descent.changes(labelled(rows, setting))
+    parts = {f"{name} {value:g}": part for value, part in table.groupby(setting)}
+    return figures.panels(
+        parts,
+        lambda axes, part: figures.lines(axes, part, "iteration", "change", "label"),
+        xlabel="iteration",
+        ylabel="true R-D loss − base's (%)",
+        sharey=True,
     )
-    return (
-        GT(shown, rowname_col="label")
-        .tab_spanner(name, ["best", "worst"])
-        .cols_label(range="range of the true loss [95 %]", difference="minus the smallest range [95 %]")
-        .cols_align("right", ["best", "worst", "range", "difference"])
-        .tab_style(style.text(weight="bold"), loc.body("range", [0]))
-        .tab_source_note(
-            "Range: largest minus smallest mean over the images. Intervals: percentile bootstrap over images, the same "
-            "for all cells. A range is never negative, so only the interval of a difference is a test."
-        )
-        .tab_options(table_font_size="14px")
-    )
 
 
-def describe_ranges(table: pd.DataFrame, name: str) -> str:
-    """In words, which method minds its setting least, and which of the others mind it more beyond doubt."""
-    least, others = table.iloc[0], table.iloc[1:]
-    text = (
-        f"Least sensitive to {name} is **{least['label']}**: over the grid its mean true loss varies by "
-        f"{statistics.interval(least['range'], least['low'], least['high'], 4, sign=False)}, from "
-        f"{least['best']:g} (lowest) to {least['worst']:g} (highest)."
-    )
-    more = others[others["difference_low"] > 0]
-    alike = others[others["difference_low"] <= 0]
-    if len(more):
-        said = ", ".join(
-            f"{row.label} by {statistics.interval(row.difference, row.difference_low, row.difference_high, 4)}"
-            for row in more.itertuples()
-        )
-        text += f" The range is larger, by an interval that excludes zero, for {said}."
-    if len(alike):
-        text += f" Not told apart from it: {', '.join(alike['label'])}."
-    return text
+def between(rows: pd.DataFrame, setting: str, reference: str) -> pd.DataFrame:
+    """The other methods against ``reference``, a label, at the same setting and on the same image, in percent.
+
+    Returns:
+        One row per method and setting: label, ``setting``, images, change with its interval, verdict.
+    """
+    table = statistics.paired_means(rows.assign(arm=rows["label"]), "loss", reference, by=[setting])
+    table.columns = ["label", setting, "images", "change", "change_low", "change_high"]
+    verdicts = [statistics.verdict(*ends) for ends in table[["change_low", "change_high"]].to_numpy()]
+    return table.assign(verdict=verdicts)
