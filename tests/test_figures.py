@@ -9,7 +9,7 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 
-from companion import figures, tables
+from companion import figures, palette, tables
 from sgaplus import rounding
 from sgaplus.errors import UserError
 
@@ -53,29 +53,24 @@ def test_three_classes_reach_beyond_the_neighbours():
     assert at_one == pytest.approx(0.1 / 1.2, abs=0.01)
 
 
+def test_three_classes_are_drawn_a_second_time_logarithmically():
+    linear = rounding.Linear()
+    plain, logarithmic = figures.probability_space([linear, rounding.ThreeClass(linear)]).axes
+    assert plain.get_yscale() == "linear" and logarithmic.get_yscale() == "log"
+    assert len(figures.probability_space([linear]).axes) == 1
+
+
+def test_a_methods_colour_is_its_own_whatever_the_order():
+    methods = [rounding.SSL(2.3), rounding.Atanh()]
+    for order in (methods, methods[::-1]):
+        for figure in (figures.probability_space(order), figures.rounding_slopes(order)):
+            colours = {line.get_label(): line.get_color() for line in figure.axes[0].lines}
+            assert all(colours[m.label] == palette.METHODS[m.label][0] for m in methods)
+
+
 def test_slope_of_linear_is_one_everywhere():
     (axes,) = figures.rounding_slopes([rounding.Linear()], points=99).axes
     assert np.allclose(axes.lines[0].get_ydata(), 1, atol=1e-6)
-
-
-def test_gains_are_paired_and_relative(trace):
-    table = tables.gains(trace).set_index("method")
-    assert table.loc["codec, not refined", "loss"] == pytest.approx(7 / 3)
-    assert table.loc["better", "gain"] == pytest.approx(-4)
-    assert table.loc["better", "low"] == pytest.approx(table.loc["better", "high"]) == pytest.approx(-4)
-
-
-def test_the_best_method_is_bold_and_the_codec_has_no_gain(trace):
-    html = tables.gains_table(trace).as_raw_html()
-    bold = [cell for cell in html.split("<td")[1:] if "bold" in cell]
-    assert len(bold) == 1 and f"{7 / 3 * 0.96:.4f}" in bold[0]
-    assert "NA" not in html and "nan" not in html
-
-
-def test_every_image_stands_in_the_table_once_per_method(trace):
-    html = tables.images_table(trace).as_raw_html()
-    assert html.count("codec, not refined") == 3
-    assert html.count(">better<") == html.count(">worse<") == 3
 
 
 def test_one_setting_against_another_is_paired_by_image_and_iteration(trace):
@@ -91,13 +86,14 @@ def test_one_setting_against_another_is_paired_by_image_and_iteration(trace):
         tables.paired_change_table(trace, "method", "missing", "better")
 
 
-def test_thumbnails_and_crops_show_every_image():
-    images = [torch.full((3, 8, 8), value) for value in (0.0, 0.5, 1.0)]
-    shown = [axes for axes in figures.thumbnails(images, list("abc"), columns=2).axes if axes.images]
+def test_pictures_and_their_centres():
+    images = [(name, torch.full((3, 8, 8), value)) for name, value in (("a", 0.0), ("b", 0.5), ("c", 1.0))]
+    shown = [axes for axes in figures.pictures(images, columns=2).axes if axes.images]
     assert [axes.get_title() for axes in shown] == list("abc")
-    figure = figures.crops({"x": images[1], "y": images[2]}, {"x": "0.1 bpp"}, side=4)
-    assert [axes.get_title() for axes in figure.axes] == ["x\n0.1 bpp", "y\n"]
-    assert figure.axes[0].images[0].get_array().shape == (4, 4, 3)
+    assert shown[1].images[0].get_array().shape == (8, 8, 3)
+    picture = torch.arange(3 * 6 * 8).reshape(3, 6, 8)
+    assert torch.equal(figures.centre(picture, 4), picture[:, 1:5, 2:6])
+    assert figures.centre(picture, 100).shape == (3, 6, 8)
 
 
 # The base codecs

@@ -59,7 +59,7 @@ def panels(
         draw(axes, part)
         axes.set_title(title)
         if xlabel:
-            axes.set_xlabel(xlabel)
+            axes.set_xlabel(xlabel if axes in grid.flat[max(0, len(parts) - columns) : len(parts)] else "")
         axes.set_ylabel(ylabel if axes in grid[:, 0] else "")
     legend_above(figure, legend)
     return figure
@@ -85,12 +85,16 @@ def lines(axes: Axes, rows: pd.DataFrame, x: str, y: str, by: str = "arm", **sty
     looks, rows = palette.for_seaborn(rows[by]), rows.sort_values("image")
     shown = rows.groupby([by, x], sort=False)[y].transform("size").max() > 1
     errorbar = statistics.ends_of if shown else None
-    places = rows[x].nunique()
     sns.lineplot(
-        rows, x=x, y=y, hue=by, style=by, **looks, errorbar=errorbar, ax=axes, markevery=max(1, places // 5),
+        rows, x=x, y=y, hue=by, style=by, **looks, errorbar=errorbar, ax=axes, markevery=_every(rows[x].nunique()),
         err_kws={"alpha": 0.12, "linewidth": 0}, markersize=6, **style,
     )  # fmt: skip
     axes.set_xlabel(x)
+
+
+def _every(points: int) -> int:
+    """How many points share a marker: all of a few, some six of many."""
+    return 1 if points <= 12 else points // 5
 
 
 def bands(axes: Axes, table: pd.DataFrame, x: str, y: str, by: str = "arm", ends: Sequence[str] = ()) -> None:
@@ -98,8 +102,9 @@ def bands(axes: Axes, table: pd.DataFrame, x: str, y: str, by: str = "arm", ends
     low, high = ends or (f"{y}_low", f"{y}_high")
     for name, look in palette.of_arms(palette.in_order(table[by])).items():
         line = table[table[by] == name].sort_values(x)
-        every = max(1, len(line) // 5)
-        axes.plot(line[x], line[y], **look, label=name, linewidth=1.8, markersize=6, markevery=every)
+        axes.plot(
+            line[x], line[y], **look, label=name, linewidth=1.8, markersize=6, markevery=_every(len(line))
+        )
         axes.fill_between(line[x], line[low], line[high], color=look["color"], alpha=0.12, linewidth=0)
 
 

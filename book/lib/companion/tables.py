@@ -93,13 +93,14 @@ def ci_table(
     """A frame as a table: numbers at the right, intervals in brackets, the best of each group in bold.
 
     Args:
-        columns: what is shown, by the frame's columns; text alone is a heading.
+        columns: what is shown, by the frame's columns; text alone is a heading. One without any value is left out.
         group, row: a column, or a pattern such as ``λ = {lmbda:g}``: heads groups of rows, and each row.
         stub: heading over the rows' heads.
         note: what a reader must know beside it; what brackets and bold mean is added.
     """
     frame = frame.reset_index(drop=True)
     columns = {name: Col(column) if isinstance(column, str) else column for name, column in columns.items()}
+    columns = {name: column for name, column in columns.items() if frame[name].notna().any()}
     shown = pd.DataFrame({name: _texts(frame, name, column) for name, column in columns.items()})
     groups = pd.Series(_said(frame, group) if group else [""] * len(frame))
     heads = {"_group": groups} if group else {}
@@ -110,7 +111,7 @@ def ci_table(
     table = table.cols_label({name: _label(column.label) for name, column in columns.items()})
     table = table.tab_stubhead(_label(stub)) if row and stub else table
     for over in dict.fromkeys(column.under for column in columns.values() if column.under):
-        table = table.tab_spanner(over, [name for name, c in columns.items() if c.under == over])
+        table = table.tab_spanner(_label(over), [name for name, c in columns.items() if c.under == over])
     numeric = [name for name in columns if pd.api.types.is_numeric_dtype(frame[name])]
     table = table.cols_align("left").cols_align("right", [n for n in numeric if frame[n].dtype != bool])
     bold = []
@@ -152,87 +153,6 @@ def show(
         UserError: the frame has no row.
     """
     cells.show_table(ci_table(frame, columns, **layout), frame, name=name, command=command)
-
-
-_MEASURES = ("loss", "bpp", "psnr", "psnr_8bit", "ms_ssim")
-
-
-def gains(rows: pd.DataFrame) -> pd.DataFrame:
-    """Per method: the mean over images before and after, and the paired gain with its 95 % interval.
-
-    Args:
-        rows: `Run.rows` of one or several methods, concatenated; the same images for each.
-
-    Returns:
-        One line per method: means at the last iteration (the line "codec" holds those at iteration 0), and
-        ``gain``, ``low``, ``high``: the mean relative change of the true loss in percent and its interval
-        over images.
-    """
-    start = rows[rows["iteration"] == 0]
-    end = rows[rows["iteration"] == rows["iteration"].max()]
-    first = start.drop_duplicates("image").set_index("image")["loss"]
-    lines = [{"method": "codec, not refined", **start.drop_duplicates("image")[list(_MEASURES)].mean()}]
-    for method, group in end.groupby("method", sort=False):
-        change = 100 * (group.set_index("image")["loss"] / first - 1).dropna()
-        mean, low, high = statistics.estimate(change)
-        measures = group[list(_MEASURES)].mean()
-        lines.append({"method": method, **measures, "gain": mean, "low": low, "high": high})
-    return pd.DataFrame(lines)
-
-
-def gains_table(rows: pd.DataFrame) -> GT:
-    """`gains` as a table; the lowest true loss is in bold."""
-    table = gains(rows)
-    images, iterations = rows["image"].nunique(), int(rows["iteration"].max())
-    shown = (
-        GT(table)
-        .tab_header(
-            title="Before and after refinement",
-            subtitle=f"mean over {images} images, {iterations} iterations",
-        )
-        .cols_merge(["gain", "low", "high"], pattern="{0}<< [{1}, {2}]>>")
-        .cols_label(
-            method="method",
-            loss="true R-D loss",
-            bpp="bpp",
-            psnr="PSNR (dB)",
-            psnr_8bit="PSNR, 8 bit (dB)",
-            ms_ssim="MS-SSIM",
-            gain="change of the loss [95 %]",
-        )
-        .fmt_number(["loss", "bpp", "ms_ssim"], decimals=4)
-        .fmt_number(["psnr", "psnr_8bit", "gain", "low", "high"], decimals=2)
-        .sub_missing(["gain"], missing_text="–")
-        .tab_style(style.text(weight="bold"), loc.body("loss", [int(table["loss"].idxmin())]))
-        .tab_source_note(
-            "Interval: percentile bootstrap over images of the paired relative change, in percent."
-        )
-    )
-    return shown.opt_row_striping().tab_options(table_font_size="14px")
-
-
-def images_table(rows: pd.DataFrame) -> GT:
-    """Every image before and after, method by method."""
-    last = rows["iteration"].max()
-    chosen = rows[(rows["iteration"] == last) | (rows["iteration"] == 0)]
-    chosen = chosen.assign(method=chosen["method"].where(chosen["iteration"] > 0, "codec, not refined"))
-    chosen = chosen.drop_duplicates(["image", "method"])
-    table = chosen[["image", "method", *_MEASURES, "seconds"]]
-    return (
-        GT(table.reset_index(drop=True), groupname_col="image", rowname_col="method")
-        .tab_header(title="Image by image", subtitle=f"after {int(last)} iterations")
-        .cols_label(
-            loss="true R-D loss",
-            psnr="PSNR (dB)",
-            psnr_8bit="PSNR, 8 bit (dB)",
-            ms_ssim="MS-SSIM",
-        )
-        .fmt_number(["loss", "bpp", "ms_ssim"], decimals=4)
-        .fmt_number(["psnr", "psnr_8bit"], decimals=2)
-        .fmt_number("seconds", decimals=1)
-        .sub_missing(missing_text="–")
-        .tab_options(table_font_size="14px")
-    )
 
 
 def paired_change_table(rows: pd.DataFrame, column: str, reference: str, changed: str) -> GT:

@@ -89,7 +89,9 @@ def ranges(rows: pd.DataFrame, setting: str) -> pd.DataFrame:
         own, values = means[:, labels == label], wide.columns[labels == label].get_level_values(setting)
         spans[label] = own.max(1) - own.min(1)
         ends = {"best": values[own[0].argmin()], "worst": values[own[0].argmax()]}
-        lines.append({"label": label, "images": len(wide), **ends} | statistics.with_interval("range", spans[label]))
+        lines.append(
+            {"label": label, "images": len(wide), **ends} | statistics.with_interval("range", spans[label])
+        )
     table = pd.DataFrame(lines).sort_values("range", ignore_index=True)
     least = spans[table["label"].iloc[0]]
     others = [statistics.with_interval("difference", spans[label] - least) for label in table["label"][1:]]

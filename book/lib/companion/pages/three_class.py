@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
 import pandas as pd
-from great_tables import GT, loc, style
 from matplotlib.figure import Figure
 
 from sgaplus import rounding
 from sgaplus.errors import UserError
 from sgaplus.rounding import SSL, Cosine, Linear, Method, ThreeClass
 
-from .. import palette, statistics
+from .. import figures, palette, statistics
 from . import descent
 
 _BASES = (Linear, Cosine, SSL)
@@ -70,22 +68,8 @@ def select(rows: pd.DataFrame, lmbda: float) -> pd.DataFrame:
     return here.sort_values(["image", "iteration"], kind="stable", ignore_index=True)
 
 
-def describe_selection(rows: pd.DataFrame) -> str:
-    """In words, which images and arms the page shows.
-
-    Args:
-        rows: `select`.
-    """
-    names = sorted(rows["image"].unique())
-    arms = palette.in_order(rows["arm"])
-    return (
-        f"Shown are the {len(names)} images on which all of these were run at λ = {rows['lmbda'].iloc[0]:g}: "
-        f"{', '.join(arms)}. The images: {', '.join(f'`{name}`' for name in names)}."
-    )
-
-
 def sharpness(rows: pd.DataFrame) -> dict[str, float]:
-    """SSL's a that three-class arms have but for their third class: linear's n, SSL's n·a.
+    """SSL's a that three-class configurations have but for their third class: linear's n, SSL's n·a.
 
     With r = 1 the third class has no mass, and the log-odds n·logit(x) and n·a·logit(x) are those of SSL. The
     cosine is no SSL, and with the authors' n = 2 it is the two-class cosine at r = 1.
@@ -99,9 +83,9 @@ def sharpness(rows: pd.DataFrame) -> dict[str, float]:
 
 
 def against_sharpness(rows: pd.DataFrame, slopes: pd.DataFrame, iteration: int) -> pd.DataFrame:
-    """Three-class arms against SSL with the next smaller and the next larger a than `sharpness` says.
+    """Three classes against SSL with the next smaller and the next larger a than `sharpness` says.
 
-    Were the third class without effect, the arm would lie between the two.
+    Were the third class without effect, a configuration would lie between the two.
 
     Args:
         rows: `select`.
@@ -109,8 +93,9 @@ def against_sharpness(rows: pd.DataFrame, slopes: pd.DataFrame, iteration: int) 
         iteration: of both.
 
     Returns:
-        One row per arm and neighbour: three, a (`sharpness`), ssl (a of the neighbour), images, mean, low, high in
-        percent of the neighbour's true loss. Empty where nothing is stored on both sides.
+        One row per configuration and neighbour: three, a (`sharpness`), ssl (a of the neighbour), images, change with
+        its interval in percent of the neighbour's true loss, and between, whether the configuration lies between two.
+        Empty where nothing is stored on both sides.
     """
     ssl = slopes[(slopes["family"] == "ssl") & (slopes["iteration"] == iteration)]
     lines = []
@@ -120,41 +105,21 @@ def against_sharpness(rows: pd.DataFrame, slopes: pd.DataFrame, iteration: int) 
             ssl["image_sha256"].isin(own["image_sha256"]) & ssl["codec_sha256"].isin(own["codec_sha256"])
         ]
         below, above = there.loc[there["a"] <= a, "a"].max(), there.loc[there["a"] > a, "a"].min()
+        found = []
         for neighbour in (below, above):
             both = pd.concat([own, there[there["a"] == neighbour]])
-            if both["arm"].nunique() < 2:
-                continue
-            reference = both["arm"].iloc[-1]
-            found = statistics.paired_means(both, "loss", reference).rename(columns={"arm": "three"})
-            lines.append(found.assign(a=a, ssl=neighbour))
-    columns = ["three", "a", "ssl", "images", "mean", "low", "high"]
+            if both["arm"].nunique() == 2:
+                found.append(_changes(both, both["arm"].iloc[-1]).assign(a=a, ssl=neighbour))
+        ends = [table["change"].iloc[0] for table in found]
+        lines += [table.assign(between=len(ends) == 2 and min(ends) <= 0 <= max(ends)) for table in found]
+    columns = ["three", "a", "ssl", "images", "change", "change_low", "change_high", "between"]
     return pd.concat(lines, ignore_index=True)[columns] if lines else pd.DataFrame(columns=columns)
 
 
-def describe_sharpness(table: pd.DataFrame, iteration: int) -> str:
-    """In words, whether three-class arms lie where SSL of the same sharpness would: a Markdown list.
-
-    Args:
-        table: as `against_sharpness` returns it.
-    """
-    lines = []
-    for three, rows in table.groupby("three", sort=False):
-        said = " and ".join(
-            f"{statistics.interval(row.mean, row.low, row.high)} % against SSL (a = {row.ssl:.4g})"
-            for row in rows.itertuples()
-        )
-        ends = rows["mean"].tolist()
-        between = len(ends) == 2 and min(ends) <= 0 <= max(ends)
-        verdict = (
-            "it lies between the two, as its sharpness alone would have it"
-            if between
-            else "it does not lie between two, so its sharpness alone does not explain it"
-        )
-        lines.append(
-            f"- {three} would be SSL with a = {rows['a'].iloc[0]:.4g} at r = 1. After {iteration} iterations its true "
-            f"loss is {said}: {verdict}."
-        )
-    return "\n".join(lines) or "No SSL of a similar a is stored for these images."
+def _changes(rows: pd.DataFrame, reference: str, by: Sequence[str] = ()) -> pd.DataFrame:
+    table = statistics.paired_means(rows, "loss", reference, by=by)
+    names = {"arm": "three", "mean": "change", "low": "change_low", "high": "change_high"}
+    return table.rename(columns=names)
 
 
 def against_two_classes(rows: pd.DataFrame, iterations: Sequence[int]) -> pd.DataFrame:
@@ -164,127 +129,57 @@ def against_two_classes(rows: pd.DataFrame, iterations: Sequence[int]) -> pd.Dat
         rows: `select`.
 
     Returns:
-        One row per pair and iteration: two, three (arms), iteration, images, mean, low, high.
+        One row per pair and iteration: two, three, iteration, images, change with its interval, verdict.
+
+    Raises:
+        UserError: the rows lack one of the iterations.
     """
+    if missing := sorted(set(iterations) - (known := set(rows["iteration"]))):
+        raise UserError(
+            f"the rows have no iteration {missing[0]}: use some of {', '.join(map(str, sorted(known)))}"
+        )
     lines = []
     for two, three in pairs(rows):
         both = rows[rows["arm"].isin([two, three]) & rows["iteration"].isin(list(iterations))]
-        lines.append(statistics.paired_means(both, "loss", two, by=["iteration"]).assign(two=two))
-    table = pd.concat(lines, ignore_index=True).rename(columns={"arm": "three"})
-    return table[["two", "three", "iteration", "images", "mean", "low", "high"]]
+        lines.append(_changes(both, two, ["iteration"]).assign(two=two))
+    table = pd.concat(lines, ignore_index=True)
+    verdicts = [statistics.verdict(*ends) for ends in table[["change_low", "change_high"]].to_numpy()]
+    columns = ["two", "three", "iteration", "images", "change", "change_low", "change_high"]
+    return table[columns].assign(verdict=verdicts)
 
 
 def curves(rows: pd.DataFrame) -> Figure:
-    """True loss against the codec's own over the iterations: a panel for each three-class arm (Figure B.5: linear).
+    """True loss against the base's over the iterations: a panel for each three-class function (Figure B.5: linear).
 
     Args:
         rows: `select`.
     """
-    table = descent.changes(rows)
-    partners: dict[str, list[str]] = {}
+    table, parts = descent.changes(rows), {}
     for two, three in pairs(rows):
-        partners.setdefault(three, []).append(two)
-    looks = palette.of_arms([arm for pair in pairs(rows) for arm in pair])
-    size = (1.2 + 2.6 * len(partners), 5)
-    figure, panels = plt.subplots(
-        1, len(partners), figsize=size, layout="constrained", sharey=True, squeeze=False
+        parts.setdefault(three, {three}).add(two)
+    parts = {
+        three.split(" (")[0].split(",")[0]: table[table["arm"].isin(arms)] for three, arms in parts.items()
+    }
+    names = {"xlabel": "iteration", "ylabel": "true R-D loss − base's (%)"}
+    return figures.panels(
+        parts,
+        lambda axes, part: figures.lines(axes, part, "iteration", "change"),
+        **names,
+        legend=2,
+        sharey=True,
     )
-    for axes, (three, twos) in zip(panels[0], partners.items(), strict=True):
-        descent.lines(axes, table, "change", {arm: looks[arm] for arm in (*twos, three)})
-        axes.set(xlabel="iteration")
-        names = [*twos, f"three classes\n{_stretch(rows, three)}"]
-        axes.legend(axes.lines, names, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.18))
-    panels[0, 0].set_ylabel("true R-D loss − codec's (%)")
-    return figure
-
-
-def _stretch(rows: pd.DataFrame, three: str) -> str:
-    """What a legend says of a three-class arm beside its base: a where it has one, r and n."""
-    method = _methods(rows[rows["arm"] == three])[three]
-    slope = f"a = {method.base.a:.4g}, " if isinstance(method.base, SSL) else ""
-    return f"({slope}r = {method.r:.3g}, n = {method.n:.3g})"
 
 
 def differences(table: pd.DataFrame) -> Figure:
-    """`against_two_classes` over the iterations, a line with its 95 % interval for each pair."""
-    figure, axes = plt.subplots(figsize=(7.5, 4), layout="constrained")
-    groups = table.groupby(["two", "three"], sort=False)
-    looks = palette.of_arms([two for (two, _), _ in groups])
-    for (two, three), rows in groups:
-        name = (
-            f"{three.split(',')[0]}: three classes against two"
-            if three.startswith(two)
-            else (f"{three.split(',')[0]} with three classes against {two}")
-        )
-        rows = rows.sort_values("iteration")
-        style = looks[two] | {"linewidth": 1.8, "markersize": 5, "markevery": 4}
-        axes.plot(rows["iteration"], rows["mean"], **style, label=name)
-        band = rows["iteration"], rows["low"], rows["high"]
-        axes.fill_between(*band, color=looks[two]["color"], alpha=0.12, linewidth=0)
-    axes.axhline(0, color="0.4", linewidth=0.8)
-    axes.set(xlabel="iteration", ylabel="true R-D loss, change (%)")
-    figure.legend(loc="outside upper center", ncols=2)
-    return figure
+    """`against_two_classes` over the iterations: a panel for each pair, zero where two classes are as good."""
+    parts = {
+        f"{three.split(' (r')[0]}\nagainst {two}": part
+        for (two, three), part in table.groupby(["two", "three"], sort=False)
+    }
 
+    def draw(axes, part: pd.DataFrame) -> None:
+        figures.bands(axes, part, "iteration", "change", by="three")
+        axes.axhline(0, color="0.4", linewidth=0.8)
 
-def differences_table(table: pd.DataFrame) -> GT:
-    """`against_two_classes`: a line for each pair, a column for each iteration; the lowest in a column is in bold."""
-    columns = [f"{t}" for t in sorted(table["iteration"].unique())]
-    shown = table[["three", "two"]].drop_duplicates(ignore_index=True)
-    lowest = {}
-    for column in columns:
-        rows = shown.merge(table[table["iteration"] == int(column)], on=["three", "two"], how="left")
-        shown[column] = [
-            # A narrow column breaks between value and interval, not within the interval.
-            statistics.interval(row.mean, row.low, row.high).replace(", ", ",\N{NO-BREAK SPACE}")
-            for row in rows.itertuples()
-        ]
-        lowest[column] = int(rows["mean"].idxmin())
-    made = (
-        GT(shown)
-        .tab_spanner("change of the true loss after so many iterations, % [95 %]", columns)
-        .cols_label(three="three classes", two="against")
-        .cols_align("right", columns)
-        .tab_source_note(
-            f"Paired over {int(table['images'].max())} images; negative where three classes have the lower true loss. "
-            "Interval: percentile bootstrap over images."
-        )
-        .tab_options(table_font_size="14px")
-    )
-    for column, row in lowest.items():
-        made = made.tab_style(style.text(weight="bold"), loc.body(column, [row]))
-    return made
-
-
-def describe_early(table: pd.DataFrame, early: int) -> str:
-    """In words, for each pair, whether three classes are faster early, and what is left of it at the end.
-
-    Three classes count as faster early where after ``early`` iterations their true loss is lower by an interval that
-    excludes zero; as slower, where it is higher in that way.
-
-    Args:
-        table: as `against_two_classes` returns it.
-    """
-    lines = []
-    for (two, three), rows in table.groupby(["two", "three"], sort=False):
-        rows = rows.sort_values("iteration")
-        first, last = rows[rows["iteration"] <= early], rows.iloc[-1]
-        if early not in set(first["iteration"]):
-            known = ", ".join(map(str, rows["iteration"]))
-            raise UserError(f"the table has no iteration {early}: use one of {known}")
-        if first["high"].iloc[-1] < 0:
-            verdict = "**faster early**"
-        elif first["low"].iloc[-1] > 0:
-            verdict = "**slower early**"
-        else:
-            verdict = "**no difference shown early**"
-        told = ", ".join(
-            f"{statistics.interval(row.mean, row.low, row.high)} % after {row.iteration}"
-            for row in first.itertuples()
-        )
-        at_end = statistics.interval(last["mean"], last["low"], last["high"])
-        end = statistics.verdict(last["low"], last["high"])
-        lines.append(
-            f"- {three} against {two}: {verdict} ({told}). After {last['iteration']} iterations {at_end} %: {end}."
-        )
-    return "\n".join(lines)
+    names = {"xlabel": "iteration", "ylabel": "true R-D loss, change (%)"}
+    return figures.panels(parts, draw, **names, legend=2, sharey=True)

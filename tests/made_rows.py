@@ -1,0 +1,55 @@
+"""Stored rows made up by hand, in which arithmetic shows what a page must say."""
+
+import json
+
+import numpy as np
+import pandas as pd
+
+from companion import configurations
+from sgaplus import plans, rounding, schedules
+
+# What the images cost in every configuration; differences between these are factors on it.
+COST = {"a@100": 1.0, "b@100": 2.0, "c@100": 4.0}
+
+
+def job(image: str, method: str, factors: dict[int, float], seed: int = 0, tau_max=None, rate=None, **values):
+    """The lines of one job; its true loss is the image's cost, times the factor at each iteration."""
+    parsed = rounding.parse(method)
+    settings = plans.plan(parsed).as_dict()
+    if tau_max is not None:
+        settings["temperature"] = schedules.Exponential(tau_max=tau_max).as_dict()
+    if rate is not None:
+        settings["lr"] = schedules.Constant(rate).as_dict()
+    last = max(factors)
+    line = {
+        "image": image,
+        "image_sha256": f"sha of {image}",
+        "key": f"{image} {method} {tau_max} {rate} {seed}",
+        "method": json.dumps(parsed.as_dict()),
+        "temperature": json.dumps(settings["temperature"]),
+        "lr": json.dumps(settings["lr"]),
+        "optimizer": settings["optimizer"],
+        "iterations": last,
+        "seed": seed,
+        "lmbda": 0.01,
+        "codec": "mshyper-s",
+        "codec_lmbda": 0.01,
+        "codec_sha256": "sha of the codec",
+        "dtype": "bfloat16",
+        "device": "a processor",
+    } | values
+    return [
+        line
+        | {"iteration": t, "loss": COST[image] * factor, "read_off": t in (0, last)}
+        | {"seconds": 0.02 * t, "tau": np.nan if t == 0 else min(tau_max or 1, 0.6)}
+        for t, factor in factors.items()
+    ]
+
+
+def rows_of(*jobs: list[dict]) -> pd.DataFrame:
+    return configurations.with_arms(pd.DataFrame([line for lines in jobs for line in lines]))
+
+
+def everywhere(method: str, factors: dict[int, float], **values) -> list[dict]:
+    """`job` on every image."""
+    return [line for image in COST for line in job(image, method, factors, **values)]

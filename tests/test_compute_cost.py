@@ -1,0 +1,134 @@
+"""What a gain costs, and the loss over the iterations, on rows made up by hand."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+
+from companion import gains, statistics
+from companion.pages import compute_cost, descent
+from sgaplus.errors import UserError
+
+from .made_rows import everywhere, rows_of
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+# What a gain costs
+
+
+@pytest.fixture
+def traced() -> pd.DataFrame:
+    """SSL gains 4 % by 10 steps and 8 % by 40, STE 1 % and 2 %; a step of 10⁴ pixels takes 0.02 s."""
+    return rows_of(
+        everywhere("ssl", {0: 1.0, 10: 0.96, 40: 0.92}),
+        everywhere("ste", {0: 1.0, 10: 0.99, 40: 0.98}),
+        everywhere("map", {0: 1.0}),
+    )
+
+
+def test_gains_and_their_shares(traced):
+    table = gains.over_iterations(traced, [10, 40])
+    assert table["arm"].tolist() == ["SSL (a = 2.3)"] * 2 + ["STE"] * 2
+    assert table["gain"].tolist() == pytest.approx([4, 8, 1, 2])
+    assert table["share"].tolist() == pytest.approx([0.5, 1, 0.5, 1])
+    assert table["share_low"].tolist() == pytest.approx([0.5, 1, 0.5, 1])
+    with pytest.raises(UserError, match="not all rows have iteration 20: use some of 10, 40"):
+        gains.over_iterations(traced, [20, 40])
+    assert (
+        gains.describe_shares(table)
+        == "The most is gained by SSL (a = 2.3): 8.00 [8.00, 8.00] % after 40 iterations, 50 % of that after 10."
+    )
+    html = gains.gains_table(table).as_raw_html()
+    bold = re.findall(r'font-weight: bold;"[^>]*>([^<]*)<', html)
+    assert [text.split(" ")[0] for text in bold] == ["4.00", "8.00"]
+    assert gains.shares_table(table).as_raw_html().count("50 [50,") == 2
+
+
+def test_levels_are_reached_between_the_traced_iterations(traced):
+    table = compute_cost.levels(traced, [2, 6]).set_index(["level", "arm"])["iterations"]
+    assert table[2, "SSL (a = 2.3)"] == pytest.approx(5) and table[6, "SSL (a = 2.3)"] == pytest.approx(25)
+    assert table[2, "STE"] == pytest.approx(40) and table[6, "STE"] == np.inf
+
+
+def test_seconds_are_per_megapixel_and_step(traced):
+    steps = compute_cost.step_seconds(traced)
+    # 0.02 s a step for 100 × 100 pixels.
+    assert steps["seconds"].tolist() == pytest.approx([2, 2]) and steps["jobs"].tolist() == [3, 3]
+    assert compute_cost.megapixels("kodim05") == pytest.approx(0.393216)
+    with pytest.raises(UserError, match="the size of photo is not known"):
+        compute_cost.megapixels("photo")
+
+
+@pytest.fixture
+def measured() -> pd.DataFrame:
+    """Two sizes of pictures in bfloat16, one of them compiled too, and one in float32, as `speed.load` returns them."""
+    return pd.DataFrame(
+        {
+            "place": "a machine; N = 128, M = 192",
+            "N": 128,
+            "M": 192,
+            "dtype": ["bfloat16", "bfloat16", "float32", "bfloat16"],
+            "compiled": [False, False, False, True],
+            "ours_seconds": [0.4, 1.2, 9.0, 0.1],
+            "megapixels": [1.0, 2.0, 1.0, 1.0],
+        }
+    )
+
+
+def test_costs_have_a_column_for_each_place(traced, measured):
+    quiet = compute_cost.quiet_seconds(measured, "bfloat16")
+    assert quiet[["seconds", "least", "most"]].to_numpy().tolist() == [pytest.approx([0.5, 0.4, 0.6])]
+    with pytest.raises(UserError, match="no step was measured in float16"):
+        compute_cost.quiet_seconds(measured, "float16")
+    steps = compute_cost.step_seconds(traced)
+    table = compute_cost.costs(compute_cost.levels(traced, [2, 6, 9]), steps, quiet)
+    first = table.iloc[0]
+    assert first["stored"] == pytest.approx(10) and first["a machine; N = 128, M = 192"] == pytest.approx(2.5)
+    html = compute_cost.costs_table(table, 40).as_raw_html()
+    assert html.count("> 40") + html.count("&gt; 40") == 3 and "a machine; N = 128, M = 192" in html
+    lines = compute_cost.describe_costs(table, 40).splitlines()
+    assert (
+        lines[0]
+        == "- 2 %: SSL (a = 2.3) needs 5 iterations, 10 s per megapixel as stored; next is STE with 40."
+    )
+    assert lines[1].endswith("as stored; not reached by STE.")
+    assert lines[2] == "- 9 %: not reached by any method within 40 iterations."
+    text = compute_cost.describe_seconds(steps, quiet, traced)
+    assert "do not tell which method's step is cheaper" in text
+    assert "N = 128 and M = 192, while `mshyper-s` has N = 64 and M = 192" in text
+    same = compute_cost.describe_seconds(steps, quiet.assign(N=64), traced)
+    assert "while" not in same
+    faster = steps.assign(seconds=[1.0, 2.0])
+    assert "do not tell" not in compute_cost.describe_seconds(faster, quiet, traced)
+
+
+def test_the_cost_figure_shows_gains_over_steps_and_seconds(traced):
+    figure = compute_cost.curves(traced, compute_cost.step_seconds(traced))
+    left, right = figure.axes
+    assert left.lines[0].get_xdata().tolist() == [0, 10, 40]
+    assert left.lines[0].get_ydata().tolist() == pytest.approx([0, 4, 8])
+    assert right.lines[0].get_xdata().tolist() == pytest.approx([20, 80]) and right.get_xscale() == "log"
+    assert right.lines[0].get_ydata().tolist() == pytest.approx([4, 8])
+
+
+# What they share
+
+
+def test_iterations_that_not_all_have_are_left_out():
+    rows = rows_of(everywhere("ssl", {0: 1.0, 5: 0.9, 10: 0.8}), everywhere("atanh", {0: 1.0, 10: 0.8}))
+    assert descent.iterations_of(rows) == [10] and set(descent.at(rows, None)["iteration"]) == {10}
+    with pytest.raises(UserError, match="run the study to its end"):
+        descent.iterations_of(rows[rows["iteration"] == 0])
+
+
+def test_an_interval_of_samples_may_be_infinite():
+    values = np.array([5.0, *([4.0] * 50), *([np.inf] * 50)])
+    found = statistics.with_interval("x", values)
+    assert found == {"x": 5.0, "x_low": 4.0, "x_high": np.inf}

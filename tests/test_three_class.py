@@ -1,0 +1,107 @@
+"""Two classes or three: pairs of the same function on the same images, and against SSL of the same sharpness."""
+
+import pandas as pd
+import pytest
+import torch
+from matplotlib import pyplot as plt
+
+from companion import configurations
+from companion.pages import descent, three_class
+from sgaplus import rounding
+from sgaplus.errors import UserError
+
+from .made_rows import everywhere, job, rows_of
+
+
+@pytest.fixture
+def classes() -> pd.DataFrame:
+    return rows_of(
+        everywhere("linear", {0: 1.0, 25: 1.0, 100: 0.90, 200: 0.80}),
+        everywhere("three-class:base=linear", {0: 1.0, 25: 0.99, 100: 0.81, 200: 0.80}),
+        everywhere("ssl:a=2.3", {0: 1.0, 25: 0.90, 100: 0.80, 200: 0.70}),
+        everywhere("three-class:base=ssl,a=1.4", {0: 1.0, 25: 0.90, 100: 0.88, 200: 0.77}),
+        everywhere("map", {0: 1.0}),
+        job("a@100", "atanh", {0: 1.0, 200: 0.9}),
+        everywhere("linear", {0: 1.0, 200: 0.5}, lmbda=0.02),
+    )
+
+
+LINEAR = ("linear", configurations.label("three-class:base=linear"))
+SSL = ("SSL (a = 2.3)", configurations.label("three-class:base=ssl,a=1.4"))
+
+
+def test_three_classes_are_paired_with_two_of_the_same_function(classes):
+    rows = three_class.select(classes, 0.01)
+    assert three_class.pairs(rows) == [LINEAR, SSL] and set(rows["arm"]) == {*LINEAR, *SSL}
+    assert descent.marks(rows) == [25, 100, 200]
+    table = three_class.against_two_classes(rows, [25, 100, 200])
+    found = {
+        (two, t): mean
+        for two, t, mean in table[["two", "iteration", "change"]].itertuples(index=False, name=None)
+    }
+    assert found["linear", 100] == pytest.approx(-10) and found["linear", 200] == pytest.approx(0)
+    assert found["SSL (a = 2.3)", 100] == pytest.approx(10)
+    verdicts = table.set_index(["two", "iteration"])["verdict"]
+    assert verdicts["linear", 100] == "lower" and verdicts["SSL (a = 2.3)", 100] == "higher"
+    assert verdicts["SSL (a = 2.3)", 25] == "not significantly different"
+    with pytest.raises(UserError, match="no iteration 50: use some of 0, 25, 100, 200"):
+        three_class.against_two_classes(rows, [25, 50])
+
+
+def test_only_images_with_all_arms_are_compared(classes):
+    lacking = classes[~((classes["arm"] == SSL[1]) & (classes["image"] == "b@100"))]
+    rows = three_class.select(lacking, 0.01)
+    assert set(rows["image"]) == {"a@100", "c@100"}
+    with pytest.raises(UserError, match=r"at lambda 0\.03: use one of 0\.01, 0\.02"):
+        three_class.select(classes, 0.03)
+    with pytest.raises(UserError, match="no three-class method is stored"):
+        three_class.select(classes[~classes["arm"].isin([LINEAR[1], SSL[1]])], 0.01)
+
+
+def test_figures_of_the_classes(classes):
+    rows = three_class.select(classes, 0.01)
+    first, second = three_class.curves(rows).axes
+    assert [axes.get_title() for axes in (first, second)] == ["linear", "SSL"]
+    assert [line.get_ydata().tolist() for line in first.lines if len(line.get_ydata()) == 4] == [
+        pytest.approx([0, 0, -10, -20]),
+        pytest.approx([0, -1, -19, -20]),
+    ]
+    panels = three_class.differences(three_class.against_two_classes(rows, [25, 100, 200])).axes
+    drawn = [axes.lines[0].get_ydata() for axes in panels]
+    assert drawn[0] == pytest.approx([-1, -10, 0], abs=1e-9) and drawn[1] == pytest.approx(
+        [0, 10, 10], abs=1e-9
+    )
+    plt.close("all")
+
+
+def test_without_the_third_class_the_sharpness_is_that_of_ssl(classes):
+    """At r = 1, n·log f has the probabilities of the two-class method that the page names."""
+    v = torch.linspace(0.01, 0.99, 99, dtype=torch.float64)
+    found = three_class.sharpness(three_class.select(classes, 0.01))
+    assert found == pytest.approx({LINEAR[1]: 1.5, SSL[1]: 2.1})
+    for base, n, two in (
+        (rounding.Linear(), 1.5, rounding.SSL(1.5)),
+        (rounding.SSL(1.4), 1.5, rounding.SSL(2.1)),
+        (rounding.Cosine(), 2.0, rounding.Cosine()),
+    ):
+        three = rounding.ThreeClass(base, r=1.0, n=n)
+        up = torch.where(three.classes(v) == 1, three.probabilities(v), 0).sum(-1)
+        assert torch.allclose(up, two.probabilities(v)[:, 1], atol=1e-6)
+
+
+def test_three_classes_are_held_against_ssl_of_the_same_sharpness(classes):
+    rows = three_class.select(classes, 0.01)
+    over_a = rows_of(
+        everywhere("ssl:a=1", {0: 1.0, 100: 0.9}),
+        everywhere("ssl:a=1.6", {0: 1.0, 100: 0.75}),
+        everywhere("ssl:a=3", {0: 1.0, 100: 0.8}),
+    )
+    table = three_class.against_sharpness(rows, over_a, 100)
+    linear = table[table["three"] == LINEAR[1]]
+    assert linear["ssl"].tolist() == [1, 1.6] and linear["change"].tolist() == pytest.approx([-10, 8])
+    ssl = table[table["three"] == SSL[1]]
+    assert ssl["ssl"].tolist() == [1.6, 3] and (ssl["change"] > 0).all()
+    assert linear["between"].all() and not ssl["between"].any()
+    assert linear["a"].tolist() == [1.5, 1.5]
+    other = over_a.assign(codec_sha256="another")
+    assert three_class.against_sharpness(rows, other, 100).empty
