@@ -9,6 +9,9 @@ PYTHON ?= $(shell for name in python3.12 python3.11 python3; do \
   $$name -c '$(SUPPORTED)' >/dev/null 2>&1 && echo $$name && break; done)
 WHICH := needs Python 3.11 or 3.12: install one of them, or name one with make PYTHON=/path/to/python3.12
 
+# `test -w` also sees a folder that is mounted for reading only.
+WRITABLE := test -w . || { echo 'Cannot write to '"$$(pwd)"': .venv, book/executed and _build are made there. Copy the checkout to a folder of your own.' >&2; exit 1; }
+
 # pip says only what matters.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -24,6 +27,7 @@ help:
 	@echo 'make clean   remove the built book and the executed pages (.venv stays)'
 
 $(READY): requirements.lock pyproject.toml
+	@$(WRITABLE)
 	@test -x $(BIN)/python || test -n '$(PYTHON)' || { echo 'sgaplus $(WHICH).' >&2; exit 1; }
 	@test -x $(BIN)/python || '$(PYTHON)' -c '$(SUPPORTED)' 2>/dev/null \
 	  || { echo 'sgaplus $(WHICH); found '"$$('$(PYTHON)' --version 2>&1 | head -n 1)"'.' >&2; exit 1; }
@@ -40,6 +44,7 @@ $(READY): requirements.lock pyproject.toml
 
 # Sphinx warns only of the sources that it reads: after a failure all of them have to be read again.
 book: $(READY)
+	@$(WRITABLE)
 	@$(BIN)/jupyter-book build -W -n --keep-going book/ || { rm -rf _build/.doctrees; exit 1; }
 	@test -s _build/html/index.html || { echo 'The build wrote no _build/html/index.html.' >&2; exit 1; }
 	@echo 'The book is ready: open _build/html/index.html in a browser.'

@@ -1,9 +1,11 @@
 """pyproject.toml, requirements.lock and environment.yml describe one environment."""
 
 import itertools
+import os
 import re
 import subprocess
 import sys
+import tempfile
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -148,6 +150,26 @@ def test_make_says_what_it_needs(tmp_path):
         assert sentence.startswith("sgaplus needs Python 3.11 or 3.12")
         assert message in sentence
         assert not (tmp_path / ".venv").exists()
+
+
+@pytest.mark.parametrize("installed", [False, True])
+def test_make_says_that_the_folder_cannot_be_written_to(installed):
+    """Neither the module venv nor Jupyter Book is to blame where nothing can be written."""
+    nobody = {"user": 65534} if os.geteuid() == 0 else {}  # root may write anywhere
+    with tempfile.TemporaryDirectory() as folder:  # not in tmp_path, which is closed to others
+        for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+            (Path(folder) / name).write_text((ROOT / name).read_text())
+        if installed:
+            (Path(folder) / ".venv").mkdir()
+            (Path(folder) / ".venv" / "ready").touch()
+        Path(folder).chmod(0o555)
+        result = subprocess.run(
+            ["make", "book"], cwd=folder, capture_output=True, text=True, check=False, **nobody
+        )
+        Path(folder).chmod(0o755)
+        assert result.returncode != 0
+        assert f"annot write to {folder}" in result.stderr.splitlines()[0]
+        assert "venv of Python" not in result.stderr
 
 
 def test_the_citation_has_the_version_and_the_licence():
