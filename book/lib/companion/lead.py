@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 
 from . import palette, pool, statistics
 from .configurations import label
+from .tables import Col
 
 ATANH, SSL = label("atanh"), label("ssl")
+# What the comparisons need.
+STUDIES = ("rd", "convergence", "clic2025", "stability", "fast")
+COLUMNS = {
+    "data": "data",
+    "settings": "settings",
+    "iteration": "iterations",
+    "images": "images",
+    "mean": Col("change of the true loss, %", 2, sign=True, ends=("low", "high")),
+    "verdict": "verdict",
+}
+
+
+def load(profile: str, results: str | None = None) -> pd.DataFrame:
+    """`table` of what is stored in a profile of the studies that it needs."""
+    return table(pool.load(profile, Path(results) if results else None, STUDIES))
 
 
 def table(rows: pd.DataFrame) -> pd.DataFrame:

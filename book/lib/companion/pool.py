@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,11 +31,12 @@ _COLUMNS += ["ms_ssim", "seconds", "lmbda", "codec_lmbda", "method", "temperatur
 _OF_ARMS = ["arm", "family", "a", "tau_max", "rate", "dataset", "scope"]
 
 
-def load(profile: str, root: Path | None = None) -> pd.DataFrame:
+def load(profile: str, root: Path | None = None, studies: Sequence[str] | None = None) -> pd.DataFrame:
     """The rows of all studies in one profile, each job once; empty where nothing is stored.
 
     Args:
         root: the folder of results; that of the checkout where None.
+        studies: only these, by name.
 
     Returns:
         The rows as `configurations.with_arms` gives them, with ``study`` (the first that holds the job), ``dataset``
@@ -47,7 +48,7 @@ def load(profile: str, root: Path | None = None) -> pd.DataFrame:
     """
     tables = []
     for study in load_studies():
-        if profile in study.profiles:
+        if profile in study.profiles and (studies is None or study.name in studies):
             rows = rows_of(store_of(study, profile, root))
             tables.append(rows.assign(study=study.name) if len(rows) else rows)
     tables = [table for table in tables if len(table)]
