@@ -46,7 +46,7 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         resolved = torch.device(device)
-    except RuntimeError:
+    except (RuntimeError, TypeError):
         raise UserError(f"unknown device '{device}': use auto, cpu or cuda") from None
     if resolved.type == "cuda" and not torch.cuda.is_available():
         raise UserError("no CUDA device is available here: use --device cpu or auto")

@@ -61,6 +61,17 @@ def set_aside(path: str | Path, why: str = "damaged") -> Path:
     return path.rename(aside)
 
 
+def path_of(value: object, what: str = "a file") -> Path:
+    """``value`` as a path.
+
+    Raises:
+        UserError: it is something else; ``what`` names it in the message.
+    """
+    if isinstance(value, str | os.PathLike):
+        return Path(value)
+    raise UserError(f"{what} is given by its path, not by {type(value).__name__}")
+
+
 def cache_folder() -> Path:
     """The user's cache folder of this package; a temporary one for a user who has no home."""
     try:

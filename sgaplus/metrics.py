@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .data.images import as_samples
 from .errors import UserError
+from .parsing import number
 
 # MS-SSIM halves the image four times and then needs an 11-pixel window.
 _MS_SSIM_SIDE = 161
@@ -68,6 +69,7 @@ def ms_ssim(x: Tensor, x_hat: Tensor) -> Tensor:
 
 def rd_loss(lmbda: float | Tensor, mse: Tensor, bpp: Tensor) -> Tensor:
     """L(λ) = λ·255²·MSE + bpp (paper, section 2)."""
+    lmbda = number(lmbda, "lambda") if isinstance(lmbda, str) else lmbda
     return lmbda * 255**2 * mse + bpp
 
 
@@ -120,17 +122,20 @@ def _comparable(
     """Both curves, after a check of what can be checked on each."""
     if method not in ("pchip", "akima"):
         raise UserError(f"unknown interpolation '{method}': use pchip or akima")
-    return [_curve(*anchor), _curve(*test)]
+    return [_curve(anchor), _curve(test)]
 
 
-def _curve(bpp: Sequence[float], psnr: Sequence[float]) -> np.ndarray:
+def _curve(points: tuple[Sequence[float], Sequence[float]]) -> np.ndarray:
     """A rate-distortion curve as (2, points), ordered by rate and fit for interpolation."""
-    if len(bpp) != len(psnr) or len(bpp) < 4:
+    try:
+        curve = np.array([np.asarray(values, dtype=float) for values in points])
+    except (TypeError, ValueError):
+        curve = np.empty(0)
+    if curve.ndim != 2 or len(curve) != 2 or curve.shape[1] < 4:
         raise UserError(
-            "a Bjøntegaard delta needs at least four points on each curve, each with bpp and PSNR, "
-            f"not {len(bpp)} and {len(psnr)}"
+            "a Bjøntegaard delta needs two curves, each of at least four points: a sequence of bpp and one of PSNR "
+            "of the same length"
         )
-    curve = np.array([bpp, psnr], dtype=float)
     if not np.isfinite(curve).all() or curve[0].min() <= 0:
         raise UserError("a Bjøntegaard delta needs positive bpp and finite PSNR")
     curve = curve[:, np.argsort(curve[0])]

@@ -52,7 +52,9 @@ def assert_refused(result, message, code=2):
     """One sentence on standard error, nothing on standard output, nothing written in the working folder."""
     found, out, err = result
     assert (found, out) == (code, "")
-    (line,) = [line for line in err.splitlines() if not line.startswith(("refining ", "no photograph is held out"))]
+    (line,) = [
+        line for line in err.splitlines() if not line.startswith(("refining ", "no photograph is held out"))
+    ]
     assert line.startswith("error: ")
     assert re.search(message, line), line
     assert "Traceback" not in err

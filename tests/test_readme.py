@@ -29,7 +29,9 @@ def test_the_saving_is_that_of_the_stored_rows():
 
 
 def test_the_preset_reaches_a_lower_loss_in_fewer_iterations():
-    [said] = re.findall(r"--preset fast --iterations (\d+) # reaches a lower loss than (\d+) iterations", PROSE)
+    [said] = re.findall(
+        r"--preset fast --iterations (\d+) # reaches a lower loss than (\d+) iterations", PROSE
+    )
     losses = []
     for study, method, iterations in (("fast", "expected", said[0]), ("rd", "ssl", said[1])):
         rows = stored.stored_rows(study, "cpu")

@@ -57,7 +57,7 @@ def encode(codec: Codec, latents: Latents, size: Sequence[int] | None = None) ->
         if coder.first not in single:
             raise UserError(f"there is no latent {coder.first}, which this codec has")
         size = [coder.stride * side for side in single[coder.first].shape[1:]]
-    if not isinstance(size, Sequence | np.ndarray) or len(size) < 2:
+    if not isinstance(size, Sequence | np.ndarray) or isinstance(size, str) or len(size) < 2:
         raise UserError(f"the photograph's size is its height and width, not {size!r}")
     height, width = (whole(side, "a side of the photograph", 1) for side in size[-2:])
     content = Container(codec.name, codec.lmbda, _identity(codec), height, width, b"", b"")
@@ -189,7 +189,7 @@ def _single(name: str, latent: Tensor) -> Tensor:
 
 
 def _latents(data: bytes, codec: Codec | None, max_pixels: int) -> tuple[Container, Codec, Latents]:
-    content = container.unpack(data)
+    content, max_pixels = container.unpack(data), whole(max_pixels, "max_pixels", 1)
     if content.pixels > max_pixels:
         raise UserError(
             f"the photograph has {content.pixels / 1e6:.3g} megapixels, more than the {max_pixels / 1e6:g} that "

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from .. import io
 from ..errors import SystemFault, UserError
-from ..parsing import number
+from ..parsing import number, whole
 from .codec import Codec, freeze
 from .models import FAMILIES
 
@@ -313,8 +313,12 @@ def load_codec(
         UserError: no such codec, or a file that does not fit.
         SystemFault: a download failed.
     """
+    if not isinstance(name, str | Path):
+        raise UserError(f"a codec is named by a word or a path, not by {type(name).__name__}")
     if lmbda is not None:
         lmbda = number(lmbda, "lambda")
+    if quality is not None:
+        quality = whole(quality, "the quality", 1)
     families = sorted({card.name for card in cards()})
     if quality is not None and str(name) not in ZOO:
         raise UserError(

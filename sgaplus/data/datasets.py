@@ -16,6 +16,7 @@ from torch import Tensor
 
 from .. import io
 from ..errors import UserError
+from ..parsing import whole
 from .downloads import fetch
 from .images import SUFFIXES, note, read_image, readable_suffixes, stored_size
 from .sources import NAMES, SAMPLE, SOURCES, folder_of, natural_key, present, registered, root
@@ -45,8 +46,7 @@ class ImageFile:
         Raises:
             UserError: the side is not positive, or this is such a square already.
         """
-        if isinstance(side, bool) or not isinstance(side, int) or side < 1:
-            raise UserError(f"the side of a crop must be a whole number of at least 1 pixel, not {side!r}")
+        side = whole(side, "the side of a crop in pixels", 1)
         if self.crop is not None:
             raise UserError(f"{self.name} is a crop already: crop the photograph itself")
         return replace(self, name=f"{self.name}@{side}", crop=side)
@@ -139,8 +139,8 @@ def list_images(
         UserError: there is no such data set, folder, file or image, two images have the same name, or the
             side of the crop is not positive.
     """
-    if limit is not None and limit < 1:
-        raise UserError(f"the limit of images must be at least 1, not {limit}")
+    limit = limit if limit is None else whole(limit, "the limit of images", 1)
+    crop = crop if crop is None else whole(crop, "the side of a crop in pixels", 1)
     found = _found(source, complain=images is None)
     by_name: dict[str, ImageFile] = {}
     for image in found:
@@ -201,6 +201,11 @@ def status() -> list[Status]:
 
 def _found(source: str | Path | Sequence[str | Path], complain: bool) -> list[ImageFile]:
     if not isinstance(source, str | Path):
+        if not isinstance(source, Iterable):
+            raise UserError(
+                f"images are named by data sets, folders and files, not by {type(source).__name__}"
+            )
+        source = list(source)
         if not source:
             raise UserError("the list of images is empty: name a data set, a folder or files")
         return [image for item in source for image in _found(item, complain)]

@@ -70,7 +70,7 @@ def read_image(path: str | Path, *, stretch: bool = False) -> Tensor:
             Pillow's limit against decompression bombs, or has samples without a known white level.
         SystemFault: the disk fails, or too many files are open.
     """
-    path = Path(path)
+    path = io.path_of(path, "an image to read")
     _check_file(path)
     notes: list[str] = []
     with _pillow_errors(path):
@@ -227,13 +227,14 @@ def as_samples(x: Tensor | np.ndarray, what: str = "the image") -> Tensor:
         UserError: ``x`` is no tensor and no array, or its samples are of another type.
     """
     if isinstance(x, np.ndarray):
-        try:
-            x = torch.tensor(x)
+        try:  # of the machine's byte order, and without negative strides
+            x = torch.tensor(np.ascontiguousarray(x, dtype=x.dtype.newbyteorder("=")))
         except (TypeError, ValueError):
             raise UserError(f"{what} must hold numbers, not {x.dtype}") from None
     if not isinstance(x, Tensor):
         kind = type(x).__name__
         raise UserError(f"{what} must be a tensor (3, H, W), not {kind}: read files with sgaplus.read_image")
+    x = x.to_dense()
     if x.dtype == torch.uint8:
         return x.float() / 255
     if not x.is_floating_point():
@@ -268,7 +269,7 @@ def write_image(path: str | Path, x: Tensor) -> None:
             folder cannot be written to.
         SystemFault: the disk is full or fails.
     """
-    path = Path(path)
+    path = io.path_of(path, "an image to write")
     if path.suffix.lower() != ".png":
         raise UserError(f"cannot write {path}: images are written as PNG, so use a name that ends in .png")
     if path.is_dir():

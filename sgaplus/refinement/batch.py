@@ -24,7 +24,7 @@ from ..plans import Plan
 from . import objective
 from .curvature import Curvature
 
-# Of one image, with gradients that are not finite.
+# So many steps of an image may have gradients that are not finite.
 MOST_BROKEN_STEPS = 3
 
 

@@ -39,7 +39,7 @@ def images_of(images: Any) -> list[Tensor]:
         UserError: there is no image, or one has another shape, no pixels, or values beyond [0, 1].
     """
     if isinstance(images, Tensor | np.ndarray):
-        images = [images]
+        images = [images]  # with one index for each of a batch
     elif isinstance(images, str | bytes | Path | Mapping) or not isinstance(images, Iterable):
         raise UserError(f"images must be tensors (3, H, W), not {_kind(images)}: {_HOW}")
     found: list[Tensor] = []
@@ -59,12 +59,14 @@ def names_of(names: Any, count: int) -> list[str]:
     """
     if names is None:
         return [f"image-{i}" for i in range(count)]
-    names = [names] if isinstance(names, str | Path) else [str(name) for name in names]
+    if isinstance(names, str | Path) or not isinstance(names, Iterable):
+        names = [names]
+    names = [str(name) for name in names]
     if len(names) != count:
         raise UserError(f"{len(names)} names were given for {count} images")
     if len(set(names)) < count:
         raise UserError("the images' names must differ")
-    return [str(name) for name in names]
+    return names
 
 
 def read_offs_of(read_offs: Any, iterations: int) -> list[int]:

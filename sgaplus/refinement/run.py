@@ -24,6 +24,7 @@ from torch import Tensor
 from .. import bitstream, plans
 from ..codecs.codec import Codec
 from ..codecs.models import Latents
+from ..errors import UserError
 from ..parsing import number, whole
 from ..plans import Plan
 from ..rounding import Method
@@ -77,7 +78,7 @@ def batches(images: Sequence[Tensor], size: int) -> list[list[int]]:
 def refine(
     codec: Codec,
     images: Sequence[Tensor],
-    plan: Plan | Method | str,
+    plan: Plan | Method | str = "ssl",
     *,
     lmbda: float | None = None,
     iterations: int = 500,
@@ -125,6 +126,8 @@ def refine(
     lmbda = number(codec.lmbda if lmbda is None else lmbda, "lambda")
     iterations, seed = whole(iterations, "iterations", 0), whole(seed, "seed")
     wanted = read_offs_of(read_offs, iterations)
+    if progress is not None and not callable(progress):
+        raise UserError(f"progress is a function of two numbers, not {progress!r}")
     trace_every = trace_every if trace_every is None else whole(trace_every, "trace_every", 1)
     batch_size = batch_size if batch_size is None else whole(batch_size, "batch_size", 1)
     chosen = plans.plan(plan, iterations)
