@@ -16,15 +16,15 @@ import pandas as pd
 import seaborn as sns
 import torch
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 from torch import Tensor
 
-from sgaplus.errors import UserError
 from sgaplus.rounding import Method, ThreeClass
 
 from . import palette, statistics
-from .palette import DASHES, MARKERS
+from .palette import DASHES
 
 Part = TypeVar("Part")
 
@@ -38,6 +38,7 @@ def panels(
     size: tuple[float, float] = (3.0, 3.8),
     columns: int = 4,
     legend: int = 4,
+    rate: bool = False,
     **share: Any,
 ) -> Figure:
     """A panel for each of ``parts`` under its title, drawn by ``draw``, with one legend above all of them.
@@ -45,6 +46,7 @@ def panels(
     Args:
         size: of a panel in inches; a single one is as wide as the page.
         columns: panels, and ``legend`` entries, side by side.
+        rate: whether x is a rate in bpp, on a logarithmic axis.
         share: ``sharex`` and ``sharey`` of `matplotlib.pyplot.subplots`.
     """
     columns = min(columns, len(parts))
@@ -58,6 +60,8 @@ def panels(
     for axes, (title, part) in zip(grid.flat, parts.items(), strict=False):
         draw(axes, part)
         axes.set_title(title)
+        if rate:
+            rate_axis(axes)
         if xlabel:
             axes.set_xlabel(xlabel if axes in grid.flat[max(0, len(parts) - columns) : len(parts)] else "")
         axes.set_ylabel(ylabel if axes in grid[:, 0] else "")
@@ -82,7 +86,7 @@ def legend_above(figure: Figure, columns: int = 4) -> None:
 
 def lines(axes: Axes, rows: pd.DataFrame, x: str, y: str, by: str = "arm", **style: Any) -> None:
     """The mean of ``y`` over ``x`` with its 95 % bootstrap band over images: a line for each value of ``by``."""
-    looks, rows = palette.for_seaborn(rows[by]), rows.sort_values("image")
+    looks, rows = palette.for_seaborn(rows[by]), _by_image(rows)
     shown = rows.groupby([by, x], sort=False)[y].transform("size").max() > 1
     errorbar = statistics.ends_of if shown else None
     sns.lineplot(
@@ -90,6 +94,11 @@ def lines(axes: Axes, rows: pd.DataFrame, x: str, y: str, by: str = "arm", **sty
         err_kws={"alpha": 0.12, "linewidth": 0}, markersize=6, **style,
     )  # fmt: skip
     axes.set_xlabel(x)
+
+
+def _by_image(rows: pd.DataFrame) -> pd.DataFrame:
+    """In the order of the images, in which `statistics.ends_of` draws them."""
+    return rows.sort_values("image") if "image" in rows else rows
 
 
 def _every(points: int) -> int:
@@ -110,7 +119,7 @@ def bands(axes: Axes, table: pd.DataFrame, x: str, y: str, by: str = "arm", ends
 
 def points_with_means(axes: Axes, rows: pd.DataFrame, value: str, by: str = "arm") -> None:
     """Images as points, a row for each value of ``by``, and over them the mean with its 95 % bootstrap interval."""
-    looks, rows = palette.for_seaborn(rows[by]), rows.sort_values("image")
+    looks, rows = palette.for_seaborn(rows[by]), _by_image(rows)
     order, colours = looks["hue_order"], looks["palette"]
     common: dict[str, Any] = {"x": value, "y": by, "hue": by, "order": order, "hue_order": order, "ax": axes}
     sns.swarmplot(rows, **common, palette=colours, alpha=0.55, size=4, warn_thresh=1, legend=False)
@@ -237,127 +246,17 @@ def centre(image: Tensor, side: int = 128) -> Tensor:
     return image[:, top : top + side, left : left + side]
 
 
-def _label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
-    """Texts in the margin at the right: (value, text, colour) each, moved apart where they would overlap."""
-    height = axes.get_window_extent().height
-    gap = 1.25 * plt.rcParams["font.size"] * axes.figure.dpi / 72 / height
-    to_axes = axes.transData + axes.transAxes.inverted()
-    places: list[float] = []
-    for value, text, colour in sorted(ends):
-        wanted = float(to_axes.transform((1, value))[1])
-        places.append(max(wanted, places[-1] + gap) if places else wanted)
-        axes.annotate(
-            text, (1, places[-1]), (6, 0), "axes fraction", "offset points", color=colour, va="center"
-        )
-
-
-def training_curves(log: pd.DataFrame, window: int = 25) -> Figure:
-    """Training loss over all stages, one panel per family and one line per λ.
-
-    Args:
-        log: `families.training_log` of all codecs, concatenated.
-        window: entries of the log that the running mean spans, within a stage.
-
-    Raises:
-        UserError: there is no log.
-    """
-    if log.empty:
-        raise UserError(
-            "no training curve lies beside the weights of the bundled codecs: restore data/models"
-        )
-    families, lmbdas = list(log["family"].unique()), sorted(log["lmbda"].unique())
-    size = (7.5, 1 + 3.4 * len(families))
-    figure, grid = plt.subplots(len(families), 1, figsize=size, layout="constrained", squeeze=False)
-    for axes, family in zip(grid[:, 0], families, strict=True):
-        rows = log[log["family"] == family]
-        axes.set(yscale="log", ylabel="training loss", title=f"{family}, a line for each λ")
-        ends = []
-        for lmbda, line in rows.groupby("lmbda"):
-            colour = palette.colour(lmbdas.index(lmbda))
-            for _, stage in line.groupby("stage"):
-                mean = stage["loss"].rolling(window, min_periods=1, center=True).mean()
-                axes.plot(stage["step"] / 1000, mean, color=colour, linewidth=1.6)
-            ends.append((mean.iloc[-1], f"{lmbda:g}", colour))
-        starts = rows.groupby("stage")["step"].min() / 1000
-        places: dict[float, str] = {}
-        for stage, start in starts.items():
-            axes.axvline(start, color="0.6", linewidth=0.8, zorder=0)
-            # Stages that begin where the last label still stands share it.
-            near = next((at for at in places if start - at < 0.03 * rows["step"].max() / 1000), None)
-            places[start if near is None else near] = (
-                f"{places[near]}, {stage}" if near is not None else str(stage)
-            )
-        for start, text in places.items():
-            axes.annotate(text, (start, 1), (3, -3), ("data", "axes fraction"), "offset points", va="top")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_locator(NullLocator())
-        figure.canvas.draw()
-        _label_ends(axes, ends)
-    grid[-1, 0].set_xlabel("optimiser steps (thousands)")
-    return figure
-
-
 def rate_axis(axes: Axes) -> None:
     """A logarithmic axis of bits per pixel that says plain numbers."""
     axes.set(xscale="log", xlabel="bits per pixel (logarithmic)")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_locator(NullLocator())
+    plain_numbers(axes.xaxis)
 
 
-def rd_curves(points: pd.DataFrame, published: pd.DataFrame, codecs: Sequence[str]) -> Figure:
-    """PSNR over rate of the bundled families and of published codecs.
-
-    Args:
-        points: family, bpp, psnr with psnr_low and psnr_high, as `curves.points` gives them.
-        published: as `reference.published` gives it; drawn in the range of rates of ``points``, and a little beyond.
-        codecs: those of ``published`` that are drawn.
-    """
-    low, high = points["bpp"].min() / 1.3, points["bpp"].max() * 1.3
-    figure, axes = plt.subplots(figsize=(7.5, 5.6), layout="constrained")
-    families = list(points["family"].unique())
-    for position, family in enumerate(families):
-        rows = points[points["family"] == family]
-        bars = [rows["psnr"] - rows["psnr_low"], rows["psnr_high"] - rows["psnr"]]
-        # A family of few points is drawn over one of many.
-        style = {"color": palette.colour(position), "elinewidth": 0.8, "zorder": 4 - len(rows) / 100}
-        axes.errorbar(rows["bpp"], rows["psnr"], bars, fmt=f"{MARKERS[position % 4]}-", label=family, **style)
-    for position, codec in enumerate(codecs):
-        rows = published[published["codec"] == codec]
-        style = {"color": palette.colour(len(families) + position), "linestyle": DASHES[1 + position % 3]}
-        axes.plot(rows["bpp"], rows["psnr_db"], **style, linewidth=1.4, label=rows["name"].iloc[0])
-    rate_axis(axes)
-    shown = published[published["codec"].isin(codecs) & published["bpp"].between(low, high)]["psnr_db"]
-    margin = (
-        min(shown.min(), points["psnr_low"].min()) - 0.5,
-        max(shown.max(), points["psnr_high"].max()) + 0.5,
-    )
-    axes.set(xlim=(low, high), ylim=margin, ylabel="PSNR of the 8-bit image (dB)")
-    drawn = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-    ours_first = sorted(drawn, key=lambda label: label not in families)
-    figure.legend([drawn[label] for label in ours_first], ours_first, loc="outside upper center", ncols=2)
-    return figure
-
-
-def rd_gaps(table: pd.DataFrame) -> Figure:
-    """Distance in dB of each point from published curves at the point's rate; a colour is a published codec.
-
-    Args:
-        table: `curves.gaps`, concatenated, with the published codec's name as ``reference``.
-    """
-    families, names = (list(table[column].unique()) for column in ("family", "reference"))
-    size = (7.5, 3.2 + 0.25 * len(families) * len(names))
-    figure, axes = plt.subplots(figsize=size, layout="constrained")
-    for (family, name), rows in table.dropna(subset="decibel").groupby(["family", "reference"], sort=False):
-        marker = MARKERS[families.index(family) % 4] + DASHES[families.index(family) % 4]
-        colour = palette.colour(names.index(name))
-        axes.plot(rows["bpp"], rows["decibel"], marker, color=colour, label=f"{family} against {name}")
-    axes.axhline(0, color="0.4", linewidth=0.8)
-    rate_axis(axes)
-    axes.set_ylabel("PSNR − published (dB)")
-    figure.legend(loc="outside upper center", ncols=1)
-    return figure
+def plain_numbers(axis: Axis) -> None:
+    """Plain numbers along a logarithmic axis."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_locator(NullLocator())
 
 
 def step_times(rows: pd.DataFrame, pairs: pd.DataFrame) -> Figure:

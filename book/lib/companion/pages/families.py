@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from typing import Any
 
@@ -78,21 +77,10 @@ def overview() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def describe_coverage() -> str:
-    """In words, which of the paper's λ each bundled family has."""
-    sentences = []
-    for family, group in itertools.groupby(cards(), key=lambda card: card.name):
-        here = [card.lmbda for card in group]
-        lacking = [f"{value:g}" for value in PAPER_LAMBDAS if not np.isclose(value, here).any()]
-        have = f"`{family}` has {len(PAPER_LAMBDAS) - len(lacking)} of the paper's {len(PAPER_LAMBDAS)} λ"
-        sentences.append(have + (f"; {', '.join(lacking)} are missing." if lacking else "."))
-    return " ".join(sentences)
-
-
 def _stages(card: Card) -> list[dict[str, Any]]:
     """The stages of training that a card tells, each with its number in the training log, and its λ.
 
-    A card without stages is that of one; earlier ones, which it tells in words alone, count in the log.
+    A card without stages is that of one; earlier ones, which it has in words alone, count in the log.
     """
     training = card.training
     told = training.get("stages", [training] if training else [])
@@ -142,12 +130,6 @@ def stages() -> pd.DataFrame:
     return table.sort_values(["family", "stage"], kind="stable", ignore_index=True)
 
 
-def describe_data(table: pd.DataFrame) -> str:
-    """In words, what the stages in `stages` were trained on: a Markdown list."""
-    told = table.drop_duplicates(["family", "data"])
-    return "\n".join(f"- `{row.family}`, stage {row.stage}: {row.data}" for row in told.itertuples())
-
-
 def commands(table: pd.DataFrame) -> str:
     """The shell commands of the stages in `stages`, a loop where only λ differs; each writes its own folder."""
     lines = []
@@ -165,5 +147,7 @@ def commands(table: pd.DataFrame) -> str:
             command = f"for lmbda in {' '.join(f'{x:g}' for x in row.lmbda)}; do\n  {command}\ndone"
         planned = row.recipe["steps"]
         stopped = f", stopped after {row.steps} of {planned} steps" if row.steps < planned else ""
-        lines += [f"# {row.family}, stage {row.stage}{stopped}", command]
+        name = row.recipe.get("name", row.family)
+        known_as = f" (still {name})" if name != row.family else ""
+        lines += [f"# {row.family}{known_as}, stage {row.stage}{stopped}", command]
     return "\n".join(lines)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from bjontegaard.interpolation import interpolate
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from sgaplus.codecs.weights import cards, load_codec
 from sgaplus.data.datasets import ImageFile
@@ -19,7 +21,7 @@ from sgaplus.errors import UserError
 from sgaplus.rounding import MAP
 from sgaplus.store import Store, refine_stored
 
-from . import reference, statistics
+from .. import figures, palette, reference, statistics
 
 
 def measure(store: Store, images: Sequence[ImageFile], name: str) -> None:
@@ -197,34 +199,100 @@ def slopes(curve: Curve) -> pd.DataFrame:
     return table
 
 
-def describe_shape(table: pd.DataFrame, family: str) -> str:
-    """In words, whether a family's curve in `slopes` is monotone, convex and fits its λ."""
-    rows = table[table["family"] == family]
-    if rows.empty:
-        return f"`{family}` has one λ only, and so no slope."
-    pairs = [f"{row.lower:g} → {row.upper:g}" for row in rows[~rows["between"]].itertuples()]
-    falling = rows[(rows["delta_bpp"] <= 0) | (rows["delta_psnr"] <= 0)]
-    bends = (rows["slope"].diff().dropna() <= 0).sum()
-    if len(falling):
-        first = falling.iloc[0]
-        monotone = f"bpp and PSNR do not both grow from λ = {first['lower']:g} to {first['upper']:g}"
-    else:
-        monotone = "bpp and PSNR grow with λ throughout"
-    convex = (
-        "D is a convex function of R" if not bends else f"D is not convex in R ({bends} of the slopes fall)"
+def shape(table: pd.DataFrame) -> dict[str, bool]:
+    """Of one family's `slopes`: whether its curve is monotone, convex (D as a function of R), and fits all its λ."""
+    return {
+        "monotone": bool((table[["delta_bpp", "delta_psnr"]] > 0).all(axis=None)),
+        "convex": bool((table["slope"].diff().dropna() > 0).all()),
+        "fits": bool(table["between"].all()),
+    }
+
+
+def figure(points: pd.DataFrame, published: pd.DataFrame, codecs: Sequence[str]) -> Figure:
+    """PSNR over rate of the bundled families, with intervals of the mean PSNR, and of published codecs, dashed.
+
+    Args:
+        points: as `points` gives them, concatenated.
+        published: as `reference.published` gives it; drawn in the range of rates of ``points``, and a little beyond.
+        codecs: those of ``published`` that are drawn.
+    """
+    low, high = points["bpp"].min() / 1.3, points["bpp"].max() * 1.3
+    published = published[published["codec"].isin(codecs)]
+
+    def draw(axes: Axes, _: None) -> None:
+        for name, rows, look in _drawn(points):
+            bars = [rows["psnr"] - rows["psnr_low"], rows["psnr_high"] - rows["psnr"]]
+            axes.errorbar(rows["bpp"], rows["psnr"], bars, color=look["color"], elinewidth=0.8, fmt="none")
+            axes.plot(rows["bpp"], rows["psnr"], **look, label=name)
+        for position, codec in enumerate(codecs):
+            rows = published[published["codec"] == codec]
+            look = {"color": palette.colour(position), "linestyle": palette.DASHES[1 + position % 3]}
+            axes.plot(rows["bpp"], rows["psnr_db"], **look, linewidth=1.6, label=rows["name"].iloc[0])
+        shown = published.loc[published["bpp"].between(low, high), "psnr_db"]
+        ends = min(shown.min(), points["psnr_low"].min()), max(shown.max(), points["psnr_high"].max())
+        axes.set(xlim=(low, high), ylim=(ends[0] - 0.5, ends[1] + 0.5))
+
+    return figures.panels(
+        {"": None}, draw, rate=True, ylabel="PSNR of the 8-bit image (dB)", size=(7.5, 5.2), legend=2
     )
-    fit = f"{len(rows) - len(pairs)} of {len(rows)} slopes lie between the λ of their neighbours"
-    missing = f", but not {', '.join(pairs)}" if pairs else ""
-    return f"`{family}`: {monotone}; {convex}; {fit}{missing}."
 
 
-def describe_gaps(table: pd.DataFrame, name: str) -> str:
-    """In words, where a family in `gaps` is nearest to a published curve, called ``name``, and where farthest."""
-    family, rows = table["family"].iloc[0], table.dropna(subset="decibel")
+def _drawn(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame, dict]]:
+    """Families with their rows and looks; one of few points is drawn over one of many."""
+    looks = dict(
+        zip(sorted(table["family"].unique()), (("black", "o"), ("0.45", "s"), ("0.7", "D")), strict=False)
+    )
+    return [
+        (str(name), rows, {"color": looks[name][0], "marker": looks[name][1], "zorder": 4 - len(rows) / 100})
+        for name, rows in table.groupby("family")
+    ]
 
-    def at(row: pd.Series) -> str:
-        return f"{row['decibel']:+.2f} dB at λ = {row['lmbda']:g} ({row['bpp']:.2f} bpp)"
 
-    best, worst = rows.loc[rows["decibel"].idxmax()], rows.loc[rows["decibel"].idxmin()]
-    text = f"At equal rate `{family}` differs from {name} by {at(best)}"
-    return f"{text} and by {at(worst)}." if len(rows) > 1 else f"{text}."
+def gaps_figure(table: pd.DataFrame) -> Figure:
+    """`gaps` with the published codec's name as ``reference``: a panel for each of these, a line for each family."""
+
+    def draw(axes: Axes, part: pd.DataFrame) -> None:
+        for name, rows, look in _drawn(part):
+            axes.plot(rows["bpp"], rows["decibel"], **look, label=name)
+        axes.axhline(0, color="0.4", linewidth=0.8)
+
+    parts = {name.replace(" (", "\n("): part for name, part in table.groupby("reference", sort=False)}
+    return figures.panels(parts, draw, rate=True, ylabel="PSNR − published (dB)", sharey=True)
+
+
+def training(log: pd.DataFrame, window: int = 25) -> Figure:
+    """Training loss over all stages, a panel for each family and a line for each λ.
+
+    Args:
+        log: `families.training_log` of all codecs, concatenated.
+        window: entries of the log that the running mean spans, within a stage.
+
+    Raises:
+        UserError: there is no log.
+    """
+    if log.empty:
+        raise UserError(
+            "no training curve lies beside the weights of the bundled codecs: restore data/models"
+        )
+    colours = palette.ordered(log["lmbda"])
+
+    def draw(axes: Axes, rows: pd.DataFrame) -> None:
+        for lmbda, colour in colours.items():
+            axes.plot([], [], color=colour, label=f"λ = {lmbda:g}")
+        for (lmbda, _), stage in rows.groupby(["lmbda", "stage"]):
+            mean = stage["loss"].rolling(window, min_periods=1, center=True).mean()
+            axes.plot(stage["step"] / 1000, mean, color=colours[lmbda], linewidth=1.6)
+        starts = rows.groupby("stage")["step"].min() / 1000
+        for start in starts:
+            axes.axvline(start, color="0.6", linewidth=0.8, zorder=0)
+        # Stages that begin within the width of a label share it.
+        near = (starts.diff() > 0.03 * rows["step"].max() / 1000).cumsum()
+        for _, group in starts.groupby(near):
+            text, at = ", ".join(map(str, group.index)), (group.iloc[0], 1)
+            axes.annotate(text, at, (3, -3), ("data", "axes fraction"), "offset points", va="top")
+        axes.set(yscale="log")
+        figures.plain_numbers(axes.yaxis)
+
+    parts = dict(iter(log.groupby("family")))
+    names = {"xlabel": "optimiser steps (thousands)", "ylabel": "training loss"}
+    return figures.panels(parts, draw, **names, size=(7.5, 3.4), columns=1)

@@ -3,8 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import pyplot as plt
 
-from companion import reference, training_curves
+from companion import reference
+from companion.pages import base_codecs
 from sgaplus.codecs.weights import load_codec
 from sgaplus.data.datasets import list_images
 from sgaplus.errors import UserError
@@ -49,6 +51,12 @@ def family_on(bpp, psnr, images=2, spread=0.0) -> pd.DataFrame:
     )
 
 
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
 # Measuring and loading
 
 
@@ -56,16 +64,16 @@ def family_on(bpp, psnr, images=2, spread=0.0) -> pd.DataFrame:
 def measured(bundled, photo, tmp_path):
     write_codec(bundled, lmbda=0.05, seed=1)
     store = Store(tmp_path / "store")
-    training_curves.measure(store, list_images(photo), "photo")
+    base_codecs.measure(store, list_images(photo), "photo")
     return store
 
 
 def test_every_bundled_codec_is_measured_once(measured, photo):
     assert [path.name for path in measured.root.rglob("*.parquet")] == ["photo.parquet"]
     before = (measured.root / "photo.parquet").stat().st_mtime_ns
-    training_curves.measure(measured, list_images(photo), "photo")
+    base_codecs.measure(measured, list_images(photo), "photo")
     assert (measured.root / "photo.parquet").stat().st_mtime_ns == before
-    rows = training_curves.load(measured, "papermill page")
+    rows = base_codecs.load(measured, "papermill page")
     assert list(zip(rows["family"], rows["lmbda"], rows["image"], strict=True)) == [
         ("mshyper-s", 0.01, "photo"),
         ("mshyper-s", 0.05, "photo"),
@@ -78,21 +86,21 @@ def test_every_bundled_codec_is_measured_once(measured, photo):
 
 def test_missing_rows_name_the_command(bundled, measured, photo, tmp_path):
     with pytest.raises(UserError, match=r"holds no results.*papermill page"):
-        training_curves.load(Store(tmp_path / "nothing"), "papermill page")
+        base_codecs.load(Store(tmp_path / "nothing"), "papermill page")
     write_codec(bundled, lmbda=0.2, seed=2)
     with pytest.raises(UserError, match=r"lacks images of mshyper-s with lambda 0\.2.*papermill page"):
-        training_curves.load(measured, "papermill page")
+        base_codecs.load(measured, "papermill page")
     write_codec(bundled, lmbda=0.05, seed=3)
     with pytest.raises(UserError, match=r"not the bundled one.*papermill page"):
-        training_curves.load(measured, "papermill page")
+        base_codecs.load(measured, "papermill page")
 
 
 # Curves and their comparison
 
 
 def test_points_are_means_over_images_with_their_intervals():
-    [curve] = training_curves.of_families(family_on(*straight(), images=24, spread=2.0))
-    table = training_curves.points(curve)
+    [curve] = base_codecs.of_families(family_on(*straight(), images=24, spread=2.0))
+    table = base_codecs.points(curve)
     bpp, psnr = straight()
     assert table["psnr"].to_numpy() == pytest.approx(psnr)
     assert table["bpp"].to_numpy() == pytest.approx(bpp)
@@ -105,7 +113,7 @@ def test_points_are_means_over_images_with_their_intervals():
 
 def test_all_families_and_points_share_the_images_drawn():
     rows = pd.concat([ideal(), ideal(family="other", lmbdas=LAMBDAS[:2])], ignore_index=True)
-    first, second = training_curves.of_families(rows.sample(frac=1, random_state=0))
+    first, second = base_codecs.of_families(rows.sample(frac=1, random_state=0))
     assert (first.family, second.family) == ("ideal", "other")
     assert np.array_equal(first.bpp[:2], second.bpp)
     assert np.ptp(first.bpp[0]) > 0.01
@@ -116,12 +124,12 @@ def test_all_families_and_points_share_the_images_drawn():
 @pytest.mark.parametrize("offset", [-0.5, 0.3])
 def test_gaps_and_bd_rate_of_parallel_curves(offset):
     theirs = published(*straight())
-    [curve] = training_curves.of_families(family_on(*straight(offset, (0.1, 0.2, 0.4, 0.8))))
+    [curve] = base_codecs.of_families(family_on(*straight(offset, (0.1, 0.2, 0.4, 0.8))))
     excess = 100 * (np.exp(-offset / 5) - 1)
-    table = training_curves.gaps(curve, theirs, "vtm")
+    table = base_codecs.gaps(curve, theirs, "vtm")
     assert table["decibel"].to_numpy() == pytest.approx(np.full(4, offset))
     assert table["rate"].to_numpy() == pytest.approx(np.full(4, excess))
-    line = training_curves.compare(curve, theirs, "vtm")
+    line = base_codecs.compare(curve, theirs, "vtm")
     assert line["reference"] == reference.NAMES["vtm"]
     for name, value in (("bd_rate", excess), ("decibel", offset), ("rate", excess)):
         assert [line[name + end] for end in ("", "_low", "_high")] == pytest.approx([value] * 3)
@@ -129,10 +137,8 @@ def test_gaps_and_bd_rate_of_parallel_curves(offset):
 
 
 def test_the_interval_of_a_comparison_is_that_of_our_images():
-    [curve] = training_curves.of_families(
-        family_on(*straight(-1, (0.1, 0.2, 0.4, 0.8)), images=24, spread=1.5)
-    )
-    line = training_curves.compare(curve, published(*straight()), "vtm")
+    [curve] = base_codecs.of_families(family_on(*straight(-1, (0.1, 0.2, 0.4, 0.8)), images=24, spread=1.5))
+    line = base_codecs.compare(curve, published(*straight()), "vtm")
     error = np.linspace(-1.5, 1.5, 24).std() / np.sqrt(24)
     assert line["decibel"] == pytest.approx(-1)
     assert line["decibel_high"] - line["decibel_low"] == pytest.approx(2 * 1.96 * error, rel=0.12)
@@ -141,71 +147,53 @@ def test_the_interval_of_a_comparison_is_that_of_our_images():
 
 
 def test_points_beyond_the_published_curve_have_no_gap():
-    [curve] = training_curves.of_families(family_on(*straight(-0.5, (0.02, 0.1, 0.2, 2.0))))
-    table = training_curves.gaps(curve, published(*straight()), "vtm")
+    [curve] = base_codecs.of_families(family_on(*straight(-0.5, (0.02, 0.1, 0.2, 2.0))))
+    table = base_codecs.gaps(curve, published(*straight()), "vtm")
     assert table["decibel"].notna().tolist() == [False, True, True, False]
-    line = training_curves.compare(curve, published(*straight()), "vtm")
+    line = base_codecs.compare(curve, published(*straight()), "vtm")
     assert line["decibel"] == pytest.approx(-0.5)
     assert (line["psnr_low"], line["psnr_high"]) == pytest.approx(tuple(straight()[1][[0, -1]]))
 
 
 @pytest.mark.parametrize("bpp", [(0.2,), (0.1, 0.2, 0.4)])
 def test_fewer_than_four_points_have_no_bd_rate(bpp):
-    [curve] = training_curves.of_families(family_on(*straight(-0.5, bpp)))
-    line = training_curves.compare(curve, published(*straight()), "vtm")
+    [curve] = base_codecs.of_families(family_on(*straight(-0.5, bpp)))
+    line = base_codecs.compare(curve, published(*straight()), "vtm")
     assert np.isnan([line["bd_rate"], line["bd_rate_low"], line["bd_rate_high"]]).all()
     assert line["rate"] == pytest.approx(100 * (np.exp(0.1) - 1))
 
 
 def test_no_bd_rate_where_psnr_falls_with_the_rate():
     bpp, psnr = straight(0, (0.1, 0.2, 0.4, 0.8))
-    [curve] = training_curves.of_families(family_on(bpp, psnr[[0, 2, 1, 3]]))
-    assert np.isnan(training_curves.compare(curve, published(*straight()), "vtm")["bd_rate"])
+    [curve] = base_codecs.of_families(family_on(bpp, psnr[[0, 2, 1, 3]]))
+    assert np.isnan(base_codecs.compare(curve, published(*straight()), "vtm")["bd_rate"])
 
 
 def test_curves_without_a_common_range_are_not_compared():
-    [curve] = training_curves.of_families(family_on(*straight(0, (4.0, 5.0))))
+    [curve] = base_codecs.of_families(family_on(*straight(0, (4.0, 5.0))))
     with pytest.raises(UserError, match="vtm was not published at the rates of ours"):
-        training_curves.compare(curve, published(*straight()), "vtm")
-
-
-def test_the_nearest_and_the_farthest_point_are_told():
-    bpp, psnr = straight(0, (0.1, 0.2, 0.4))
-    [curve] = training_curves.of_families(family_on(bpp, psnr - (0.5, 0.25, 1.5)))
-    text = training_curves.describe_gaps(training_curves.gaps(curve, published(*straight()), "vtm"), "VTM")
-    assert text == (
-        "At equal rate `ours` differs from VTM by -0.25 dB at λ = 0.002 (0.20 bpp) "
-        "and by -1.50 dB at λ = 0.003 (0.40 bpp)."
-    )
-    [curve] = training_curves.of_families(family_on(bpp[:1], psnr[:1] - 0.5))
-    text = training_curves.describe_gaps(training_curves.gaps(curve, published(*straight()), "vtm"), "VTM")
-    assert text == "At equal rate `ours` differs from VTM by -0.50 dB at λ = 0.001 (0.10 bpp)."
+        base_codecs.compare(curve, published(*straight()), "vtm")
 
 
 # The curve's shape
 
 
 def test_slopes_of_ideal_codecs_lie_between_their_lambda():
-    [curve] = training_curves.of_families(ideal())
-    table = training_curves.slopes(curve)
+    [curve] = base_codecs.of_families(ideal())
+    table = base_codecs.slopes(curve)
     # Of R = b − a·ln D between D and D/2: a·ln 2 / (D/2), in units of λ = a/D.
     assert table["slope"].to_numpy() == pytest.approx(np.log(2) * 2 * np.array(LAMBDAS[:-1]))
     assert table["between"].all()
-    assert training_curves.describe_shape(table, "ideal") == (
-        "`ideal`: bpp and PSNR grow with λ throughout; D is a convex function of R; "
-        "4 of 4 slopes lie between the λ of their neighbours."
-    )
+    assert base_codecs.shape(table) == {"monotone": True, "convex": True, "fits": True}
 
 
 def test_a_codec_that_is_too_weak_for_its_lambda_is_found():
     rows = ideal()
     rows.loc[rows["lmbda"] == 0.02, "bpp"] += 0.1
-    [curve] = training_curves.of_families(rows)
-    table = training_curves.slopes(curve)
+    [curve] = base_codecs.of_families(rows)
+    table = base_codecs.slopes(curve)
     assert table["between"].tolist() == [True, True, False, False]
-    text = training_curves.describe_shape(table, "ideal")
-    assert "D is not convex in R (1 of the slopes fall)" in text
-    assert "2 of 4 slopes" in text and text.endswith(", but not 0.01 → 0.02, 0.02 → 0.04.")
+    assert base_codecs.shape(table) == {"monotone": True, "convex": False, "fits": False}
     # Then the neighbour does better at this codec's own λ.
     loss = 0.02 * 255**2 * curve.mse[:, 0] + curve.bpp[:, 0]
     assert loss[3] > min(loss[2], loss[4])
@@ -214,13 +202,82 @@ def test_a_codec_that_is_too_weak_for_its_lambda_is_found():
 def test_a_curve_that_is_not_monotone_is_called_so():
     rows = ideal()
     rows.loc[rows["lmbda"] == 0.02, "bpp"] += 1
-    [curve] = training_curves.of_families(rows)
-    text = training_curves.describe_shape(training_curves.slopes(curve), "ideal")
-    assert "bpp and PSNR do not both grow from λ = 0.02 to 0.04" in text
+    [curve] = base_codecs.of_families(rows)
+    assert not base_codecs.shape(base_codecs.slopes(curve))["monotone"]
 
 
 def test_one_lambda_has_no_slope():
-    [curve] = training_curves.of_families(ideal(lmbdas=(0.01,)))
-    table = training_curves.slopes(curve)
-    assert table.empty
-    assert training_curves.describe_shape(table, "ideal") == "`ideal` has one λ only, and so no slope."
+    [curve] = base_codecs.of_families(ideal(lmbdas=(0.01,)))
+    assert base_codecs.slopes(curve).empty
+
+
+# Figures
+
+
+@pytest.fixture
+def log() -> pd.DataFrame:
+    """Two λ of one family: the first has two stages of four entries, the second joins in the second stage."""
+    entries = [(1, 0.01, t) for t in (1, 2, 3, 4)] + [(2, x, t) for x in (0.01, 0.02) for t in (5, 6, 7, 8)]
+    return pd.DataFrame(
+        [
+            {"family": "f", "lmbda": x, "stage": stage, "step": 100 * t, "loss": 100 * x + t / 10}
+            for stage, x, t in entries
+        ]
+    )
+
+
+def test_training_curves_are_smoothed_within_their_stage(log):
+    (axes,) = base_codecs.training(log, window=3).axes
+    first, second, other = (line for line in axes.lines if len(line.get_xdata()) == 4)
+    assert first.get_xdata() == pytest.approx([0.1, 0.2, 0.3, 0.4])
+    assert first.get_ydata() == pytest.approx([1.15, 1.2, 1.3, 1.35])
+    assert second.get_ydata() == pytest.approx([1.55, 1.6, 1.7, 1.75])
+    assert first.get_color() == second.get_color() != other.get_color()
+    assert [text.get_text() for text in axes.texts] == ["1", "2"]
+
+
+def test_every_family_has_a_panel_of_training_curves(log):
+    both = pd.concat([log, log.assign(family="g")])
+    assert [axes.get_title().split(",")[0] for axes in base_codecs.training(both).axes] == ["f", "g"]
+    with pytest.raises(UserError, match="no training curve lies beside the weights"):
+        base_codecs.training(log.iloc[:0])
+
+
+@pytest.fixture
+def points() -> pd.DataFrame:
+    psnr = np.array([28.0, 31.0])
+    table = {"family": "f", "lmbda": [0.01, 0.02], "bpp": [0.2, 0.4], "psnr": psnr}
+    return pd.DataFrame(table | {"psnr_low": psnr - 1, "psnr_high": psnr + 2})
+
+
+@pytest.fixture
+def theirs() -> pd.DataFrame:
+    lines = [("vtm", "VTM", 0.1, 29.0), ("vtm", "VTM", 0.3, 33.0), ("jpeg", "JPEG", 0.3, 26.0)]
+    return pd.DataFrame(lines, columns=["codec", "name", "bpp", "psnr_db"])
+
+
+def test_rd_curves_show_our_points_and_the_published_ones(points, theirs):
+    figure = base_codecs.figure(points, theirs, ["vtm", "jpeg"])
+    (axes,) = figure.axes
+    drawn = {tuple(line.get_xdata()): tuple(line.get_ydata()) for line in axes.lines}
+    assert drawn[(0.2, 0.4)] == (28.0, 31.0)
+    assert drawn[(0.1, 0.3)] == (29.0, 33.0)
+    (bars,) = axes.collections
+    assert [tuple(segment[:, 1]) for segment in bars.get_segments()] == [(27, 30), (30, 33)]
+    assert [text.get_text() for text in figure.legends[0].texts] == ["f", "VTM", "JPEG"]
+    assert axes.get_xlim()[0] < 0.2 < 0.4 < axes.get_xlim()[1]
+
+
+def test_gaps_have_a_panel_for_each_reference_and_a_line_for_each_family(points):
+    table = pd.concat(
+        [
+            points.assign(family=family, reference=name, decibel=[gap, np.nan])
+            for family, name, gap in (("f", "VTM", -2.0), ("f", "JPEG", 3.0), ("g", "VTM", -1.0))
+        ]
+    )
+    vtm, jpeg = base_codecs.gaps_figure(table).axes
+    assert [axes.get_title() for axes in (vtm, jpeg)] == ["VTM", "JPEG"]
+    assert [line.get_ydata()[0] for line in vtm.lines[:2]] == [-2.0, -1.0] and jpeg.lines[0].get_ydata()[
+        0
+    ] == 3
+    assert vtm.lines[0].get_color() != vtm.lines[1].get_color()
