@@ -1,5 +1,7 @@
 """The rate-distortion pages, on curves whose gains and deltas are known by construction."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +10,7 @@ from matplotlib import pyplot as plt
 from companion import reference, statistics
 from companion.pages import beside_published, rate_distortion
 from companion.pages import rate_distortion_words as words
+from sgaplus.data.sources import SOURCES
 from sgaplus.errors import UserError
 
 LAMBDAS = (0.001, 0.0025, 0.005, 0.01)
@@ -141,7 +144,8 @@ def test_one_image_has_values_and_no_intervals(rows):
         words.losses_table(rate_distortion.losses(rows[rows["image"] == "a"])),
     ):
         assert "−20.0" in html.as_raw_html() and "nan" not in html.as_raw_html()
-    assert "BD-rate −20.0 %;" in words.describe_gains(curves, lines)
+    found = words.headline(lines, rate_distortion.losses(rows[rows["image"] == "a"]), 1, 500)
+    assert "fair −20.0 %" in found and "one image" in found
     text = words.describe_coverage(curves, "tecnick", "tecnick")
     assert "are of 1 of the 100 photographs" in text and "no interval" in text
     assert "`sgaplus data fetch tecnick`" in text
@@ -152,8 +156,7 @@ def test_three_lambda_have_no_bd_rate(rows, capsys):
     curves = rate_distortion.curves(rows[rows["lmbda"] < 0.01])
     images = rate_distortion.per_image(curves, ["base"])
     lines = rate_distortion.deltas(curves, images)
-    text = words.describe_gains(curves, lines)
-    assert "good against base: no BD-rate, which needs four λ where there are 3" in text and "+0.83" in text
+    assert "four λ" in words.headline(lines, rate_distortion.losses(rows), 2, 500)
     assert "nan" not in words.deltas_table(lines).as_raw_html()
     rate_distortion.show_deltas(images, "command")
     with pytest.raises(UserError, match="four points"):
@@ -201,8 +204,9 @@ def test_bd_rate_against_published(rows, published):
     assert lines.loc["good", "bd_rate"] == pytest.approx(-62.5)
     assert lines.loc["good", ["bd_rate_low", "bd_rate_high"]].tolist() == pytest.approx([-65, -60])
     assert np.isnan(lines.loc["base", "bd_rate_low"])
-    html = beside_published.compare_table(lines.reset_index()).as_raw_html()
-    assert "−62.5 [−65.0, −60.0]" in html and "base, 4 λ" in html and "nan" not in html
+    table, columns = beside_published.wide(lines.reset_index())
+    assert table.loc[0, ["good", "good_low", "good_high"]].tolist() == pytest.approx([-62.5, -65, -60])
+    assert "4 λ" in columns["base"].label
 
 
 def test_the_figure_has_ours_and_the_published(rows, published):
@@ -219,23 +223,32 @@ def test_crops_stand_beside_nothing_published(stored):
     assert len(beside_published.rows_for(stored, whole)) == len(whole)
 
 
-def test_what_is_shown_beside_published(stored, rows, published, capsys, monkeypatch):
+def test_published_curves_stand_beside_whole_data_sets_alone(rows, published, capsys, monkeypatch):
     monkeypatch.setattr(reference, "published", lambda dataset: published)
     beside_published.show(rows, "kodak", [], "command", "name")
-    assert "Markdown" in capsys.readouterr().out
+    beside_published.show(rows, "tecnick", ["vtm"], "command", "name")  # three of a hundred photographs
+    assert capsys.readouterr().out == ""
+    few = dataclasses.replace(SOURCES["tecnick"], images=3)
+    monkeypatch.setitem(SOURCES, "tecnick", few)
     beside_published.show(rows, "tecnick", ["vtm"], "command", "name")
-    part = capsys.readouterr().out
-    assert "Mean over 3 of the 100 photographs of tecnick" in part and "refined were 2 photographs" in part
-    assert "bd_rate" not in part
+    shown = capsys.readouterr().out
+    assert "Tecnick's 3 photographs" in shown and "refined were 2 photographs" in shown and "VTM" in shown
 
 
-def test_sga_as_published_and_here(curves):
+def test_sga_as_published_is_compared_on_the_same_photographs_alone(curves):
     """Paper, section 6, claim 9."""
     lines = rate_distortion.deltas(curves, rate_distortion.per_image(curves, ["base"]))
-    assert beside_published.sga_gain("kodak")["bd_rate"] == pytest.approx(-15.2, abs=0.05)
-    assert beside_published.sga_gain("tecnick")["bd_rate"] == pytest.approx(-18.7, abs=0.05)
-    text = beside_published.describe_sga("kodak", lines, "good")
-    assert "−15.2 %" in text and "−25.0 [−30.0, −20.0] %" in text and text.endswith("outside that interval.")
-    alone = beside_published.describe_sga("tecnick", lines.assign(means_bd_rate=np.nan), "good")
-    assert alone.endswith("photographs, pchip).") and "−18.7 %" in alone
-    assert beside_published.describe_sga("kodak", lines, "not run").endswith("pchip).")
+    text = beside_published.describe_sga("kodak", lines, "good", 24, 500)
+    assert "−15.2 %" in text and "−25.0 [−30.0, −20.0] %" in text and text.count("outside that interval") == 2
+    assert "2000 iterations" in text and "500 iterations" in text and "another base codec" in text
+    for dataset, images, arm in (("tecnick", 1, "good"), ("kodak", 0, "good"), ("kodak", 24, "not run")):
+        alone = beside_published.describe_sga(dataset, lines, arm, images, 500)
+        assert "−25.0" not in alone and "cannot be compared" in alone
+        assert ("−18.7 %" if dataset == "tecnick" else "−15.2 %") in alone
+    assert beside_published.describe_sga(None, lines, "good", 24, 500) == ""
+
+
+def test_the_headline_has_both_sides(rows, curves):
+    lines = rate_distortion.deltas(curves, rate_distortion.per_image(curves, ["base"]))
+    text = words.headline(lines, rate_distortion.losses(rows), 2, 500)
+    assert "good −25.0 [−30.0, −20.0] %" in text and "PSNR rises at 0 of 4 λ" in text and "grow at 0" in text

@@ -10,19 +10,15 @@ from collections.abc import Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from great_tables import GT
-from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 
 from sgaplus.data.sources import SOURCES
 
-from .. import cells, palette, reference, statistics
+from .. import cells, palette, reference, statistics, tables, verdict_rules
 from ..configurations import BASE
 from ..equal_rate import whole_images
-from ..figures import rate_axis
-from ..statistics import interval
-
-_YANG = ("yang2020-base", "yang2020-sga")
+from ..figures import legend_above, rate_axis
+from ..tables import Col
 
 
 def rows_for(stored: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
@@ -111,7 +107,7 @@ def figure(placed: dict[str, pd.DataFrame], published: pd.DataFrame, drawn: Sequ
     levels = [*whole["psnr"], *shown]
     axes.set(xlim=(low, high), ylim=(min(levels) - 0.5, max(levels) + 0.5))
     axes.set_ylabel("PSNR of the 8-bit image (dB)")
-    canvas.legend(loc="outside upper center", ncols=2)
+    legend_above(canvas, 2)
     return canvas
 
 
@@ -146,74 +142,63 @@ def compare(placed: dict[str, pd.DataFrame], published: pd.DataFrame, drawn: Seq
     return pd.DataFrame(lines)
 
 
-def compare_table(lines: pd.DataFrame) -> GT:
-    """`compare`: a line for each published codec, a column for each of our arms."""
-    words = lines.assign(
-        value=[interval(line.bd_rate, line.bd_rate_low, line.bd_rate_high, 1) for line in lines.itertuples()],
-        arm=[f"{line.arm}, {line.points} λ" for line in lines.itertuples()],
-    )
-    columns = list(dict.fromkeys(words["arm"]))
-    shown = words.pivot_table(index="name", columns="arm", values="value", aggfunc="first", sort=False)
-    return (
-        GT(shown[columns].reset_index(), rowname_col="name")
-        .tab_stubhead("BD-rate in % against")
-        .cols_align("right", columns)
-        .tab_source_note(
-            "BD-rate by pchip over the PSNR that both curves cover; negative: fewer bits than the published codec. In "
-            "brackets: 95 % percentile bootstrap intervals of what refinement changes, over the refined images."
-        )
-        .tab_options(table_font_size="14px")
-    )
+def wide(lines: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Col]]:
+    """`compare` as a table: a row for each published codec, a column for each of our arms; and those columns."""
+    columns = {
+        line.arm: Col(f"{line.arm}, {line.points} λ", 1, sign=True, under="BD-rate, % against")
+        for line in lines.itertuples()
+    }
+    table = [
+        {"name": name}
+        | {
+            f"{line.arm}{end}": getattr(line, f"bd_rate{end}")
+            for line in group.itertuples()
+            for end in ("", "_low", "_high")
+        }
+        for name, group in lines.groupby("name", sort=False)
+    ]
+    return pd.DataFrame(table), columns
 
 
-def sga_gain(dataset: str) -> dict[str, float]:
-    """BD-rate (percent) and BD-PSNR (dB) of Yang et al.'s SGA against their base, from their published points.
-
-    Returns:
-        points, bd_rate, bd_psnr.
-
-    Raises:
-        UserError: their curves are not published on the data set.
-    """
-    table = reference.published(dataset)
-    anchor, refined = (reference.curve(table, codec) for codec in _YANG)
-    rate, decibel = statistics.deltas(anchor, refined)
-    return {"points": len(anchor[0]), "bd_rate": rate, "bd_psnr": decibel}
-
-
-def describe_sga(dataset: str, lines: pd.DataFrame, arm: str) -> str:
-    """Ours beside the published: SGA's BD-rate against its own base, both of mean curves.
+def describe_sga(dataset: str | None, lines: pd.DataFrame, arm: str, images: int, iteration: int) -> str:
+    """SGA's published BD-rate against its own base, and ours where all photographs of the data set were refined.
 
     Args:
-        dataset: on which Yang et al. published.
-        lines: `rate_distortion.deltas` against the base; may be empty.
+        dataset: on which Yang et al. published; nothing is said where None.
+        lines: `rate_distortion.deltas`; may be empty.
         arm: SGA's name.
+        images: whole photographs that were refined; 0 for crops.
+        iteration: of ours.
     """
-    theirs = sga_gain(dataset)
-    value = f"{theirs['bd_rate']:.1f}".replace("-", "−")
+    if dataset is None:
+        return ""
+    theirs, total = verdict_rules.published_gain(reference.published(dataset)), SOURCES[dataset].images
+    name, value = palette.dataset(dataset), f"{theirs:.1f}".replace("-", "−")
     text = (
-        f"SGA of Yang et al. 2020 has a BD-rate of {value} % against its own base on {dataset} "
-        f"({theirs['points']} published points of means over {SOURCES[dataset].images} photographs, pchip)."
+        f"As published, SGA of Yang et al. 2020 has a BD-rate of {value} % against its own base codec on {name}: curves of means "
+        f"over {total} photographs, 2000 iterations."
     )
     own = lines[(lines["anchor"] == BASE) & (lines["arm"] == arm)] if len(lines) else lines
-    if own.empty or pd.isna(own["means_bd_rate"].iloc[0]):
-        return text
-    line, images = own.iloc[0], int(own["means_images"].iloc[0])
-    words = interval(*line[[f"means_bd_rate{end}" for end in ("", "_low", "_high")]], 1)
-    text += (
-        f" Here the same method has {words} % against the codec's base, over {line['points']} λ and "
-        f"{images} image{'s' * (images != 1)}"
+    if images < total or own.empty or pd.isna(own["means_bd_rate"].iloc[0]):
+        return (
+            f"{text} The rows of this page are not of all these photographs and cannot be compared with it."
+        )
+    line, said = own.iloc[0], []
+    for prefix, kind in (("means_", "of the curves of means"), ("", "as the mean over images")):
+        found = line[[f"{prefix}bd_rate{end}" for end in ("", "_low", "_high")]]
+        inside = "inside" if found.iloc[1] <= theirs <= found.iloc[2] else "outside"
+        said.append(
+            f"{statistics.interval(*found, decimals=1)} % {kind} (the published value lies {inside} that interval)"
+        )
+    return (
+        f"{text} Here, after {iteration} iterations and with another base codec, it has {' and '.join(said)}."
     )
-    if pd.isna(line["means_bd_rate_low"]):
-        return f"{text}."
-    inside = line["means_bd_rate_low"] <= theirs["bd_rate"] <= line["means_bd_rate_high"]
-    return f"{text}; the published value lies {'inside' if inside else 'outside'} that interval."
 
 
 def show(rows: pd.DataFrame, dataset: str, drawn: Sequence[str], command: str, name: str) -> None:
-    """Display figure, table and what to keep in mind; or one sentence where no published curve is drawn.
+    """Display figure, table and what to keep in mind; nothing where the base is not on all photographs.
 
-    The table needs the base on all photographs of the data set, as the published means are.
+    Published means are over all photographs of the data set, and stand beside nothing else.
 
     Args:
         rows: lines of whole photographs, as for `place`.
@@ -221,16 +206,13 @@ def show(rows: pd.DataFrame, dataset: str, drawn: Sequence[str], command: str, n
         command: that makes the page.
         name: of the table's CSV file.
     """
-    if not len(drawn) or rows.empty:
-        display(
-            Markdown("No published curve is drawn here: published numbers are means over whole photographs.")
-        )
-        return
-    placed, published = place(rows), reference.published(dataset)
-    base = int(placed[BASE]["images"].iloc[0])
-    parts = sorted({int(table["images"].iloc[0]) for table in placed.values()} - {base})
     total = SOURCES[dataset].images
-    caption = f"Mean over {base} of the {total} photographs of {dataset} for our curves, over all for the published ones."
+    placed = place(rows) if len(drawn) and len(rows) else {}
+    if not placed or int(placed[BASE]["images"].iloc[0]) < total:
+        return
+    published, title = reference.published(dataset), palette.dataset(dataset)
+    parts = sorted({int(table["images"].iloc[0]) for table in placed.values()} - {total})
+    caption = f"Means over {title}'s {total} photographs; PSNR of 8-bit images."
     if parts:
         caption += (
             f" The refined curves are estimates: refined were {' or '.join(map(str, parts))} photographs, and their change of "
@@ -238,17 +220,13 @@ def show(rows: pd.DataFrame, dataset: str, drawn: Sequence[str], command: str, n
         )
     cells.show(
         figure(placed, published, drawn),
-        alt=f"PSNR over bits per pixel of {', '.join(placed)} and of {len(drawn)} published curves on {dataset}.",
+        alt=f"PSNR over bits per pixel of {', '.join(placed)} and of {len(drawn)} published curves on {title}.",
         caption=caption,
         command=command,
     )
-    if base < total:
-        display(
-            Markdown(
-                f"Ours is a mean over {base} photograph{'s' * (base != 1)}, the published curves are means over "
-                f"{total}: their distance says nothing about the codecs."
-            )
-        )
-        return
-    lines = compare(placed, published, drawn)
-    cells.show_table(compare_table(lines), lines, name=name, command=command)
+    table, columns = wide(compare(placed, published, drawn))
+    note = (
+        "BD-rate by pchip over the PSNR that both curves cover; negative: fewer bits than the published codec. "
+        "Intervals are of what refinement changes, over the refined images; published curves have none."
+    )
+    tables.show(table, columns, row="name", name=name, note=note, command=command)
