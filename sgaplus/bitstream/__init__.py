@@ -1,8 +1,8 @@
-"""Files: latents to bytes and back, the same on every machine."""
+"""Latents to the bytes of a file and back, the same on every machine."""
 
 from .. import codecs as _codecs  # noqa: F401  (imports CompressAI without its warnings)
 from .coder import compressai_weights
-from .stream import check, decode, encode, find_codec, info, read_latents, reconstruction
+from .stream import check, decode, encode, find_codec, info, read_latents, reconstruction, unpack
 
 __all__ = [
     "check",
@@ -13,4 +13,5 @@ __all__ = [
     "info",
     "read_latents",
     "reconstruction",
+    "unpack",
 ]

@@ -91,7 +91,9 @@ def gaussian() -> tuple[Tensor, rans.Tables]:
 
 
 def coder_of(codec: Codec) -> Coder:
-    """What coding needs of ``codec``.
+    """What coding needs of ``codec``; `Codec.once` keeps it.
+
+    The scale table is that of the format, also where the codec's checkpoint has another one.
 
     Raises:
         UserError: its latents cannot be written yet.
@@ -130,7 +132,7 @@ def compressai_weights(codec: Codec) -> dict[str, Tensor]:
     Raises:
         UserError: latents of this codec cannot be written yet.
     """
-    coder = coder_of(codec)
+    coder = codec.once(coder_of)
     weights = {name: value.detach().cpu().clone() for name, value in codec.model.state_dict().items()}
     stored = {"entropy_bottleneck": coder.tables}
     if coder.h_s is not None:
@@ -231,7 +233,9 @@ def decode_latents(coder: Coder, y: bytes, z: bytes, shape: tuple[int, int]) -> 
     first_shape = (len(coder.medians), *shape)
     if coder.h_s is None:
         if z:
-            raise UserError("the file is damaged: it holds a string for a hyperprior that its codec has not")
+            raise UserError(
+                "the file does not fit its codec: it holds a string for a hyperprior, which the codec does not have"
+            )
         return {
             "y": _on_grid(rans.decode(y, _channels(first_shape), coder.tables), coder.medians, first_shape)
         }

@@ -29,7 +29,7 @@ from ..errors import UserError
 
 MAGIC = b"\x8fSGA"
 VERSION = 1
-# Codes are for ever: a name may be added, none may change its code.
+# Codes are never reused: a name may be added, none may change its code.
 NAMES = {
     1: "mshyper-s",
     2: "mshyper",
@@ -147,9 +147,9 @@ def unpack(data: bytes) -> Container:
     (crc,) = _CRC.unpack_from(data, HEADER - _CRC.size)
     if crc != zlib.crc32(data[HEADER:], zlib.crc32(data[: HEADER - _CRC.size])):
         raise UserError("the file is damaged (its checksum does not match): get it again")
-    # What follows is only found in files that were made with intent.
+    # The checksum is right, so a file that fails below was crafted.
     if height == 0 or width == 0 or not 0 < lmbda < math.inf:
-        raise UserError(f"the file is none that can be decoded ({width}×{height} pixels, λ = {lmbda:g})")
+        raise UserError(f"the file has an invalid header ({width}×{height} pixels, λ = {lmbda:g})")
     if code not in (0, *NAMES):
         raise UserError(f"the file is for a codec that is not known here (number {code}): update sgaplus")
     return Container(NAMES.get(code, ""), lmbda, weights, height, width, data[HEADER:z_end], data[z_end:])

@@ -53,7 +53,7 @@ def symbols_of(data: bytes, codec: Codec) -> Symbols:
     Raises:
         UserError: the file does not decode with ``codec``, or that has no hyperprior.
     """
-    coder = coder_of(codec)
+    coder = codec.once(coder_of)
     if coder.h_s is None:
         raise UserError(f"{codec.name} has no hyperprior: count the bits of a codec that has one")
     latents = stream.read_latents(data, codec)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,8 +13,8 @@ import torch
 from compressai.zoo.image import model_urls
 from torch import Tensor
 
-from .. import hardware
 from ..codecs import weights
+from ..codecs.checkpoints import content_hash
 from ..codecs.codec import Codec
 from ..codecs.models import Latents
 from ..errors import UserError
@@ -29,7 +30,7 @@ def check(codec: Codec) -> None:
     Raises:
         UserError: they cannot.
     """
-    coder_of(codec)
+    codec.once(coder_of)
     _identity(codec)
 
 
@@ -51,7 +52,7 @@ def encode(codec: Codec, latents: Latents, size: Sequence[int] | None = None) ->
         raise UserError(
             f"latents are those of one image by name, such as run.latents[0], not {type(latents).__name__}"
         )
-    coder = coder_of(codec)
+    coder = codec.once(coder_of)
     single = {name: _single(name, latent) for name, latent in latents.items()}
     if size is None:
         if coder.first not in single:
@@ -65,42 +66,63 @@ def encode(codec: Codec, latents: Latents, size: Sequence[int] | None = None) ->
     return container.pack(replace(content, z=z, y=y))
 
 
-def decode(data: bytes, codec: Codec | None = None, *, max_pixels: int = MAX_PIXELS) -> Tensor:
+def unpack(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Container:
+    """The header and the strings of a file's content, after all that can be checked without its codec.
+
+    Raises:
+        UserError: the file is damaged, or its photograph larger than ``max_pixels``.
+    """
+    content, max_pixels = container.unpack(data), whole(max_pixels, "max_pixels", 1)
+    if content.pixels > max_pixels:
+        raise UserError(
+            f"the photograph has {content.pixels / 1e6:.3g} megapixels, more than the {max_pixels / 1e6:g} that "
+            "are allowed (--max-megapixels, max_pixels)"
+        )
+    return content
+
+
+def decode(data: bytes | Container, codec: Codec | None = None, *, max_pixels: int = MAX_PIXELS) -> Tensor:
     """The photograph of a file's content: float32 (3, H, W) in [0, 1], on the CPU.
 
     Nothing in ``data`` is executed or fetched, and no more is allocated than the decoder needs for an image
     of the size that it names, which is checked first.
 
     Args:
+        data: the bytes, or what `unpack` made of them.
         codec: the one it was written with; without it, the one among the bundled and the downloaded codecs,
             with float32 networks.
         max_pixels: larger photographs are refused.
 
     Raises:
-        UserError: the file is damaged, too large, or its codec is not here; the message names it.
+        UserError: the file is damaged, too large, or its codec is not available; the message names it.
     """
     return reconstruction(data, codec, max_pixels=max_pixels).clamp(0, 1)
 
 
-def reconstruction(data: bytes, codec: Codec | None = None, *, max_pixels: int = MAX_PIXELS) -> Tensor:
-    """As `decode`, before it is clamped to [0, 1]: that of which the paper's PSNR is."""
-    content, codec, latents = _latents(data, codec, max_pixels)
-    y_hat = latents["y"][None].float().to(codec.device)
-    with torch.no_grad(), codec.autocast():
-        x_hat = codec.model.g_s(hardware.channels_last(y_hat)).float()
-    x_hat = x_hat[0, :, : content.height, : content.width]
+def reconstruction(
+    data: bytes | Container, codec: Codec | None = None, *, max_pixels: int = MAX_PIXELS
+) -> Tensor:
+    """As `decode`, before clamping to [0, 1]: the reconstruction whose PSNR the paper reports."""
+    content = _content(data, max_pixels)
+    codec = _checked(content, codec)
+    y_hat = _latents(content, codec)["y"][None].float().to(codec.device)
+    with torch.no_grad():
+        x_hat = codec.run("g_s", y_hat)[0, :, : content.height, : content.width]
     if not x_hat.isfinite().all():
-        raise UserError("the file is none that can be decoded: its photograph has values that are not finite")
+        raise UserError("the file cannot be decoded: its photograph has values that are not finite")
     return x_hat.cpu().contiguous()
 
 
-def read_latents(data: bytes, codec: Codec | None = None, *, max_pixels: int = MAX_PIXELS) -> Latents:
+def read_latents(
+    data: bytes | Container, codec: Codec | None = None, *, max_pixels: int = MAX_PIXELS
+) -> Latents:
     """The latents of a file's content, float64 on the codec's grid, each (C, h, w); arguments as of `decode`."""
-    return _latents(data, codec, max_pixels)[2]
+    content = _content(data, max_pixels)
+    return _latents(content, _checked(content, codec))
 
 
 def info(data: bytes) -> dict[str, Any]:
-    """What a file says of itself; its codec is not needed.
+    """The header of a file; its codec is not needed.
 
     Returns:
         version, codec (empty for a checkpoint), lmbda, weights (first digits of their SHA-256), height, width
@@ -125,14 +147,17 @@ def info(data: bytes) -> dict[str, Any]:
     }
 
 
-def find_codec(data: bytes) -> Codec:
-    """The codec of a file among the bundled and the downloaded ones, by its weights; nothing is downloaded.
+def find_codec(data: bytes | Container, *, fetch: bool = False) -> Codec:
+    """The codec of a file among the bundled and CompressAI's, found by its weights.
+
+    Args:
+        fetch: whether to download it where it is not downloaded yet.
 
     Raises:
         UserError: the file is damaged, or its codec is not there; the message says which one it is and where
             it would come from.
     """
-    content = container.unpack(data)
+    content = data if isinstance(data, Container) else container.unpack(data)
     cards = weights.cards()
     for card in cards:
         if card.sha256.startswith(content.weights.hex()):
@@ -141,7 +166,7 @@ def find_codec(data: bytes) -> Codec:
         for metric, qualities in model_urls[name].items():
             for quality, url in qualities.items():
                 if content.weights.hex().startswith(_digits(url)):
-                    return _downloaded(name, quality, metric, url)
+                    return _downloadable(content, name, quality, metric, fetch)
     same = [
         card for card in cards if card.name == content.name and f"{card.lmbda:.6g}" == f"{content.lmbda:.6g}"
     ]
@@ -159,13 +184,19 @@ def _digits(url: str) -> str:
     return re.findall(r"-([0-9a-f]{8})\.", url)[0]
 
 
-def _downloaded(name: str, quality: int, metric: str, url: str) -> Codec:
-    if not (weights.zoo_folder() / url.rsplit("/", 1)[1]).is_file():
+def _downloadable(content: Container, name: str, quality: int, metric: str, fetch: bool) -> Codec:
+    if (
+        not fetch
+        and not (weights.zoo_folder() / model_urls[name][metric][quality].rsplit("/", 1)[1]).is_file()
+    ):
         raise UserError(
             f"the file was written with {name} of quality {quality} ({metric}) from CompressAI's zoo, which is "
-            f"not downloaded yet: name it (--codec {name} --quality {quality}), and it is"
+            f"not downloaded yet: give its name to download it (--codec {name})"
         )
-    return weights.load_codec(name, quality=quality, metric=metric, dtype="float32")
+    lmbda = None if metric == "mse" else content.lmbda
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what it was trained for: nothing is refined here
+        return weights.load_codec(name, lmbda, quality=quality, metric=metric, dtype="float32")
 
 
 def _identity(codec: Codec) -> bytes:
@@ -188,21 +219,43 @@ def _single(name: str, latent: Tensor) -> Tensor:
     return latent
 
 
-def _latents(data: bytes, codec: Codec | None, max_pixels: int) -> tuple[Container, Codec, Latents]:
-    content, max_pixels = container.unpack(data), whole(max_pixels, "max_pixels", 1)
-    if content.pixels > max_pixels:
-        raise UserError(
-            f"the photograph has {content.pixels / 1e6:.3g} megapixels, more than the {max_pixels / 1e6:g} that "
-            "are allowed (--max-megapixels, max_pixels)"
-        )
+def _content(data: bytes | Container, max_pixels: int) -> Container:
+    return data if isinstance(data, Container) else unpack(data, max_pixels=max_pixels)
+
+
+def _checked(content: Container, codec: Codec | None) -> Codec:
+    """The codec of a file.
+
+    Raises:
+        UserError: ``codec`` is another one, or None and the file's own is not available.
+    """
     if codec is None:
-        codec = find_codec(data)
-    elif not isinstance(codec, Codec):
+        return find_codec(content)
+    if not isinstance(codec, Codec):
         raise UserError(f"a codec is what sgaplus.load_codec returns, not {type(codec).__name__}")
-    elif _identity(codec) != content.weights:
+    if _identity(codec) != content.weights and not _has_the_weights(codec, content):
         raise UserError(
             f"the file was written with {content.codec}, not with {codec.name}, λ = {codec.lmbda:g}, "
             f"weights {codec.sha256[:16]}…"
         )
-    coder = coder_of(codec)
-    return content, codec, decode_latents(coder, content.y, content.z, content.shape(coder.stride))
+    return codec
+
+
+def _has_the_weights(codec: Codec, content: Container) -> bool:
+    """Whether ``codec`` is that of a file that names it by another hash: it was saved in another way then."""
+    own = codec.once(_content_sha256)
+    if any(known.startswith(content.weights.hex()) for known in (own, *codec.also)):
+        return True
+    try:
+        return find_codec(content).once(_content_sha256) == own
+    except UserError:
+        return False
+
+
+def _content_sha256(codec: Codec) -> str:
+    return content_hash(codec.model)
+
+
+def _latents(content: Container, codec: Codec) -> Latents:
+    coder = codec.once(coder_of)
+    return decode_latents(coder, content.y, content.z, content.shape(coder.stride))

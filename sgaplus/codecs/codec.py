@@ -9,8 +9,10 @@ one function of its latents and of a quantiser (see `models`):
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +25,8 @@ from .bits import note_bounds
 from .layers import fixed, replace_gdn
 from .models import FAMILIES, Decoded, Latents, Quantiser, hard
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, eq=False)
 class Codec:
@@ -32,9 +36,11 @@ class Codec:
         name: the family's name, as `load_codec` takes it.
         lmbda: the λ it was trained with, in L = λ·255²·MSE + bpp.
         model: the CompressAI model.
-        sha256: of the weights' file; of the state dict for a model made in memory.
+        sha256: its identity in files and tables: of the weights' file for a codec that is bundled or
+            downloaded, of the weights themselves (`checkpoints.content_hash`) for a checkpoint.
         dtype: number format of the convolutions (`torch.bfloat16` or `torch.float32`).
         card: what is known about its training.
+        also: further hashes by which files may name it.
     """
 
     name: str
@@ -43,9 +49,11 @@ class Codec:
     sha256: str
     dtype: torch.dtype = torch.float32
     card: dict[str, Any] = field(default_factory=dict, repr=False)
-    _fixed: dict[tuple[str, torch.device], torch.nn.Module] = field(
-        default_factory=dict, init=False, repr=False
-    )
+    also: tuple[str, ...] = field(default=(), repr=False)
+    # What was made of the weights so far; codecs that share a model share it.
+    _made: dict[Any, Any] = field(default_factory=dict, repr=False)
+    # Networks of the model with weights in this number format.
+    _fixed: dict[str, torch.nn.Module] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if type(self.model) not in FAMILIES:
@@ -54,6 +62,7 @@ class Codec:
                 f"models of type {type(self.model).__name__} cannot be refined (supported: {known})"
             )
         note_bounds(self.model)
+        object.__setattr__(self, "_fixed", self._made.setdefault(self.dtype, {}))
 
     @property
     def stride(self) -> int:
@@ -69,17 +78,29 @@ class Codec:
         """The context in which this codec's convolutions run."""
         return hardware.autocast(self.device, self.dtype)
 
-    def to(self, device: str | torch.device = "auto", dtype: str | torch.dtype = "auto") -> Codec:
+    def to(self, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None) -> Codec:
         """The same codec on another device or with convolutions in another number format.
+
+        This one stays as it is. Both share their weights on one device; another device gets a copy.
+
+        Args:
+            device, dtype: None keeps what this codec has; ``"auto"`` is the best of this machine.
 
         Raises:
             UserError: the device or the format is not available.
         """
-        resolved = hardware.resolve_device(device)
-        model = self.model.to(resolved)
-        return Codec(
-            self.name, self.lmbda, model, self.sha256, hardware.resolve_dtype(dtype, resolved), self.card
-        )
+        where = self.device if device is None else hardware.resolve_device(device)
+        format_ = self.dtype if dtype is None else hardware.resolve_dtype(dtype, where)
+        model, made = self.model, self._made
+        if (where.type, where.index or 0) != (self.device.type, self.device.index or 0):
+            model, made = copy.deepcopy(model).to(where), {}
+        return Codec(self.name, self.lmbda, model, self.sha256, format_, self.card, self.also, made)
+
+    def once(self, make: Callable[[Codec], T]) -> T:
+        """What ``make(self)`` gives, made once for these weights."""
+        if make not in self._made:
+            self._made[make] = make(self)
+        return self._made[make]
 
     def run(self, network: str, x: Tensor) -> Tensor:
         """A network of the model, such as ``"g_s"``, on ``x`` (B, C, H, W), in this codec's number format.
@@ -94,10 +115,9 @@ class Codec:
 
     def _frozen(self, network: str) -> torch.nn.Module:
         """A network of the model with its weights in this codec's number format, made once."""
-        key = network, self.device
-        if key not in self._fixed:
-            self._fixed[key] = fixed(getattr(self.model, network), self.dtype)
-        return self._fixed[key]
+        if network not in self._fixed:
+            self._fixed[network] = fixed(getattr(self.model, network), self.dtype)
+        return self._fixed[network]
 
     def prepare(self) -> None:
         """Make now what `decode` makes of the model's networks when it first needs them."""
@@ -126,6 +146,5 @@ class Codec:
 
 def freeze(model: CompressionModel) -> CompressionModel:
     """Prepare a CompressAI model for refinement in place: evaluation mode, fast GDN, no weight gradients."""
-    hardware.keep_freed_memory()
     replace_gdn(model).to(memory_format=torch.channels_last).eval()
     return model.requires_grad_(False)

@@ -13,13 +13,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from compressai.entropy_models import EntropyBottleneck
 from compressai.models import (
     Cheng2020Anchor,
     Cheng2020Attention,
+    CompressionModel,
     FactorizedPrior,
     FactorizedPriorReLU,
     JointAutoregressiveHierarchicalPriors,
@@ -31,11 +32,17 @@ from torch import Tensor
 from .bits import factorized_bits, gaussian_bits
 from .choice import Choice, mean, moved
 
-if TYPE_CHECKING:
-    from .codec import Codec
-
 Quantiser = Callable[[Tensor, str], Tensor | Choice]
 Latents = dict[str, Tensor]
+
+
+class Networks(Protocol):
+    """What is needed of a `Codec` here: its model, and the model's networks in the codec's number format."""
+
+    @property
+    def model(self) -> CompressionModel: ...
+
+    def run(self, network: str, x: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -71,11 +78,11 @@ def _factorized_hat(
     return moved(quantise(latent - medians, name), medians)
 
 
-def _analyse_factorized(codec: Codec, x: Tensor) -> Latents:
+def _analyse_factorized(codec: Networks, x: Tensor) -> Latents:
     return {"y": codec.run("g_a", x)}
 
 
-def _decode_factorized(codec: Codec, latents: Latents, quantise: Quantiser) -> Decoded:
+def _decode_factorized(codec: Networks, latents: Latents, quantise: Quantiser) -> Decoded:
     """Ballé et al., arXiv 1802.01436, the factorised prior: y on round(y − median) + median."""
     bottleneck = codec.model.entropy_bottleneck
     y_hat = _factorized_hat(bottleneck, latents["y"], "y", quantise)
@@ -83,21 +90,21 @@ def _decode_factorized(codec: Codec, latents: Latents, quantise: Quantiser) -> D
     return Decoded(codec.run("g_s", values), {"y": factorized_bits(bottleneck, y_hat)}, {"y": values})
 
 
-def _analyse_scale(codec: Codec, x: Tensor) -> Latents:
+def _analyse_scale(codec: Networks, x: Tensor) -> Latents:
     y = codec.run("g_a", x)
     return {"y": y, "z": codec.run("h_a", y.abs())}
 
 
-def _analyse_hyperprior(codec: Codec, x: Tensor) -> Latents:
+def _analyse_hyperprior(codec: Networks, x: Tensor) -> Latents:
     y = codec.run("g_a", x)
     return {"y": y, "z": codec.run("h_a", y)}
 
 
 def _decode_hyperprior(
-    codec: Codec,
+    codec: Networks,
     latents: Latents,
     quantise: Quantiser,
-    settle: Callable[[Codec, Tensor, Tensor, Quantiser], tuple[Tensor, Tensor | Choice, Tensor]],
+    settle: Callable[[Networks, Tensor, Tensor, Quantiser], tuple[Tensor, Tensor | Choice, Tensor]],
 ) -> Decoded:
     """What every hyperprior model shares; ``settle`` gives (ŷ, ŷ − μ, σ) from h_s(ẑ) and y."""
     model = codec.model
@@ -112,7 +119,7 @@ def _decode_hyperprior(
 
 
 def _settle_scale(
-    codec: Codec, parameters: Tensor, y: Tensor, quantise: Quantiser
+    codec: Networks, parameters: Tensor, y: Tensor, quantise: Quantiser
 ) -> tuple[Tensor, Tensor | Choice, Tensor]:
     """Ballé et al., arXiv 1802.01436: y on the integers, no mean."""
     y_hat = quantise(y, "y")
@@ -120,7 +127,7 @@ def _settle_scale(
 
 
 def _settle_mean_scale(
-    codec: Codec, parameters: Tensor, y: Tensor, quantise: Quantiser
+    codec: Networks, parameters: Tensor, y: Tensor, quantise: Quantiser
 ) -> tuple[Tensor, Tensor | Choice, Tensor]:
     """Minnen, Ballé and Toderici, arXiv 1809.02736, without context: y on round(y − μ) + μ."""
     scales, means = parameters.chunk(2, 1)
@@ -129,7 +136,7 @@ def _settle_mean_scale(
 
 
 def _settle_context(
-    codec: Codec, parameters: Tensor, y: Tensor, quantise: Quantiser
+    codec: Networks, parameters: Tensor, y: Tensor, quantise: Quantiser
 ) -> tuple[Tensor, Tensor | Choice, Tensor]:
     """Minnen, Ballé and Toderici, arXiv 1809.02736, with context: μ and σ depend on the ŷ decoded before.
 
@@ -163,8 +170,8 @@ def _in_decoding_order(model: Any, parameters: Tensor, y: Tensor) -> Tensor:
     """
     context = model.context_prediction
     reach = context.kernel_size[0] // 2
-    taps = context.mask[0, 0].nonzero()  # (taps, 2): row and column within the mask
-    weight = context.weight[:, :, taps[:, 0], taps[:, 1]]  # (2M, M, taps)
+    taps = context.mask.amax((0, 1)).nonzero()  # (taps, 2): row and column within the mask
+    weight = (context.weight * context.mask)[:, :, taps[:, 0], taps[:, 1]]  # (2M, M, taps)
     batch, channels, height, width = y.shape
     padded = y.new_zeros(batch, channels, height + reach, width + 2 * reach)
     rows = torch.arange(height, device=y.device)
@@ -191,16 +198,16 @@ class Family:
         stride: image sides are padded to a multiple of it.
     """
 
-    analyse: Callable[[Codec, Tensor], Latents]
-    decode: Callable[[Codec, Latents, Quantiser], Decoded]
+    analyse: Callable[[Networks, Tensor], Latents]
+    decode: Callable[[Networks, Latents, Quantiser], Decoded]
     decoders: tuple[str, ...]
     stride: int = 64
 
 
 def _hyperprior(
-    settle: Callable[..., Any], analyse: Callable[[Codec, Tensor], Latents], *decoders: str
+    settle: Callable[..., Any], analyse: Callable[[Networks, Tensor], Latents], *decoders: str
 ) -> Family:
-    def decode(codec: Codec, latents: Latents, quantise: Quantiser) -> Decoded:
+    def decode(codec: Networks, latents: Latents, quantise: Quantiser) -> Decoded:
         return _decode_hyperprior(codec, latents, quantise, settle)
 
     return Family(analyse, decode, ("h_s", "g_s", *decoders))

@@ -6,6 +6,7 @@ import csv
 import functools
 import json
 import re
+import warnings
 from dataclasses import asdict, dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -13,27 +14,22 @@ from typing import Any
 from urllib.error import URLError
 
 import torch
-from compressai.models import Cheng2020Anchor, CompressionModel
-from compressai.models.utils import remap_old_keys
-from compressai.zoo.image import cfgs, model_architectures, model_urls
-from compressai.zoo.pretrained import load_pretrained
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from compressai.models import CompressionModel
+from compressai.zoo.image import cfgs, model_urls
 from safetensors.torch import save as serialise
 from torch import Tensor
 
 from .. import io
 from ..errors import SystemFault, UserError
 from ..parsing import number, whole
+from . import checkpoints
+from .checkpoints import REFINABLE, build, load_parameters, read_safetensors
 from .codec import Codec, freeze
-from .models import FAMILIES
 
-# λ of the zoo's models trained for MSE, by quality (CompressAI's documentation, "Training").
+# λ of the zoo's models trained for MSE, by quality (CompressAI's documentation, "Training"). Those of the
+# models trained for MS-SSIM weigh 1 − MS-SSIM, which refinement does not minimise.
 ZOO_LAMBDAS = (0.0018, 0.0035, 0.0067, 0.0130, 0.0250, 0.0483, 0.0932, 0.1800)
 
-
-# CompressAI's names of the architectures that can be refined.
-REFINABLE = tuple(name for name, cls in model_architectures.items() if cls in FAMILIES)
 # Those of them with weights to download.
 ZOO = tuple(name for name in REFINABLE if name in model_urls)
 # Of a bundled family where none is named: that of the paper's ablations.
@@ -85,7 +81,9 @@ def cards(folder: Path | None = None) -> list[Card]:
     for path in (folder or bundled_folder()).glob("[!.]*.json"):
         try:
             found.append(Card(**json.loads(path.read_text())))
-        except (OSError, ValueError, TypeError) as error:
+        except OSError as error:
+            raise io.unreadable(path, error) from error
+        except (ValueError, TypeError) as error:
             raise UserError(f"{path} is not the card of a codec ({error}): restore or remove it") from error
     return sorted(found, key=lambda card: (card.name, card.lmbda))
 
@@ -106,69 +104,6 @@ def save_codec(weights: dict[str, Tensor], card: Card, folder: Path) -> Path:
     return path
 
 
-def widths(weights: dict[str, Tensor]) -> tuple[int, int]:
-    """N and M of a mean-scale hyperprior, from its weights.
-
-    Raises:
-        UserError: the weights are those of something else.
-    """
-    try:
-        return weights["g_a.0.weight"].shape[0], weights["g_a.6.weight"].shape[0]
-    except (KeyError, IndexError) as error:
-        raise UserError("the weights are not those of a mean-scale hyperprior of CompressAI") from error
-
-
-def build(architecture: str, N: int, M: int) -> CompressionModel:
-    """An untrained model by CompressAI's name; the models of Cheng et al. 2020 have M = N."""
-    cls = model_architectures[architecture]
-    return cls(N) if issubclass(cls, Cheng2020Anchor) else cls(N, M)
-
-
-def recognise(weights: dict[str, Tensor]) -> CompressionModel:
-    """An untrained model whose parameters have the names and shapes of ``weights``.
-
-    Raises:
-        UserError: no architecture that can be refined has.
-    """
-    first = next((weights[key] for key in ("g_a.0.weight", "g_a.0.conv1.weight") if key in weights), None)
-    last = weights.get("g_a.6.weight", first)
-    if first is not None and last is not None and last.ndim == 4:
-        shapes = {name: value.shape for name, value in weights.items()}
-        for architecture in REFINABLE:
-            model = build(architecture, first.shape[0], last.shape[0])
-            if all(shapes.get(name) == value.shape for name, value in model.named_parameters()) and (
-                shapes.keys() <= model.state_dict().keys()
-            ):
-                return model
-    raise UserError(f"the weights are those of none of CompressAI's models {', '.join(REFINABLE)}")
-
-
-def load_parameters(model: CompressionModel, weights: dict[str, Tensor]) -> None:
-    """Copy the parameters among ``weights`` into ``model`` and recompute its coding tables.
-
-    Raises:
-        UserError: a parameter is missing, has another shape or is not finite, or there are further ones.
-    """
-    wrong = [
-        name
-        for name, value in model.named_parameters()
-        if name not in weights or weights[name].shape != value.shape
-    ]
-    wrong += sorted(weights.keys() - model.state_dict().keys())
-    if wrong:
-        raise UserError(
-            f"the weights are of another architecture than {type(model).__name__} with these widths "
-            f"({len(wrong)} tensors differ, {wrong[0]} among them)"
-        )
-    broken = [name for name, _ in model.named_parameters() if not weights[name].isfinite().all()]
-    if broken:
-        raise UserError(f"the weights hold values that are not finite ({broken[0]}): take others")
-    with torch.no_grad():
-        for name, value in model.named_parameters():
-            value.copy_(weights[name])
-    model.update(force=True)
-
-
 def _load_bundled(name: str, lmbda: float | None) -> Codec:
     family = {card.lmbda: card for card in cards() if card.name == name}
     choices = ", ".join(f"{value:g}" for value in family)
@@ -182,12 +117,19 @@ def _load_bundled(name: str, lmbda: float | None) -> Codec:
         raise SystemFault(f"{path} is missing: install sgaplus again")
     found = io.sha256(path)
     if found != card.sha256:
-        raise UserError(
-            f"{path} is damaged (SHA-256 {found}, its card says {card.sha256}): restore it or install sgaplus again"
+        what = io.what_it_is(path) or (
+            f"damaged (SHA-256 {found}, its card says {card.sha256}): restore it or install sgaplus again"
         )
-    model = build(card.architecture, card.N, card.M)
-    load_parameters(model, load_file(path))
+        raise UserError(f"{path} is {what}")
+    model = _untrained(card.architecture, card.N, card.M)
+    load_parameters(model, read_safetensors(path))
     return Codec(name, card.lmbda, freeze(model), card.sha256, card=asdict(card))
+
+
+def _untrained(architecture: str, N: int, M: int) -> CompressionModel:
+    """As `checkpoints.build`; the global random number generator stays as it is."""
+    with torch.random.fork_rng(devices=[]):
+        return build(architecture, N, M)
 
 
 def _zoo_file(url: str) -> tuple[Path, str]:
@@ -229,63 +171,56 @@ def fetch_zoo(name: str, quality: int, metric: str = "mse") -> Path:
     return path
 
 
-def _unpickle(path: Path) -> dict[str, Tensor]:
-    """A state dict from a PyTorch checkpoint: bare, or under ``state_dict`` or ``model``; nothing is executed."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise UserError(f"{path} is not a PyTorch checkpoint of plain tensors") from error
-    for key in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    pairs = content.items() if isinstance(content, dict) else [(None, None)]
-    if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in pairs):
-        raise UserError(f"{path} holds no state dict of a model")
-    # The names of two older generations of CompressAI, the zoo's among them.
-    return remap_old_keys("entropy_bottleneck", load_pretrained(content))
-
-
 def _load_zoo(name: str, lmbda: float | None, quality: int | None, metric: str) -> Codec:
-    if quality is None and lmbda in ZOO_LAMBDAS:
+    if quality is None and metric == "mse" and lmbda in ZOO_LAMBDAS:
         quality = ZOO_LAMBDAS.index(lmbda) + 1
     if quality is None:
         raise UserError(f"{name} comes from the zoo in several qualities: give quality=1 … {len(cfgs[name])}")
     path = fetch_zoo(name, quality, metric)
-    if lmbda not in (None, ZOO_LAMBDAS[quality - 1]):
+    trained = ZOO_LAMBDAS[quality - 1]
+    if metric != "mse":
+        if lmbda is None:
+            raise UserError(
+                f"{name} of quality {quality} was trained for {metric.upper()}, while refinement minimises "
+                f"λ·255²·MSE + bpp, so that its λ does not apply: give the λ to use (lmbda), such as {trained:g}, "
+                "that of the model of this quality for MSE"
+            )
+        warnings.warn(
+            f"{name} of quality {quality} was trained for {metric.upper()}; refinement minimises MSE, and "
+            f"{metric.upper()} may fall",
+            stacklevel=3,
+        )
+        trained = lmbda
+    if lmbda not in (None, trained):
         raise UserError(
-            f"{name} of quality {quality} was trained with lambda {ZOO_LAMBDAS[quality - 1]:g}, not {lmbda:g}: "
+            f"{name} of quality {quality} was trained with lambda {trained:g}, not {lmbda:g}: "
             "give the quality alone, and lmbda to the refinement"
         )
-    model = model_architectures[name](*cfgs[name][quality])
-    load_parameters(model, _unpickle(path))
-    lmbda = ZOO_LAMBDAS[quality - 1]
-    return Codec(name, lmbda, freeze(model), io.sha256(path), card={"quality": quality, "metric": metric})
-
-
-def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file.
-
-    Raises:
-        UserError: there is no such file, or it is not one.
-    """
-    try:
-        return load_file(path)
-    except OSError as error:
-        raise io.unreadable(path, error) from error
-    except SafetensorError as error:
-        raise UserError(f"{path} is not a safetensors file ({error})") from error
+    widths = cfgs[name][quality]
+    model = _untrained(name, widths[0], widths[-1])
+    load_parameters(model, checkpoints.read(path))
+    return Codec(name, trained, freeze(model), io.sha256(path), card={"quality": quality, "metric": metric})
 
 
 def _load_checkpoint(path: Path, lmbda: float | None) -> Codec:
     if lmbda is None:
         raise UserError(f"{path} does not say which lambda it was trained with: give it (lmbda)")
-    weights = read_safetensors(path) if path.suffix == ".safetensors" else _unpickle(path)
+    weights = checkpoints.read(path)
     try:
-        model = recognise(weights)
+        model = checkpoints.recognise(weights)
         load_parameters(model, weights)
     except UserError as error:
         raise UserError(f"{path} cannot be used: {error}") from error
-    return Codec(path.stem, lmbda, freeze(model), io.sha256(path))
+    file, content = io.sha256(path), checkpoints.content_hash(model)
+    # A copy of a bundled or downloaded codec's file remains that codec.
+    identity, also = (file, content) if _is_known(file) else (content, file)
+    return Codec(path.stem, lmbda, freeze(model), identity, also=(also,))
+
+
+def _is_known(sha256: str) -> bool:
+    """Whether a file of this SHA-256 is that of a bundled codec or of one of the zoo."""
+    urls = [url for name in ZOO for metric in model_urls[name].values() for url in metric.values()]
+    return sha256 in {card.sha256 for card in cards()} or sha256[:8] in {_zoo_file(url)[1] for url in urls}
 
 
 def load_codec(
@@ -305,7 +240,8 @@ def load_codec(
         lmbda: the λ it was trained with; needed for a checkpoint. Of a bundled family with several it is 0.01
             by default. In the zoo it may stand for the quality.
         quality: 1 … 8, of a zoo model (1 … 6 of those of Cheng et al. 2020).
-        metric: ``"mse"`` or ``"ms-ssim"``, of a zoo model.
+        metric: ``"mse"`` or ``"ms-ssim"``, what a zoo model was trained for. Refinement minimises MSE in any
+            case, with a λ that has to be given for a model of MS-SSIM.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         dtype: of the convolutions while refining: ``"auto"``, ``"float32"`` or ``"bfloat16"``.
 

@@ -32,7 +32,7 @@ from ..refinement.run import Progress, image_seed, refine
 from ..rounding import Method
 from .targets import LONGEST_STEP, Target, next_log_lmbda, target
 
-# A search ends after so many refinements.
+# A search ends after this many refinements.
 MOST_REFINEMENTS = 8
 # λ of a refinement is at most so many times that of the codec, and at least that divided by it.
 REACH = 16.0
@@ -60,7 +60,7 @@ class File:
 
 
 @dataclass(frozen=True)
-class Dialled:
+class Result:
     """What a search found.
 
     Attributes:
@@ -134,7 +134,7 @@ class _Walk:
         if value > wanted.aim and self.log_lmbda <= low:
             return -1
         self.points.append((self.log_lmbda, value))
-        self.log_lmbda = next_log_lmbda(self.points, wanted.aim, wanted.slope, self.bounds)
+        self.log_lmbda = next_log_lmbda(self.points, wanted, self.bounds)
         return 0
 
 
@@ -150,7 +150,7 @@ def encode_to(
     seed: int = 0,
     progress: Progress | None = None,
     report: Callable[[File], None] | None = None,
-) -> Dialled:
+) -> Result:
     """Refine a photograph so that its file has the wanted rate, quality or size.
 
     Args:
@@ -199,7 +199,7 @@ def encode_to(
             report(file)
         value = wanted.value(len(file.data), file.psnr)
         if wanted.low <= value <= wanted.high:
-            return Dialled(file, True, files, steps)
+            return Result(file, True, files, steps)
         direction = walks[chosen].learn(value, wanted)
         chosen += direction
         if chosen not in range(len(codecs)):
@@ -207,7 +207,7 @@ def encode_to(
             break
         if direction and chosen in walks:
             break  # the target lies between the ends of two neighbours
-    return Dialled(_nearest(wanted, files), False, files, steps)
+    return Result(_nearest(wanted, files), False, files, steps)
 
 
 def _missing(codec: Codec, image: Tensor, wanted: Target) -> float:

@@ -1,4 +1,4 @@
-"""What a file is to reach, and where to look for it next."""
+"""The target of a file, and where to look for it next."""
 
 from __future__ import annotations
 
@@ -6,22 +6,28 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..errors import UserError
 from ..parsing import number
 
 # How near is near enough: relative for rates and sizes, in dB for PSNR.
 RATE_TOLERANCE, PSNR_TOLERANCE = 0.01, 0.05
-# One step on log λ where there is no bracket yet.
+# The longest step on log λ.
 LONGEST_STEP = math.log(4)
 # First guesses, which a search replaces by what it finds: by how much log bytes and the PSNR in dB grow with
-# log λ for one codec, and by how much refinement raises them above those of the codec's own latents.
+# log λ for one codec, by how much refinement raises them above those of the codec's own latents, and by how
+# much they fall again when the same λ is refined for ever.
 _RATE_SLOPE, _PSNR_SLOPE = 0.3, 1.2
 _RATE_GAIN, _PSNR_GAIN = 0.08, 0.9
+_RATE_DRIFT, _PSNR_DRIFT = 0.05, 0.0
+# How far the drift may be from its guess, and how much a value varies without a reason, in tolerances.
+_DRIFT_SPREAD, _NOISE = 10.0, 1.0
 
 
 @dataclass(frozen=True)
 class Target:
-    """What a file is to reach, on the scale of the search: log bytes, or PSNR in dB.
+    """The wanted rate, size or quality on the scale of the search: log bytes, or PSNR in dB.
 
     Attributes:
         text: in words.
@@ -51,11 +57,21 @@ class Target:
         """A guess of how much refinement with the codec's own λ adds to the value."""
         return _RATE_GAIN if self.rate else _PSNR_GAIN
 
+    @property
+    def drift(self) -> float:
+        """A guess of how much the value of a first refinement is above that of a very long one."""
+        return _RATE_DRIFT if self.rate else _PSNR_DRIFT
+
+    @property
+    def unit(self) -> float:
+        """The tolerance on the scale of the search."""
+        return RATE_TOLERANCE if self.rate else PSNR_TOLERANCE
+
 
 def target(
     pixels: int, *, bpp: float | None = None, psnr: float | None = None, max_bytes: float | None = None
 ) -> Target:
-    """The target of a photograph of so many pixels; exactly one is given.
+    """The target of a photograph of so many pixels; exactly one must be given.
 
     Args:
         bpp: real bytes · 8 / pixels, met within 1 %.
@@ -66,7 +82,7 @@ def target(
         UserError: none or several are given, or one is out of range.
     """
     if sum(value is not None for value in (bpp, psnr, max_bytes)) != 1:
-        raise UserError("give exactly one target: bits per pixel, PSNR or the most bytes")
+        raise UserError("give exactly one target: bits per pixel, PSNR or maximum size in bytes")
     if psnr is not None:
         psnr = number(psnr, "the target PSNR")
         return Target(f"{psnr:g} dB", psnr - PSNR_TOLERANCE, psnr, psnr + PSNR_TOLERANCE, rate=False)
@@ -76,35 +92,39 @@ def target(
             math.log(bpp * pixels / 8 * (1 + error)) for error in (-RATE_TOLERANCE, 0, RATE_TOLERANCE)
         )
         return Target(f"{bpp:g} bpp", low, aim, high, rate=True)
-    max_bytes = number(max_bytes, "the most bytes")
+    max_bytes = number(max_bytes, "the maximum size")
     low, aim, high = (math.log(max_bytes * (1 - part * RATE_TOLERANCE)) for part in (1, 0.5, 0))
     return Target(f"{max_bytes:.0f} bytes", low, aim, high, rate=True, limit=True)
 
 
 def next_log_lmbda(
-    points: Sequence[tuple[float, float]], aim: float, slope: float, bounds: tuple[float, float]
+    points: Sequence[tuple[float, float]], wanted: Target, bounds: tuple[float, float]
 ) -> float:
-    """Where to look next on log λ: a secant, kept within a bracket (Dekker's method).
+    """Where to look next on log λ, within ``bounds``.
+
+    Each refinement continues the one before, so that the value at one λ drifts: an early file of a λ is larger
+    than a later one, and two files on either side of the target do not bracket it. The model is therefore
+    value = a + slope · log λ + drift / n for the n-th refinement, fitted by ridge regression around the latest
+    point, with older points counting half as much each.
 
     Args:
-        points: (log λ, value) of one codec in the order in which they were found, at least one. Values rise
-            with λ but for some noise, and drift, since the steps of a refinement add to those before it.
-        aim: the value that is looked for.
-        slope: a guess of the value's growth with log λ; what is found counts up to four times more or less.
+        points: (log λ, value) of one codec in the order in which they were found, at least one.
         bounds: of log λ.
-
-    Returns:
-        Within the bounds. Where the latest point has one on the other side of ``aim``, and both agree with a
-        rising value: between it and the latest such one.
     """
     x, value = points[-1]
-    if len(points) > 1 and points[-2][0] != x:
-        found = (value - points[-2][1]) / (x - points[-2][0])
-        slope = min(max(found, slope / 4), slope * 4)
-    step = (aim - value) / slope
-    for other_x, other in reversed(points[:-1]):
-        if (other < aim) != (value < aim) and (other_x - x) * (other - value) > 0:
-            share = step / (other_x - x)
-            return x + (share if 0.05 < share < 0.95 else 0.5) * (other_x - x)
+    n = len(points)
+    guess, spread = (
+        np.array([wanted.slope, wanted.drift]),
+        np.array([wanted.slope, _DRIFT_SPREAD * wanted.unit]),
+    )
+    matrix, vector = np.diag(spread**-2.0), guess / spread**2
+    for index, (other_x, other) in enumerate(points[:-1], 1):
+        features = np.array([other_x - x, 1 / index - 1 / n])
+        weight = 0.5 ** (n - 1 - index) / (_NOISE * wanted.unit) ** 2
+        matrix = matrix + weight * np.outer(features, features)
+        vector = vector + weight * features * (other - value)
+    slope, drift = np.linalg.solve(matrix, vector)
+    slope = min(max(slope, wanted.slope / 2), wanted.slope * 4)
+    step = (wanted.aim - value + drift * (1 / n - 1 / (n + 1))) / slope
     step = min(max(step, -LONGEST_STEP), LONGEST_STEP)
-    return min(max(x + step, bounds[0]), bounds[1])
+    return float(min(max(x + step, bounds[0]), bounds[1]))

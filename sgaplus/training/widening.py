@@ -18,7 +18,7 @@ from compressai.entropy_models import EntropyBottleneck
 from compressai.models import MeanScaleHyperprior
 from torch import Tensor
 
-from ..codecs.weights import load_parameters, widths
+from ..codecs.checkpoints import load_parameters, widths
 from ..errors import UserError
 
 # Root mean square of new weights into hidden units and out of latent channels, as shares of the old weights'.

@@ -1,0 +1,293 @@
+"""Checkpoints: files that hold the weights of one of CompressAI's models, however they were saved."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from compressai.models import Cheng2020Anchor, CompressionModel
+from compressai.models.utils import remap_old_keys
+from compressai.zoo.image import model_architectures
+from compressai.zoo.pretrained import load_pretrained
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from .. import io
+from ..errors import UserError
+from .models import FAMILIES
+
+# CompressAI's names of the architectures that can be refined.
+REFINABLE = tuple(name for name, cls in model_architectures.items() if cls in FAMILIES)
+
+# Keys under which training scripts save a state dict; where several do, the first of these is taken.
+_USUAL_KEYS = ("state_dict", "model_state_dict", "model", "net", "network")
+# Wrappers of modules, as DataParallel and torch.compile put them into the names.
+_WRAPPERS = re.compile(r"(?<![^.])(module|_orig_mod)\.")
+# Buffers that follow from the parameters and are computed again.
+_TABLES = ("_offset", "_quantized_cdf", "_cdf_length")
+# Further buffers on which neither latents nor files depend; the scales' last digits depend on the processor.
+_UNUSED = ("target", "scale_table")
+_RESAVE = (
+    "if you trust the file, save its weights alone, with "
+    'torch.save(torch.load(FILE, weights_only=False)["state_dict"], "weights.pth") or '
+    'torch.save(model.state_dict(), "weights.pth")'
+)
+
+
+class _Unknown(dict):
+    """Stands for an object of a class that is not loaded: its class is not imported, its code not run."""
+
+    def __new__(cls, *_: Any, **__: Any) -> _Unknown:
+        return super().__new__(cls)
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        super().__init__()
+
+    def __setstate__(self, _: Any) -> None:
+        pass
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """The state dict in a checkpoint, with the names that CompressAI's models have today.
+
+    Safetensors, or what `torch.save` wrote: bare, or beside other things such as the arguments of a training
+    script, of which none is executed. Wrappers' prefixes are stripped.
+
+    Raises:
+        UserError: there is no such file, it is no checkpoint, or holds not exactly one state dict.
+        SystemFault: it cannot be read.
+    """
+    weights = read_safetensors(path) if path.suffix == ".safetensors" else _state_dict(path, _unpickle(path))
+    # The names of two older generations of CompressAI, the zoo's among them.
+    return remap_old_keys("entropy_bottleneck", load_pretrained(_unwrapped(weights)))
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file.
+
+    Raises:
+        UserError: there is no such file, or it is not one.
+        SystemFault: it cannot be read.
+    """
+    _check_content(path)
+    try:
+        return load_file(path)
+    except OSError as error:
+        raise io.unreadable(path, error) from error
+    except SafetensorError as error:
+        raise UserError(f"{path} is not a safetensors file ({error})") from error
+
+
+def _check_content(path: Path) -> None:
+    try:
+        other = io.what_it_is(path)
+    except OSError as error:
+        raise io.unreadable(path, error) from error
+    if other:
+        raise UserError(f"{path} is {other}")
+
+
+def _unpickle(path: Path) -> Any:
+    """What `torch.save` wrote; nothing but tensors and plain containers is made, the rest is `_Unknown`."""
+    _check_content(path)
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # before the format of zip files, and whatever is no checkpoint: said below
+        names = ["argparse.Namespace"]
+    try:
+        with torch.serialization.safe_globals([(_Unknown, name) for name in names]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise io.unreadable(path, error) from error
+    except MemoryError:
+        raise
+    except Exception as error:  # unpickling raises anything
+        unsafe = re.search(r"GLOBAL (\S+)", str(error))
+        if unsafe:
+            raise UserError(
+                f"{path} holds objects that could run code ({unsafe[1]}) and are not loaded: {_RESAVE}"
+            ) from error
+        first = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(
+            f"{path} is not a PyTorch checkpoint, or not a whole one ({first.rstrip('.')}): give another file"
+        ) from error
+
+
+def _state_dict(path: Path, content: Any) -> Mapping[str, Tensor]:
+    """The only state dict in ``content``, or the one under the most usual key."""
+    if isinstance(content, _Unknown) and not content:
+        raise UserError(f"{path} holds a whole object and not its weights alone: {_RESAVE}")
+    found = dict(_state_dicts(content))
+    for key in ("", *_USUAL_KEYS):
+        if key in found:
+            return found[key]
+    if len(found) == 1:
+        return next(iter(found.values()))
+    keys = [str(key) for key in content][:10] if isinstance(content, dict) else []
+    if found:
+        raise UserError(
+            f"{path} holds several state dicts ({', '.join(found)}): save the one that is meant alone"
+        )
+    holds = f"it has the keys {', '.join(keys)}" if keys else f"it is a {type(content).__name__}"
+    raise UserError(f"{path} holds no state dict of a model ({holds}): {_RESAVE}")
+
+
+def _state_dicts(content: Any, key: str = "", depth: int = 0) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
+    """Every mapping within ``content`` that holds a module's weights by their dotted names, by its key."""
+    if not isinstance(content, Mapping) or depth > 3:
+        return
+    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    if any("." in str(name) and value.ndim == 4 for name, value in tensors.items()):
+        yield key, {str(name): value for name, value in tensors.items()}
+        return
+    for name, value in content.items():
+        yield from _state_dicts(value, f"{key}.{name}" if key else str(name), depth + 1)
+
+
+def _unwrapped(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """``weights`` without the prefixes of wrappers and without one that all names share."""
+    result = {_WRAPPERS.sub("", name): value for name, value in weights.items()}
+    while True:
+        first = {name.partition(".")[0] for name in result}
+        if len(first) != 1 or not all("." in name for name in result):
+            return result
+        result = {name.partition(".")[2]: value for name, value in result.items()}
+
+
+def widths(weights: Mapping[str, Tensor]) -> tuple[int, int]:
+    """N and M of a mean-scale hyperprior, from its weights.
+
+    Raises:
+        UserError: the weights are those of something else.
+    """
+    try:
+        return weights["g_a.0.weight"].shape[0], weights["g_a.6.weight"].shape[0]
+    except (KeyError, IndexError) as error:
+        raise UserError("the weights are not those of a mean-scale hyperprior of CompressAI") from error
+
+
+def build(architecture: str, N: int, M: int) -> CompressionModel:
+    """An untrained model by CompressAI's name; the models of Cheng et al. 2020 have M = N."""
+    cls = model_architectures[architecture]
+    return cls(N) if issubclass(cls, Cheng2020Anchor) else cls(N, M)
+
+
+def recognise(weights: Mapping[str, Tensor]) -> CompressionModel:
+    """An untrained model whose parameters have the names and shapes of ``weights``.
+
+    The global random number generator stays as it is.
+
+    Raises:
+        UserError: no architecture that can be refined has.
+    """
+    first = next((weights[key] for key in ("g_a.0.weight", "g_a.0.conv1.weight") if key in weights), None)
+    last = weights.get("g_a.6.weight", first)
+    if first is not None and last is not None and first.ndim == last.ndim == 4:
+        shapes = {name: value.shape for name, value in weights.items()}
+        for architecture in REFINABLE:
+            with torch.random.fork_rng(devices=[]):
+                model = build(architecture, first.shape[0], last.shape[0])
+            if all(shapes.get(name) == value.shape for name, value in model.named_parameters()) and (
+                shapes.keys() <= model.state_dict().keys()
+            ):
+                return model
+    if any(name.startswith("latent_codec.") for name in weights):
+        what = "a model with CompressAI's latent_codec, such as ELIC or a checkerboard context"
+    else:
+        what = f"none of CompressAI's models {', '.join(REFINABLE)}"
+    raise UserError(
+        f"the weights are those of {what}, which cannot be refined yet: use a codec that `sgaplus codecs` lists, "
+        "or add the class to sgaplus.codecs.models.FAMILIES and make a sgaplus.Codec of your model"
+    )
+
+
+def load_parameters(model: CompressionModel, weights: Mapping[str, Tensor]) -> None:
+    """Copy parameters, and buffers where ``weights`` has them, into ``model``; recompute its coding tables.
+
+    Raises:
+        UserError: a parameter is missing, has another shape or is not finite, there are further ones, or a
+            buffer is one with which the model cannot be refined.
+    """
+    wrong = [
+        name
+        for name, value in model.named_parameters()
+        if name not in weights or weights[name].shape != value.shape
+    ]
+    wrong += sorted(weights.keys() - model.state_dict().keys())
+    if wrong:
+        raise UserError(
+            f"the weights are of another architecture than {type(model).__name__} with these widths "
+            f"({len(wrong)} tensors differ, {wrong[0]} among them)"
+        )
+    broken = [name for name, value in weights.items() if not value.isfinite().all()]
+    if broken:
+        raise UserError(f"the weights hold values that are not finite ({broken[0]}): take others")
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            value.copy_(weights[name])
+        for name, value in model.named_buffers():
+            if name in weights and name.rpartition(".")[2] not in _TABLES:
+                _load_buffer(name, value, weights[name])
+        context = getattr(model, "context_prediction", None)
+        if context is not None:
+            context.weight.mul_(context.mask).add_(0.0)  # as each of its passes does; −0 becomes 0
+    table = weights.get("gaussian_conditional.scale_table")
+    model.update(force=True)
+    if table is not None and table.numel():
+        _load_scales(model, table)
+
+
+def _load_buffer(name: str, own: Tensor, given: Tensor) -> None:
+    """Raises:
+    UserError: a model with ``given`` in place of its ``own`` cannot be refined.
+    """
+    last = name.rpartition(".")[2]
+    if last == "scale_table":
+        return
+    if given.shape != own.shape:
+        raise UserError(f"{name} has shape {tuple(given.shape)}, not {tuple(own.shape)}")
+    if torch.equal(given, own.to(given.dtype)):
+        return  # also where the file's number format has no room for the digits, as half precision has not
+    if last == "mask":
+        height, width = own.shape[-2:]
+        later = torch.arange(height * width).reshape(height, width) >= height * width // 2
+        if not given.isin(torch.tensor([0, 1], dtype=given.dtype)).all() or given[..., later].any():
+            raise UserError(
+                f"{name} looks at latents that are decoded later, as a checkerboard context does, while latents "
+                "are decoded here row by row: such a context model cannot be refined yet"
+            )
+    if last == "bound" and not (given > 0).all():
+        raise UserError(f"{name} must be positive, not {given.min():g}")
+    own.copy_(given)
+
+
+def _load_scales(model: torch.nn.Module, table: Tensor) -> None:
+    """Raises:
+    UserError: ``table`` is no table of scales.
+    """
+    own = model.gaussian_conditional.scale_table
+    if torch.equal(table, own.to(table.dtype)):
+        return
+    if table.ndim != 1 or not (table > 0).all() or not (table.diff() > 0).all():
+        raise UserError("gaussian_conditional.scale_table is not a rising table of positive scales")
+    model.gaussian_conditional.update_scale_table(table.float().tolist(), force=True)
+
+
+def content_hash(model: CompressionModel) -> str:
+    """SHA-256 of a model's class, parameters and buffers; the same however and where they were saved.
+
+    Coding tables are left out, since they follow from the rest.
+    """
+    digest = hashlib.sha256(type(model).__name__.encode())
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    for name, value in sorted(tensors.items()):
+        if name.rpartition(".")[2] not in (*_TABLES, *_UNUSED):
+            values = value.detach().cpu().float().contiguous()
+            digest.update(f"{name} {tuple(values.shape)}".encode())
+            digest.update(values.numpy().astype("<f4").tobytes())
+    return digest.hexdigest()
