@@ -152,12 +152,6 @@ def sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def unreadable(path: str | Path, error: OSError) -> UserError | SystemFault:
-    """What to raise where ``path`` cannot be read, with the reason."""
-    kind = SystemFault if error.errno in _FAULTS else UserError
-    return kind(f"{path} cannot be read: {reason(error)}")
-
-
 def what_it_is(path: str | Path) -> str | None:
     """What lies in place of a file's content, with the remedy; None where it may be what it should be.
 

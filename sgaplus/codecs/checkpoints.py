@@ -256,7 +256,7 @@ def _load_buffer(name: str, own: Tensor, given: Tensor) -> None:
     if last == "mask":
         height, width = own.shape[-2:]
         later = torch.arange(height * width).reshape(height, width) >= height * width // 2
-        if not given.isin(torch.tensor([0, 1], dtype=given.dtype)).all() or given[..., later].any():
+        if not ((given == 0) | (given == 1)).all() or given[..., later].any():
             raise UserError(
                 f"{name} looks at latents that are decoded later, as a checkerboard context does, while latents "
                 "are decoded here row by row: such a context model cannot be refined yet"
@@ -270,12 +270,13 @@ def _load_scales(model: torch.nn.Module, table: Tensor) -> None:
     """Raises:
     UserError: ``table`` is no table of scales.
     """
-    own = model.gaussian_conditional.scale_table
+    conditional: Any = model.gaussian_conditional
+    own = conditional.scale_table
     if torch.equal(table, own.to(table.dtype)):
         return
     if table.ndim != 1 or not (table > 0).all() or not (table.diff() > 0).all():
         raise UserError("gaussian_conditional.scale_table is not a rising table of positive scales")
-    model.gaussian_conditional.update_scale_table(table.float().tolist(), force=True)
+    conditional.update_scale_table(table.float().tolist(), force=True)
 
 
 def content_hash(model: CompressionModel) -> str:
