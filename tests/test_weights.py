@@ -10,25 +10,20 @@ import threading
 import pytest
 import torch
 from compressai.zoo.image import cfgs, model_urls
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from companion import reference
-from sgaplus import io, refine
+from sgaplus import hardware, io, refine
 from sgaplus.codecs import weights
-from sgaplus.codecs.weights import REFINABLE, build, fetch_zoo, listing, load_codec, read_safetensors
+from sgaplus.codecs.checkpoints import build, read_safetensors
+from sgaplus.codecs.weights import fetch_zoo, listing, load_codec
 from sgaplus.errors import SystemFault, UserError
 from sgaplus.studies import stored
 from sgaplus.training import publishing
 from tests.conftest import WIDTHS, untrained, write_codec
+from tests.test_checkpoints import assert_same_parameters, write_checkpoint
 
 ZOO = "mbt2018-mean"
-
-
-def assert_same_parameters(codec, expected):
-    found = dict(codec.model.named_parameters())
-    assert set(found) == set(expected)
-    for name, value in expected.items():
-        assert torch.equal(found[name], value.float()), name
 
 
 # Bundled codecs
@@ -151,113 +146,6 @@ def test_a_codec_reaches_what_the_stored_row_of_a_photograph_has(data_set):
     point = publishing.rd_point(codec, [image.read()])
     expected = {"images": 1, "bpp": row["bpp"], "psnr": row["psnr_8bit"], "loss": row["loss"]}
     assert point == pytest.approx(expected, rel=1e-4)
-
-
-# Checkpoints
-
-
-def write_checkpoint(path, content):
-    save_file(content, path) if path.suffix == ".safetensors" else torch.save(content, path)
-    return path
-
-
-@pytest.mark.parametrize("under", [None, "state_dict", "model"])
-def test_checkpoints_of_ones_own(tmp_path, under):
-    model = untrained()
-    state = model.state_dict()
-    path = write_checkpoint(tmp_path / "own.pt", {under: state, "step": 3} if under else state)
-    codec = load_codec(path, 0.02, device="cpu", dtype="float32")
-    assert (codec.name, codec.lmbda, codec.sha256) == ("own", 0.02, io.sha256(path))
-    assert_same_parameters(codec, dict(model.named_parameters()))
-
-
-@pytest.mark.parametrize("old", ["_matrices.{}", "_matrix{}"])
-def test_checkpoints_with_older_names(tmp_path, old):
-    """As earlier versions of CompressAI wrote them; its own loader of the zoo renames them too."""
-    model = untrained()
-    names = {"matrices": old, "biases": old.replace("matrices", "biases").replace("matrix", "bias")}
-    names["factors"] = old.replace("matrices", "factors").replace("matrix", "factor")
-    renamed = {}
-    for key, value in model.state_dict().items():
-        module, _, rest = key.partition(".")
-        group, _, index = rest.partition(".")
-        if module == "entropy_bottleneck" and group in names:
-            key = f"{module}.{names[group].format(index)}"
-        renamed[f"module.{key}"] = value
-    assert f"module.entropy_bottleneck.{old.format(4)}" in renamed
-    codec = load_codec(write_checkpoint(tmp_path / "own.pt", renamed), 0.01)
-    assert_same_parameters(codec, dict(model.named_parameters()))
-
-
-def test_a_safetensors_checkpoint(tmp_path):
-    content = publishing.publishable(untrained())
-    path = write_checkpoint(tmp_path / "own.safetensors", content)
-    assert_same_parameters(load_codec(path, 0.02), content)
-    with pytest.raises(UserError, match="does not say which lambda"):
-        load_codec(path)
-
-
-@pytest.mark.parametrize("architecture", REFINABLE)
-def test_checkpoints_are_recognised(tmp_path, architecture):
-    with torch.random.fork_rng(devices=[]):
-        model = build(architecture, *WIDTHS)
-    model.update(force=True)
-    codec = load_codec(write_checkpoint(tmp_path / "own.pt", model.state_dict()), 0.01)
-    assert type(codec.model) is type(model)
-    assert_same_parameters(codec, dict(model.named_parameters()))
-
-
-def test_a_checkpoint_that_is_nearly_an_architecture(tmp_path):
-    state = untrained().state_dict()
-    state["h_s.4.weight"] = state["h_s.4.weight"][:-1]
-    with pytest.raises(UserError, match=r"none of CompressAI's models bmshj2018-factorized, .*mbt2018-mean"):
-        load_codec(write_checkpoint(tmp_path / "other.pt", state), 0.01)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ({"weight": torch.zeros(2)}, "none of CompressAI's models"),
-        (
-            {"g_a.0.weight": torch.zeros(()), "g_a.6.weight": torch.zeros(2)},
-            "none of CompressAI's models",
-        ),
-        ({1: torch.zeros(2)}, "no state dict"),
-        ({"step": 3}, "no state dict"),
-        ([torch.zeros(2)], "no state dict"),
-    ],
-)
-def test_checkpoints_of_something_else(tmp_path, content, message):
-    with pytest.raises(UserError, match=message):
-        load_codec(write_checkpoint(tmp_path / "other.pt", content), 0.01)
-
-
-def test_weights_that_are_not_finite(tmp_path):
-    state = untrained().state_dict()
-    state["g_s.0.weight"][0, 0, 0, 0] = torch.nan
-    with pytest.raises(UserError, match=r"not finite \(g_s\.0\.weight\)"):
-        load_codec(write_checkpoint(tmp_path / "own.pt", state), 0.01)
-
-
-@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
-def test_files_that_are_no_checkpoints(tmp_path, suffix):
-    path = tmp_path / f"other{suffix}"
-    path.write_bytes(b"something else")
-    with pytest.raises(UserError, match=rf"other{suffix} is not a"):
-        load_codec(path, 0.01)
-
-
-def test_nothing_in_a_checkpoint_is_executed(tmp_path):
-    path = tmp_path / "own.pt"
-    torch.save({"state_dict": functools.partial(print, "executed")}, path)
-    with pytest.raises(UserError, match="not a PyTorch checkpoint of plain tensors"):
-        load_codec(path, 0.01)
-
-
-def test_safetensors_that_cannot_be_read(tmp_path):
-    for path in (tmp_path / "none.safetensors", tmp_path):
-        with pytest.raises(UserError, match="cannot be read"):
-            read_safetensors(path)
 
 
 # The zoo, from a server on this machine
@@ -409,3 +297,30 @@ def test_the_table_of_the_zoo():
         point = point[point["quality_or_lambda"].astype(float) == int(row["quality"])]
         found = [float(row[key]) for key in ("kodak_bpp", "kodak_psnr") if row[key]]
         assert found == [*point["bpp"], *point["psnr_db"]]
+
+
+def test_a_codec_trained_for_ms_ssim_needs_a_lambda(zoo_server, monkeypatch):
+    """Its own λ weighs another distortion than the one that refinement minimises."""
+    monkeypatch.setitem(model_urls[ZOO], "ms-ssim", {1: model_urls[ZOO]["mse"][1]})
+    with pytest.raises(UserError, match=r"trained for MS-SSIM, while refinement minimises .*give the λ"):
+        load_codec(ZOO, quality=1, metric="ms-ssim")
+    with pytest.warns(UserWarning, match="trained for MS-SSIM; refinement minimises MSE"):
+        codec = load_codec(ZOO, 0.005, quality=1, metric="ms-ssim")
+    assert (codec.lmbda, codec.card["metric"]) == (0.005, "ms-ssim")
+
+
+@pytest.mark.parametrize("name", ["mshyper-s", ZOO])
+def test_loading_a_codec_leaves_the_process_as_it_is(bundled, zoo_server, monkeypatch, name):
+    """No setting of the allocator, and no number drawn from the global generator."""
+    monkeypatch.setattr(hardware, "keep_freed_memory", lambda: pytest.fail("the allocator was set"))
+    state = torch.random.get_rng_state()
+    load_codec(name, quality=1 if name == ZOO else None)
+    load_codec(bundled / "mshyper-s_lambda0.01.safetensors", 0.01)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_weights_that_were_not_fetched_from_git_lfs(bundled):
+    path = bundled / "mshyper-s_lambda0.01.safetensors"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n")
+    with pytest.raises(UserError, match="git lfs pull"):
+        load_codec("mshyper-s")

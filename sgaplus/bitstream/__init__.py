@@ -2,10 +2,21 @@
 
 from .. import codecs as _codecs  # noqa: F401  (imports CompressAI without its warnings)
 from .coder import compressai_weights
-from .stream import check, decode, encode, find_codec, info, read_latents, reconstruction, unpack
+from .stream import (
+    check,
+    check_architecture,
+    decode,
+    encode,
+    find_codec,
+    info,
+    read_latents,
+    reconstruction,
+    unpack,
+)
 
 __all__ = [
     "check",
+    "check_architecture",
     "compressai_weights",
     "decode",
     "encode",

@@ -90,6 +90,17 @@ def gaussian() -> tuple[Tensor, rans.Tables]:
     return scales, rans.Tables(cdfs, [-(len(cdf) - 3) // 2 for cdf in cdfs])
 
 
+def check_class(name: str, cls: type) -> None:
+    """Raises:
+    UserError: latents of a model of this class, of the codec ``name``, cannot be written.
+    """
+    if cls not in _FACTORIZED + _HYPERPRIOR:
+        raise UserError(
+            f"latents of {name} cannot be written yet: a codec with a context model ({cls.__name__}) is "
+            "decoded one position at a time; use one without, such as mbt2018-mean"
+        )
+
+
 def coder_of(codec: Codec) -> Coder:
     """What coding needs of ``codec``; `Codec.once` keeps it.
 
@@ -99,11 +110,7 @@ def coder_of(codec: Codec) -> Coder:
         UserError: its latents cannot be written yet.
     """
     model = codec.model
-    if type(model) not in _FACTORIZED + _HYPERPRIOR:
-        raise UserError(
-            f"latents of {codec.name} cannot be written yet: a codec with a context model "
-            f"({type(model).__name__}) is decoded one position at a time; use one without, such as mbt2018-mean"
-        )
+    check_class(codec.name, type(model))
     hyperprior = type(model) in _HYPERPRIOR
     return Coder(
         stride=codec.stride,

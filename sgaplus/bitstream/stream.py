@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from compressai.zoo.image import model_urls
+from compressai.zoo.image import model_architectures, model_urls
 from torch import Tensor
 
 from ..codecs import weights
@@ -20,7 +20,7 @@ from ..codecs.models import Latents
 from ..errors import UserError
 from ..parsing import whole
 from . import container
-from .coder import coder_of, decode_latents, encode_latents
+from .coder import check_class, coder_of, decode_latents, encode_latents
 from .container import HEADER, MAX_PIXELS, Container
 
 
@@ -32,6 +32,12 @@ def check(codec: Codec) -> None:
     """
     codec.once(coder_of)
     _identity(codec)
+
+
+def check_architecture(name: str) -> None:
+    """As `check`, for CompressAI's name of a codec, which need not be downloaded for it."""
+    if name in model_architectures:
+        check_class(name, model_architectures[name])
 
 
 def encode(codec: Codec, latents: Latents, size: Sequence[int] | None = None) -> bytes:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import io
-from ..errors import UserError
+from ..errors import SystemFault, UserError
 from ..parsing import number
 from . import terminal
 from .app import CODEC, HARDWARE, CodecLmbda, CodecName, Device, Dtype, Quality, app, plan_of
@@ -17,6 +17,7 @@ from .terminal import option
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..bitstream.container import Container
     from ..codecs.codec import Codec
     from ..plans import Plan
     from ..target_rate import File as TargetFile
@@ -32,14 +33,12 @@ File = Annotated[Path, typer.Argument(help="A file that `sgaplus encode` wrote."
 def encode(
     photo: Annotated[Path, typer.Argument(help="The photograph.", show_default=False)],
     out: Annotated[Path, option("The file to write; it ends in .sga.", None, "--out", "-o")],
-    target_bpp: Annotated[
-        float | None, option("Bits per pixel that the file is to have, within 1 %.", _TARGET)
-    ] = None,
+    target_bpp: Annotated[float | None, option("Bits per pixel of the file, within 1 %.", _TARGET)] = None,
     target_psnr: Annotated[
-        float | None, option("PSNR in dB that the picture is to have, within 0.05 dB.", _TARGET)
+        float | None, option("PSNR of the decoded photograph in dB, within 0.05 dB.", _TARGET)
     ] = None,
     max_bytes: Annotated[
-        int | None, option("Bytes that the file has at most, and at least 99 % of them.", _TARGET)
+        int | None, option("Maximum size in bytes; at least 99 % of it is used.", _TARGET)
     ] = None,
     codec: CodecName = "mshyper-s",
     lmbda: CodecLmbda = None,
@@ -53,7 +52,7 @@ def encode(
     ] = None,
     preset: Annotated[
         str | None,
-        option("Where no method is given: fast, whose 100 steps bring more than 500 of ssl.", _REFINEMENT),
+        option("In place of a method: fast, the default.", _REFINEMENT),
     ] = None,
     iterations: Annotated[
         int | None,
@@ -63,17 +62,18 @@ def encode(
             _REFINEMENT,
         ),
     ] = None,
-    seed: Annotated[int, option("Of the random numbers.", _REFINEMENT)] = 0,
+    seed: Annotated[int, option("Random seed.", _REFINEMENT)] = 0,
     device: Device = "auto",
     dtype: Dtype = "auto",
 ) -> None:
     """Refine a photograph and write it as a file.
 
-    The file holds 32 bytes on itself and the refined latents, in CompressAI's entropy code. It decodes to the
-    same latents on every machine, and encoding ends with decoding it for a check.
+    The file has a header of 32 bytes and the refined latents, in CompressAI's entropy code. It decodes to the
+    same latents on every machine, and encoding ends with decoding it as a check.
 
-    With a **target**, --codec is a family. Which of its codecs fits, and with which λ, is searched in at most
-    8 refinements, each of which goes on where the last one stopped; targets within reach mostly take 2 to 5.
+    With a **target**, the codec of that name and the λ that fit are searched in at most 12 refinements, each of
+    which continues the last one; targets within reach mostly take 2 to 5. If the target is missed, the nearest
+    file is written and the exit code is 1.
 
     - `sgaplus encode photo.png -o photo.sga`
     - `sgaplus encode photo.png -o photo.sga --method ssl --iterations 2000`
@@ -93,18 +93,20 @@ def encode(
     plan = plan_of(method, preset, "fast", iterations)
     image = images.read_image(photo)
     if wanted:
-        if lmbda is not None or quality is not None:
-            raise UserError("a target chooses among the codecs of a family: leave out --lmbda and --quality")
         target(1, **wanted)
-        codecs = target_rate.family(codec, device=device, dtype=dtype)
-        data, lines = _dialled(codecs, image, **wanted, plan=plan, iterations=iterations, seed=seed)
+        codecs = target_rate.series(codec, lmbda, quality=quality, device=device, dtype=dtype)
+        settings = {"plan": plan, "iterations": iterations, "seed": seed}
+        data, lines, missed = _to_target(codecs, image, **wanted, **settings)
     else:
         loaded = weights.load_codec(codec, lmbda, quality=quality, device=device, dtype=dtype)
+        missed = ""
         data, lines = _refined(loaded, image, photo.stem, plan, iterations=iterations, seed=seed)
     with io.atomic(out) as temporary:
         temporary.write_bytes(data)
     for line in lines:
         terminal.show(f"{out}: {line}")
+    if missed:
+        raise SystemFault(f"{missed}; {out} is the nearest file that was found")
 
 
 def _refined(codec: Codec, image: Tensor, name: str, plan: Plan, **settings: Any) -> tuple[bytes, list[str]]:
@@ -129,8 +131,8 @@ def _refined(codec: Codec, image: Tensor, name: str, plan: Plan, **settings: Any
     return data, [_size_and_quality(data, bpp, best["bpp"], best["psnr_8bit"])]
 
 
-def _dialled(codecs: list[Codec], image: Tensor, **settings: Any) -> tuple[bytes, list[str]]:
-    """A file's content that meets a target, and what to say about it."""
+def _to_target(codecs: list[Codec], image: Tensor, **settings: Any) -> tuple[bytes, list[str], str]:
+    """A file's content that meets a target, what to say about it, and what was missed."""
     from .. import target_rate
 
     with terminal.bar("searching, at most") as bar:
@@ -146,13 +148,13 @@ def _dialled(codecs: list[Codec], image: Tensor, **settings: Any) -> tuple[bytes
             report=report,
             **settings,
         )
-    if not found.met:
-        terminal.note("the target was not met: this is the nearest file that was found")
     file = found.file
-    return file.data, [
+    lines = [
         _size_and_quality(file.data, file.bpp, file.estimated_bpp, file.psnr),
         f"{codecs[0].name}, {_lambdas(file)}; {found.steps} steps in {len(found.files)} refinements",
     ]
+    missed = "" if found.met else f"the target of {found.wanted} was missed in {len(found.files)} refinements"
+    return file.data, lines, missed
 
 
 def _size_and_quality(data: bytes, bpp: float, estimated: float, psnr: float) -> str:
@@ -170,12 +172,17 @@ def decode(
     out: Annotated[Path, option("The photograph to write; it ends in .png.", None, "--out", "-o")],
     codec: Annotated[
         str | None,
-        option("By default the file's own; name it to download it, or if it is a checkpoint.", CODEC),
+        option(
+            "Default: the codec named in the header. Needed for a checkpoint or a codec not downloaded yet.",
+            CODEC,
+        ),
     ] = None,
     lmbda: Annotated[float | None, option("λ it was trained with, for a checkpoint.", CODEC)] = None,
-    quality: Annotated[int | None, option("Of a downloadable codec.", CODEC)] = None,
+    quality: Annotated[
+        int | None, option("1 to 8, of a downloadable codec; default: as the header says.", CODEC)
+    ] = None,
     max_megapixels: Annotated[
-        float, option("Refuse larger photographs: the file may not be one's own.")
+        float, option("Refuse larger photographs, since the file may be untrusted.")
     ] = 100,
     device: Device = "auto",
     dtype: Annotated[
@@ -190,16 +197,19 @@ def decode(
     from ..data import images
 
     _check_target(out, ".png")
+    if codec is None and (lmbda is not None or quality is not None):
+        raise UserError("--lmbda and --quality belong to a --codec: name one, or leave them away")
     limit = int(1e6 * number(max_megapixels, "--max-megapixels"))
     data = _read(file)
-    picture = bitstream.decode(data, _codec(data, codec, lmbda, quality).to(device, dtype), max_pixels=limit)
+    content = bitstream.unpack(data, max_pixels=limit)
+    picture = bitstream.decode(content, _codec(content, codec, lmbda, quality).to(device, dtype))
     images.write_image(out, picture)
     terminal.show(f"{out}: {picture.shape[2]}×{picture.shape[1]} pixels from {len(data)} bytes")
 
 
 @app.command()
 def info(file: File) -> None:
-    """Show what a file says of itself.
+    """Show the header of a file.
 
     - `sgaplus info photo.sga`
     """
@@ -215,15 +225,15 @@ def info(file: File) -> None:
     )
 
 
-def _codec(data: bytes, name: str | None, lmbda: float | None, quality: int | None) -> Codec:
+def _codec(content: Container, name: str | None, lmbda: float | None, quality: int | None) -> Codec:
     from .. import bitstream
     from ..codecs import weights
 
+    if name == content.name and lmbda is None and quality is None:
+        return bitstream.find_codec(content, fetch=True)
     if name is not None:
         return weights.load_codec(name, lmbda, quality=quality)
-    if lmbda is not None or quality is not None:
-        raise UserError("--lmbda and --quality belong to a --codec: name one, or leave them away")
-    return bitstream.find_codec(data)
+    return bitstream.find_codec(content)
 
 
 def _check_target(out: Path, suffix: str) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import pickle
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,30 +94,51 @@ def _check_content(path: Path) -> None:
         raise UserError(f"{path} is {other}")
 
 
+@contextlib.contextmanager
+def _nothing_allowed() -> Iterator[None]:
+    """Take back, for a while, what other libraries allowed `torch.load` to make for the whole process."""
+    before = torch.serialization.get_safe_globals()
+    torch.serialization.clear_safe_globals()
+    try:
+        yield
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(before)
+
+
+def _stand_in(name: str) -> tuple[Callable, str]:
+    """What is made in place of objects of the class ``name``: the unpickler fills plain dictionaries alone."""
+    return (lambda *_: {}) if name == "collections.defaultdict" else _Unknown, name
+
+
 def _unpickle(path: Path) -> Any:
     """What `torch.save` wrote; nothing but tensors and plain containers is made, the rest is `_Unknown`."""
     _check_content(path)
-    try:
-        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except Exception:  # before the format of zip files, and whatever is no checkpoint: said below
-        names = ["argparse.Namespace"]
-    try:
-        with torch.serialization.safe_globals([(_Unknown, name) for name in names]):
+    with _nothing_allowed():
+        try:
+            names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        except Exception:  # before the format of zip files, and whatever is no checkpoint: said below
+            names = ["argparse.Namespace"]
+        torch.serialization.add_safe_globals([_stand_in(name) for name in names])
+        try:
             return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise io.unreadable(path, error) from error
-    except MemoryError:
-        raise
-    except Exception as error:  # unpickling raises anything
-        unsafe = re.search(r"GLOBAL (\S+)", str(error))
-        if unsafe:
-            raise UserError(
-                f"{path} holds objects that could run code ({unsafe[1]}) and are not loaded: {_RESAVE}"
-            ) from error
-        first = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UserError(
-            f"{path} is not a PyTorch checkpoint, or not a whole one ({first.rstrip('.')}): give another file"
-        ) from error
+        except OSError as error:
+            raise io.unreadable(path, error) from error
+        except MemoryError:
+            raise
+        except Exception as error:  # unpickling raises anything
+            raise UserError(f"{path} {_why_not(error, names)}") from error
+
+
+def _why_not(error: Exception, names: Sequence[str]) -> str:
+    """Why a checkpoint could not be loaded, and what to do."""
+    unsafe = re.findall(r"GLOBAL (\S+)", str(error)) or list(names)
+    if isinstance(error, pickle.UnpicklingError) and unsafe:
+        return (
+            f"holds objects that are not loaded, since they could run code ({', '.join(unsafe)}): {_RESAVE}"
+        )
+    first = next(iter(str(error).splitlines()), type(error).__name__)
+    return f"is not a PyTorch checkpoint, or not a whole one ({first.rstrip('.')}): give another file"
 
 
 def _state_dict(path: Path, content: Any) -> Mapping[str, Tensor]:
@@ -134,7 +157,10 @@ def _state_dict(path: Path, content: Any) -> Mapping[str, Tensor]:
             f"{path} holds several state dicts ({', '.join(found)}): save the one that is meant alone"
         )
     holds = f"it has the keys {', '.join(keys)}" if keys else f"it is a {type(content).__name__}"
-    raise UserError(f"{path} holds no state dict of a model ({holds}): {_RESAVE}")
+    raise UserError(
+        f"{path} holds no state dict of a model ({holds}): save the model's weights with "
+        'torch.save(model.state_dict(), "weights.pth")'
+    )
 
 
 def _state_dicts(content: Any, key: str = "", depth: int = 0) -> Iterator[tuple[str, Mapping[str, Tensor]]]:

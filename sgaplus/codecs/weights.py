@@ -138,6 +138,11 @@ def _zoo_file(url: str) -> tuple[Path, str]:
     return path, re.findall(r"-([0-9a-f]{8})\.", path.name)[0]
 
 
+def qualities(name: str) -> list[int]:
+    """Those of a zoo codec for MSE; none where the zoo has no codec of this name."""
+    return list(model_urls[name]["mse"]) if name in ZOO else []
+
+
 def fetch_zoo(name: str, quality: int, metric: str = "mse") -> Path:
     """Download a zoo codec's weights unless they are cached; the file name's hash is checked either way.
 

@@ -1,5 +1,5 @@
 """A file of a wanted rate, quality or size, by choice of the codec and of λ."""
 
-from .search import File, Result, encode_to, family
+from .search import File, Result, encode_to, series
 
-__all__ = ["File", "Result", "encode_to", "family"]
+__all__ = ["File", "Result", "encode_to", "series"]

@@ -1,6 +1,6 @@
-"""The search for a target: one codec of the family after the other, one refinement after the other.
+"""The search for a target: one codec of the series after the other, one refinement after the other.
 
-A family has codecs of a few λ, and a photograph's file is where its λ puts it. Refinement with another λ than
+A series has codecs of a few λ, and a photograph's file is where its λ puts it. Refinement with another λ than
 the codec's moves along the R-D curve without another model (arXiv 2401.17789, semi-multi-rate), so that codec
 and λ together reach every point in between. It has to be searched, since a file is known only after refining:
 
@@ -9,7 +9,7 @@ and λ together reach every point in between. It has to be searched, since a fil
 2. Its latents are refined with a first guess of λ, written as a file and compared with the target, and so on
    with the next λ (`targets.next_log_lmbda`). Each refinement starts where the last one stopped, from its
    continuous latents: at hard ones the rounding methods have no gradient.
-3. Where λ comes to the end of `REACH`, the neighbour in the family takes over.
+3. Where λ comes to the end of `REACH`, the neighbour in the series takes over.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,7 +35,7 @@ from ..rounding import Method
 from .targets import LONGEST_STEP, Target, next_log_lmbda, target
 
 # A search ends after this many refinements.
-MOST_REFINEMENTS = 8
+MOST_REFINEMENTS = 12
 # λ of a refinement is at most so many times that of the codec, and at least that divided by it.
 REACH = 16.0
 
@@ -66,28 +68,43 @@ class Result:
     Attributes:
         file: the file; the nearest one where none meets the target.
         met: whether it meets the target.
+        wanted: the target in words.
         files: of every refinement, in their order.
         steps: of all refinements together.
     """
 
     file: File
     met: bool
+    wanted: str
     files: list[File]
     steps: int
 
 
-def family(name: str, *, device: str = "auto", dtype: str = "auto") -> list[Codec]:
-    """The codecs of a bundled family by rising λ; device and dtype as of `load_codec`.
+def series(
+    name: str | Path,
+    lmbda: float | None = None,
+    *,
+    quality: int | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+) -> list[Codec]:
+    """The codecs of one name by rising λ: those that are bundled, or the zoo's, which are downloaded.
+
+    Args:
+        lmbda, quality: of one of them, which then is the only one; needed for a checkpoint. As all others, of
+            `load_codec`.
 
     Raises:
-        UserError: there is no such family.
+        UserError: there is no such codec, or its latents cannot be written.
+        SystemFault: a download failed.
     """
-    cards = weights.cards()
-    members = [card.lmbda for card in cards if card.name == name]
-    if not members:
-        names = ", ".join(sorted({card.name for card in cards}))
-        raise UserError(f"a target needs a family of bundled codecs ({names}), not {name}")
-    return [weights.load_codec(name, lmbda, device=device, dtype=dtype) for lmbda in members]
+    bitstream.check_architecture(str(name))
+    choices: list[dict[str, Any]] = [{"lmbda": lmbda, "quality": quality}]
+    if lmbda is None and quality is None:
+        bundled = [{"lmbda": card.lmbda} for card in weights.cards() if card.name == str(name)]
+        zoo = [{"quality": each} for each in weights.qualities(str(name))]
+        choices = bundled or zoo or choices
+    return [weights.load_codec(name, **choice, device=device, dtype=dtype) for choice in choices]
 
 
 class _Walk:
@@ -104,7 +121,7 @@ class _Walk:
         self.points: list[tuple[float, float]] = []
         self.x = image[None].to(codec.device)
         with torch.no_grad():
-            self.latents = codec.to(codec.device, "float32").analyse(codec.pad(self.x))
+            self.latents = codec.to(dtype="float32").analyse(codec.pad(self.x))
 
     def refine(self, advance: Callable[[], None]) -> File:
         """The file of the λ to look at."""
@@ -127,7 +144,7 @@ class _Walk:
         return File(self.codec.lmbda, lmbda, bpp, float(row["bpp"]), float(row["psnr_8bit"]), data)
 
     def learn(self, value: float, wanted: Target) -> int:
-        """Take in the value of the last file, and move λ; otherwise where the family has to go on: −1 or 1."""
+        """Take in the value of the last file, and move λ; otherwise where the series has to go on: −1 or 1."""
         low, high = self.bounds
         if value < wanted.aim and self.log_lmbda >= high:
             return 1
@@ -154,7 +171,7 @@ def encode_to(
     """Refine a photograph so that its file has the wanted rate, quality or size.
 
     Args:
-        codecs: of one family, as `family` gives them.
+        codecs: as `series` gives them.
         image: (3, H, W) in [0, 1].
         bpp, psnr, max_bytes: exactly one, met as `targets.target` says.
         plan: as of `refine`.
@@ -164,7 +181,7 @@ def encode_to(
         report: called with the file of every refinement.
 
     Raises:
-        UserError: the target is out of the family's reach (``max_bytes``: below it), or an argument is out
+        UserError: the target is out of their reach (``max_bytes``: below it), or an argument is out
             of range.
     """
     if not codecs:
@@ -199,7 +216,7 @@ def encode_to(
             report(file)
         value = wanted.value(len(file.data), file.psnr)
         if wanted.low <= value <= wanted.high:
-            return Result(file, True, files, steps)
+            return Result(file, True, wanted.text, files, steps)
         direction = walks[chosen].learn(value, wanted)
         chosen += direction
         if chosen not in range(len(codecs)):
@@ -207,7 +224,7 @@ def encode_to(
             break
         if direction and chosen in walks:
             break  # the target lies between the ends of two neighbours
-    return Result(_nearest(wanted, files), False, files, steps)
+    return Result(_nearest(wanted, files), False, wanted.text, files, steps)
 
 
 def _missing(codec: Codec, image: Tensor, wanted: Target) -> float:
@@ -219,7 +236,7 @@ def _missing(codec: Codec, image: Tensor, wanted: Target) -> float:
 
 def _check_reach(wanted: Target, last: File) -> None:
     """Raises:
-    UserError: the target lies beyond the ``last`` file of the family; a limit above it is kept.
+    UserError: the target lies beyond the ``last`` file of the series; a limit above it is kept.
     """
     if wanted.limit and math.log(len(last.data)) <= wanted.high:
         return
