@@ -88,6 +88,7 @@ def test_the_text_has_the_figures(measured):
     assert "None" not in lines
 
 
+@pytest.mark.slow
 @NEEDS_COMPILER
 @pytest.mark.timeout(600)
 def test_a_compiled_loop_is_measured_with_the_time_to_compile(measured):

@@ -63,6 +63,7 @@ def text(notebook: dict) -> str:
     return "".join("".join(o["text"]) for o in outputs if o.get("name") == "stdout")
 
 
+@pytest.mark.slow
 def test_a_page_runs_with_its_parameters_and_says_what_it_was_made_from(root, capfd):
     write_template(
         root,
@@ -276,6 +277,7 @@ def test_the_environments_own_sitecustomize_still_has_its_turn(root, monkeypatch
     assert "tiny.txt" in executed(page, root)["metadata"]["sgaplus"]["files"]
 
 
+@pytest.mark.slow
 def test_a_failing_page_is_not_published(root):
     write_template(root, "raise OSError('the lamp went out')")
     [page] = write_pages(root, {"name": "one", "template": "tiny"})
@@ -286,6 +288,7 @@ def test_a_failing_page_is_not_published(root):
     assert list((root / "book" / "executed").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_users_mistake_in_a_notebook_stays_one(root):
     write_template(root, "from sgaplus.errors import UserError\nraise UserError('no such image')")
     [page] = write_pages(root, {"name": "one", "template": "tiny"})
@@ -293,6 +296,7 @@ def test_a_users_mistake_in_a_notebook_stays_one(root):
         pages.execute(page, root)
 
 
+@pytest.mark.slow
 def test_unknown_parameters_are_refused_by_plain_papermill_too(root):
     write_template(root, "print(amplitude)")
     arguments = [root / "notebooks" / "tiny.ipynb", root / "out.ipynb", "-p", "bogus", "1"]
@@ -326,6 +330,7 @@ def test_mistakes_in_the_list_of_pages(root, content, message):
         pages.load_pages(root)
 
 
+@pytest.mark.slow
 def test_progress_goes_past_the_page_to_the_terminal(root, capfd, monkeypatch):
     # A kernel that finds itself under pytest leaves the descriptors alone; outside it captures them.
     monkeypatch.delenv("PYTEST_CURRENT_TEST")
@@ -336,6 +341,7 @@ def test_progress_goes_past_the_page_to_the_terminal(root, capfd, monkeypatch):
     assert "drawn" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_pages_run_beside_each_other_and_the_first_failure_ends_the_run(root):
     write_template(root, "import os\nprint(os.environ['SGAPLUS_PAGE'])")
     found = write_pages(root, *({"name": name, "template": "tiny"} for name in ("one", "two", "three")))
@@ -371,6 +377,7 @@ def build(root: Path) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)  # four builds
 def test_building_the_book_runs_the_stale_pages_and_only_them(book):
     first = build(book)

@@ -133,6 +133,7 @@ def test_losses_are_paired_on_the_images_of_all_arms(rows):
     assert ">–<" in html and "nan" not in html
 
 
+@pytest.mark.slow
 def test_one_image_has_values_and_no_intervals(rows):
     curves = rate_distortion.curves(rows[rows["image"] == "a"])
     images = rate_distortion.per_image(curves, ["base"])

@@ -77,6 +77,7 @@ def test_codecs_refined_at_one_lambda_make_no_curve(stored):
         semi_multi_rate.moved(stored[stored["lmbda"] == stored["codec_lmbda"]])
 
 
+@pytest.mark.slow
 def test_figures_show_the_family_the_curve_and_their_distance(stored):
     rows = semi_multi_rate.select(stored)
     curves = semi_multi_rate.moved(rows)
@@ -93,6 +94,7 @@ def test_figures_show_the_family_the_curve_and_their_distance(stored):
     assert axes.lines[-1].get_ydata() == pytest.approx([-0.5, -0.5])
 
 
+@pytest.mark.slow
 def test_the_reach_is_where_the_curve_is_above_the_family(stored):
     rows = semi_multi_rate.select(stored)
     curves = semi_multi_rate.moved(rows)
@@ -126,6 +128,7 @@ def test_the_cost_of_the_wrong_codec(stored):
     assert "ssl: of 4 pairs" in text and "in 1, by the interval" in text and "in 0 of 1" in text
 
 
+@pytest.mark.slow
 def test_tables_and_sentences(stored):
     rows = semi_multi_rate.select(stored)
     curves = semi_multi_rate.moved(rows)

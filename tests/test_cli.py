@@ -122,6 +122,7 @@ def test_without_a_command_help_is_shown(call):
     assert "Usage: sgaplus" in out
 
 
+@pytest.mark.slow
 def test_help_imports_no_network():
     """They take seconds, and a usage error needs them as little as help does."""
     for arguments in (["--version"], ["--help"], ["refine", "--help"], ["study", "run", "--help"], ["refin"]):
@@ -174,6 +175,7 @@ def test_refine_writes_pictures_and_rows(call, photo):
     assert torch.equal(pixels, images.to_uint8(run.reconstructions[0]))
 
 
+@pytest.mark.slow
 def test_options_reach_the_refinement(call, photo):
     arguments = ["refine", photo, "--iterations", 2, "--dtype", "float32", "--rows"]
     assert call(*arguments, "a.parquet")[0] == 0
@@ -199,6 +201,7 @@ def test_options_reach_the_refinement(call, photo):
     assert set(d["codec_lmbda"]) == {0.01}
 
 
+@pytest.mark.slow
 def test_a_preset_stands_for_method_and_schedules(call, photo):
     code, out, err = call("refine", photo, "--preset", "fast", "--iterations", 12, "--dtype", "float32")
     assert code == 0, err
@@ -453,6 +456,7 @@ def photographs(tmp_path):
     return tmp_path / "photographs"
 
 
+@pytest.mark.slow
 def test_training_ends_in_a_codec_that_refines(call, photographs, photo, monkeypatch):
     code, out, err = call("train", photographs, "--out", "trained", *TINY)
     assert code == 0, err
@@ -526,6 +530,7 @@ def test_training_from_a_narrower_codec(call, photographs, bundled):
     assert training["stages"][-1]["start"] == "mshyper-s_lambda0.01.safetensors"
 
 
+@pytest.mark.slow
 def test_a_family_is_trained_together_then_each_alone(call, photographs, photo):
     family = ["train", photographs, "--out", "trained", "--lmbda", 0.02, "--lmbda", 0.005, "--per-step", 2]
     code, out, err = call(*family, *TINY)
@@ -556,6 +561,7 @@ def test_a_family_is_trained_together_then_each_alone(call, photographs, photo):
     assert call("refine", photo, "--codec", start, "--lmbda", 0.005, "--iterations", 1)[0] == 0
 
 
+@pytest.mark.slow
 def test_a_familys_reference_is_the_lambda_of_its_start(call, photographs, bundled):
     start = bundled / "mshyper-s_lambda0.01.safetensors"
     family = ["--lmbda", 0.001, "--lmbda", 0.02, "--lmbda", 0.03]
@@ -601,6 +607,7 @@ def test_training_folders_that_cannot_be(call, tmp_path, photographs):
     assert_refused(call("train", photographs), "Missing option '--out'")
 
 
+@pytest.mark.slow
 def test_training_with_other_settings_than_the_checkpoints(call, photographs):
     assert call("train", photographs, "--out", "trained", *TINY)[0] == 0
     code, out, err = call("train", photographs, "--out", "trained", *TINY, "--seed", 1)
@@ -669,6 +676,7 @@ def process(*arguments, cwd):
     )
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_the_middle_of_a_refinement(tmp_path, photo):
     """Also that ``python -m sgaplus`` is the command line."""
     card = weights.Card("own", 0.01, "mbt2018-mean", 8, 12, "", {}, {})

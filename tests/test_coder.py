@@ -79,6 +79,7 @@ def compressai(codec: Codec, data: bytes, model) -> torch.Tensor:
 # The strings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("gain", [1.0, 40.0, 3000.0])
 def test_compressai_in_float64_decodes_the_same_latents(family, gain):
@@ -180,6 +181,7 @@ def test_the_stored_scales_are_compressais():
     assert tables.offsets == theirs.offset.tolist()
 
 
+@pytest.mark.slow
 def test_the_bundled_codecs_tables_are_those_of_compressai_but_for_rounding():
     for card in weights.cards():
         codec = weights.load_codec(card.name, card.lmbda, device="cpu")
@@ -243,6 +245,7 @@ for file in pathlib.Path(sys.argv[1]).glob("*.sga"):
 """
 
 
+@pytest.mark.slow
 def test_another_process_with_other_threads_decodes_the_same_latents(bundled):
     """Refined in bfloat16 or float32; the symbols are the same, the latents as far as float64 goes."""
     ours = {}
@@ -355,6 +358,7 @@ def test_damaged_files_are_refused(small):
     assert outcome.refused > 250
 
 
+@pytest.mark.slow
 def test_crafted_files_neither_crash_nor_hang(small):
     outcome = fuzz.fuzz(*small, 300, crafted=True)
     assert outcome.refused + outcome.same + outcome.other == outcome.files == 300

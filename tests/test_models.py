@@ -83,6 +83,7 @@ def test_hard_latents_cost_what_the_forward_pass_says(architecture, images):
     torch.testing.assert_close(decoded.x_hat, expected["x_hat"], atol=2e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_hard_latents_cost_what_the_models_own_entropy_model_says(codec, images):
     decoded = codec.decode(codec.analyse(images))
@@ -100,6 +101,7 @@ def test_hard_latents_are_what_a_bitstream_decodes_to(codec, images):
     torch.testing.assert_close(decoded.x_hat.clamp(0, 1), opened["x_hat"], atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("architecture", CONTEXT)
 def test_a_context_models_hard_latents_depend_on_those_before_alone(architecture, images):
@@ -149,6 +151,7 @@ def test_relaxed_latents_get_right_gradients(codec, images):
         assert (ends[0] - ends[1]) / 0.04 == pytest.approx(expected, rel=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["atanh", "expected"])
 def test_refinement_lowers_the_true_loss(codec, images, method):
     run = refine(codec, [images[0]], plans.plan(method, lr=0.05), lmbda=1e-4, iterations=20)
@@ -167,6 +170,7 @@ def test_every_latent_is_quantised_and_only_those(codec, images):
     assert sorted(seen) == (["y"] if "factorized" in codec.name else ["y", "z"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["ssl", "expected"])
 def test_the_loss_is_one_graph_that_looks_at_no_value(codec, images, method):
     """What `torch.compile` takes of a step: all of it, or this fails, without a value read on the host."""

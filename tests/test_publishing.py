@@ -91,6 +91,7 @@ def test_a_published_codec_loads_with_a_card_that_tells_its_story(tmp_path, monk
     assert (tails[:, 0, 0] < 1e-8).all()
 
 
+@pytest.mark.slow
 def test_a_family_is_published_as_a_codec_for_each_lambda(tmp_path, monkeypatch):
     recipe = dataclasses.replace(TINY, family=(0.04, 0.01, 0.02))
     run = Run.start(recipe, "cpu", "float32")
@@ -119,6 +120,7 @@ def test_a_family_is_published_as_a_codec_for_each_lambda(tmp_path, monkeypatch)
     torch.testing.assert_close(first[1], first[0] * 2**0.5, atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_next_stage_tells_the_earlier_ones(tmp_path):
     run = Run.start(dataclasses.replace(TINY, family=(0.01, 0.02)), "cpu", "float32")
     run.log, run.step = [*rows(100, 0.01, 0.02), *rows(200, 0.02)], 200

@@ -44,6 +44,7 @@ def found(computed, monkeypatch):
     return qualitative.versions(rows, "coffee@64", results=folder / "results", original=True)
 
 
+@pytest.mark.slow
 def test_pictures_are_those_of_the_files(computed, found):
     folder, _ = computed
     assert list(found) == ["original", "base", SSL, "atanh (SGA)"]

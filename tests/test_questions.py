@@ -74,6 +74,7 @@ def test_what_has_no_rows_names_the_command(made, capsys):
     assert "Markdown" in capsys.readouterr().out  # outside a kernel display prints the object
 
 
+@pytest.mark.slow
 def test_figures_from_rows():
     grid = table(temperatures({"atanh": 0.4, "linear": 0.01, "cosine": 0.1, "ssl": 0.2}))
     left, right = questions.temperatures(grid, 500).axes
@@ -107,6 +108,7 @@ def gains(rising):
     return table(jobs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rising", "said"), [(1, "gain more"), (-1, "gain less")])
 def test_the_gain_goes_with_the_rate_or_not(rising, said):
     found = practice.by_image(gains(rising), 500)

@@ -49,6 +49,7 @@ def clock(monkeypatch) -> None:
     monkeypatch.setattr(race, "refine", wrap(refine, 2))
 
 
+@pytest.mark.slow
 def test_a_line_has_the_losses_of_both_loops(photos, tmp_path, clock):
     table = race.run(tmp_path / "race.csv", codec(), photos, SHORT)
     assert table["image"].tolist() == ["a", "b"]
@@ -73,6 +74,7 @@ def test_a_race_leaves_the_callers_random_numbers_alone(photos, tmp_path):
     assert torch.equal(after, torch.rand(3))
 
 
+@pytest.mark.slow
 def test_a_race_goes_on_where_it_stopped(photos, tmp_path):
     path, calls = tmp_path / "race.csv", []
     first = race.run(path, codec(), photos[:1], SHORT)

@@ -29,6 +29,7 @@ def picture(height: int, width: int, seed: int = 0) -> torch.Tensor:
     return smooth[0].clamp(0, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "spec", ["atanh", "linear", "cosine", "ssl", "three-class", "uniform", "da", "ste:", "map", "expected"]
 )
@@ -64,6 +65,7 @@ def test_the_best_latents_are_never_worse_than_the_codecs(codec):
     assert run.best["loss"].item() == run.trace["loss"].min() <= run.rows["loss"].iloc[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adam", "soap"])
 def test_the_batch_does_not_change_an_images_result(codec, optimizer):
     images = [picture(64, 64, seed) for seed in range(3)]
@@ -104,6 +106,7 @@ def test_zero_iterations_measure_the_codec(codec):
     assert run.rows["iteration"].tolist() == [0]
 
 
+@pytest.mark.slow
 def test_another_lambda_moves_along_the_curve(codec):
     low, high = (
         refine(codec, [picture(64, 64)], plans.plan("ssl", lr=0.02), lmbda=x, iterations=30)
@@ -119,6 +122,7 @@ def test_no_gradient_of_the_weights_and_no_change_of_them(codec):
     assert all(torch.equal(p, before[name]) and p.grad is None for name, p in codec.model.named_parameters())
 
 
+@pytest.mark.slow
 def test_the_plain_reference_loop_goes_the_same_way(codec):
     """Other noise, other code, same method: both must gain alike from the same start."""
     image = picture(64, 64)
@@ -304,6 +308,7 @@ def faulty_run(codec, steps):
     return [refine(codec, images, plan, iterations=12, names=names, batch_size=2).trace for plan in chosen]
 
 
+@pytest.mark.slow
 def test_a_step_without_finite_gradients_is_left_out_for_its_image_alone(codec):
     trace, plain = faulty_run(codec, loop.MOST_BROKEN_STEPS)
     for name, same in (("sound", True), ("broken", False)):
@@ -341,6 +346,7 @@ def test_more_than_a_few_such_steps_end_the_run_and_name_the_image(codec):
         faulty_run(codec, loop.MOST_BROKEN_STEPS + 1)
 
 
+@pytest.mark.slow
 def test_a_batch_too_large_for_the_memory_is_halved(codec, monkeypatch):
     images = [picture(64, 64, seed) for seed in range(5)]
     wanted = refine(codec, images, "ssl", iterations=3)
@@ -371,6 +377,7 @@ def test_one_image_too_large_for_the_memory_is_an_error(codec, monkeypatch):
         refine(codec, [picture(64, 64)], "ssl", iterations=1)
 
 
+@pytest.mark.slow
 def test_files_are_those_of_the_read_offs(codec):
     """Of each image and read-off the file decodes to the picture that the row measured."""
     codec = dataclasses.replace(codec, sha256="ab" * 32)

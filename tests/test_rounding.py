@@ -274,6 +274,7 @@ def test_edges_are_finite_and_stay_between_the_classes(method, tau):
     assert torch.allclose(p.sum(-1), torch.ones_like(v), atol=1e-6)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     method=st.sampled_from(ALL)

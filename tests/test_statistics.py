@@ -19,6 +19,7 @@ def loss(arm, image, value, seed=0, **more):
 # Intervals
 
 
+@pytest.mark.slow
 def test_the_interval_covers_the_mean_about_as_often_as_it_says():
     generator = np.random.default_rng(1)
     covered = 0
@@ -74,6 +75,7 @@ def test_an_interval_with_zero_shows_no_difference():
     assert said[:2] == ["lower", "higher"] and len(set(said[2:])) == 1 and said[2] not in said[:2]
 
 
+@pytest.mark.slow
 def test_a_rank_correlation_has_an_interval():
     table = pd.DataFrame({"x": range(12), "y": [k**2 for k in range(12)]}, index=list("abcdefghijkl"))
     assert statistics.rank_correlation(table, "x", "y") == pytest.approx((1, 1, 1))
@@ -199,6 +201,7 @@ def test_bd_rate_image_by_image(curves):
     assert found["bd_psnr"].tolist() == pytest.approx([-2 * np.log2(f) for f in (0.9, 0.8)])
 
 
+@pytest.mark.slow
 def test_bd_rate_of_mean_curves(curves):
     found = statistics.bd_of_means(curves, "base", "ssl")
     assert found["bd_rate"] == pytest.approx(-15) and found["images"] == 2 and found["points"] == 5
@@ -218,6 +221,7 @@ def test_too_short_curves_have_no_bd_rate(curves):
 # The order of rows
 
 
+@pytest.mark.slow
 def test_no_digit_depends_on_the_order_of_rows(curves, monkeypatch):
     monkeypatch.setattr(statistics, "RESAMPLES", 50)
     rows = curves.assign(loss=curves["loss"] * np.random.default_rng(0).uniform(0.9, 1.1, len(curves)))

@@ -131,6 +131,7 @@ def test_the_keys_of_stored_jobs_stay_as_they_are():
     assert dataclasses.replace(job, optimizer="soap").key != job.key
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_without_losing_or_doubling_a_row(tmp_path, photographs):
     """A real process, killed with no chance to tidy up while it refines its second image."""
     program = textwrap.dedent(

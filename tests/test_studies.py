@@ -118,6 +118,7 @@ def test_every_item_of_the_paper_has_its_study():
         assert {grid.iterations for grid in cpu.grids} == {500} and "500 iterations" in cpu.about
 
 
+@pytest.mark.slow
 def test_the_paper_s_grids_are_complete(kodak):
     counts = {study.name: len(planning.plan(study, "paper")) for study in load_studies()}
     assert counts == {
@@ -143,6 +144,7 @@ def test_the_paper_s_grids_are_complete(kodak):
     assert semi == {(train, test) for train in (0.0025, 0.01, 0.04) for test in LAMBDAS}
 
 
+@pytest.mark.slow
 def test_studies_share_the_jobs_that_their_comments_say(kodak):
     assert key_set("convergence", "paper") <= key_set("rd", "paper")
     assert key_set("convergence", "cpu") <= key_set("rd", "cpu")
@@ -191,6 +193,7 @@ def test_the_line_is_the_one_that_is_wrong(tmp_path):
         load_study(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("profile", ["paper", "cpu"])
 def test_files_are_kept_of_whole_photographs_under_the_methods_of_figure_4(kodak, profile):
     tasks = planning.plan(load_study("rd"), profile)
@@ -235,6 +238,7 @@ def test_an_unknown_study_or_profile(tmp_path, monkeypatch):
 # What is planned
 
 
+@pytest.mark.slow
 def test_a_planned_key_is_the_stored_one(tmp_path, bundled):
     study = tiny(tmp_path, methods=["ssl", "three-class:base=ssl,a=1.4"], lrs=[0.01], temperatures=["0.5"])
     tasks = planning.plan(study, "cpu")
@@ -308,6 +312,7 @@ def test_schedules_that_are_not_published_are_named(tmp_path, bundled):
     assert labels == ["base", "linear", "linear, lr 0.02", "linear, τ 0.5", "linear, τ 0.5, lr 0.02"]
 
 
+@pytest.mark.slow
 def test_images_of_one_size_are_refined_together(kodak):
     tasks = planning.plan(load_study("rd"), "cpu")
     groups = list(planning.together(tasks, torch.device("cpu")))
@@ -359,6 +364,7 @@ def no_refinement(*_, **__):
     raise AssertionError("computed twice")
 
 
+@pytest.mark.slow
 def test_a_run_stores_every_job_once_and_packs_it(tmp_path, bundled, monkeypatch):
     study, events, steps = tiny(tmp_path), [], []
     root = tmp_path / "results"
@@ -391,6 +397,7 @@ def test_a_run_stores_every_job_once_and_packs_it(tmp_path, bundled, monkeypatch
     assert found.rate.measured
 
 
+@pytest.mark.slow
 def test_only_what_is_missing_is_computed(tmp_path, bundled, monkeypatch):
     root, calls = tmp_path / "results", []
     run(tiny(tmp_path, methods=["ssl"]), "cpu", device="cpu", root=root)
@@ -405,6 +412,7 @@ def test_only_what_is_missing_is_computed(tmp_path, bundled, monkeypatch):
     assert len(stored.stored_rows(wider, "cpu", root)["key"].unique()) == 6
 
 
+@pytest.mark.slow
 def test_jobs_of_another_study_are_copied(tmp_path, bundled, monkeypatch):
     root, events = tmp_path / "results", []
     run(tiny(tmp_path, "first"), "cpu", device="cpu", root=root)
@@ -430,6 +438,7 @@ def files_of(root: Path, table: pd.DataFrame) -> dict[str, bytes]:
     return {key: (root / path).read_bytes() for key, path in zip(named["key"], named["stream"], strict=True)}
 
 
+@pytest.mark.slow
 def test_files_are_kept_beside_the_rows(tmp_path, bundled, monkeypatch):
     study, root = tiny(tmp_path, streams=True), tmp_path / "results"
     assert run(study, "cpu", device="cpu", root=root) == 0
@@ -456,6 +465,7 @@ def test_files_are_kept_beside_the_rows(tmp_path, bundled, monkeypatch):
     assert stored.status(study, "cpu", root=root).stored == 9
 
 
+@pytest.mark.slow
 def test_a_job_without_its_file_counts_as_missing(tmp_path, bundled):
     """Stored by a study that keeps no files, packed or not, or its file was deleted since."""
     root, other = tmp_path / "results", tiny(tmp_path, "other", methods=["ssl"])
@@ -490,6 +500,7 @@ def test_a_job_without_its_file_counts_as_missing(tmp_path, bundled):
     assert stored.status(study, "cpu", root=root).stored == 3
 
 
+@pytest.mark.slow
 def test_files_are_copied_with_their_jobs(tmp_path, bundled, monkeypatch):
     root, events = tmp_path / "results", []
     run(tiny(tmp_path, "first", streams=True), "cpu", device="cpu", root=root)
@@ -525,6 +536,7 @@ def test_files_of_a_codec_that_cannot_be_coded_are_refused_first(tmp_path, bundl
         run(study, "cpu", device="cpu", root=tmp_path / "results")
 
 
+@pytest.mark.slow
 def test_rows_of_other_weights_are_refused(tmp_path, bundled):
     study, root = tiny(tmp_path), tmp_path / "results"
     run(study, "cpu", device="cpu", root=root)
@@ -557,6 +569,7 @@ def test_weights_that_change_during_a_run_are_noticed(tmp_path, bundled, monkeyp
     assert not list((tmp_path / "results").rglob("*.parquet"))
 
 
+@pytest.mark.slow
 def test_codecs_that_are_not_bundled_yet_wait(tmp_path, bundled):
     study, root = tiny(tmp_path, methods=["ssl"], train_lmbdas=[0.02, 0.01]), tmp_path / "results"
     found = stored.status(study, "cpu", root=root)
@@ -571,6 +584,7 @@ def test_codecs_that_are_not_bundled_yet_wait(tmp_path, bundled):
         run(tiny(tmp_path, train_lmbdas=[0.05]), "cpu", root=root)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_takes_no_other_image_with_it(tmp_path, bundled, monkeypatch):
     study, root = tiny(tmp_path, methods=["ssl", "atanh"]), tmp_path / "results"
     refine = running.refine
@@ -595,6 +609,7 @@ def test_nothing_stored_names_the_command(tmp_path, bundled):
         stored.stored_rows(tiny(tmp_path), "cpu", tmp_path / "results")
 
 
+@pytest.mark.slow
 def test_a_reader_outlasts_packing(tmp_path, bundled, monkeypatch):
     study, root = tiny(tmp_path), tmp_path / "results"
     run(study, "cpu", device="cpu", root=root)
@@ -654,6 +669,7 @@ def computed(output: str) -> int:
     return sum(int(line.split()[1]) for line in output.splitlines())
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_without_losing_or_doubling_a_row(tmp_path, bundled):
     """A real process, killed from outside when it has stored something; it waits for another that never comes."""
     study = tiny(tmp_path, methods=["ssl", "atanh", "linear", "cosine"])
@@ -686,6 +702,7 @@ def test_a_killed_run_goes_on_without_losing_or_doubling_a_row(tmp_path, bundled
     assert files_in(tmp_path / "results") == ["rows.parquet"]
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_work_of_one_store(tmp_path, bundled):
     study = tiny(tmp_path, methods=["ssl", "atanh", "linear", "cosine", "uniform", "da"])
     processes = [start(tmp_path, bundled, "a", "b"), start(tmp_path, bundled, "b", "a")]

@@ -52,6 +52,7 @@ def test_help_has_what_a_newcomer_needs(call):
         assert all(word in " ".join(out.split()) for word in words), out
 
 
+@pytest.mark.slow
 def test_list_status_and_run(call):
     code, out, err = call("list")
     assert code == 0
@@ -87,6 +88,7 @@ def test_list_status_and_run(call):
     assert columns(out, "tiny")[-1] == "measured"
 
 
+@pytest.mark.slow
 def test_compiled_jobs_say_so(call, monkeypatch):
     asked = []
 
@@ -115,6 +117,7 @@ def test_a_job_that_studies_share_counts_once_in_the_total(call, tmp_path):
     assert columns(out, "twin")[6] == columns(out, "tiny")[6] != "0.0"
 
 
+@pytest.mark.slow
 def test_a_study_of_one_s_own(call, tmp_path):
     write_study(Path(), TINY, "mine")
     code, _, err = call("run", "mine.yaml", "--profile", "cpu", "--device", "cpu")
@@ -160,6 +163,7 @@ def test_a_missing_data_set_leaves_the_other_studies_in_the_list(call, tmp_path)
     assert line.startswith("note: one (cpu), two (cpu): ")
 
 
+@pytest.mark.slow
 def test_rows_of_other_weights_are_refused(call, bundled):
     assert call("run", "tiny", "--device", "cpu")[0] == 0
     write_codec(bundled, seed=1)

@@ -229,6 +229,7 @@ def test_files_are_real_and_refinements_go_on_where_the_last_one_stopped(image, 
         assert file.psnr == pytest.approx(psnr, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_lambda_moves_the_file_of_a_bundled_codec(tmp_path):
     """The whole way with trained weights; so few steps and bytes leave more noise than 1 %."""
     photo = sgaplus.read_image(write_photo(tmp_path / "photo.png", (128, 128)))

@@ -95,6 +95,7 @@ def test_the_middle_of_a_family():
 
 
 # The optimiser changes its basis every 20 steps.
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", [dataclasses.replace(r, steps=24, batch=1) for r in (TINY, FAMILY)])
 def test_a_killed_run_ends_like_one_that_was_not(tmp_path, photographs, recipe):
     straight = train(start(recipe), photographs, tmp_path / "straight.pt")
@@ -211,6 +212,7 @@ def test_evaluation_changes_no_weight(tmp_path, photographs):
         assert torch.equal(value, expected[name]), name
 
 
+@pytest.mark.slow
 def test_every_lambda_of_a_family_is_served(photographs):
     run = start(dataclasses.replace(FAMILY, steps=20, batch=1))
     served = [[row["lmbda"] for row in run.advance(photographs)] for _ in range(12)]
@@ -274,6 +276,7 @@ def test_every_step_draws_from_its_own_random_numbers(photographs, monkeypatch):
     assert len(set(drawn)) == 3
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss(photographs):
     run = start(dataclasses.replace(TINY, steps=20, lr=3e-3))
     losses = [run.advance(photographs)[0]["loss"] for _ in range(20)]
@@ -282,6 +285,7 @@ def test_training_lowers_the_loss(photographs):
     assert run.seconds > 0
 
 
+@pytest.mark.slow
 def test_a_run_can_be_prolonged_until_its_cool_down(tmp_path, photographs):
     run = start()
     for _ in range(3):

@@ -201,6 +201,7 @@ def test_the_command(root, capsys, monkeypatch):
     assert (code, out) == (2, "") and "is no folder of stored files" in err
 
 
+@pytest.mark.slow
 def test_the_stored_files_of_the_repository_verify():
     """Bytes, checksum and header of all; pictures of a sample. `sgaplus verify` decodes all of them."""
     table = verify.verify(decode=9)

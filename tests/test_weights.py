@@ -101,6 +101,7 @@ def test_the_bundled_folder_is_the_checkouts_or_the_packages(tmp_path, monkeypat
     assert find() == tmp_path / "sgaplus" / "_models"
 
 
+@pytest.mark.slow
 def test_every_codec_that_comes_with_the_package():
     cards = weights.cards()
     folder = weights.bundled_folder()
@@ -276,6 +277,7 @@ def test_every_zoo_codec_has_a_hash_and_a_lambda(bundled, no_zoo):
     assert json.loads(json.dumps(rows)) == rows
 
 
+@pytest.mark.slow
 def test_the_table_of_the_zoo():
     """Parameters against the built models, Kodak points against the published ones."""
     with (io.PACKAGE / "codecs" / "zoo.csv").open(newline="") as table:

@@ -23,6 +23,8 @@ import sgaplus
 from sgaplus import io
 from sgaplus.codecs import weights
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 # What a user of the installed package relies on; runs where neither the checkout nor a test is in reach.
