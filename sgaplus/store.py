@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
 import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -137,7 +138,9 @@ class Store:
 
     def _files(self) -> list[Path]:
         """Single jobs first: where a packed one was computed again, they are the newer."""
-        found = (path for path in self.root.rglob("*.parquet") if not path.name.startswith("."))
+        # Unlike rglob, os.walk tries to list a folder that is missing: the book's pages note that they looked there.
+        found = [Path(folder, name) for folder, _, names in os.walk(self.root) for name in names]
+        found = [path for path in found if path.suffix == ".parquet" and not path.name.startswith(".")]
         return sorted(found, key=lambda path: (path.parent.name != _JOBS, path))
 
     def keys(self) -> set[str]:

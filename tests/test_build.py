@@ -97,7 +97,7 @@ def test_a_page_runs_with_its_parameters_and_says_what_it_was_made_from(root, ca
 
 # Everything that a page can read: by our own readers, by the libraries, by other processes, and by their names.
 READS = """
-import csv, json, multiprocessing, subprocess, sys, threading
+import csv, glob, json, multiprocessing, subprocess, sys, threading
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -124,6 +124,8 @@ np.load(data / "array.npz")["x"], np.load(data / "array.npy", mmap_mode="r"), np
 thread = threading.Thread(target=Path("data/thread.txt").read_bytes)
 thread.start()
 thread.join()
+glob.glob("nowhere/lib/*.so")
+Store(data / "results" / "later").load()
 sorted(Path("data/listed").glob("*.txt")), list(Path("data/iterated").iterdir()), list(Path("data/walked").rglob("*"))
 Path("data/optional.txt").exists() and Path("data/optional.txt").read_text()
 try:
@@ -190,6 +192,9 @@ def test_a_page_is_stale_when_what_it_read_has_changed_and_only_then(root):
         (root / name).write_text("1")
         assert pages.stale(page, root) in (name, f"{Path(name).parent.as_posix()}/")
         (root / name).unlink()
+    (root / "data" / "results" / "later").mkdir()
+    assert pages.stale(page, root) == "data/results/later/"
+    (root / "data" / "results" / "later").rmdir()
     (root / "data" / "child.txt").rename(root / "data" / "moved.txt")
     assert pages.stale(page, root) == "data/child.txt"
     (root / "data" / "moved.txt").rename(root / "data" / "child.txt")
@@ -209,7 +214,9 @@ def test_a_page_is_stale_when_what_it_read_has_changed_and_only_then(root):
     assert pages.stale(page, root) is None
 
     files = executed(page, root)["metadata"]["sgaplus"]["files"]
-    assert "data/" not in files and "./" not in files, "who looks for modules does not read their folders"
+    assert not {"data/", "./", "nowhere/lib/"} & set(files), (
+        "who looks for modules does not read their folders"
+    )
     assert not [name for name in files if re.search(r"__pycache__|executed|\.venv|\.ipynb|^/", name)]
 
 
