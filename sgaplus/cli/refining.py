@@ -82,7 +82,10 @@ def refine(
     seed: Annotated[int, option("Of the random numbers.", _REFINEMENT)] = 0,
     batch_size: Annotated[
         int | None,
-        option("Most photographs at once, by default 24 on a GPU, else 1; changes no result.", HARDWARE),
+        option(
+            "Most photographs at once, by default 24 on a GPU, else 1; changes results only as rounding does.",
+            HARDWARE,
+        ),
     ] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",

@@ -17,7 +17,10 @@ from sgaplus.errors import UserError
 PAPER_LAMBDAS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08)
 
 # The recipe's entries that `sgaplus train` takes by an option of the same name, beside λ.
-_OPTIONS = ("name", "N", "M", "steps", "warmup", "cooldown", "lr", "crop", "batch", "per_step", "seed")
+_OPTIONS = (
+    *("name", "N", "M", "steps", "warmup", "cooldown", "lr", "crop", "batch", "per_step", "seed"),
+    *("holdout", "average"),
+)
 
 
 def training_log(card: Card) -> pd.DataFrame:
@@ -40,7 +43,7 @@ def training_log(card: Card) -> pd.DataFrame:
         own = np.isclose(log["lmbda"], card.lmbda) if "lmbda" in log else np.full(len(log), True)
         log = log[columns].assign(stage=pd.factorize(log["stage"])[0] + 1)
     except (ValueError, KeyError) as error:
-        raise UserError(f"{path} is no training curve ({error}): restore or remove it") from error
+        raise UserError(f"{path} is no training curve ({error}): restore it, or rename it to do without") from error
     for column in ("step", "seconds"):
         ends = log.groupby("stage")[column].max()
         log[column] += log["stage"].map(ends.cumsum() - ends)
@@ -139,9 +142,9 @@ def commands(table: pd.DataFrame) -> str:
         options = [f"--out stage{row.stage}", *(f"--lmbda {lmbda}" for lmbda in lmbdas)]
         if row.start:
             options.append(f"--start stage{row.stage - 1}/{row.start.replace('{}', lmbdas[0])}")
-        options += [
-            f"--{name.replace('_', '-')} {row.recipe[name]}" for name in _OPTIONS if name in row.recipe
-        ]
+        # Recipes from before there were averages published the last weights.
+        recipe = {"average": 0.0, **row.recipe}
+        options += [f"--{name.replace('_', '-')} {recipe[name]}" for name in _OPTIONS if name in recipe]
         command = f"sgaplus train photographs {' '.join(options)}"
         if looped:
             command = f"for lmbda in {' '.join(f'{x:g}' for x in row.lmbda)}; do\n  {command}\ndone"
