@@ -40,9 +40,11 @@ def simulated(monkeypatch):
             for _ in range(walk.iterations):
                 advance()
             size = round(rule(walk.codec.lmbda, lmbda))
-            return target_rate.File(
-                walk.codec.lmbda, lmbda, 8 * size / PIXELS, 0.0, math.log2(size), bytes(size)
-            )
+            return [
+                target_rate.File(
+                    walk.codec.lmbda, lmbda, 8 * size / PIXELS, 0.0, math.log2(size), bytes(size)
+                )
+            ]
 
         monkeypatch.setattr(search._Walk, "refine", refine)
         monkeypatch.setattr(
@@ -197,6 +199,15 @@ def test_a_search_ends_and_gives_the_nearest_within_the_limit(simulated, image):
     assert found.steps == 3 * search.MOST_REFINEMENTS
     assert calls == [(step, found.steps) for step in range(1, found.steps + 1)]
     assert len(target_rate.encode_to(codecs, image, bpp=8 * 119_000 / PIXELS).file.data) == 120_000
+
+
+def test_a_file_of_a_late_step_may_meet_the_target(image, monkeypatch):
+    def file(size: int) -> target_rate.File:
+        return target_rate.File(0.01, 0.01, 8 * size / PIXELS, 0.0, 30.0, bytes(size))
+
+    monkeypatch.setattr(search._Walk, "refine", lambda *_: [file(1010), file(995), file(996), file(985)])
+    found = target_rate.encode_to([make(0.01)], image, max_bytes=1000)
+    assert (found.met, len(found.file.data), len(found.files)) == (True, 996, 1)
 
 
 def test_no_file_within_the_limit_is_an_error(simulated, image):

@@ -36,6 +36,8 @@ from .targets import LONGEST_STEP, Target, next_log_lmbda, target
 
 # A search ends after this many refinements.
 MOST_REFINEMENTS = 12
+# Files that are written of a refinement's last steps.
+CANDIDATES = 4
 # λ of a refinement is at most so many times that of the codec, and at least that divided by it.
 REACH = 16.0
 
@@ -123,25 +125,26 @@ class _Walk:
         with torch.no_grad():
             self.latents = codec.to(dtype="float32").analyse(codec.pad(self.x))
 
-    def refine(self, advance: Callable[[], None]) -> File:
-        """The file of the λ to look at."""
+    def refine(self, advance: Callable[[], None]) -> list[File]:
+        """Files of the λ to look at: of the last steps of its refinement, of which the last one counts most."""
         lmbda = math.exp(self.log_lmbda)
         generator = torch.Generator(self.codec.device).manual_seed(self.seed)
         batch = Batch(self.codec, self.x, ["photograph"], self.plan, lmbda, self.latents, [generator])
-        last: Latents = {}
-        # Not the best: where λ hardly changes that may be the start, and the search would stand still.
-        table, _ = refine_batch(
-            batch,
-            self.iterations,
-            {self.iterations},
-            advance,
-            lambda _, latents: last.update(latents),
-        )
+        late = {self.iterations - k * self.iterations // 20 for k in range(CANDIDATES)}
+        data: dict[int, bytes] = {}
+
+        def write(iteration: int, latents: Latents) -> None:
+            # Not the best: where λ hardly changes that may be the start, and the search would stand still.
+            if iteration in late:
+                data[iteration] = bitstream.encode(self.codec, latents, self.size)
+
+        table, _ = refine_batch(batch, self.iterations, late, advance, write)
         self.latents = {name: latent.detach() for name, latent in batch.latents.items()}
-        data = bitstream.encode(self.codec, last, self.size)
-        row = table.iloc[-1]
-        bpp = 8 * len(data) / batch.pixels
-        return File(self.codec.lmbda, lmbda, bpp, float(row["bpp"]), float(row["psnr_8bit"]), data)
+        rows = table.set_index("iteration").loc[sorted(late)]
+        return [
+            File(self.codec.lmbda, lmbda, 8 * len(data[t]) / batch.pixels, bpp, psnr, data[t])
+            for t, bpp, psnr in zip(rows.index, rows["bpp"], rows["psnr_8bit"], strict=True)
+        ]
 
     def learn(self, value: float, wanted: Target) -> int:
         """Take in the value of the last file, and move λ; otherwise where the series has to go on: −1 or 1."""
@@ -210,14 +213,20 @@ def encode_to(
             guess = min(max(missing[chosen] / wanted.slope, -LONGEST_STEP), LONGEST_STEP)
             start = math.log(codecs[chosen].lmbda) + guess
             walks[chosen] = _Walk(codecs[chosen], image, chosen_plan, iterations, seed, start)
-        file = walks[chosen].refine(advance)
+        *_, last = candidates = walks[chosen].refine(advance)
+        # A file varies by a few bytes from step to step, as the target's tolerance for a small photograph.
+        met = [
+            file
+            for file in candidates
+            if wanted.low <= wanted.value(len(file.data), file.psnr) <= wanted.high
+        ]
+        file = met[-1] if met else last
         files.append(file)
         if report:
             report(file)
-        value = wanted.value(len(file.data), file.psnr)
-        if wanted.low <= value <= wanted.high:
+        if met:
             return Result(file, True, wanted.text, files, steps)
-        direction = walks[chosen].learn(value, wanted)
+        direction = walks[chosen].learn(wanted.value(len(last.data), last.psnr), wanted)
         chosen += direction
         if chosen not in range(len(codecs)):
             _check_reach(wanted, file)
