@@ -259,7 +259,7 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 def execute_all(
     root: Path = Path(), force: bool = False, log: Log = print, at_once: int | None = None
 ) -> int:
-    """Run every stale page of the book, several at once; a line says why each is run, one when it is done.
+    """Run every stale page of the book, several at once; a line says what made each stale, one when it is done.
 
     Args:
         root, force, log: as `execute` takes them; the root is the working directory when left out.
@@ -277,7 +277,8 @@ def execute_all(
     due = [page for page in pages if reasons[page.name]]
     log(f"{len(pages) - len(due)} of {len(pages)} pages are up to date")
     for page in due:
-        log(f"{page.name} is run again: {reasons[page.name]}")
+        if not force and output_path(page, root).exists():
+            log(f"{page.name} is stale: {reasons[page.name]}")
     workers = min(at_once or min(os.cpu_count() or 1, 4), len(due))
     if workers < 1:
         return 0
