@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
-from sgaplus import plans, rounding
+from sgaplus import jobs, plans, rounding
 from sgaplus import store as results
 from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.data import datasets, images
@@ -34,6 +34,10 @@ def photographs(tmp_path) -> list[datasets.ImageFile]:
     for seed in range(3):
         images.write_image(tmp_path / "in" / f"p{seed}.png", picture(64, 64, seed))
     return datasets.list_images(tmp_path / "in")
+
+
+def keys(store: Store) -> set[str]:
+    return set(store.load().get("key", []))
 
 
 def run(store: Store, codec: Codec, photographs, **changes) -> pd.DataFrame:
@@ -62,7 +66,7 @@ def test_rows_know_where_they_come_from(tmp_path, codec, photographs):
 
 
 def test_every_part_of_the_specification_changes_the_key():
-    job = results.Job(
+    job = jobs.Job(
         codec="c",
         codec_lmbda=0.01,
         codec_sha256="0",
@@ -88,15 +92,16 @@ def test_every_part_of_the_specification_changes_the_key():
         "lr": {"schedule": "constant", "value": 0.004},
         "lmbda": 0.02,
         "iterations": 11,
-        "read_offs": (6,),
-        "trace_every": 6,
         "dtype": "bfloat16",
         "seed": 1,
         "optimizer": "soap",
+        "algorithm": 2,
     }
-    keys = {job.key} | {dataclasses.replace(job, **{name: value}).key for name, value in other.items()}
-    assert len(keys) == len(other) + 1
-    assert dataclasses.replace(job, image="renamed").key == job.key
+    found = {job.key} | {dataclasses.replace(job, **{name: value}).key for name, value in other.items()}
+    assert len(found) == len(other) + 1
+    same = {"image": "renamed", "label": "in other words", "read_offs": (6,), "trace_every": 6}
+    assert set(other) | set(same) == {field.name for field in dataclasses.fields(job)}
+    assert dataclasses.replace(job, **same).key == job.key
 
 
 def test_a_preset_is_stored_as_the_plan_it_stands_for(tmp_path, codec, photographs):
@@ -111,24 +116,73 @@ def test_a_preset_is_stored_as_the_plan_it_stands_for(tmp_path, codec, photograp
     pd.testing.assert_frame_equal(table, again)
 
 
-def test_the_keys_of_stored_jobs_stay_as_they_are():
-    """What is stored must not be computed again: this key is of the first version's `Job`."""
-    job = results.Job(
-        codec="mshyper-s",
-        codec_lmbda=0.01,
-        codec_sha256="ab" * 32,
-        image="i",
-        image_sha256="cd" * 32,
-        **plans.plan("ssl").as_dict(),
-        lmbda=0.01,
-        iterations=500,
-        read_offs=(50,),
-        trace_every=25,
-        dtype="bfloat16",
-        seed=0,
+def test_the_keys_of_stored_jobs_stay_as_they_are(job):
+    """What is stored must not be computed again: these keys are of the first rows."""
+    names = {"codec": "mshyper-s", "codec_sha256": "ab" * 32, "image_sha256": "cd" * 32, "iterations": 500}
+    job = dataclasses.replace(job, **names, dtype="bfloat16")
+    assert job.key == "97b40ea1776598e224dd18297779ef72"
+    assert dataclasses.replace(job, algorithm=1, optimizer="adam").key == job.key
+
+
+def test_rows_with_keys_of_an_older_kind_are_found(tmp_path, codec, photographs, monkeypatch):
+    """The first keys counted the read-offs too; then there was no column for optimiser, algorithm and label."""
+    store = Store(tmp_path / "results")
+    table = run(store, codec, photographs)
+    for path in list(store.root.rglob("*.parquet")):
+        rows = pd.read_parquet(path).drop(columns=["algorithm", "optimizer", "label"])
+        rows["key"] = rows["key"].str[::-1]
+        path.unlink()
+        rows.to_parquet(path.with_stem(path.stem[::-1]))
+    monkeypatch.setattr(results, "refine", lambda *_, **__: pytest.fail("computed twice"))
+    again = run(store, codec, photographs).sort_values(["image", "iteration"], ignore_index=True)
+    pd.testing.assert_frame_equal(
+        again, table.sort_values(["image", "iteration"], ignore_index=True), check_like=True
     )
-    assert job.key == "8f50ae88db2963bb5890b55916055bc8"
-    assert dataclasses.replace(job, optimizer="soap").key != job.key
+
+
+def test_rows_lacking_an_iteration_are_no_complete_job(tmp_path, codec, photographs, monkeypatch):
+    store, calls = Store(tmp_path / "results"), []
+    refine = results.refine
+    monkeypatch.setattr(results, "refine", lambda *a, **k: calls.append(len(a[1])) or refine(*a, **k))
+
+    def marks(**changes):
+        table = run(store, codec, photographs, iterations=12, **changes)
+        assert len(set(table["key"].value_counts())) == 1 and not table.duplicated(["key", "iteration"]).any()
+        first = table[table["image"] == "p0"]
+        return first["iteration"].tolist(), first.loc[first["read_off"], "iteration"].tolist()
+
+    assert marks(read_offs=[], trace_every=6) == ([0, 6, 12], [0, 12])
+    assert marks(read_offs=[6], trace_every=12) == ([0, 6, 12], [0, 6, 12])
+    assert sum(calls) == 3, "iteration 6 was there, and is a result from now on"
+    assert marks(read_offs=[5], trace_every=4) == ([0, 2, 4, 5, 6, 8, 10, 12], [0, 5, 6, 12])
+    assert sum(calls) == 6, "what was there is computed with it, so that a job is of one run"
+    store.pack("all")
+    assert marks(read_offs=[5], trace_every=6) == ([0, 2, 4, 5, 6, 8, 10, 12], [0, 5, 6, 12])
+    assert sum(calls) == 6
+
+
+def test_rows_name_their_plan_and_algorithm(tmp_path, codec, photographs):
+    store = Store(tmp_path / "results")
+    changed = run(store, codec, photographs[:1], plan=plans.plan("ssl", lr=0.1))
+    assert set(changed["label"]) == {"SSL (a = 2.3), lr 0.1"} and set(changed["algorithm"]) == {1}
+    assert set(run(store, codec, photographs[:1], plan="fast")["label"]) == {"fast"}
+    assert set(run(store, codec, photographs[:1], iterations=0)["label"]) == {"base"}
+
+
+def test_rows_of_an_older_algorithm_stay_but_are_not_shown(tmp_path, codec, photographs, monkeypatch):
+    store = Store(tmp_path / "results")
+    before = run(store, codec, photographs)
+    monkeypatch.setattr(jobs, "ALGORITHM", 2)
+    after = run(store, codec, photographs[:2])
+    assert not set(before["key"]) & set(after["key"])
+    assert keys(store) == {*before["key"], *after["key"]}
+    monkeypatch.setattr(results, "cards", lambda: [SimpleNamespace(sha256=codec.sha256)])
+    shown = store.of_bundled_codecs()
+    assert shown.groupby("image")["algorithm"].unique().map(list).to_dict() == {
+        "p0": [2],
+        "p1": [2],
+        "p2": [1],
+    }
 
 
 @pytest.mark.slow
@@ -159,10 +213,10 @@ def test_a_killed_run_resumes_without_losing_or_doubling_a_row(tmp_path, photogr
     )
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     store = Store(root)
-    assert len(store.keys()) == 1
+    assert len(keys(store)) == 1
     codec = Codec("untrained", 0.01, freeze(untrained(8, 8)), sha256="ab" * 32)
     table = run(store, codec, photographs)
-    assert len(store.keys()) == 3
+    assert len(keys(store)) == 3
     assert not table.duplicated(["key", "iteration"]).any() and len(table) == 9
 
 
@@ -191,17 +245,63 @@ def test_a_full_disk_leaves_no_file(tmp_path, codec, photographs, monkeypatch):
     assert not [p for p in store.root.rglob("*") if p.is_file()]
 
 
-def test_a_damaged_file_is_named(tmp_path, codec, photographs):
+def test_damage_is_noticed_and_nothing_has_to_be_deleted(tmp_path, codec, photographs):
+    """Every bit of a sample is flipped in turn: the rows are refused, or they are still what was written."""
+    store = Store(tmp_path / "results")
+    table = run(store, codec, photographs[:1])
+    (path,) = store.root.rglob("*.parquet")
+    good = path.read_bytes()
+    refused = 0
+    for offset in range(0, len(good), 23):
+        flipped = bytearray(good)
+        flipped[offset] ^= 1 << offset % 8
+        path.write_bytes(flipped)
+        try:
+            pd.testing.assert_frame_equal(store.load(), table)
+        except SystemFault as fault:
+            refused += 1
+            assert "damaged" in str(fault) and f"rename it to {path.name}.damaged" in str(fault)
+            assert "\n" not in str(fault)
+    assert refused > len(good) / 23 / 3
+    path.write_bytes(good[:-20])
+    with pytest.raises(SystemFault, match=r"jobs.*\.parquet is damaged"):
+        store.load()
+    path.rename(path.with_suffix(".parquet.damaged"))
+    pd.testing.assert_series_equal(run(store, codec, photographs[:1])["loss"], table["loss"])
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "said"),
+    [
+        (PermissionError(13, "Permission denied"), UserError, "Permission denied"),
+        (OSError(5, "Input/output error"), SystemFault, "input/output error"),
+        (OSError(24, "Too many open files"), SystemFault, "too many files are open"),
+        (MemoryError("no memory"), MemoryError, "no memory"),
+    ],
+)
+def test_what_is_no_damage_is_not_called_so(tmp_path, codec, photographs, monkeypatch, error, kind, said):
     store = Store(tmp_path / "results")
     run(store, codec, photographs[:1])
-    (path,) = store.root.rglob("*.parquet")
-    path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(UserError, match="not a whole Parquet file"):
+
+    def fails(self):
+        raise error
+
+    monkeypatch.setattr(Path, "read_bytes", fails)
+    with pytest.raises(kind, match=said) as caught:
+        store.load()
+    assert not {"damaged", "delete", "remove", "rename"} & set(str(caught.value).split())
+
+
+def test_a_table_of_something_else_is_named(tmp_path, codec, photographs):
+    store = Store(tmp_path / "results")
+    run(store, codec, photographs[:1])
+    pd.DataFrame({"image": ["a"], "loss": [1.0]}).to_parquet(store.root / "mine.parquet")
+    with pytest.raises(UserError, match=r"mine\.parquet is no table of stored jobs.*move it"):
         store.load()
 
 
 def test_an_empty_store_is_empty(tmp_path):
-    assert Store(tmp_path / "nowhere").keys() == set()
+    assert keys(Store(tmp_path / "nowhere")) == set()
     assert Store(tmp_path / "nowhere").load().empty
 
 
@@ -217,7 +317,7 @@ def test_rows_of_other_weights_are_refused(tmp_path, codec, photographs, monkeyp
     pd.testing.assert_frame_equal(store.of_bundled_codecs(), table)
 
 
-def written(store: Store, job: results.Job, codec: Codec, photograph, stream: str | None, seed: int = 0):
+def written(store: Store, job: jobs.Job, codec: Codec, photograph, stream: str | None, seed: int = 0):
     """Store a job as `refine` gives it, with or without its file, which is not written here."""
     run = results.refine(
         codec,
@@ -228,15 +328,15 @@ def written(store: Store, job: results.Job, codec: Codec, photograph, stream: st
         names=[job.image],
         streams=stream is not None,
     )
-    store.put(job, results.lines_of(job, run, codec.device, stream))
+    store.put(job, jobs.rows_of_run(job, run, codec.device, stream))
     return run
 
 
 @pytest.fixture
-def job(codec, photographs) -> results.Job:
+def job(codec, photographs) -> jobs.Job:
     names = {"codec": codec.name, "codec_lmbda": codec.lmbda, "codec_sha256": codec.sha256}
     numbers = {"lmbda": 0.01, "iterations": 2, "read_offs": (), "trace_every": 1, "seed": 0}
-    return results.job_of(plans.plan("ssl"), photographs[0], **names, **numbers, dtype="float32")
+    return jobs.job_of(plans.plan("ssl"), photographs[0], **names, **numbers, dtype="float32")
 
 
 def test_lines_say_how_large_their_file_is_and_where(tmp_path, codec, photographs, job):

@@ -25,6 +25,7 @@ from sgaplus.studies import planning, running, schema, stored
 from sgaplus.studies.running import run
 from sgaplus.studies.schema import load_studies, load_study
 from tests.conftest import write_codec
+from tests.test_store import keys
 
 ROOT = Path(__file__).parents[1]
 LAMBDAS = {0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08}
@@ -255,7 +256,7 @@ def test_a_planned_key_is_the_stored_one(tmp_path, bundled):
             read_offs=[2],
             trace_every=2,
         )
-    assert store.keys() == {task.job.key for task in tasks}
+    assert keys(store) == {task.job.key for task in tasks}
 
 
 def test_a_preset_is_planned_as_refine_stores_it(tmp_path, bundled):
@@ -270,7 +271,7 @@ def test_a_preset_is_planned_as_refine_stores_it(tmp_path, bundled):
     settings = {"iterations": 7, "read_offs": [2], "trace_every": 2}
     refine_stored(store, codec, images, "fast", **settings)
     refine_stored(store, codec, images, rounding.SSL(), **settings)
-    assert store.keys() == {task.job.key for task in tasks if task.image.name == images[0].name}
+    assert keys(store) == {task.job.key for task in tasks if task.image.name == images[0].name}
 
 
 def test_keeping_files_is_no_part_of_a_job(tmp_path, bundled):

@@ -36,8 +36,8 @@ from .. import hardware, io
 from ..codecs.codec import Codec, freeze
 from ..codecs.weights import load_codec
 from ..errors import UserError
+from ..jobs import provenance
 from ..refinement import Progress, refine
-from ..store import provenance
 from .baseline import METHOD, plain_model, reference_refine
 from .ceiling import Convolution, Recorder, ceiling, now
 from .profile import shares

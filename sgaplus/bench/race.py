@@ -22,8 +22,8 @@ from .. import hardware, io, plans
 from ..codecs.codec import Codec
 from ..data.datasets import ImageFile
 from ..errors import UserError
+from ..jobs import provenance
 from ..refinement import Progress, refine
-from ..store import provenance
 from .baseline import METHOD, plain_model, reference_refine
 from .ceiling import now
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import UserError
+from ..errors import SystemFault, UserError
 from . import terminal
 from .app import Compiled, Device, app
 from .terminal import option
@@ -27,7 +27,12 @@ _Profile = Annotated[
     str | None,
     option("paper (the paper's protocol) or cpu (reduced); by default paper where there is a GPU, else cpu."),
 ]
-_Results = Annotated[Path | None, option("Folder of the results; by default data/results of the checkout.")]
+_Results = Annotated[
+    Path | None,
+    option(
+        "Folder of the results; by default data/results of the checkout; of a study from elsewhere, results beside its file."
+    ),
+]
 
 _LIST = {
     "study": "{}",
@@ -62,11 +67,18 @@ def study_list(results: _Results = None) -> None:
     """
     import pandas as pd
 
+    from .. import store
     from ..studies import schema, stored
 
-    known = stored.tables(results)
+    root = stored.results(root=results)
+    known: dict[Path, pd.DataFrame] = {}
     rows, missing = [], set()
     problems: dict[str, list[str]] = {}
+    for folder in stored.folders(root):
+        try:
+            known[folder] = store.Store(folder).load()
+        except (UserError, SystemFault) as error:
+            problems[str(error)] = [str(folder.relative_to(root))]
     minutes: dict[str, dict[str, float]] = {}
     left: dict[str, dict[str, float]] = {}
     for study in schema.load_studies():
@@ -74,8 +86,8 @@ def study_list(results: _Results = None) -> None:
             row: dict[str, object] = {"study": study.name, "profile": profile, "device": chosen.device}
             rows.append(row)
             try:
-                found = stored.status(study, profile, root=results, known=known)
-            except UserError as error:
+                found = stored.status(study, profile, root=root, known=known)
+            except (UserError, SystemFault) as error:
                 problems.setdefault(str(error), []).append(f"{study.name} ({profile})")
                 continue
             row["jobs"], row["stored"] = found.jobs, found.stored

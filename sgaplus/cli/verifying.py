@@ -12,7 +12,7 @@ from .app import app
 from .terminal import option
 
 # Narrow names, so that the table fits 80 columns.
-_NAMES = {"codec_lmbda": "λ", "arm": "method", "difference": "dB"}
+_NAMES = {"codec_lmbda": "λ", "label": "method", "difference": "dB"}
 _TABLE = {
     "codec": "{}",
     "λ": "{:g}",

@@ -1,5 +1,6 @@
 """Refinement: the latents of given images, optimised with all networks frozen."""
 
+from .batch import ALGORITHM
 from .run import Progress, Run, refine
 
-__all__ = ["Progress", "Run", "refine"]
+__all__ = ["ALGORITHM", "Progress", "Run", "refine"]

@@ -1,6 +1,6 @@
 """From a study's profile to jobs: their keys, what each costs, and how long they take.
 
-A *task* is a `store.Job` with what is needed to run it. Its cost is counted in megapixel-iterations: one
+A *task* is a `jobs.Job` with what is needed to run it. Its cost is counted in megapixel-iterations: one
 step on 10⁶ pixels. A true loss, in float32 and with all metrics, counts as two steps.
 """
 
@@ -19,8 +19,8 @@ from ..codecs.weights import cards
 from ..data import sources
 from ..data.datasets import ImageFile, list_images
 from ..errors import UserError
+from ..jobs import Job, job_of, joined
 from ..plans import BASE, Plan
-from ..store import Job, job_of
 from .schema import Grid, Profile, Study
 
 _STEPS_PER_TRUE_LOSS = 2
@@ -50,7 +50,7 @@ class Task:
     @property
     def label(self) -> str:
         """The plan in words."""
-        return self.plan.label
+        return self.job.label
 
     @property
     def bundled(self) -> bool:
@@ -65,9 +65,7 @@ class Task:
     @property
     def cost(self) -> float:
         """Megapixel-iterations."""
-        job = self.job
-        marks = {0, job.iterations, *job.read_offs, *range(0, job.iterations, job.trace_every)}
-        return self.megapixels * (job.iterations + _STEPS_PER_TRUE_LOSS * len(marks))
+        return self.megapixels * (self.job.iterations + _STEPS_PER_TRUE_LOSS * len(self.job.evaluated))
 
     @property
     def cell(self) -> tuple[float, float, str, int, int]:
@@ -84,8 +82,8 @@ def _megapixels(image: ImageFile) -> float:
 def plan(study: Study, profile: str) -> list[Task]:
     """All tasks of a profile in the order in which they run, each job once.
 
-    Grid by grid; in a grid seed by seed, then λ by λ, then method by method. Of a job in several grids a file
-    is kept where one of them says so.
+    Grid by grid; in a grid seed by seed, then λ by λ, then method by method. A job in several grids keeps the
+    iterations of all of them, and its file where one of them says so.
 
     Raises:
         UserError: there is no such profile, or a data set is not at hand.
@@ -95,7 +93,8 @@ def plan(study: Study, profile: str) -> list[Task]:
     for grid in chosen.grids:
         for task in _tasks(chosen, grid):
             first = tasks.setdefault(task.job.key, task)
-            tasks[task.job.key] = replace(first, streams=first.streams or task.streams)
+            job = joined(first.job, task.job.read_offs, task.job.trace_every)
+            tasks[task.job.key] = replace(first, job=job, streams=first.streams or task.streams)
     return list(tasks.values())
 
 
@@ -127,7 +126,7 @@ def _plans(grid: Grid) -> Iterator[tuple[Plan, int]]:
     for spec in grid.methods:
         if spec == BASE:
             # Without iterations any method gives the same.
-            yield replace(plans.plan("map"), label=BASE), 0
+            yield plans.plan("map"), 0
         else:
             for temperature, lr in itertools.product(grid.temperatures or [None], grid.lrs or [None]):
                 yield plans.plan(spec, grid.iterations, temperature=temperature, lr=lr), grid.iterations

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .. import bitstream, hardware, io
 from ..codecs.codec import Codec
 from ..codecs.weights import load_codec
 from ..errors import SystemFault, UserError
+from ..jobs import rows_of_run
 from ..refinement import refine
-from ..store import Store, lines_of
+from ..store import Store, extended
 from . import planning
 from .locks import claims_on
 from .planning import Task
@@ -61,7 +62,7 @@ def run(
     Args:
         device: as `load_codec` takes it.
         compiled: as `refinement.refine` takes it; no part of what a job is, as little as the device.
-        root: the folder of results; that of the checkout where None.
+        root: the folder of results, as of `stored.results`.
         progress: called with megapixel-iterations done and in all.
         report: called with what happened, from time to time.
 
@@ -82,10 +83,15 @@ def run(
             f"study {study.name}, profile {profile}, needs {planning.words(planning.not_bundled(tasks))}, which is "
             "not bundled yet: `sgaplus codecs` shows what is, and `sgaplus train` makes codecs"
         )
-    root = root or results()
+    root = results(study, root)
     store = store_of(study, profile, root)
     with claims_on(store.root) as claims:
-        stored = complete(rows_of(store), ready, root)
+        held = rows_of(store)
+        stored = complete(held, ready, root)
+        # A job that lacks something runs again and keeps what it had.
+        ready = [
+            task if task.job.key in stored else replace(task, job=extended(task.job, held)) for task in ready
+        ]
         copied = _copy(store, [task for task in ready if task.job.key not in stored], root)
         stored |= copied
         teller = _Teller(ready, stored, progress, report)
@@ -120,15 +126,11 @@ def run(
 
 
 def _copy(store: Store, tasks: Sequence[Task], root: Path) -> set[str]:
-    """Copy jobs that are stored elsewhere; their keys."""
-    jobs = {task.job.key: task.job for task in tasks}
+    """Copy jobs that are stored elsewhere, or here with fewer iterations marked as results; their keys."""
     copied: set[str] = set()
     for table in tables(root).values():
-        found = complete(table, tasks, root) - copied
-        if found:
-            for key, lines in table[table["key"].isin(found)].groupby("key"):
-                store.put(jobs[str(key)], lines.reset_index(drop=True))
-        copied |= found
+        found = complete(table, tasks, root, marked=False) - copied
+        copied |= store.take(table, [task.job for task in tasks if task.job.key in found])
     return copied
 
 
@@ -183,7 +185,7 @@ def _compute(
         if stream is not None:
             with io.atomic(root / stream) as temporary:
                 temporary.write_bytes(run.streams[job.image, job.iterations])
-        store.put(job, lines_of(job, run, codec.device, stream, compiled))
+        store.put(job, rows_of_run(job, run, codec.device, stream, compiled))
     return []
 
 

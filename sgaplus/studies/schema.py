@@ -157,15 +157,22 @@ class Study(_Strict):
 
     Attributes:
         name: its file's name without the ending.
+        path: its file.
         title: for the pages.
         shows: figures and tables of the paper that it gives.
         profiles: by name.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    path: Path
     title: _Text
     shows: Annotated[tuple[_Text, ...], Field(min_length=1), _Different]
     profiles: dict[ProfileName, Profile] = Field(min_length=1)
+
+    @property
+    def ours(self) -> bool:
+        """Whether it is one of the checkout's own studies."""
+        return self.path.resolve().parent == folder().resolve()
 
     def profile(self, name: str) -> Profile:
         """The profile of that name.
@@ -201,7 +208,9 @@ def load_studies() -> list[Study]:
     """
     found = [_read(path) for path in _files()]
     if not found:
-        raise UserError(f"there are no studies in {folder()}: work in a checkout of the repository")
+        raise UserError(
+            f"there are no studies in {folder()}: work in a checkout of the repository, or name the file of a study"
+        )
     return found
 
 
@@ -220,15 +229,40 @@ def _read(path: Path) -> Study:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} does not describe a study: it needs title, shows and profiles")
-    if "name" in content:
-        raise UserError(f"{path}: a study's name is that of its file: leave the key 'name' out")
+    for key in ("name", "path"):
+        if key in content:
+            raise UserError(f"{path}: a study's {key} is that of its file: leave the key '{key}' out")
+    twice = _twice(tree, set())
+    if twice is not None:
+        raise UserError(
+            f"{path}: line {twice.start_mark.line + 1}: the key '{twice.value}' is given twice: keep one"
+        )
     try:
-        return Study(name=path.stem, **content)
+        return Study(name=path.stem, path=path, **content)
     except TypeError as error:  # a key that is no string
         raise UserError(f"{path} does not describe a study: {error}") from error
     except ValidationError as error:
         problems = "; ".join(_sentence(tree, problem) for problem in error.errors())
         raise UserError(f"{path}: {problems}") from error
+
+
+def _twice(node: yaml.Node | None, seen: set[int]) -> yaml.ScalarNode | None:
+    """The first key that stands twice in one mapping below ``node``; YAML itself takes the last one."""
+    if node is None or id(node) in seen:  # an alias is seen twice
+        return None
+    seen.add(id(node))
+    below: list[yaml.Node] = []
+    if isinstance(node, yaml.SequenceNode):
+        below = node.value
+    elif isinstance(node, yaml.MappingNode):
+        keys: set[tuple[str, str]] = set()
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in keys:
+                    return key
+                keys.add((key.tag, key.value))
+            below.append(value)
+    return next((found for child in below if (found := _twice(child, seen)) is not None), None)
 
 
 def _sentence(tree: Any, problem: Any) -> str:

@@ -1,49 +1,72 @@
 """What of a study is stored: its rows, its files, and how much is missing.
 
-The rows of a profile are a `store.Store` in ``data/results/<study>/<profile>``. The files, which studies
-share as they share jobs, are in ``data/results/streams/<codec>_lambda<λ>/<method>``; a job's last line says
-where (``stream``).
+The rows of a profile are a `store.Store` in ``<study>/<profile>`` of a folder of results. The files, which studies
+share as they share jobs, are in ``streams/<codec>_lambda<λ>/<method>`` of that folder; a job's last row says where
+(``stream``).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
 
 from .. import hardware, io
 from ..errors import UserError
-from ..store import Store
-from . import planning
+from ..store import Store, holding
+from . import planning, schema
 from .planning import Task
-from .schema import Study, load_study
+from .schema import ProfileName, Study, load_study
 
 # The folder of the files, beside those of the studies.
 STREAMS = "streams"
 _SUFFIX = ".sga"
 
 
-def results() -> Path:
-    """Where the rows of all studies are: ``data/results`` of the checkout."""
-    return io.CHECKOUT / "data" / "results"
+def results(study: Study | None = None, root: Path | None = None) -> Path:
+    """The folder of results.
+
+    That of the checkout's own studies is its ``data/results``; that of a study from elsewhere is ``results`` beside
+    its file, so that it never meddles with theirs.
+
+    Args:
+        study: whose; where None, the checkout's, or without a checkout ``results`` in the working folder.
+        root: the folder, where it was chosen.
+
+    Raises:
+        UserError: the study is from elsewhere, and ``root`` holds the rows of the checkout's study of its name.
+    """
+    tracked = io.CHECKOUT / "data" / "results"
+    if root is not None:
+        taken = study is not None and not study.ours and (schema.folder() / study.path.name).is_file()
+        if study is not None and taken and Path(root).resolve() == tracked.resolve():
+            raise UserError(
+                f"{root} holds the results of this repository's study {study.name}: give {study.path} another "
+                "name, or another --results"
+            )
+        return Path(root)
+    if study is not None and not study.ours:
+        return study.path.parent / "results"
+    return tracked if schema.folder().is_dir() else Path("results")
 
 
 def store_of(study: Study, profile: str, root: Path | None = None) -> Store:
-    """Where the rows of a profile are."""
-    return Store((root or results()) / study.name / profile)
+    """Where the rows of a profile are; ``root`` as of `results`."""
+    return Store(results(study, root) / study.name / profile)
 
 
 def stored_rows(study: Study | str, profile: str, root: Path | None = None) -> pd.DataFrame:
-    """The stored lines of a profile; neither its data set nor a codec's weights have to be at hand.
+    """The stored rows of a profile; neither its data set nor a codec's weights have to be at hand.
 
     Args:
-        root: the folder of results; that of the checkout where None.
+        root: as of `results`.
 
     Raises:
-        UserError: there is no such study or profile, no line is stored, or one is of weights that are not
+        UserError: there is no such study or profile, no row is stored, or one is of weights that are not
             the bundled ones.
     """
     study = load_study(study) if isinstance(study, str) else study
@@ -52,26 +75,14 @@ def stored_rows(study: Study | str, profile: str, root: Path | None = None) -> p
     if table.empty:
         raise UserError(
             f"nothing of study {study.name}, profile {profile}, is stored: "
-            f"run `sgaplus study run {study.name} --profile {profile}`"
+            f"run `sgaplus study run {study.name if study.ours else study.path} --profile {profile}`"
         )
     return table
 
 
 def rows_of(store: Store) -> pd.DataFrame:
-    """All lines of a store, none of foreign weights; empty where nothing is stored."""
-    table = _whole(store.load)
-    return table if table.empty else _whole(store.of_bundled_codecs)
-
-
-def _whole(load: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    """What ``load`` returns, also while another process packs the files that it reads."""
-    for _ in range(10):
-        try:
-            return load()
-        except UserError as error:
-            if not isinstance(error.__cause__, FileNotFoundError):
-                raise
-    raise UserError("the stored rows change all the time: wait until the other runs have ended")
+    """All rows of a store as `Store.of_bundled_codecs`; empty where nothing is stored."""
+    return pd.DataFrame() if store.load().empty else store.of_bundled_codecs()
 
 
 def stream_of(task: Task) -> str:
@@ -88,29 +99,36 @@ def _words(text: str) -> str:
     return re.sub(r"[^\w.@]+", "-", text).strip("-.")
 
 
-def complete(table: pd.DataFrame, tasks: Iterable[Task], root: Path | None = None) -> set[str]:
-    """Keys of those tasks that a table of lines holds, with their files where they have one.
+def complete(table: pd.DataFrame, tasks: Iterable[Task], root: Path, marked: bool = True) -> set[str]:
+    """Keys of those tasks that a table of rows holds, with their files where they have one.
 
     Args:
-        root: the folder of results; that of the checkout where None.
+        root: the folder of results.
+        marked: as of `store.holding`.
     """
-    if table.empty:
-        return set()
-    named = table[table["stream"].notna()]
-    there = {
-        key
-        for key, path in zip(named["key"], named["stream"], strict=True)
-        if ((root or results()) / path).is_file()
-    }
-    stored = set(table["key"])
-    return {task.job.key for task in tasks if task.job.key in (there if task.streams else stored)}
+    tasks = list(tasks)
+    found = holding(table, [task.job for task in tasks], marked)
+    streams = [task.job for task in tasks if task.streams and task.job.key in found]
+    if streams:
+        rows = table[table["key"].isin({job.key for job in streams})]
+        named = rows[rows["stream"].notna()]
+        there = {k for k, path in zip(named["key"], named["stream"], strict=True) if (root / path).is_file()}
+        sized = rows[rows["real_bytes"].notna()].groupby("key")["iteration"].agg(set).to_dict()
+        found -= {
+            job.key for job in streams if job.key not in there or not job.marks <= sized.get(job.key, set())
+        }
+    return found
 
 
-def tables(root: Path | None = None) -> dict[Path, pd.DataFrame]:
-    """The lines of every profile of every study, by folder; those of foreign weights too."""
-    found = (path for path in (root or results()).glob("*/*") if path.parent.name != STREAMS)
-    folders = sorted(path for path in found if path.is_dir())
-    return {path: _whole(Store(path).load) for path in folders}
+def folders(root: Path) -> list[Path]:
+    """Of every profile of every study in a folder of results the one with its rows."""
+    found = (root.glob(f"*/{profile}") for profile in get_args(ProfileName))
+    return sorted(path for paths in found for path in paths if path.is_dir())
+
+
+def tables(root: Path) -> dict[Path, pd.DataFrame]:
+    """The rows of every profile of every study, by folder; those of foreign weights too."""
+    return {path: Store(path).load() for path in folders(root)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +172,7 @@ def status(
 
     Args:
         kind: of the device, ``cpu`` or ``cuda``; the one that the profile is meant for where None.
-        root: the folder of results; that of the checkout where None.
+        root: as of `results`.
         known: what `tables` returned for it, if that was called.
 
     Raises:
@@ -162,12 +180,13 @@ def status(
     """
     chosen = study.profile(profile)
     tasks = planning.plan(study, profile)
+    root = results(study, root)
     known = tables(root) if known is None else known
     rows = pd.concat(list(known.values()), ignore_index=True) if known else pd.DataFrame()
     device = hardware.resolve_device("auto" if kind is None else kind)
     rate = planning.rate(tasks, chosen.codec, chosen.dtype, kind or chosen.device, rows, device)
     stored = complete(rows_of(store_of(study, profile, root)), tasks, root)
-    anywhere = stored | complete(rows, tasks, root)
+    anywhere = stored | complete(rows, tasks, root, marked=False)
     return Status(
         jobs=len(tasks),
         stored=sum(task.job.key in stored for task in tasks),

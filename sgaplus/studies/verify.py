@@ -14,8 +14,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from companion.configurations import with_arms
-
 from .. import bitstream, metrics
 from ..bitstream import container
 from ..codecs.codec import Codec
@@ -32,7 +30,7 @@ TOLERANCE_DB = 1e-3
 _PSNR = ("psnr", "psnr_8bit")
 # The photographs of all data sets that are here, by name.
 _Photographs = dict[str, list[ImageFile]]
-_COLUMNS = ("stream", "codec", "codec_lmbda", "arm", "image", "iteration", "bytes", "decoded")
+_COLUMNS = ("stream", "codec", "codec_lmbda", "label", "image", "iteration", "bytes", "decoded")
 
 
 @dataclass(frozen=True)
@@ -55,14 +53,14 @@ def verify(
     """Check every file that a row names, and look for files that none names.
 
     Args:
-        root: the folder of results; that of the checkout where None.
+        root: the folder of results, as of `stored.results`.
         folder: only the files in this one, which lies in the folder of files; all where None.
         decode: of how many files the picture is decoded and compared, spread evenly over the list; of all where
             None. Bytes, checksum and header are checked of all.
         progress: called with files done and in all.
 
     Returns:
-        One row per file: stream (its path in the folder of results), codec, codec_lmbda, arm (the method in
+        One row per file: stream (its path in the folder of results), codec, codec_lmbda, label (the plan in
         words), image, iteration, bytes, decoded, psnr_difference and psnr_8bit_difference (dB, decoded minus
         row; NaN where it was not decoded or the photograph is not at hand), problem (empty where it verifies).
 
@@ -110,13 +108,13 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     """`verify`'s table by codec and method.
 
     Returns:
-        One row per codec, λ and arm: files, bytes (mean of a file), verified, decoded, compared (with the
+        One row per codec, λ and label: files, bytes (mean of a file), verified, decoded, compared (with the
         photograph), difference (largest of both kinds of PSNR, dB; NaN where none was compared).
     """
     differences = table[[f"{name}_difference" for name in _PSNR]].abs().max(axis=1)
     groups = table.assign(
         verified=table["problem"] == "", difference=differences, compared=differences.notna()
-    ).groupby(["codec", "codec_lmbda", "arm"], sort=False, dropna=False)
+    ).groupby(["codec", "codec_lmbda", "label"], sort=False, dropna=False)
     return groups.agg(
         files=("stream", "size"),
         bytes=("bytes", "mean"),
@@ -145,7 +143,7 @@ def _named(root: Path) -> pd.DataFrame:
     if not found:
         return pd.DataFrame(columns=["stream"], dtype=str)
     rows = pd.concat(found, ignore_index=True)
-    rows = with_arms(rows[rows["stream"].notna()].reset_index(drop=True))
+    rows = rows[rows["stream"].notna()]
     same = ["stream", "key", "real_bytes", *_PSNR]
     return rows.drop_duplicates(same).sort_values("stream", ignore_index=True)
 

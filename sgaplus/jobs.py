@@ -1,0 +1,206 @@
+"""Jobs: one image refined in one way, its key, and its rows."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import math
+import subprocess
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import pandas as pd
+import torch
+
+from . import hardware, io
+from .data.datasets import ImageFile
+from .plans import BASE, Plan
+from .refinement import ALGORITHM, Run
+
+# What makes two jobs the same one, as columns of their rows.
+IDENTITY = (
+    "codec",
+    "codec_lmbda",
+    "codec_sha256",
+    "image_sha256",
+    "method",
+    "temperature",
+    "lr",
+    "lmbda",
+    "iterations",
+    "dtype",
+    "seed",
+    "optimizer",
+    "algorithm",
+)
+# Values of those that came after rows were stored: a key leaves them out, as the stored ones do.
+ADDED: dict[str, Any] = {"optimizer": "adam", "algorithm": 1}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image refined in one way.
+
+    Attributes:
+        codec, codec_lmbda, codec_sha256: the base codec and the hash of its weights.
+        image, image_sha256: the image's name and the hash of its file.
+        method, temperature, lr: specifications of the rounding method and its two schedules.
+        lmbda: λ of the refinement.
+        iterations: the optimiser's steps.
+        read_offs: iterations, beside 0 and the last, that are results and not only points of a curve.
+        trace_every: iterations between two true losses.
+        dtype: number format of the loop.
+        seed: of the rounding noise.
+        optimizer: its name.
+        algorithm: that computes the numbers, see `refinement.ALGORITHM`.
+        label: the plan in words, for tables and legends.
+    """
+
+    codec: str
+    codec_lmbda: float
+    codec_sha256: str
+    image: str
+    image_sha256: str
+    method: dict[str, Any]
+    temperature: dict[str, Any]
+    lr: dict[str, Any]
+    lmbda: float
+    iterations: int
+    read_offs: tuple[int, ...]
+    trace_every: int
+    dtype: str
+    seed: int
+    optimizer: str = "adam"
+    algorithm: int = 1
+    label: str = ""
+
+    @property
+    def key(self) -> str:
+        """Hash of all that determines the numbers: not of names, nor of the iterations at which they are kept."""
+        content = {name: getattr(self, name) for name in IDENTITY}
+        content = {name: value for name, value in content.items() if value != ADDED.get(name)}
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    @property
+    def marks(self) -> set[int]:
+        """The iterations that are results."""
+        return {0, self.iterations, *self.read_offs}
+
+    @property
+    def evaluated(self) -> set[int]:
+        """The iterations that have a row."""
+        return self.marks | set(range(self.trace_every, self.iterations + 1, self.trace_every))
+
+
+def job_of(plan: Plan, image: ImageFile, **others: Any) -> Job:
+    """The job of an image that is refined as ``plan`` says, by the algorithm of this package.
+
+    Args:
+        others: what neither of them says: the codec's three fields, ``lmbda``, ``iterations``, ``read_offs``,
+            ``trace_every``, ``dtype`` and ``seed``.
+    """
+    return Job(
+        image=image.name,
+        image_sha256=image.sha256,
+        **plan.as_dict(),
+        **others,
+        algorithm=ALGORITHM,
+        label=plan.label if others["iterations"] else BASE,
+    )
+
+
+def joined(job: Job, read_offs: Iterable[int], *spacings: int) -> Job:
+    """The job that keeps these iterations too."""
+    kept = {*job.read_offs, *map(int, read_offs)} - {0, job.iterations}
+    spacing = math.gcd(job.trace_every, *map(int, spacings))
+    return replace(job, read_offs=tuple(sorted(kept)), trace_every=spacing)
+
+
+def as_asked(rows: pd.DataFrame, job: Job) -> pd.DataFrame:
+    """Of the rows of a job those that ``job`` asks for, marked as it says."""
+    rows = rows[rows["iteration"].isin(job.evaluated)].reset_index(drop=True)
+    kept = {name: _text(getattr(job, name)) for name in ("read_offs", "trace_every", "label")}
+    return rows.assign(read_off=rows["iteration"].isin(job.marks), **kept)
+
+
+def rows_of_run(
+    job: Job, run: Run, device: torch.device, stream: str | None = None, compiled: bool = False
+) -> pd.DataFrame:
+    """The rows of one job: values at every evaluated iteration, specification, provenance.
+
+    Args:
+        run: of `refinement.refine`.
+        stream: where the file of the last iteration is, for its row; `refine` was asked for files then.
+        compiled: whether it was; the device's description says so.
+    """
+    values = run.trace[run.trace["image"] == job.image].drop(columns=["method", "lmbda", "seed"])
+    if stream is not None:
+        rows = run.rows[run.rows["image"] == job.image].set_index("iteration")
+        for column in ("real_bytes", "real_bpp"):
+            values[column] = values["iteration"].map(rows[column])
+        values["stream"] = values["iteration"].map({job.iterations: stream})
+    specification = {name: _text(value) for name, value in vars(job).items() if name != "image"}
+    origin = provenance(device)
+    origin["device"] += ", compiled" * compiled
+    read_off = values["iteration"].isin(job.marks)
+    return values.assign(key=job.key, read_off=read_off, **specification, **origin).reset_index(drop=True)
+
+
+def _text(value: Any) -> Any:
+    """A field as a column has it."""
+    return json.dumps(value) if isinstance(value, dict | tuple) else value
+
+
+def with_keys(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with the keys that their jobs have now, and with columns that came after they were stored."""
+    for name, value in ADDED.items():
+        rows[name] = rows[name].fillna(value).astype(type(value)) if name in rows else value
+    number = rows.groupby(list(IDENTITY), sort=False).ngroup()
+    different = rows.drop_duplicates(list(IDENTITY)).to_dict("records")
+    stored = dict(enumerate(map(_stored_job, different)))
+    rows["key"] = number.map({i: job.key for i, job in stored.items()})
+    if "label" not in rows:
+        rows["label"] = number.map({i: job.label for i, job in stored.items()})
+    return rows
+
+
+def _stored_job(line: Mapping[Hashable, Any]) -> Job:
+    parts = {name: json.loads(line[name]) for name in ("method", "temperature", "lr")}
+    fields = {name: line[name] for name in IDENTITY} | parts
+    label = Plan(**parts, optimizer=line["optimizer"]).label if line["iterations"] else BASE
+    return Job(image="", read_offs=(), trace_every=1, label=label, **fields)
+
+
+@functools.cache
+def git_commit() -> str:
+    """The commit of the checkout this package runs from, "+" where it was changed; empty outside one."""
+    root = io.CHECKOUT
+    if not (root / ".git").exists():
+        return ""
+    git = ["git", "-C", str(root)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "sgaplus"], capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return head.stdout.strip() + ("+" if changed.returncode else "")
+
+
+def provenance(device: torch.device) -> dict[str, str]:
+    """Where a row comes from: package, commit, hardware, library and time."""
+    try:
+        package = version("sgaplus")
+    except PackageNotFoundError:
+        package = "uninstalled"
+    return {
+        "sgaplus_version": package,
+        "git_commit": git_commit(),
+        "device": hardware.describe(device),
+        "torch_version": torch.__version__,
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
