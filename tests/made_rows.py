@@ -15,11 +15,9 @@ COST = {"a@100": 1.0, "b@100": 2.0, "c@100": 4.0}
 def job(image: str, method: str, factors: dict[int, float], seed: int = 0, tau_max=None, rate=None, **values):
     """The lines of one job; its true loss is the image's cost, times the factor at each iteration."""
     parsed = rounding.parse(method)
-    settings = plans.plan(parsed).as_dict()
-    if tau_max is not None:
-        settings["temperature"] = schedules.Exponential(tau_max=tau_max).as_dict()
-    if rate is not None:
-        settings["lr"] = schedules.Constant(rate).as_dict()
+    temperature = None if tau_max is None else schedules.Exponential(tau_max=tau_max)
+    plan = plans.plan(parsed, temperature=temperature, lr=rate)
+    settings = plan.as_dict()
     last = max(factors)
     line = {
         "image": image,
@@ -29,6 +27,7 @@ def job(image: str, method: str, factors: dict[int, float], seed: int = 0, tau_m
         "temperature": json.dumps(settings["temperature"]),
         "lr": json.dumps(settings["lr"]),
         "optimizer": settings["optimizer"],
+        "label": plan.label if last else plans.BASE,
         "iterations": last,
         "seed": seed,
         "lmbda": 0.01,

@@ -33,6 +33,7 @@ def job(image: str, plan: plans.Plan, iterations: int, factors: dict[int, float]
         "temperature": json.dumps(settings["temperature"]),
         "lr": json.dumps(settings["lr"]),
         "optimizer": settings["optimizer"],
+        "label": plan.label if iterations else plans.BASE,
         "iterations": iterations,
         "seed": 0,
     } | values

@@ -1,53 +1,29 @@
 """What tells the rows of a study apart, in words and in numbers."""
 
 import json
+from dataclasses import replace
 
 import pandas as pd
 
 from companion import configurations, palette
-from sgaplus import plans, rounding, schedules
+from sgaplus import plans, schedules
 
 
-def row(image="a", method="ssl", iterations=500, iteration=None, lmbda=0.01, seed=0, read_off=True, **values):
-    """A stored line with published settings unless told otherwise."""
-    parsed = rounding.parse(method)
-    settings = plans.plan(parsed).as_dict() | values.pop("settings", {})
-    return {
-        "image": image,
-        "method": json.dumps(parsed.as_dict()),
-        "temperature": json.dumps(settings["temperature"]),
-        "lr": json.dumps(settings["lr"]),
-        "optimizer": settings["optimizer"],
-        "iterations": iterations,
-        "iteration": iterations if iteration is None else iteration,
-        "lmbda": lmbda,
-        "seed": seed,
-        "read_off": read_off,
-        **values,
-    }
+def row(plan: plans.Plan, iterations: int = 500) -> dict:
+    """A stored row."""
+    specification = {name: json.dumps(value) for name, value in plan.as_dict().items()}
+    return {**specification, "label": plan.label, "iterations": iterations, "iteration": iterations}
 
 
-def test_arms_are_named_after_what_differs_from_the_published_settings():
-    settings = plans.plan("ssl:a=3", temperature=schedules.Exponential(tau_max=0.4), lr=0.02).as_dict()
-    plan = plans.fast(100)
-    rows = pd.DataFrame(
-        [
-            row(),
-            row(method="ssl:a=3", settings=settings),
-            row(method="map", iterations=0),
-            row(method=plan.method.spec, settings=plan.as_dict(), iterations=100),
-            row(method="three-class:base=ssl,a=1.4"),
-        ]
-    )
+def test_configurations_in_words_and_numbers():
+    changed = plans.plan("ssl:a=3", temperature=schedules.Exponential(tau_max=0.4), lr=0.02)
+    three = plans.plan("three-class:base=ssl,a=1.4")
+    base = replace(plans.plan("map"), label=plans.BASE)
+    chosen = [row(plans.plan("ssl")), row(changed), row(base, 0), row(plans.fast(100), 100), row(three)]
+    rows = pd.DataFrame(chosen)
     found = configurations.with_arms(rows)
-    named = list(found["arm"])
-    assert named[1] == "SSL (a = 3), τ exponential:tau_max=0.4, lr 0.02"
-    assert [named[0], *named[2:]] == [
-        "SSL (a = 2.3)",
-        "base",
-        "fast",
-        rounding.parse("three-class:base=ssl,a=1.4").label,
-    ]
+    assert found["arm"].tolist() == rows["label"].tolist()
+    assert found["family"].tolist() == ["ssl", "ssl", "base", "expected", "three-class"]
     assert found["a"].tolist()[:2] == [2.3, 3.0] and found["a"].isna().tolist() == [
         False,
         False,

@@ -16,7 +16,7 @@ import torch
 import yaml
 from PIL import Image
 
-from sgaplus import bitstream, hardware, plans, rounding
+from sgaplus import bitstream, hardware, io, plans, rounding
 from sgaplus.codecs.weights import load_codec
 from sgaplus.data import datasets
 from sgaplus.errors import SystemFault, UserError
@@ -234,6 +234,19 @@ def test_an_unknown_study_or_profile(tmp_path, monkeypatch):
     monkeypatch.setattr(schema, "folder", lambda: tmp_path / "nowhere")
     with pytest.raises(UserError, match="checkout"):
         load_studies()
+
+
+def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path):
+    path = write_study(tmp_path, TINY)
+    text = path.read_text()
+    for line in ("      iterations: 4\n", "title: Tiny\n", "      crop: 64\n"):
+        assert text.count(line) == 1
+        path.write_text(text.replace(line, line + line.replace("4", "5")))
+        number = 2 + text[: text.index(line)].count("\n")
+        with pytest.raises(
+            UserError, match=f"line {number}: the key '{line.split(':')[0].strip()}' is given twice"
+        ):
+            load_study(path)
 
 
 # What is planned
@@ -547,7 +560,7 @@ def test_rows_of_other_weights_are_refused(tmp_path, bundled):
         lambda: stored.status(study, "cpu", root=root),
         lambda: stored.stored_rows(study, "cpu", root),
     ):
-        with pytest.raises(UserError, match="is not the bundled one: delete them"):
+        with pytest.raises(UserError, match="is not the bundled one: rename the folder"):
             refused()
     # Another study neither copies them nor stumbles over them.
     other = tiny(tmp_path, "other")
@@ -625,6 +638,97 @@ def test_a_reader_outlasts_packing(tmp_path, bundled, monkeypatch):
     monkeypatch.setattr(Store, "_files", stale)
     assert len(stored.rows_of(store)) == 21
     assert len(listed) > 1
+
+
+# Where rows are
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A checkout with one study, ``tiny``."""
+    folder = tmp_path / "checkout"
+    monkeypatch.setattr(io, "CHECKOUT", folder)
+    (folder / "data" / "studies").mkdir(parents=True)
+    write_study(folder / "data" / "studies", TINY)
+    return folder
+
+
+def test_a_study_from_elsewhere_stores_beside_itself(checkout, tmp_path, bundled):
+    """Also one that has the name of the checkout's own: its rows must not become those of the book."""
+    ours = load_study("tiny")
+    assert ours.ours and stored.store_of(ours, "cpu").root == checkout / "data" / "results" / "tiny" / "cpu"
+    mine = tiny(tmp_path, methods=["base"])
+    assert not mine.ours
+    run(mine, "cpu", device="cpu")
+    assert [path.relative_to(tmp_path) for path in tmp_path.rglob("rows.parquet")] == [
+        Path("results/tiny/cpu/rows.parquet")
+    ]
+    assert len(stored.stored_rows(mine, "cpu")) == 3 and stored.status(mine, "cpu").stored == 3
+    with pytest.raises(UserError, match="nothing of study tiny"):
+        stored.stored_rows("tiny", "cpu")
+    with pytest.raises(
+        UserError, match=r"holds the results of this repository's study tiny: give .*another name"
+    ):
+        run(mine, "cpu", device="cpu", root=checkout / "data" / "results")
+    other = tiny(tmp_path, "other", methods=["base"])
+    assert stored.results(other, checkout / "data" / "results") == checkout / "data" / "results"
+
+
+def test_without_a_checkout_rows_are_no_part_of_the_installation(tmp_path, monkeypatch, bundled):
+    site, work = tmp_path / "site-packages", tmp_path / "work"
+    site.mkdir()
+    work.mkdir()
+    monkeypatch.setattr(io, "CHECKOUT", site)
+    monkeypatch.chdir(work)
+    assert stored.results().resolve() == work / "results"
+    mine = tiny(tmp_path, methods=["base"])
+    run(mine, "cpu", device="cpu")
+    assert not list(site.rglob("*")) and (tmp_path / "results" / "tiny" / "cpu" / "rows.parquet").is_file()
+
+
+def test_tables_of_something_else_disturb_no_study(tmp_path, bundled):
+    root, study = tmp_path / "results", tiny(tmp_path, methods=["base"])
+    foreign = root / "mine" / "run1" / "rows.parquet"
+    foreign.parent.mkdir(parents=True)
+    pd.DataFrame({"image": ["a"], "loss": [1.0]}).to_parquet(foreign)
+    run(study, "cpu", device="cpu", root=root)
+    assert stored.status(study, "cpu", root=root).stored == 3
+    assert stored.tables(root).keys() == {root / "tiny" / "cpu"}
+
+
+def test_other_iterations_are_other_rows_of_the_same_job(tmp_path, bundled, monkeypatch):
+    """What is there with them is used; what lacks some runs again and keeps what it had, and its file."""
+    root, calls = tmp_path / "results", []
+    refine = running.refine
+    monkeypatch.setattr(running, "refine", lambda *a, **k: calls.append(len(a[1])) or refine(*a, **k))
+    grid = {"methods": ["ssl"], "iterations": 6}
+    fine = tiny(tmp_path, "fine", **grid, read_offs=[], trace_every=1)
+    run(fine, "cpu", device="cpu", root=root)
+    study = tiny(tmp_path, **grid, read_offs=[4], trace_every=3)
+    assert stored.status(study, "cpu", root=root).elsewhere == 3
+    run(study, "cpu", device="cpu", root=root)
+    assert sum(calls) == 3
+    table = stored.stored_rows(study, "cpu", root)
+    assert sorted(set(table["iteration"])) == [0, 3, 4, 6], "as a run of its own would have them"
+    assert set(table.loc[table["read_off"], "iteration"]) == {0, 4, 6}
+    assert set(stored.stored_rows(fine, "cpu", root)["iteration"]) == set(range(7))
+    files = tiny(tmp_path, **grid, read_offs=[2], trace_every=6, streams=True)
+    assert stored.status(files, "cpu", root=root).stored == 0
+    run(files, "cpu", device="cpu", root=root)
+    assert sum(calls) == 6
+    table = stored.stored_rows(files, "cpu", root)
+    assert set(table.loc[table["read_off"], "iteration"]) == {0, 2, 4, 6} and 3 in set(table["iteration"])
+    assert table.loc[table["read_off"], "real_bytes"].notna().all()
+    assert run(files, "cpu", device="cpu", root=root) == 0 and sum(calls) == 6
+
+
+def test_a_job_of_two_grids_keeps_the_iterations_of_both(tmp_path, bundled):
+    content = copy.deepcopy(TINY)
+    grids = [GRID | {"read_offs": [1], "trace_every": 4}, GRID | {"read_offs": [3], "trace_every": 2}]
+    content["profiles"]["cpu"]["grids"] = grids
+    tasks = planning.plan(load_study(write_study(tmp_path, content)), "cpu")
+    assert len(tasks) == 9
+    assert {tuple(sorted(task.job.evaluated)) for task in tasks if task.job.iterations} == {(0, 1, 2, 3, 4)}
 
 
 # Processes

@@ -170,7 +170,27 @@ def test_rows_of_other_weights_are_refused(call, bundled):
     for command in (["run", "tiny", "--device", "cpu"], ["status", "tiny"]):
         code, out, err = call(*command)
         assert (code, out) == (2, "")
-        assert "is not the bundled one: delete them" in err
+        assert "is not the bundled one: rename the folder" in err
     code, out, err = call("list")
     assert code == 0
     assert "note: tiny (cpu): " in err
+
+
+def test_a_damaged_file_is_reported_and_hides_no_other_study(call):
+    assert call("run", "tiny", "other", "--device", "cpu")[0] == 0
+    path = Path("rows/other/cpu/rows.parquet")
+    path.write_bytes(path.read_bytes()[:-30])
+    code, out, err = call("list")
+    assert code == 0
+    assert columns(out, "tiny")[3:5] == ["9", "9"]
+    assert "rows/other/cpu/rows.parquet is damaged" in err and "other (cpu)" in err
+    code, out, err = call("status", "other")
+    assert code == 1 and "rows.parquet is damaged" in err
+
+
+def test_rows_of_a_study_of_ones_own_are_said_to_be_beside_it(call, tmp_path):
+    tiny(tmp_path, methods=["base"])
+    code, out, err = call("run", "../tiny.yaml", "--device", "cpu", results=None)
+    assert code == 0, err
+    assert (tmp_path / "results" / "tiny" / "cpu" / "rows.parquet").is_file()
+    assert "rows are in ../results/tiny/cpu" in out

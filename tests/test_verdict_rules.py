@@ -26,15 +26,16 @@ def job(image, method, curve, lmbda=0.01, codec_lmbda=None, tau_max=None, **valu
     """Rows of one run: the loss by iteration, published settings unless told otherwise."""
     last = max(curve)
     parsed = rounding.parse("map" if method == "base" else method)
-    settings = plans.plan(parsed).as_dict()
-    if tau_max is not None:
-        settings["temperature"] = schedules.Exponential(c=1e-3, tau_max=tau_max).as_dict()
+    temperature = None if tau_max is None else schedules.Exponential(c=1e-3, tau_max=tau_max)
+    plan = plans.plan(parsed, temperature=temperature)
+    settings = plan.as_dict()
     own = lmbda if codec_lmbda is None else codec_lmbda
     fixed = {
         "image": image,
         "method": json.dumps(parsed.as_dict()),
         **{name: json.dumps(settings[name]) for name in ("temperature", "lr")},
         "optimizer": "adam",
+        "label": plan.label if last else plans.BASE,
         "iterations": last,
         "trace_every": 25,
         "lmbda": lmbda,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sgaplus import cli
+from sgaplus import cli, parquet
 from sgaplus.codecs import weights
 from sgaplus.errors import SystemFault, UserError
 from sgaplus.store import Store
@@ -53,7 +53,7 @@ def change_rows(root: Path, **columns) -> None:
     (path,) = root.rglob("rows.parquet")
     table = Store(path.parent).load()
     table.loc[table["stream"].notna(), list(columns)] = list(columns.values())
-    Store._write(path, table)
+    parquet.write(path, table)
 
 
 def test_what_was_stored_verifies(root):
@@ -65,11 +65,11 @@ def test_what_was_stored_verifies(root):
         assert (table[f"{name}_difference"].abs() < verify.TOLERANCE_DB / 10).all()
     assert calls == [(n, 4) for n in range(1, 5)]
     verify.require(table)
-    summary = verify.summary(table).set_index("arm")
+    summary = verify.summary(table).set_index("label")
     assert list(summary.index) == ["base", "SSL (a = 2.3)"]
     for column in ("files", "verified", "decoded", "compared"):
         assert summary[column].tolist() == [2, 2]
-    of_base = table[table["arm"] == "base"]
+    of_base = table[table["label"] == "base"]
     assert summary.loc["base", "bytes"] == of_base["bytes"].mean()
     largest = of_base[["psnr_difference", "psnr_8bit_difference"]].abs().max(axis=None)
     assert summary.loc["base", "difference"] == largest
@@ -166,7 +166,7 @@ def test_another_photograph_of_the_same_name_is_not_compared(root):
 def test_one_folder_of_files(root):
     folder = root / stored.STREAMS / "mshyper-s_lambda0.01" / "base"
     table = verify.verify(root, folder)
-    assert table["arm"].tolist() == ["base", "base"]
+    assert table["label"].tolist() == ["base", "base"]
     for wrong in (root / "tiny", root / "nowhere"):
         with pytest.raises(UserError, match="is no folder of stored files"):
             verify.verify(root, wrong)
@@ -209,5 +209,21 @@ def test_the_stored_files_of_the_repository_verify():
     assert len(table) == len(streams(stored.results()))
     decoded = table[table["decoded"]]
     assert len(decoded) == 9
-    for column in ("codec_lmbda", "arm"):
+    for column in ("codec_lmbda", "label"):
         assert set(decoded[column]) == set(table[column])
+
+
+def test_where_no_file_is_kept_there_is_one_sentence(tmp_path, bundled):
+    root = tmp_path / "results"
+    with pytest.raises(UserError, match=r"no row in .*results names a file"):
+        verify.verify(root)
+    run(tiny(tmp_path, methods=["base"]), "cpu", device="cpu", root=root)
+    with pytest.raises(UserError, match=r"no row in .*results names a file"):
+        verify.verify(root)
+
+
+def test_damaged_rows_do_not_verify(root):
+    (path,) = root.rglob("rows.parquet")
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(SystemFault, match=r"rows\.parquet is damaged"):
+        verify.verify(root)

@@ -17,47 +17,32 @@ def with_arms(rows: pd.DataFrame) -> pd.DataFrame:
     """Stored rows with what their specifications say.
 
     Returns:
-        The rows with ``arm``, the method in words and its schedules where they are not the published ones
-        (``base`` for a codec without refinement); ``family``, the method's name as specifications have it;
+        The rows with ``arm``, their label: the method in words and its schedules where they are not the published
+        ones (``base`` for a codec without refinement); ``family``, the method's name as specifications have it;
         ``a``, SSL's slope; ``tau_max``, the highest temperature of an exponential schedule; ``rate``, a
         constant learning rate; NaN where there is none.
     """
-    columns = ["method", "temperature", "lr", "optimizer", "iterations"]
+    columns = ["method", "temperature", "lr", "iterations"]
     found = {
         line: _describe(*line) for line in rows[columns].drop_duplicates().itertuples(index=False, name=None)
     }
     described = [found[line] for line in rows[columns].itertuples(index=False, name=None)]
-    names = ("arm", "family", "a", "tau_max", "rate")
-    return rows.assign(**{name: [line[name] for line in described] for name in names})
+    numbers = {name: [line[name] for line in described] for name in ("family", "a", "tau_max", "rate")}
+    return rows.assign(arm=rows["label"], **numbers)
 
 
 @functools.cache
-def _describe(method: str, temperature: str, lr: str, optimizer: str, iterations: int) -> dict[str, Any]:
+def _describe(method: str, temperature: str, lr: str, iterations: int) -> dict[str, Any]:
+    if iterations == 0:
+        return {"family": BASE, **dict.fromkeys(("a", "tau_max", "rate"), float("nan"))}
     parsed = rounding.parse(json.loads(method))
     annealing, learning = (schedules.parse(json.loads(text)) for text in (temperature, lr))
-    described = {
-        "arm": _name(parsed, annealing, learning, optimizer, iterations),
-        "family": BASE if iterations == 0 else parsed.name,
+    return {
+        "family": parsed.name,
         "a": getattr(parsed.base if isinstance(parsed, ThreeClass) else parsed, "a", float("nan")),
         "tau_max": getattr(annealing, "tau_max", float("nan")),
         "rate": learning.value if isinstance(learning, schedules.Constant) else float("nan"),
     }
-    if iterations == 0:
-        described |= dict.fromkeys(("a", "tau_max", "rate"), float("nan"))
-    return described
-
-
-def _name(
-    method: rounding.Method,
-    annealing: schedules.Schedule,
-    learning: schedules.Schedule,
-    optimizer: str,
-    iterations: int,
-) -> str:
-    if iterations == 0:
-        return BASE
-    plan = plans.Plan(method, annealing, learning, optimizer)
-    return next((name for name, preset in plans.PRESETS.items() if preset(iterations) == plan), plan.label)
 
 
 def label(spec: str) -> str:
