@@ -1,7 +1,8 @@
 """The page on what a gain costs: gain against iterations and against seconds, and the seconds of a given gain.
 
 The *gain* is the reduction of the true loss against the codec's own, in percent: the mean over images of each
-image's. Seconds are of encoding, per megapixel; the decoder does the same work as before.
+image's. Seconds are of encoding, per megapixel; the decoder does the same work as before. All methods take the same
+time for a step: what differs between them is less than what differs between the jobs of one.
 """
 
 from __future__ import annotations
@@ -9,18 +10,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from great_tables import GT, loc, style
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from sgaplus.codecs.weights import cards
 from sgaplus.errors import UserError
 
-from .. import palette, statistics
-from ..gains import arms_of, curve
+from .. import figures, palette, statistics
+from ..tables import Col
 from . import descent
 
 # All 24 photographs of Kodak have this size, upright or not.
@@ -38,6 +38,11 @@ def megapixels(image: str) -> float:
     if re.fullmatch(r"kodim\d\d", image):
         return _KODAK / 1e6
     raise UserError(f"the size of {image} is not known: use rows of Kodak or of crops")
+
+
+def arms_of(rows: pd.DataFrame) -> list[str]:
+    """The refined arms in the book's order."""
+    return palette.in_order(rows.loc[rows["iterations"] > 0, "arm"])
 
 
 def step_seconds(rows: pd.DataFrame) -> pd.DataFrame:
@@ -73,6 +78,44 @@ def quiet_seconds(measured: pd.DataFrame, dtype: str) -> pd.DataFrame:
     return grouped.agg(seconds="median", least="min", most="max", sizes="size").reset_index()
 
 
+def curve(rows: pd.DataFrame, arm: str) -> tuple[np.ndarray, np.ndarray]:
+    """Traced iterations (T,), 0 among them, and the mean gain there, of all images and of samples (1 + R, T)."""
+    own = descent.changes(rows[rows["arm"] == arm])
+    wide = -own.pivot_table(index="image", columns="iteration", values="change")
+    return wide.columns.to_numpy(), statistics.resampled_means(wide)
+
+
+def over_iterations(rows: pd.DataFrame, iterations: Sequence[int]) -> tuple[pd.DataFrame, dict[str, Col]]:
+    """Gain after so many iterations, and which share it is of the gain after the last of them.
+
+    Args:
+        rows: stored lines, as `configurations.with_arms` returns them.
+
+    Returns:
+        One row per arm: arm and, for each iteration, ``gain_…`` in percent and ``share_…`` in percent of the gain
+        after the last, each with ``_low`` and ``_high``; and how these are shown.
+
+    Raises:
+        UserError: an iteration was not traced for every arm.
+    """
+    known, iterations = descent.iterations_of(rows), sorted(iterations)
+    if missing := [t for t in iterations if t not in known]:
+        raise UserError(f"not all rows have iteration {missing[0]}: use some of {', '.join(map(str, known))}")
+    lines = []
+    for arm in arms_of(rows):
+        times, gains = curve(rows, arm)
+        at = {t: gains[:, list(times).index(t)] for t in iterations}
+        line: dict[str, str | float] = {"arm": arm}
+        for t in iterations:
+            line |= statistics.with_interval(f"gain_{t}", at[t])
+            line |= statistics.with_interval(f"share_{t}", 100 * at[t] / at[iterations[-1]])
+        lines.append(line)
+    gain, share = "gain after so many iterations, %", f"% of the gain after {iterations[-1]} iterations"
+    columns = {f"gain_{t}": Col(f"{t}", 2, best="max", under=gain) for t in iterations}
+    columns |= {f"share_{t}": Col(f"{t} ", 0, under=share) for t in iterations[:-1]}
+    return pd.DataFrame(lines), columns
+
+
 def levels(rows: pd.DataFrame, percent: Sequence[float]) -> pd.DataFrame:
     """Iterations after which the mean gain reaches a level, linear between the traced ones.
 
@@ -80,16 +123,16 @@ def levels(rows: pd.DataFrame, percent: Sequence[float]) -> pd.DataFrame:
         percent: the levels.
 
     Returns:
-        One row per level and arm: level, arm, iterations with iterations_low and iterations_high (95 % percentile
-        bootstrap over images); infinite where the level is not reached.
+        One row per level and arm: level, arm, iterations with iterations_low and iterations_high; NaN where the level
+        is not reached.
     """
     lines = []
     for level in percent:
         for arm in arms_of(rows):
             times, means = curve(rows, arm)
             found = np.array([_crossing(times, mean, level) for mean in means])
-            lines.append({"level": level, "arm": arm, **statistics.with_interval("iterations", found)})
-    return pd.DataFrame(lines)
+            lines.append({"level": level, "arm": arm} | statistics.with_interval("iterations", found))
+    return pd.DataFrame(lines).replace(np.inf, np.nan)
 
 
 def _crossing(times: np.ndarray, gains: np.ndarray, level: float) -> float:
@@ -103,142 +146,66 @@ def _crossing(times: np.ndarray, gains: np.ndarray, level: float) -> float:
     return float(times[before] + part * (times[after] - times[before]))
 
 
-def costs(reached: pd.DataFrame, steps: pd.DataFrame, quiet: pd.DataFrame) -> pd.DataFrame:
+def costs(reached: pd.DataFrame, step: float, quiet: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Col]]:
     """`levels` with the encoding seconds per megapixel: ``stored``, and a column for each place of `quiet_seconds`.
 
     Args:
-        reached, steps, quiet: as `levels`, `step_seconds` and `quiet_seconds` return them.
+        step: seconds of a step per megapixel, of all methods.
+        reached, quiet: as `levels` and `quiet_seconds` return them.
+
+    Returns:
+        The table, and how its columns are shown.
     """
-    per_step = steps.set_index("arm")["seconds"]
-    table = reached.assign(stored=reached["iterations"] * reached["arm"].map(per_step))
-    return table.assign(**{row.place: reached["iterations"] * row.seconds for row in quiet.itertuples()})
+    places = {"stored": step} | {row.place: row.seconds for row in quiet.itertuples()}
+    table = reached.assign(**{place: reached["iterations"] * seconds for place, seconds in places.items()})
+    over = "encoding, seconds per megapixel"
+    columns = {"iterations": Col("iterations", 0, best="min")}
+    columns |= {
+        place: Col("as stored" if place == "stored" else place, 3, significant=True, under=over)
+        for place in places
+    }
+    return table, columns
 
 
-def curves(rows: pd.DataFrame, steps: pd.DataFrame) -> Figure:
-    """Gain over iterations, with its interval, and over encoding seconds per megapixel, a line for each arm.
+def curves(rows: pd.DataFrame, step: float) -> Figure:
+    """Gain over iterations, and over encoding seconds per megapixel, with its interval: a line for each arm.
 
     Args:
-        steps: as `step_seconds` returns it.
+        step: seconds of a step per megapixel, of all methods.
     """
     table = descent.changes(rows)
-    table = table.assign(gain=-table["change"])
-    looks = palette.of_arms(arms_of(rows))
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4.4), layout="constrained", sharey=True)
-    descent.lines(left, table, "gain", looks)
-    left.set(xlabel="iterations", ylabel="reduction of the true R-D loss (%)")
-    for row in steps.itertuples():
-        times, gains = curve(rows, row.arm)
-        later = times > 0
-        right.plot(
-            times[later] * row.seconds,
-            gains[0, later],
-            **looks[row.arm],
-            linewidth=1.8,
-            markersize=5,
-            markevery=4,
-        )
-    right.set(xscale="log", xlabel="encoding seconds per megapixel (logarithmic)")
-    right.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    right.xaxis.set_major_formatter("{x:g}")
-    right.xaxis.set_minor_locator(NullLocator())
-    figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=4)
-    return figure
+    table = table.assign(gain=-table["change"], seconds=step * table["iteration"])
 
+    def draw(axes: Axes, x: str) -> None:
+        figures.lines(axes, table[table["iteration"] > 0] if x == "seconds" else table, x, "gain")
+        if x == "seconds":
+            axes.set(xscale="log", xlabel="encoding seconds per megapixel")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_locator(NullLocator())
 
-def costs_table(table: pd.DataFrame, last: int) -> GT:
-    """`costs`: a group for each level; the fewest iterations of a group are in bold.
-
-    Args:
-        last: the iterations of the rows, for what was not reached.
-    """
-
-    def count(value: float) -> str:
-        return f"{value:.0f}" if np.isfinite(value) else f"> {last}"
-
-    places = [column for column in table.columns if column == "stored" or ";" in column]
-    shown = pd.DataFrame(
-        {
-            "level": [f"{value:g} % below the codec's loss" for value in table["level"]],
-            "arm": table["arm"],
-            "iterations": [
-                count(row.iterations)
-                + (
-                    f" [{count(row.iterations_low)}, {count(row.iterations_high)}]"
-                    if np.isfinite(row.iterations_low)
-                    else ""
-                )
-                for row in table.itertuples()
-            ],
-            **{
-                place: [f"{value:.3g}" if np.isfinite(value) else "–" for value in table[place]]
-                for place in places
-            },
-        }
-    )
-    fewest = [
-        int(rows["iterations"].idxmin())
-        for _, rows in table.groupby("level")
-        if rows["iterations"].min() < np.inf
-    ]
-    return (
-        GT(shown, groupname_col="level", rowname_col="arm")
-        .tab_spanner("encoding, seconds per megapixel", places)
-        .cols_label(iterations="iterations [95 %]", stored="as stored")
-        .cols_align("right", ["iterations", *places])
-        .tab_style(style.text(weight="bold"), loc.body("iterations", fewest))
-        .tab_source_note(
-            "Iterations: linear between the traced ones; interval: percentile bootstrap over images. Seconds: iterations "
-            "times the median seconds of a step."
-        )
-        .tab_options(table_font_size="14px")
-    )
+    parts = {"over iterations": "iteration", "over seconds (logarithmic)": "seconds"}
+    return figures.panels(parts, draw, ylabel="reduction of the true loss (%)", size=(4.2, 4), sharey=True)
 
 
 def describe_seconds(steps: pd.DataFrame, quiet: pd.DataFrame, rows: pd.DataFrame) -> str:
-    """In words, what a step costs, how far single jobs differ, and for which network the quiet machine's times are."""
-    seconds = steps["seconds"]
-    within, across = (steps["most"] / steps["least"]).max(), seconds.max() / seconds.min()
-    codec = rows["codec"].iloc[0]
-    card = next(card for card in cards() if card.name == codec)
+    """In words, what a step costs, how far jobs and methods differ, and of which network the quiet machine's times are."""
+    within, across = (steps["most"] / steps["least"]).max(), steps["seconds"].max() / steps["seconds"].min()
+    card = next(card for card in cards() if card.name == rows["codec"].iloc[0])
     text = (
-        f"As stored (on {', '.join(rows['device'].unique())}), a step takes {seconds.min():.3g} to "
-        f"{seconds.max():.3g} s per megapixel (medians of the methods), "
-        f"and single jobs of one method differ by a factor of up to {within:.2f}."
+        f"As stored (on {', '.join(rows['device'].unique())}), a step takes {steps['seconds'].median():.3g} s per megapixel "
+        f"(median over methods of the median over jobs). Jobs of one method differ by a factor of up to {within:.2f}, the "
+        f"medians of the methods by {across:.2f}, "
+        + ("so one time stands for all." if across <= within else "so one time for all is a simplification.")
     )
-    if across <= within:
-        text += (
-            f" The medians differ by a factor of {across:.2f}, no more than that: these times do not tell which "
-            "method's step is cheaper."
-        )
     for row in quiet.itertuples():
-        text += f" On {row.place}, with nothing else running, it takes {row.seconds:.3g} s"
         text += (
-            f" ({row.least:.3g} to {row.most:.3g} over {row.sizes} sizes of pictures)."
-            if row.sizes > 1
-            else "."
+            f" On {row.place}, with nothing else running, it takes {row.seconds:.3g} s ({row.least:.3g} to {row.most:.3g} over "
+            f"{row.sizes} sizes of pictures)."
         )
         if (row.N, row.M) != (card.N, card.M):
             text += (
-                f" That is a network with N = {row.N} and M = {row.M}, while `{codec}` has N = {card.N} and M = {card.M}: "
-                "those columns say how long as many steps take with that network, not that it would gain as much."
+                f" That network has N = {row.N} and M = {row.M}, while `{card.name}` has N = {card.N} and M = {card.M}: as many "
+                "steps take so long with it; they need not gain as much."
             )
     return text
-
-
-def describe_costs(table: pd.DataFrame, last: int) -> str:
-    """In words, for each level, which arm reaches it in the fewest iterations, and which do not reach it."""
-    lines = []
-    for level, rows in table.groupby("level"):
-        reached = rows[np.isfinite(rows["iterations"])].sort_values("iterations")
-        missed = rows.loc[~np.isfinite(rows["iterations"]), "arm"]
-        if reached.empty:
-            lines.append(f"- {level:g} %: not reached by any method within {last} iterations.")
-            continue
-        first = reached.iloc[0]
-        text = f"- {level:g} %: {first['arm']} needs {first['iterations']:.0f} iterations, {first['stored']:.3g} s per megapixel as stored"
-        if len(reached) > 1:
-            second = reached.iloc[1]
-            text += f"; next is {second['arm']} with {second['iterations']:.0f}"
-        text += f"; not reached by {', '.join(missed)}" if len(missed) else ""
-        lines.append(f"{text}.")
-    return "\n".join(lines)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import pandas as pd
-from matplotlib.axes import Axes
 
 from sgaplus.errors import UserError
 
@@ -62,27 +58,3 @@ def at(rows: pd.DataFrame, iteration: int | None, by: str = "arm") -> pd.DataFra
     if wanted not in known:
         raise UserError(f"not all rows have iteration {wanted}: use one of {', '.join(map(str, known))}")
     return statistics.at(rows[rows["iterations"] > 0], wanted)
-
-
-def lines(
-    axes: Axes, rows: pd.DataFrame, column: str, looks: Mapping[str, Mapping[str, Any]], by: str = "arm"
-) -> None:
-    """Mean over images of a column over the iterations, with its 95 % interval: a line for each of ``looks``.
-
-    Args:
-        looks: line properties by the values of ``by``, as `palette.of_arms` gives them.
-    """
-    for name, look in looks.items():
-        table = statistics.means(rows[rows[by] == name], column, by=("iteration",)).sort_values("iteration")
-        axes.plot(
-            table["iteration"],
-            table["mean"],
-            **look,
-            label=name,
-            linewidth=1.8,
-            markersize=5,
-            markevery=(0, max(1, len(table) // 5)),
-        )
-        if table[["low", "high"]].notna().all(axis=None):
-            band = table["iteration"], table["low"], table["high"]
-            axes.fill_between(*band, color=look["color"], alpha=0.12, linewidth=0)

@@ -43,7 +43,9 @@ def training_log(card: Card) -> pd.DataFrame:
         own = np.isclose(log["lmbda"], card.lmbda) if "lmbda" in log else np.full(len(log), True)
         log = log[columns].assign(stage=pd.factorize(log["stage"])[0] + 1)
     except (ValueError, KeyError) as error:
-        raise UserError(f"{path} is no training curve ({error}): restore it, or rename it to do without") from error
+        raise UserError(
+            f"{path} is no training curve ({error}): restore it, or rename it to do without"
+        ) from error
     for column in ("step", "seconds"):
         ends = log.groupby("stage")[column].max()
         log[column] += log["stage"].map(ends.cumsum() - ends)
