@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +20,7 @@ PACKAGE = Path(__file__).parent
 # The repository of an editable install; elsewhere nothing of the kind.
 CHECKOUT = PACKAGE.parent
 
+_HOUR = 3600
 _FULL = "the disk is full, free some space and run again"
 _OPEN = "too many files are open, close other programs or raise the limit (ulimit -n)"
 # What is not the user's fault although it happens on opening a file. No word about the file's content: it may
@@ -108,9 +111,14 @@ def atomic(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     if path.is_dir():
         raise UserError(f"cannot write {path}: it is a folder")
+    prefix = f".{path.stem[:40]}."
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:40]}.", suffix=path.suffix)
+        # What a process that was killed has left; a younger one may be another process's at work.
+        for leftover in path.parent.glob(f"{glob.escape(prefix)}{'?' * 8}{glob.escape(path.suffix)}"):
+            if leftover.stat().st_mtime < time.time() - _HOUR:
+                leftover.unlink(missing_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=path.suffix)
     except OSError as error:
         kind = SystemFault if error.errno in _FAULTS else UserError
         raise kind(f"cannot write to {path.parent}: {reason(error)}") from error

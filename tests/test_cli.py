@@ -52,9 +52,8 @@ def assert_refused(result, message, code=2):
     """One sentence on standard error, nothing on standard output, nothing written in the working folder."""
     found, out, err = result
     assert (found, out) == (code, "")
-    (line,) = [
-        line for line in err.splitlines() if not line.startswith(("refining ", "no photograph is held out"))
-    ]
+    chatter = ("refining ", "no photograph is held out", "0 of 1 are done")
+    (line,) = [line for line in err.splitlines() if not line.startswith(chatter)]
     assert line.startswith("error: ")
     assert re.search(message, line), line
     assert "Traceback" not in err
@@ -150,10 +149,11 @@ def test_help_imports_no_network():
 def test_refine_writes_pictures_and_rows(call, photo):
     other = write_photo(photo.with_name("other[1].png"), (64, 64), seed=1)
     code, out, err = call(
-        "refine", photo, other, "--iterations", 3, "--out", "new/refined", "--seed", 1, "--dtype", "float32"
+        *("refine", photo, other, "--method", "ssl", "--iterations", 3, "--seed", 1),
+        *("--out", "new/refined", "--dtype", "float32"),
     )
     assert code == 0, err
-    assert err == "refining 2 images; results are written at the end\n"
+    assert err.splitlines() == ["refining 2 photographs", "1 of 2: photo", "2 of 2: other[1]"]
     folder = Path("new/refined")
     assert sorted(path.name for path in folder.iterdir()) == ["other[1].png", "photo.png", "rows.csv"]
     assert size_of(folder / "photo.png") == (70, 66)
@@ -177,23 +177,19 @@ def test_refine_writes_pictures_and_rows(call, photo):
 
 @pytest.mark.slow
 def test_options_reach_the_refinement(call, photo):
-    arguments = ["refine", photo, "--iterations", 2, "--dtype", "float32", "--rows"]
-    assert call(*arguments, "a.parquet")[0] == 0
-    assert call(*arguments, "b.parquet", "--lr", 0.1)[0] == 0
-    assert call(*arguments, "c.parquet", "--temperature", "constant:value=0.5")[0] == 0
-    code, out, _ = call(
-        *arguments,
-        "d.parquet",
-        "--method",
-        "three-class:base=cosine",
-        "--refine-lmbda",
-        0.002,
-        "--batch-size",
-        2,
-    )
-    assert code == 0
+    ssl = ["--method", "ssl"]
+    three_class = ["--method", "three-class:base=cosine", "--refine-lmbda", 0.002, "--batch-size", 2]
+    for name, settings in {
+        "a": ssl,
+        "b": [*ssl, "--lr", 0.1],
+        "c": [*ssl, "--temperature", "constant:value=0.5"],
+        "d": three_class,
+    }.items():
+        arguments = ["--iterations", 2, "--dtype", "float32", "--rows", "rows.parquet", "--out", name]
+        code, out, err = call("refine", photo, *arguments, *settings)
+        assert code == 0, err
     assert "cosine, three-class (r = 0.98, n = 2)" in out
-    a, b, c, d = (pd.read_parquet(f"refined/{name}.parquet") for name in "abcd")
+    a, b, c, d = (pd.read_parquet(f"{name}/rows.parquet") for name in "abcd")
     assert a["loss"][0] == b["loss"][0] == c["loss"][0]
     assert len({a["loss"][1], b["loss"][1], c["loss"][1]}) == 3
     assert c["tau"][1] == 0.5
@@ -211,6 +207,28 @@ def test_a_preset_stands_for_method_and_schedules(call, photo):
     codec = sgaplus.load_codec("mshyper-s", device="cpu", dtype="float32")
     run = sgaplus.refine(codec, [sgaplus.read_image(photo)], "fast", iterations=12)
     assert rows["loss"].tolist() == pytest.approx(run.rows["loss"].tolist(), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], ("fast", 100)),
+        (["--method", "ssl"], ("SSL (a = 2.3)", 500)),
+        (["--iterations", 12], ("fast", 12)),
+    ],
+)
+def test_defaults(call, photo, monkeypatch, options, expected):
+    """The same as those of ``sgaplus encode``."""
+    asked = []
+    original = sgaplus.refine
+
+    def spy(codec, pictures, plan, *, iterations, names, **_):
+        asked.append((plan.label, iterations))
+        return original(codec, pictures, plan, iterations=0, names=names)
+
+    monkeypatch.setattr("sgaplus.refinement.refine", spy)
+    assert call("refine", photo, *options)[0] == 0
+    assert asked == [expected]
 
 
 def test_no_iterations_only_measure(call, photo):
@@ -260,11 +278,15 @@ def test_a_checkpoint_as_codec(call, photo, bundled):
         (["--method", "ssl:a=-1"], "SSL's a must be a finite number greater than 0"),
         (["--method", "ssl:b=1"], "no parameter 'b'"),
         (["--method", "three-class:r=2"], "at most 1"),
-        (["--temperature", "constant:value=1.5"], "first temperature must be .* at most 1"),
-        (["--temperature", "0"], "greater than 0"),
-        (["--temperature", "exponential:tau_max=2"], "tau_max must be .* at most 1"),
-        (["--lr", "0"], "greater than 0"),
-        (["--lr", "quick"], "unknown schedule 'quick'"),
+        (
+            ["--method", "ssl", "--temperature", "constant:value=1.5"],
+            "first temperature must be .* at most 1",
+        ),
+        (["--method", "ssl", "--temperature", "0"], "greater than 0"),
+        (["--method", "ssl", "--temperature", "exponential:tau_max=2"], "tau_max must be .* at most 1"),
+        (["--method", "ssl", "--lr", "0"], "greater than 0"),
+        (["--method", "ssl", "--lr", "quick"], "unknown schedule 'quick'"),
+        (["--lr", "0.1"], "--lr change the settings of a method: .*--method"),
         (["--preset", "quick"], "unknown preset 'quick': use one of fast"),
         (["--preset", "fast", "--method", "ssl"], "--preset stands in place of --method"),
         (["--preset", "fast", "--lr", "0.01"], "preset 'fast' has settings of its own: leave out lr"),
@@ -273,9 +295,9 @@ def test_a_checkpoint_as_codec(call, photo, bundled):
         (["--lmbda", "0.02"], r"choose one of 0\.01"),
         (["--refine-lmbda", "0"], "--refine-lmbda must be a finite number greater than 0"),
         (["--refine-lmbda", "inf"], "--refine-lmbda must be a finite number"),
-        (["--iterations", "-1"], "iterations must not be negative"),
+        (["--iterations", "-1"], "iterations must be .* at least 0"),
         (["--iterations", "many"], r"Invalid value for '--iterations'.*\(see sgaplus refine --help\)"),
-        (["--batch-size", "0"], "batch_size must be at least 1"),
+        (["--batch-size", "0"], "--batch-size must be at least 1"),
         (["--codec", "jpeg"], "unknown codec 'jpeg': use mshyper-s"),
         (["--codec", "mbt2018-mean"], "several qualities"),
         (["--codec", "mbt2018-mean", "--quality", "9"], "no mbt2018-mean of quality 9"),
@@ -318,7 +340,8 @@ def test_an_image_that_is_not_ones_own(call, photo, monkeypatch):
 
 def test_a_photograph_is_not_overwritten(call, photo):
     before = photo.read_bytes()
-    assert_refused(call("refine", photo, "--out", photo.parent), r"would be overwritten: use another --out")
+    out = ["--out", photo.parent]
+    assert_refused(call("refine", photo, *out), r"would be overwritten: use another --out")
     assert photo.read_bytes() == before
 
 
@@ -643,7 +666,7 @@ def test_training_that_runs_out_of_memory(call, photographs, monkeypatch):
 
 def test_notes_do_not_outlive_the_command(call, tmp_path):
     path = write_photo(tmp_path / "grey.png", (20, 30), "L")
-    assert call("refine", path, "--iterations", 0)[2].startswith("note: ")
+    assert "\nnote: " in call("refine", path, "--iterations", 0)[2]
     with pytest.warns(images.ImageNote, match="greyscale"):
         sgaplus.read_image(path)
 
@@ -687,7 +710,7 @@ def test_ctrl_c_in_the_middle_of_a_refinement(tmp_path, photo):
     try:
         arguments = ["refine", photo, "--codec", path, "--lmbda", 0.01, "--iterations", 10**7]
         with process(*arguments, cwd=tmp_path / "here") as running:
-            assert running.stderr.readline().startswith("refining 1 image;")
+            assert running.stderr.readline() == "refining 1 photograph\n"
             time.sleep(1)
             assert running.poll() is None
             running.send_signal(signal.SIGINT)
@@ -695,5 +718,8 @@ def test_ctrl_c_in_the_middle_of_a_refinement(tmp_path, photo):
     finally:
         signal.signal(signal.SIGINT, before)
     assert (running.returncode, out) == (2, "")
-    assert err.splitlines() == ["error: stopped: no file was left half-written"]
+    assert err.splitlines() == [
+        "0 of 1 are done: the same command continues",
+        "error: stopped: no file was left half-written",
+    ]
     assert list((tmp_path / "here").rglob("*")) == []

@@ -97,6 +97,14 @@ def test_the_command_line_passes_it_on(tmp_path, bundled, monkeypatch):
     photo = tmp_path / "photo.png"
     images.write_image(photo, picture(64, 64))
     for flags in ([], ["--compile"]):
-        arguments = ["refine", str(photo), "--iterations", "1", "--out", str(tmp_path / "out"), *flags]
+        arguments = [
+            "refine",
+            str(photo),
+            "--iterations",
+            "1",
+            "--out",
+            str(tmp_path / f"out{flags}"),
+            *flags,
+        ]
         assert terminal.run(cli.app, arguments) == 0
     assert asked == [False, True]

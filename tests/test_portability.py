@@ -118,3 +118,17 @@ def test_a_name_as_long_as_the_system_allows(tmp_path):
     with io.atomic(path) as temporary:
         temporary.write_bytes(b"whole")
     assert path.read_bytes() == b"whole"
+
+
+def test_what_a_killed_process_left_goes_when_the_file_is_written_again(tmp_path):
+    path = tmp_path / "rows[1].csv"
+    with io.atomic(path) as temporary:
+        left, young = (tmp_path / temporary.name.replace("rows", "rows", 1) for _ in range(2))
+        old, young = left.with_name(f".rows[1].{'a' * 8}.csv"), left.with_name(f".rows[1].{'b' * 8}.csv")
+    for leftover in (old, young, tmp_path / ".rows1.aaaaaaaa.csv"):
+        leftover.write_text("ha")
+        if leftover != young:
+            os.utime(leftover, (1, 1))
+    with io.atomic(path) as temporary:
+        assert len(temporary.name) == len(old.name)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".rows1.aaaaaaaa.csv", young.name, "rows[1].csv"]

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .. import io
-from ..errors import UserError
+from ..errors import SystemFault, UserError
 from ..parsing import number
 from . import terminal
 from .app import HARDWARE, CodecLmbda, CodecName, Compiled, Device, Dtype, Quality, app, plan_of
 from .terminal import option
 
 if TYPE_CHECKING:
-    import pandas as pd
-
+    from .. import refinement
     from ..data import datasets
+    from . import output_folder
 
 _REFINEMENT = "Refinement"
-
-_WRITERS: dict[str, Callable[[pd.DataFrame, Path], None]] = {
-    ".csv": lambda frame, path: frame.to_csv(path, index=False),
-    ".parquet": lambda frame, path: frame.to_parquet(path, index=False),
-}
 
 
 @app.command()
@@ -39,51 +34,61 @@ def refine(
         "refined"
     ),
     rows: Annotated[
-        str, option("The table's name in that folder; it ends in .csv or .parquet.")
+        str, option("File name of the table in that folder; it ends in .csv or .parquet.")
     ] = "rows.csv",
     iterations: Annotated[
-        int, option("Optimisation steps: 100 bring most of the gain, 2000 are the paper's.")
-    ] = 500,
+        int | None,
+        option(
+            "Optimisation steps; the paper uses 500 and 2000. Default: 100, or 500 with --method.",
+            _REFINEMENT,
+        ),
+    ] = None,
     codec: CodecName = "mshyper-s",
     lmbda: CodecLmbda = None,
     quality: Quality = None,
     preset: Annotated[
         str | None,
         option(
-            "In place of method, temperature and learning rate: fast, which is tuned for the number of "
-            "--iterations, from 10 on.",
+            "Method, temperature and learning rate in one: fast, which adapts to --iterations (10 or more). "
+            "Default, unless --method is given.",
             _REFINEMENT,
         ),
     ] = None,
     method: Annotated[
         str | None,
         option(
-            "What stands for rounding while optimising. SGA+: ssl or ssl:a=2.3, linear, cosine, "
-            "three-class:base=linear; SGA: atanh; baselines: ste, uniform, da, map; ours: expected. By default ssl.",
+            "How rounding is relaxed during optimisation. SGA+: ssl or ssl:a=2.3, linear, cosine, "
+            "three-class:base=linear; SGA: atanh; baselines: ste, uniform, da, map; ours: expected.",
             _REFINEMENT,
         ),
     ] = None,
     refine_lmbda: Annotated[
         float | None,
-        option("λ if not the codec's: a higher one for quality, a lower one for fewer bits.", _REFINEMENT),
+        option(
+            "λ of the refinement. Default: the codec's; a larger λ gives better quality, a smaller λ fewer bits.",
+            _REFINEMENT,
+        ),
     ] = None,
     temperature: Annotated[
         str | None,
         option(
-            "How the temperature τ in (0, 1] falls, and with it chance in rounding: "
-            "exponential:c=0.001,tau_max=1 or exponential-to:end=0.05; by default as published.",
+            "Schedule of the temperature τ in (0, 1], which sets the randomness of rounding: "
+            "exponential:c=0.001,tau_max=1 or exponential-to:end=0.05. Default: the method's published one.",
             _REFINEMENT,
         ),
     ] = None,
     lr: Annotated[
         str | None,
-        option("Learning rate: a number, or cosine:value=0.01; by default as published.", _REFINEMENT),
+        option(
+            "Learning rate: a number, or cosine:value=0.01. Default: the method's published one.", _REFINEMENT
+        ),
     ] = None,
-    seed: Annotated[int, option("Of the random numbers.", _REFINEMENT)] = 0,
+    seed: Annotated[int, option("Random seed.", _REFINEMENT)] = 0,
     batch_size: Annotated[
         int | None,
         option(
-            "Most photographs at once, by default 24 on a GPU, else 1; changes results only as rounding does.",
+            "Maximum number of photographs of one size that are refined together. Default: 24 on a GPU, else 1. "
+            "Results differ by floating-point rounding only (about 0.01 % of the loss in bfloat16).",
             HARDWARE,
         ),
     ] = None,
@@ -91,68 +96,95 @@ def refine(
     dtype: Dtype = "auto",
     compiled: Compiled = False,
 ) -> None:
-    """Refine photographs, and write what the decoder makes of them.
+    """Refine photographs and write the pictures that the decoder makes of them.
+
+    Each picture is written as soon as its photograph is refined. Interrupted at any moment, the same command
+    continues with the photographs that are missing; a photograph that fails does not stop the others. Nothing in
+    the output folder is ever replaced: other settings need another --out.
 
     The table has a row per photograph before refinement, after 500 steps and at the end: the **loss** that is
-    minimised, λ·255²·MSE + bpp; **bpp**, bits per pixel; **PSNR** in dB and **MS-SSIM**, of which more is
-    closer to the original; seconds.
+    minimised, λ·255²·MSE + bpp; **bpp**, bits per pixel; **PSNR** in dB and **MS-SSIM** (higher is better);
+    seconds.
 
     - `sgaplus refine photo.png`
-    - `sgaplus refine holidays --preset fast --iterations 100 --out smaller --refine-lmbda 0.005`
-    - `sgaplus refine kodak --method atanh --rows rows.parquet`
-    - `sgaplus refine photo.png --codec mbt2018-mean --quality 3`
+    - `sgaplus refine holidays --out smaller --refine-lmbda 0.005`
+    - `sgaplus refine kodak --method atanh --out atanh --rows rows.parquet`
+    - `sgaplus refine photo.png --codec mbt2018-mean --quality 3 --out mbt2018`
     """
+    from .. import refinement
     from ..codecs import weights
-    from ..data import datasets, images
-    from ..refinement import refine as refine_images
+    from ..data import datasets
+    from . import output_folder
 
-    if Path(rows).suffix not in _WRITERS:
-        raise UserError(f"--rows must end in .csv or .parquet, not '{rows}'")
-    plan = plan_of(method, preset, "ssl", iterations, temperature=temperature, lr=lr)
+    if Path(rows).suffix not in output_folder.SUFFIXES:
+        raise UserError(f"--rows must end in {' or '.join(output_folder.SUFFIXES)}, not '{rows}'")
+    if batch_size is not None and batch_size < 1:
+        raise UserError(f"--batch-size must be at least 1, not {batch_size}")
+    if method is None and preset is None and (temperature or lr):
+        raise UserError("--temperature and --lr change the settings of a method: give its name with --method")
+    if iterations is None:
+        iterations = 100 if method is None else 500
+    plan = plan_of(method, preset, "fast", iterations, temperature=temperature, lr=lr)
     if refine_lmbda is not None:
         number(refine_lmbda, "--refine-lmbda")
     found = datasets.list_images(photos[0] if len(photos) == 1 else photos)
-    targets = _targets(found, out)
+    output_folder.check(out, found)
     loaded = weights.load_codec(codec, lmbda, quality=quality, device=device, dtype=dtype)
-    pictures = [image.read() for image in found]
-    terminal.say(f"refining {len(found)} image{'s' * (len(found) > 1)}; results are written at the end")
+    settings = output_folder.settings_of(loaded, plan, refine_lmbda or loaded.lmbda, iterations, seed)
+    folder = output_folder.Folder(out, out / rows, settings)
+    results = {image.name: folder.rows_of(image) for image in found}
+    folder.stored_table()
+    todo = [image for image in found if results[image.name] is None]
+    failures: dict[str, Exception] = {}
+    already = f"; {len(found) - len(todo)} are done already" if len(todo) < len(found) else ""
+    terminal.say(f"refining {len(todo)} photograph{'s' * (len(todo) != 1)}{already}")
     with terminal.bar("refining") as bar:
-        task = bar.add_task("", total=iterations * len(pictures))
-        run = refine_images(
-            loaded,
-            pictures,
-            plan,
-            lmbda=refine_lmbda,
-            iterations=iterations,
-            seed=seed,
-            names=[image.name for image in found],
-            batch_size=batch_size,
-            compiled=compiled,
-            progress=lambda done, total: bar.update(task, completed=done),
-        )
-    for target, x_hat in zip(targets, run.reconstructions, strict=True):
-        images.write_image(target, x_hat)
-    table = run.rows.assign(codec=loaded.name, codec_lmbda=loaded.lmbda)
-    with io.atomic(out / rows) as temporary:
-        _WRITERS[temporary.suffix](table, temporary)
-    where = f"{str(loaded.dtype).removeprefix('torch.')} on {loaded.device}{', compiled' * compiled}"
-    terminal.show(f"{loaded.name}, λ = {loaded.lmbda:g}, {plan.label}, {where}")
-    formats = {"image": "{}", "iteration": "{:d}", "loss": "{:.4f}", "bpp": "{:.4f}"}
-    formats |= {"psnr_8bit": "{:.2f}", "ms_ssim": "{:.4f}", "seconds": "{:.1f}"}
-    terminal.show(terminal.table(table, formats))
-    terminal.show(f"decoded photographs and {rows} are in {out}")
+        task = bar.add_task("", total=iterations * len(todo))
+        finished = 0
 
+        def refine_batch(batch: Sequence[output_folder.Photograph]) -> refinement.Run:
+            return refinement.refine(
+                loaded,
+                [photograph.content for photograph in batch],
+                plan,
+                lmbda=refine_lmbda,
+                iterations=iterations,
+                seed=seed,
+                names=[photograph.name for photograph in batch],
+                batch_size=len(batch),
+                compiled=compiled,
+                progress=lambda steps, _: bar.update(task, completed=finished * iterations + steps),
+            )
 
-def _targets(found: Sequence[datasets.ImageFile], folder: Path) -> list[Path]:
-    """Where the decoded photographs go.
+        def report(image: datasets.ImageFile, result: output_folder.Rows | Exception) -> None:
+            nonlocal finished
+            finished += 1
+            if isinstance(result, Exception):
+                if len(found) == 1:
+                    raise result
+                failures[image.name] = result
+                full = terminal.memory_is_full(result)
+                why = f"{image.path}: there is not enough memory, scale it down" if full else result
+                terminal.say(f"error: {why}", "red")
+            else:
+                results[image.name] = result
+                folder.write_table(results)
+                terminal.say(f"{finished} of {len(todo)}: {io.printable(image.name)}")
 
-    Raises:
-        UserError: the folder cannot be written to, or a photograph would be overwritten.
-    """
-    io.check_folder(folder)
-    originals = {image.path.resolve() for image in found}
-    targets = [folder / f"{image.name}.png" for image in found]
-    for target in targets:
-        if target.resolve() in originals:
-            raise UserError(f"{target} is one of the photographs and would be overwritten: use another --out")
-    return targets
+        try:
+            size = batch_size or refinement.default_batch_size(loaded)
+            output_folder.refine_all(folder, todo, refine_batch, size, report)
+        except KeyboardInterrupt:
+            terminal.say(f"{finished - len(failures)} of {len(todo)} are done: the same command continues")
+            raise
+    table = folder.write_table(results)
+    if len(table):
+        where = f"{settings['dtype']} on {loaded.device}{', compiled' * compiled}"
+        terminal.show(f"{loaded.name}, λ = {loaded.lmbda:g}, {plan.label}, {where}")
+        formats = {"image": "{}", "iteration": "{:d}", "loss": "{:.4f}", "bpp": "{:.4f}"}
+        formats |= {"psnr_8bit": "{:.2f}", "ms_ssim": "{:.4f}", "seconds": "{:.1f}"}
+        terminal.show(terminal.table(table, formats))
+        terminal.show(f"decoded photographs and {rows} are in {out}")
+    if failures:
+        names = ", ".join(map(io.printable, failures))
+        raise SystemFault(f"{len(failures)} of {len(found)} photographs failed: {names}")

@@ -5,8 +5,10 @@ Exit codes: 0, 2 for what the user can mend, 1 for what is not the user's fault.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -28,13 +30,20 @@ _UsageError: Any = typer.BadParameter.__base__
 _INTERRUPTED = 130
 _STOPPED = "stopped: no file was left half-written"
 
+_UNFOLDED = 10_000
+# What stands for characters that an output cannot encode; of others their number does.
+_PLAIN = {"λ": "lambda", "τ": "tau", "×": "x", "–": "-", "−": "-", "…": "...", "·": "*", "²": "^2"}
+
 # What is printed is plain text: a file's name may look like markup.
 _out, _err = (Console(markup=False, emoji=False, highlight=False, stderr=err) for err in (False, True))
 
 
 def show(result: str | Table) -> None:
-    """Print a result on standard output; a line is wrapped by the terminal alone."""
-    _out.print(result, soft_wrap=isinstance(result, str))
+    """Print a result on standard output; a line is wrapped by the terminal alone, a table fits it."""
+    if isinstance(result, Table) and not _out.is_terminal:
+        _out.print(result, width=_UNFOLDED, crop=False)  # a log can be searched
+    else:
+        _out.print(result, soft_wrap=isinstance(result, str))
 
 
 def say(message: str, style: str | None = None) -> None:
@@ -73,18 +82,23 @@ def computing(remedy: str) -> Iterator[None]:
     Raises:
         UserError: the memory of the GPU or of the computer is full; the message ends in ``remedy``.
     """
-    import torch
-
     from .. import hardware
 
     hardware.keep_freed_memory()
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        full = isinstance(error, torch.cuda.OutOfMemoryError | MemoryError)
-        if full or "can't allocate memory" in str(error):
+        if memory_is_full(error):
             raise UserError(f"there is not enough memory: {remedy}") from error
         raise
+
+
+def memory_is_full(error: BaseException) -> bool:
+    """Whether an error says that the memory of the GPU or of the computer is full."""
+    import torch
+
+    full = isinstance(error, torch.cuda.OutOfMemoryError | MemoryError)
+    return full or "can't allocate memory" in str(error)
 
 
 def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
@@ -96,6 +110,7 @@ def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
     Raises:
         Exception: what is neither `UserError` nor `SystemFault`, if SGAPLUS_TRACEBACK is set.
     """
+    _encode_anything()
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         warnings.simplefilter("always", ImageNote)
@@ -106,6 +121,26 @@ def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
     if message:
         say(f"error: {message}", "red")
     return code
+
+
+def _encode_anything() -> None:
+    """Let standard output and error take any text, whatever their encoding."""
+    codecs.register_error("sgaplus", _in_plain_words)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="sgaplus")
+
+
+def _in_plain_words(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    wrong = error.object[error.start : error.end]
+    words = [
+        f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c  # a byte of a file's name
+        for c in wrong
+    ]
+    text = "".join(_PLAIN.get(c, c) for c in words)
+    return text.encode("ascii", "backslashreplace").decode(), error.end
 
 
 def _outcome(app: typer.Typer, arguments: Sequence[str] | None) -> tuple[str, int]:

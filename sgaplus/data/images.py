@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from .. import io
@@ -258,11 +259,12 @@ def to_uint8(x: Tensor) -> Tensor:
     return (as_samples(x).clamp(0, 1) * 255).round().to(torch.uint8)
 
 
-def write_image(path: str | Path, x: Tensor) -> None:
+def write_image(path: str | Path, x: Tensor, texts: Mapping[str, str] | None = None) -> None:
     """Write ``x`` (3, H, W) as an 8-bit PNG, clamped to [0, 1] and rounded; whole or not at all.
 
     Args:
         x: as `as_samples` takes it; a batch of one image will do.
+        texts: written into the file's text chunks, by their keywords.
 
     Raises:
         UserError: the file's name does not end in .png, ``x`` has another shape or is not finite, or the
@@ -282,5 +284,8 @@ def write_image(path: str | Path, x: Tensor) -> None:
     if not bool(torch.isfinite(x).all()):
         raise UserError(f"cannot write {path}: the image holds values that are not finite")
     pixels = to_uint8(x.detach()).permute(1, 2, 0).contiguous().cpu().numpy()
+    chunks = PngInfo()
+    for keyword, text in (texts or {}).items():
+        chunks.add_text(keyword, text)
     with io.atomic(path) as temporary:
-        Image.fromarray(pixels).save(temporary, format="PNG")
+        Image.fromarray(pixels).save(temporary, format="PNG", pnginfo=chunks)

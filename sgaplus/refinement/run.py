@@ -75,6 +75,11 @@ def batches(images: Sequence[Tensor], size: int) -> list[list[int]]:
     ]
 
 
+def default_batch_size(codec: Codec) -> int:
+    """How many images of one shape are refined together where nothing else is said."""
+    return 24 if codec.device.type == "cuda" else 1
+
+
 def refine(
     codec: Codec,
     images: Sequence[Tensor],
@@ -136,7 +141,7 @@ def refine(
     marks = {0, iterations, *wanted}
     every = trace_every or max(1, iterations // 20)
     evaluate = marks | set(range(every, iterations + 1, every))
-    size = batch_size or (24 if codec.device.type == "cuda" else 1)
+    size = batch_size or default_batch_size(codec)
 
     tables: list[pd.DataFrame] = []
     latents: dict[int, Latents] = {}

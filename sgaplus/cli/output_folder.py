@@ -1,0 +1,301 @@
+"""The folder of `sgaplus refine`: pictures that hold the rows and the settings they were made with, and a table.
+
+A picture is written in one piece as soon as its photograph is refined. So a run that ends at any moment loses no
+more than the photographs in flight, the next one knows what is done, and what is no such picture is never
+replaced. The table is put together from the pictures.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from .. import io
+from ..codecs.codec import Codec
+from ..data import images
+from ..data.datasets import ImageFile
+from ..errors import SystemFault, UserError
+from ..plans import Plan
+from ..refinement import ALGORITHM, Run
+from . import terminal
+
+# The name of the text in a PNG that holds a picture's record, and of the table's column that tells settings apart.
+_RECORD, _SETTINGS = "sgaplus", "settings"
+_TEXTS = ("image", "method", "codec", _SETTINGS)
+
+Settings = dict[str, Any]
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Photograph:
+    """A photograph that was read: its file, the SHA-256 that it had before, and its content (3, H, W)."""
+
+    image: ImageFile
+    sha256: str
+    content: Tensor
+
+    @property
+    def name(self) -> str:
+        """As tables have it."""
+        return io.printable(self.image.name)
+
+
+Refine = Callable[[Sequence[Photograph]], Run]
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Where pictures and table go, and the settings that they all have.
+
+    Attributes:
+        path: of the pictures.
+        table: the table's file, .csv or .parquet.
+        settings: everything that determines the numbers, JSON-able.
+    """
+
+    path: Path
+    table: Path
+    settings: Settings
+
+    @property
+    def key(self) -> str:
+        """The settings, hashed."""
+        return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:16]
+
+    def target(self, image: ImageFile) -> Path:
+        """The picture's file."""
+        return self.path / f"{image.name}.png"
+
+    def rows_of(self, image: ImageFile) -> Rows | None:
+        """The rows of a photograph that is refined already; None of one that is not.
+
+        Raises:
+            UserError: in the picture's place lies something else, or a picture of other settings.
+        """
+        target = self.target(image)
+        record = _read_record(target)
+        if record is None:
+            return None
+        if record["settings"] != self.settings:
+            differing = ", ".join(_differing(record["settings"], self.settings))
+            raise UserError(f"{target} was made with other settings ({differing}): use another --out")
+        if record["image_sha256"] != image.sha256:
+            raise UserError(
+                f"{target} was made from another photograph than {image.path} is now: use another --out"
+            )
+        return record["rows"]
+
+    def put(self, photograph: Photograph, picture: Tensor, rows: pd.DataFrame) -> Rows:
+        """Write a photograph's picture with its rows, which are returned as they will be read.
+
+        Raises:
+            UserError: something else has come to lie in its place meanwhile.
+            SystemFault: the disk is full or fails.
+        """
+        self.rows_of(photograph.image)
+        content = {
+            "settings": self.settings,
+            "image_sha256": photograph.sha256,
+            "rows": rows.assign(codec=self.settings["codec"], codec_lmbda=self.settings["codec_lmbda"])
+            .assign(**{_SETTINGS: self.key})
+            .to_dict("records"),
+        }
+        text = json.dumps(content)
+        images.write_image(self.target(photograph.image), picture, {_RECORD: text})
+        return json.loads(text)["rows"]
+
+    def stored_table(self) -> pd.DataFrame:
+        """The table as it lies there; empty where there is none.
+
+        Raises:
+            UserError: it is something else, or of other settings.
+        """
+        if not self.table.exists():
+            return pd.DataFrame(columns=["image"])
+        try:
+            table = _READERS[self.table.suffix](self.table)
+            settings = set(table[_SETTINGS])
+        except OSError as error:
+            raise io.unreadable(self.table, error) from error
+        except (KeyError, ValueError):  # what pandas and pyarrow raise for anything else derives from these
+            raise UserError(
+                f"{self.table} is there and not a table of this command: use another --rows or --out"
+            ) from None
+        if settings - {self.key}:
+            raise UserError(f"{self.table} was made with other settings: use another --rows or --out")
+        return table
+
+    def write_table(self, results: Mapping[str, Rows | None]) -> pd.DataFrame:
+        """Write the table: these rows, in this order, then those of all other photographs that it had.
+
+        Returns:
+            ``results`` alone.
+        """
+        new = pd.DataFrame([row for rows in results.values() for row in rows or ()])
+        if new.empty:
+            return new
+        stored = self.stored_table()
+        others = stored[~stored["image"].isin(new["image"])]
+        table = pd.concat([new, others], ignore_index=True) if len(others) else new
+        with io.atomic(self.table) as temporary:
+            _WRITERS[self.table.suffix](table, temporary)
+        return new
+
+
+def settings_of(codec: Codec, plan: Plan, lmbda: float, iterations: int, seed: int) -> Settings:
+    """Everything that determines the numbers of a refinement beside the photograph."""
+    settings = {
+        "codec": codec.name,
+        "codec_lmbda": codec.lmbda,
+        "codec_sha256": codec.sha256,
+        "lmbda": lmbda,
+        **plan.as_dict(),
+        "iterations": iterations,
+        "dtype": str(codec.dtype).removeprefix("torch."),
+        "seed": seed,
+        "algorithm": ALGORITHM,
+    }
+    return json.loads(json.dumps(settings))
+
+
+def check(folder: Path, photographs: Sequence[ImageFile]) -> None:
+    """Make sure, before any work is done, that pictures can be written.
+
+    Raises:
+        UserError: the folder cannot be written to, or a photograph would be overwritten.
+    """
+    io.check_folder(folder)
+    originals = {image.path.resolve() for image in photographs}
+    for image in photographs:
+        target = folder / f"{image.name}.png"
+        if target.resolve() in originals:
+            raise UserError(f"{target} is one of the photographs and would be overwritten: use another --out")
+
+
+def refine_all(
+    folder: Folder,
+    todo: Sequence[ImageFile],
+    refine: Refine,
+    batch_size: int,
+    report: Callable[[ImageFile, Rows | Exception], None],
+) -> None:
+    """Refine photographs and write each one's picture as soon as it is refined; the table is the caller's.
+
+    Args:
+        refine: refines a batch.
+        report: called with each photograph and its rows, when its picture is written, or with why it cannot be
+            read or refined; the others go on.
+
+    Raises:
+        UserError, SystemFault: the settings are to blame, or a picture cannot be written: no other would fare better.
+    """
+    for batch in _batches(todo, batch_size):
+        read = []
+        for image in batch:
+            try:
+                read.append(Photograph(image, image.sha256, image.read()))
+            except (UserError, SystemFault, MemoryError) as error:
+                report(image, error)
+        for photograph, result in _refined(read, refine):
+            if not isinstance(result, Exception):
+                result = folder.put(photograph, *result)
+            report(photograph.image, result)
+
+
+def _batches(todo: Sequence[ImageFile], size: int) -> list[list[ImageFile]]:
+    """Photographs that are refined together: ``size`` of one shape, as their headers say."""
+    if size == 1:
+        return [[image] for image in todo]
+    by_shape: dict[tuple[int, int] | None, list[ImageFile]] = {}
+    for image in todo:
+        try:
+            shape = image.size
+        except UserError:  # it is reported when it is read
+            shape = None
+        by_shape.setdefault(shape, []).append(image)
+    return [group[i : i + size] for group in by_shape.values() for i in range(0, len(group), size)]
+
+
+def _refined(
+    batch: Sequence[Photograph], refine: Refine
+) -> Iterator[tuple[Photograph, tuple[Tensor, pd.DataFrame] | Exception]]:
+    """Each photograph of a batch with its picture and rows, or with why there are none."""
+    if not batch:
+        return
+    try:
+        run = refine(batch)
+        rows = dict(list(run.rows.groupby("image")))
+        for photograph, picture in zip(batch, run.reconstructions, strict=True):
+            yield photograph, (picture, rows[photograph.name])
+        return
+    except (SystemFault, RuntimeError, MemoryError) as error:
+        if not isinstance(error, SystemFault) and not terminal.memory_is_full(error):
+            raise
+        if len(batch) == 1:
+            yield batch[0], error
+            return
+    # One of them is to blame, or all are too many; by now what the error held in memory is free.
+    for photograph in batch:
+        yield from _refined([photograph], refine)
+
+
+def _read_record(path: Path) -> dict[str, Any] | None:
+    """What a picture says of itself; None where there is no file.
+
+    Raises:
+        UserError: there is a file, and it is no picture of this command.
+    """
+    if not path.exists() and not path.is_symlink():
+        return None
+    with contextlib.suppress(
+        UnidentifiedImageError, Image.DecompressionBombError, KeyError, TypeError, ValueError
+    ):
+        try:
+            with warnings.catch_warnings(action="ignore"), Image.open(path) as picture:
+                record = json.loads(picture.info[_RECORD])
+        except UnidentifiedImageError:
+            raise
+        except OSError as error:
+            raise io.unreadable(path, error) from error
+        return {name: record[name] for name in ("settings", "image_sha256", "rows")}
+    raise UserError(
+        f"{path} is there and not a picture of this command, which does not replace it: use another --out"
+    )
+
+
+def _differing(before: Settings, now: Settings) -> Iterator[str]:
+    """What differs, in words; of hashes and specifications the name says enough."""
+    for name in {**now, **before}:
+        old, new = before.get(name), now.get(name)
+        if old != new:
+            plain = not any(isinstance(value, dict) or name.endswith("sha256") for value in (old, new))
+            yield f"{name} {old}, not {new}" if plain else name
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    return pd.read_csv(
+        path,
+        dtype=dict.fromkeys(_TEXTS, str),
+        keep_default_na=False,
+        na_values=[""],
+        float_precision="round_trip",
+    )
+
+
+_READERS: dict[str, Callable[[Path], pd.DataFrame]] = {".csv": _read_csv, ".parquet": pd.read_parquet}
+_WRITERS: dict[str, Callable[[pd.DataFrame, Path], None]] = {
+    ".csv": lambda table, path: table.to_csv(path, index=False),
+    ".parquet": lambda table, path: table.to_parquet(path, index=False),
+}
+SUFFIXES = tuple(_WRITERS)

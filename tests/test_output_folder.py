@@ -1,0 +1,333 @@
+"""Photographs refined into a folder: nothing is lost, mixed or replaced, whenever a run ends."""
+
+import collections
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+import sgaplus
+from sgaplus import cli, refinement
+from sgaplus.data import images
+from tests.conftest import write_photo
+
+ROOT = Path(__file__).parents[1]
+# How often the run is killed at a random moment; SGAPLUS_KILLS=50 is the thorough test.
+KILLS = int(os.environ.get("SGAPLUS_KILLS", "3"))
+
+
+@pytest.fixture
+def refine(capsys, monkeypatch, bundled, tmp_path):
+    """Run ``sgaplus refine`` in a folder with three photographs; gives exit code, output and error."""
+    monkeypatch.chdir(tmp_path)
+    for index in range(3):
+        write_photo(Path(f"photographs/{index}.png"), (70, 66), seed=index)
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["refine", *map(str, arguments), "--dtype", "float32", "--iterations", "2"])
+        return stop.value.code, *capsys.readouterr()
+
+    return run
+
+
+def snapshot(folder="refined"):
+    """Content and age of every file."""
+    return {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in Path(folder).rglob("*") if p.is_file()}
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def table(path):
+    """A table in CSV, exactly."""
+    return pd.read_csv(path, dtype={"image": str}, float_precision="round_trip")
+
+
+def test_what_is_done_is_skipped(refine, monkeypatch):
+    assert refine("photographs/0.png")[0] == 0
+    first = snapshot()
+    refined = []
+    original = refinement.refine
+    monkeypatch.setattr(
+        refinement, "refine", lambda *a, names, **k: refined.extend(names) or original(*a, names=names, **k)
+    )
+    code, out, err = refine("photographs")
+    assert code == 0, err
+    assert refined == ["1", "2"]
+    assert "1 are done already" in err or "1 is done already" in err
+    assert snapshot()["0.png"] == first["0.png"]
+    rows = table("refined/rows.csv")
+    assert rows["image"].tolist() == ["0", "0", "1", "1", "2", "2"]
+    assert len(re.findall(r"^ *[012] ", out, re.MULTILINE)) == 6, "the table shows all of them"
+    # Once more, with nothing left to do, and with another name for the table.
+    code, _, err = refine("photographs", "--rows", "again.parquet")
+    assert (code, refined) == (0, ["1", "2"]), err
+    again = pd.read_parquet("refined/again.parquet")
+    pd.testing.assert_frame_equal(again.drop(columns="image"), rows.drop(columns="image"), check_exact=True)
+
+
+def test_the_table_keeps_the_rows_of_other_photographs(refine):
+    assert refine("photographs/1.png")[0] == 0
+    before = pd.read_csv("refined/rows.csv", dtype=str)
+    Path("refined/1.png").unlink()
+    assert refine("photographs/0.png")[0] == 0
+    rows = pd.read_csv("refined/rows.csv", dtype=str)
+    assert rows["image"].tolist() == ["0", "0", "1", "1"]
+    pd.testing.assert_frame_equal(rows[2:].reset_index(drop=True), before)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["--seed", 3], "seed 0, not 3"),
+        (["--method", "ssl"], "method"),
+        (["--refine-lmbda", 0.02], r"lmbda 0\.01, not 0\.02"),
+    ],
+)
+def test_other_settings_are_kept_apart(refine, settings, words):
+    assert refine("photographs/0.png")[0] == 0
+    before = snapshot()
+    code, out, err = refine("photographs", *settings)
+    assert (code, out) == (2, "")
+    assert re.search(rf"error: refined/0\.png was made with other settings \(.*{words}.*--out", err)
+    # Of other photographs the table alone says it.
+    code, out, err = refine("photographs/1.png", *settings)
+    assert (code, out) == (2, "")
+    assert re.search(r"error: refined/rows\.csv was made with other settings: .*--out", err)
+    assert snapshot() == before
+
+
+def test_another_photograph_of_the_same_name(refine):
+    assert refine("photographs/0.png")[0] == 0
+    before = snapshot()
+    write_photo(Path("photographs/0.png"), (70, 66), seed=9)
+    code, _, err = refine("photographs/0.png")
+    assert code == 2
+    assert re.search(r"refined/0\.png was made from another photograph .*--out", err)
+    assert snapshot() == before
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", "photographs/2.png"])
+def test_what_lies_in_the_place_of_a_picture_stays(refine, content):
+    """Also beside the photographs, where a JPEG and a PNG of one name lie."""
+    content = content if isinstance(content, bytes) else Path(content).read_bytes()
+    Path("refined").mkdir()
+    Path("refined/1.png").write_bytes(content)
+    code, out, err = refine("photographs")
+    assert (code, out) == (2, "")
+    assert re.search(r"error: refined/1\.png is there and not a picture of this command.*--out", err)
+    assert snapshot().keys() == {"1.png"}
+    assert Path("refined/1.png").read_bytes() == content
+    with Image.open("photographs/0.png") as picture:
+        picture.save("photographs/other.jpg")
+    Path("photographs/other.png").write_bytes(content)
+    code, _, err = refine("photographs/other.jpg", "--out", "photographs")
+    assert (code, Path("photographs/other.png").read_bytes()) == (2, content)
+
+
+@pytest.mark.parametrize("content", ["", "name,value\na,1\n", "no table \0"])
+@pytest.mark.parametrize("name", ["rows.csv", "rows.parquet"])
+def test_what_lies_in_the_place_of_the_table_stays(refine, name, content):
+    Path("refined").mkdir()
+    Path("refined", name).write_text(content)
+    code, out, err = refine("photographs", "--rows", name)
+    assert (code, out) == (2, "")
+    assert re.search(rf"error: refined/{name} is there and not a table of this command.*--rows", err)
+    assert snapshot().keys() == {name}
+    assert Path("refined", name).read_text() == content
+
+
+def test_photographs_that_fail_do_not_stop_the_others(refine, monkeypatch):
+    good = Path("photographs/1.png").read_bytes()
+    Path("photographs/1.png").write_bytes(good[: len(good) // 2])
+    original = refinement.refine
+
+    def diverging(codec, pictures, *arguments, names, **settings):
+        if "0" in names:
+            raise sgaplus.SystemFault("the loss of 0 is no longer finite: lower the learning rate")
+        return original(codec, pictures, *arguments, names=names, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(refinement, "refine", diverging)
+        code, out, err = refine("photographs", "--batch-size", 3)
+    assert code == 1
+    assert re.search(r"^error: the loss of 0 is no longer finite", err, re.MULTILINE)
+    assert re.search(r"^error: photographs/1\.png is damaged", err, re.MULTILINE)
+    last = err.splitlines()[-1]
+    assert re.search(r"2 of 3 photographs failed: (0, 1|1, 0)$", last)
+    assert set(snapshot()) == {"2.png", "rows.csv"}
+    assert pd.read_csv("refined/rows.csv")["image"].tolist() == [2, 2]
+    assert re.search(r"^ *2 +2 ", out, re.MULTILINE)
+
+    # Mended, the rerun does what is missing.
+    Path("photographs/1.png").write_bytes(good)
+    code, _, err = refine("photographs")
+    assert code == 0, err
+    assert set(snapshot()) == {"0.png", "1.png", "2.png", "rows.csv"}
+
+
+def test_memory_that_one_photograph_fills(refine, monkeypatch):
+    original = refinement.refine
+
+    def full(codec, pictures, *arguments, names, **settings):
+        if "0" in names:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return original(codec, pictures, *arguments, names=names, **settings)
+
+    monkeypatch.setattr(refinement, "refine", full)
+    code, _, err = refine("photographs", "--batch-size", 2)
+    assert code == 1
+    assert re.search(r"^error: photographs/0\.png: there is not enough memory", err, re.MULTILINE)
+    assert set(snapshot()) == {"1.png", "2.png", "rows.csv"}
+
+
+def test_a_disk_that_fills_up_stops_the_run(refine, monkeypatch):
+    written = []
+
+    def write(path, *arguments):
+        written.append(path)
+        raise sgaplus.SystemFault("the disk is full")
+
+    monkeypatch.setattr(images, "write_image", write)
+    code, out, err = refine("photographs")
+    assert (code, out, len(written)) == (1, "", 1)
+    assert err.splitlines()[-1] == "error: the disk is full"
+
+
+def test_photographs_are_read_one_at_a_time(refine, monkeypatch):
+    """And each one's picture is there before the next one is read."""
+    there = []
+    original = images.read_image
+    monkeypatch.setattr(
+        "sgaplus.data.datasets.read_image",
+        lambda path: there.append(sorted(snapshot())) or original(path),
+    )
+    assert refine("photographs")[0] == 0
+    assert there == [[], ["0.png", "rows.csv"], ["0.png", "1.png", "rows.csv"]]
+
+
+def test_a_batch_holds_photographs_of_one_shape(refine, monkeypatch):
+    write_photo(Path("photographs/0b.png"), (64, 64))
+    asked = []
+    original = refinement.refine
+    monkeypatch.setattr(
+        refinement, "refine", lambda *a, names, **k: asked.append(names) or original(*a, names=names, **k)
+    )
+    assert refine("photographs", "--batch-size", 2)[0] == 0
+    assert asked == [["0", "1"], ["2"], ["0b"]]
+    rows = table("refined/rows.csv")
+    assert rows["image"].drop_duplicates().tolist() == ["0", "0b", "1", "2"]
+
+
+def test_names_that_no_table_can_encode(refine):
+    name = os.fsdecode(b"caf\xe9.png")
+    try:
+        Path("photographs/0.png").rename(name)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names alone")
+    code, out, err = refine(name)
+    assert code == 0, err
+    assert Path("refined", name).is_file()
+    assert set(pd.read_csv("refined/rows.csv")["image"]) == {"caf\\xe9"}
+    assert "caf\\xe9" in out
+    assert "0 photographs; 1" in refine(name)[2]
+
+
+# Killed at any moment. One process imports everything, and its children are the runs.
+KILLER = """
+import json, os, random, signal, sys, time
+from pathlib import Path
+from sgaplus import cli, refinement
+from sgaplus.cli import output_folder
+from sgaplus.codecs import weights
+
+kills, arguments = int(sys.argv[1]), sys.argv[2:]
+
+def start(folder):
+    child = os.fork()
+    if child:
+        return child
+    log = os.open(f"{folder}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    try:
+        cli.main([*arguments, "--out", folder])
+    except SystemExit as end:
+        sys.stdout.flush()
+        os._exit(end.code)
+    os._exit(99)
+
+def finish(folder):
+    return os.waitstatus_to_exitcode(os.waitpid(start(folder), 0)[1])
+
+def state(folder):
+    files = Path(folder).glob("[!.]*.png")
+    return {path.name: [path.stat().st_ino, path.stat().st_mtime_ns] for path in files}
+
+began = time.monotonic()
+assert finish("undisturbed") == 0
+took = time.monotonic() - began
+random.seed(0)
+report = []
+for index in range(kills):
+    folder = f"killed-{index}"
+    child = start(folder)
+    time.sleep(random.uniform(0, took))
+    how = [signal.SIGKILL, signal.SIGINT][index % 2]
+    os.kill(child, how)
+    ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    done = state(folder)
+    for leftover in Path(folder).glob(".*"):
+        os.utime(leftover, (1, 1))  # as if it were older
+    code = finish(folder)
+    after = state(folder)
+    report.append([how.name, ended, len(done), code, all(after[name] == done[name] for name in done)])
+print(json.dumps(report))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the test forks its processes")
+@pytest.mark.slow
+def test_kills_at_random_moments_lose_nothing(tmp_path, bundled):
+    for index in range(6):
+        write_photo(tmp_path / "photographs" / f"{index}.png", (64, 64 + 6 * (index % 2)), seed=index)
+    weights = bundled / "mshyper-s_lambda0.01.safetensors"
+    arguments = ["refine", "photographs", "--codec", weights, "--lmbda", 0.01, "--iterations", 12]
+    done = subprocess.run(
+        [sys.executable, "-c", KILLER, str(KILLS), *map(str, arguments)],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert len(report) == KILLS
+    assert all(code == 0 and unchanged for *_, code, unchanged in report), report
+    print(collections.Counter((how, ended, count) for how, ended, count, *_ in report))
+
+    undisturbed = tmp_path / "undisturbed"
+    expected = table(undisturbed / "rows.csv").drop(columns="seconds")
+    assert len(expected) == 12
+    for index in range(KILLS):
+        folder = tmp_path / f"killed-{index}"
+        assert names(folder) == names(undisturbed)
+        for path in undisturbed.glob("*.png"):
+            with Image.open(path) as one, Image.open(folder / path.name) as other:
+                assert np.array_equal(np.asarray(one), np.asarray(other)), path.name
+        found = table(folder / "rows.csv").drop(columns="seconds")
+        pd.testing.assert_frame_equal(found, expected, check_exact=True)
+        log = Path(f"{folder}.log").read_text()
+        assert "Traceback" not in log
+        said = collections.Counter(re.findall(r"^\d of \d: (\d)$", log, re.MULTILINE))
+        assert set(said.values()) <= {1}, "refined twice"
