@@ -18,7 +18,7 @@ _DIGITS = 7
 
 
 def load(study: str, profile: str, results: str | Path | None = None) -> pd.DataFrame:
-    """The stored rows of a study's profile, as `analysis.arms.with_arms` returns them.
+    """The stored rows of a study's profile, as `configurations.with_arms` returns them.
 
     Args:
         results: the folder of results, those of all studies; that of the checkout where None.

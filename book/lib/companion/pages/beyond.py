@@ -42,7 +42,7 @@ def budgets(rows: pd.DataFrame) -> pd.DataFrame:
     """What each budget gives: the preset at the end of each of its runs, the others where they were read off.
 
     Args:
-        rows: stored lines, as `analysis.arms.with_arms` returns them.
+        rows: stored lines, as `configurations.with_arms` returns them.
 
     Returns:
         The rows of images on which there is a published method too, with ``data`` (Kodak or CLIC 2025) and
@@ -151,7 +151,7 @@ def at_other_rates(rows: pd.DataFrame, published: pd.DataFrame, budget: int) -> 
     """Rate-distortion curves of the preset on whole photographs beside those of published methods.
 
     Args:
-        rows: stored lines of the preset, as `analysis.arms.with_arms` returns them.
+        rows: stored lines of the preset, as `configurations.with_arms` returns them.
         published: those of the other methods and of the base; their last iteration counts.
         budget: the preset's.
 

@@ -27,7 +27,7 @@ def select(rows: pd.DataFrame, pictures: str = WHOLE, iteration: int | None = No
     """The read-offs of one iteration on one kind of pictures, refined at the codec's own λ.
 
     Args:
-        rows: as `analysis.arms.with_arms` returns them.
+        rows: as `configurations.with_arms` returns them.
         pictures: ``whole`` photographs, or ``crops``, whose names end in ``@`` and the side in pixels.
         iteration: the last one where None.
 
@@ -80,7 +80,7 @@ def figure(found: dict[str, pd.DataFrame]) -> Figure:
     """PSNR over rate, and beside it the PSNR that each arm gains over the base at the same rate.
 
     Bands are 95 % bootstrap intervals over images. A curve has at least two points; between its points the
-    gain is interpolated (`analysis.equal_rate`).
+    gain is interpolated (`equal_rate`).
 
     Args:
         found: as `curves` returns them.

@@ -49,7 +49,7 @@ def select(rows: pd.DataFrame, lmbda: float) -> pd.DataFrame:
     """The two- and three-class rows at one λ, on those images on which all of them were run.
 
     Args:
-        rows: stored lines, as `analysis.arms.with_arms` returns them; ``lmbda`` of codec and refinement alike.
+        rows: stored lines, as `configurations.with_arms` returns them; ``lmbda`` of codec and refinement alike.
 
     Raises:
         UserError: there is no such λ, nothing to compare, or no image with all arms.
