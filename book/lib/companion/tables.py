@@ -54,7 +54,7 @@ def number(value: Any, digits: int | None = None, sign: bool = False, significan
         form = f",.{digits}f"
     else:
         form = f",.{digits}f"
-    return f"{value:{'+' if sign else ''}{form}}".replace("-", "−")
+    return f"{value:{'+' if sign else ''}z{form}}".replace("-", "−")
 
 
 def _texts(frame: pd.DataFrame, name: str, column: Col) -> list[str]:

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import constriction
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from great_tables import GT
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sgaplus.bitstream import lengths
@@ -17,11 +16,8 @@ from sgaplus.codecs.weights import load_codec
 from sgaplus.errors import UserError
 from sgaplus.studies.stored import results as all_results
 
-from .. import palette
-from ..statistics import minus
+from .. import figures, palette
 
-# A table of scales that costs more, in percent, is worth a look at finer ones.
-_TABLE_WORTH = 0.3
 # constriction's probabilities are multiples of this.
 _CONSTRICTION_STEP = 2.0**-24
 # Each part of the difference: its two counts in `lengths`, and what it is in words.
@@ -104,75 +100,49 @@ def parts(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def parts_figure(table: pd.DataFrame) -> Figure:
-    """`parts` as stacked bars, in percent of the estimate: what adds to the right, what saves to the left.
+    """`parts` as stacked bars, in percent of the estimate: what adds to the right, what saves to the left."""
+    wide = table[list(PARTS)].set_axis([f"λ = {row.lmbda:g}, {row.arm}" for row in table.itertuples()])
+    wide.columns = [words for _, _, words in PARTS.values()]
 
-    Args:
-        table: as `parts` returns it.
+    def draw(axes: Axes, wide: pd.DataFrame) -> None:
+        colours = [palette.colour(position) for position in range(len(PARTS))]
+        wide.plot.barh(stacked=True, ax=axes, width=0.75, color=colours, edgecolor="white", linewidth=0.5)
+        axes.plot(wide.sum(axis=1), range(len(wide)), "k|", markersize=12, label="all together")
+        axes.axvline(0, color="0.4", linewidth=0.8)
+        axes.invert_yaxis()
+        axes.grid(False, axis="y")
+
+    names = {"xlabel": "% of the estimated bits", "size": (7.5, 0.8 + 0.3 * len(wide)), "legend": 2}
+    return figures.panels({"": wide}, draw, **names)
+
+
+def shares(table: pd.DataFrame) -> pd.DataFrame:
+    """What each part adds over all files of `count`, the largest first: part, share (% of the estimate), least, most.
+
+    The last two are of a single file, in bits.
     """
-    labels = [f"λ = {row.lmbda:g}, {row.arm}" for row in table.itertuples()]
-    at = np.arange(len(table))
-    figure, axes = plt.subplots(figsize=(7.5, 1.4 + 0.32 * len(table)), layout="constrained")
-    right, left = np.zeros(len(table)), np.zeros(len(table))
-    for position, (name, (_, _, words)) in enumerate(PARTS.items()):
-        values = table[name].to_numpy()
-        start = np.where(values >= 0, right, left)
-        colour = palette.colour(position)
-        axes.barh(at, values, 0.7, left=start, color=colour, label=words, edgecolor="white", linewidth=0.5)
-        right, left = right + values.clip(min=0), left + values.clip(max=0)
-    axes.plot(table["total"], at, "D", color="black", markersize=4, label="all together")
-    axes.axvline(0, color="0.3", linewidth=0.8)
-    axes.set_yticks(at, labels, fontsize="small")
-    axes.set_xlabel("bits beyond the estimate (% of it)")
-    axes.invert_yaxis()
-    axes.grid(False, axis="y")
-    figure.legend(loc="outside upper center", ncols=2)
-    return figure
-
-
-def parts_table(table: pd.DataFrame) -> GT:
-    """`parts` as a table, a group for each λ."""
-    shown = table.assign(group=[f"λ = {value:g}" for value in table["lmbda"]]).drop(columns="lmbda")
-    return (
-        GT(shown, groupname_col="group", rowname_col="arm")
-        .tab_spanner("% of the estimated bits", [*PARTS, "total"])
-        .cols_label({name: words for name, (_, _, words) in PARTS.items()} | {"total": "all together"})
-        .fmt_number([*PARTS, "total"], decimals=2, force_sign=True)
-        .tab_options(table_font_size="14px")
-    )
-
-
-def describe_parts(table: pd.DataFrame) -> str:
-    """In words, what each part adds, over all files of `count`: a list, the largest first."""
-    shares = {
-        name: 100 * (table[after] - table[before]).sum() / table["estimated"].sum()
-        for name, (before, after, _) in PARTS.items()
-    }
     lines = []
-    for name, share in sorted(shares.items(), key=lambda item: -abs(item[1])):
-        before, after, words = PARTS[name]
+    for before, after, words in PARTS.values():
         single = table[after] - table[before]
-        lines.append(
-            f"- {words}: **{share:+z.2f} %** of the estimate; of a file {single.min():+z.0f} to {single.max():+z.0f} bits"
-        )
-    return minus("\n".join(lines))
+        share = 100 * single.sum() / table["estimated"].sum()
+        lines.append({"part": words, "share": share, "least": single.min(), "most": single.max()})
+    return pd.DataFrame(lines).sort_values("share", key=lambda share: -share.abs(), ignore_index=True)
 
 
-def describe_check(table: pd.DataFrame) -> str:
-    """In words, whether constriction's coder agrees with the ideal length of y, for the files of `count`."""
-    over = table["check"] - table["expected"]
-    exact = table["exact"] * table["y_share"]
-    relative = 100 * (over / exact).abs().max()
-    floor = 100 * (1 - table["expected"].sum() / exact.sum())
-    text = (
-        f"On the {len(table)} files its coder writes {over.min():+.1f} to {over.max():+.1f} bits against the ideal "
-        f"length of y, at most {relative:.2f} % of it."
-    )
-    if abs(floor) >= 0.005:
-        text += (
-            f" Its probabilities are at least 2⁻²⁴, so that no symbol costs it more than 24 bits; that makes the ideal "
-            f"length {floor:.2f} % shorter than ours, and is part of what it is compared with."
-        )
-    return minus(text)
+def check(table: pd.DataFrame) -> dict[str, float]:
+    """constriction's coder against the ideal length of y, for the files of `count`.
+
+    Returns:
+        least and most, bits beyond what is expected of it; relative, the largest of these in percent of y's bits; floor,
+        by how many percent its expectation is below the exact bits, since no symbol costs it more than 24 bits.
+    """
+    over, exact = table["check"] - table["expected"], table["exact"] * table["y_share"]
+    return {
+        "least": over.min(),
+        "most": over.max(),
+        "relative": 100 * (over / exact).abs().max(),
+        "floor": 100 * (1 - table["expected"].sum() / exact.sum()),
+    }
 
 
 def levels(table: pd.DataFrame) -> pd.DataFrame:
@@ -184,56 +154,8 @@ def levels(table: pd.DataFrame) -> pd.DataFrame:
     Returns:
         One row per λ and arm: lmbda, arm, a column for each table.
     """
-    names = {"64 (CompressAI)": "levels", **{name: name for name in FINER}}
+    names = {"64": "levels", **{name: name for name in FINER}}
     costs = pd.DataFrame({name: table[column] - table["exact"] for name, column in names.items()})
     groups = costs.assign(exact=table["exact"]).groupby([table["lmbda"], table["arm"]], sort=False)
     sums = groups.sum()
     return (100 * sums.drop(columns="exact").div(sums["exact"], axis=0)).reset_index()
-
-
-def levels_table(table: pd.DataFrame) -> GT:
-    """`levels` as a table, a group for each λ."""
-    names = [name for name in table if name not in ("lmbda", "arm")]
-    shown = table.assign(group=[f"λ = {value:g}" for value in table["lmbda"]]).drop(columns="lmbda")
-    return (
-        GT(shown, groupname_col="group", rowname_col="arm")
-        .tab_spanner("bits beyond those with exact scales (%), by the number of scales", names)
-        .fmt_number(names, decimals=2, force_sign=True)
-        .tab_source_note(
-            "Without \u201cnearest\u201d a scale is replaced by the next larger one, as CompressAI does."
-        )
-        .tab_options(table_font_size="14px")
-    )
-
-
-def describe_levels(table: pd.DataFrame) -> str:
-    """In words, what the 64 scales cost, and what a finer table would save where that is more than 0.3 %.
-
-    Args:
-        table: as `levels` returns it.
-    """
-    cost = table["64 (CompressAI)"]
-    named = [f"λ = {row.lmbda:g}, {row.arm}" for row in table.itertuples()]
-    text = (
-        f"The 64 scales cost {cost.min():+z.2f} % ({named[cost.idxmin()]}) to {cost.max():+z.2f} % "
-        f"({named[cost.idxmax()]})."
-    )
-    dear = table[cost > _TABLE_WORTH]
-    if len(dear):
-        lines = [
-            f"{named[row.Index]}, {saved - row.near:.2f} % with the nearest of 64 and {saved - row.fine:.2f} % with the "
-            "nearest of 256"
-            for row in dear.rename(columns={"64, nearest": "near", "256, nearest": "fine"}).itertuples()
-            for saved in [cost[row.Index]]
-        ]
-        text += f" Where that is more than {_TABLE_WORTH} %, other tables would save: {'; '.join(lines)}."
-    else:
-        text += (
-            f" That is nowhere more than {_TABLE_WORTH} %, so that a finer table is not worth another format."
-        )
-    if (cost < 0).any():
-        text += (
-            " A negative cost is no mistake: the table's scale is never below the codec's, and where latents have heavier "
-            "tails than the codec's Gaussian, a wider one suits them better."
-        )
-    return minus(text)

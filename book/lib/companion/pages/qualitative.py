@@ -5,15 +5,11 @@ from __future__ import annotations
 import base64
 import html
 import io
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pandas as pd
-from great_tables import GT
-from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
@@ -26,7 +22,6 @@ from sgaplus.studies.verify import find_photograph
 
 from .. import palette
 from ..configurations import BASE
-from ..statistics import minus
 
 ORIGINAL = "original"
 
@@ -112,53 +107,40 @@ def squares(found: dict[str, Version], side: int, count: int) -> list[tuple[int,
     return [(side * (position // columns), side * (position % columns)) for position in order]
 
 
-def squares_figure(found: dict[str, Version], corners: Sequence[tuple[int, int]], side: int) -> Figure:
-    """Squares of every version, enlarged without smoothing: a row for each square, a column for each version."""
-    size = (2.6 * len(found), 2.6 * len(corners) + 0.5)
-    figure, grid = plt.subplots(len(corners), len(found), figsize=size, layout="constrained", squeeze=False)
-    for line, (top, left) in zip(grid, corners, strict=True):
-        for axes, version in zip(line, found.values(), strict=True):
-            square = version.picture[:, top : top + side, left : left + side]
-            axes.imshow(square.clamp(0, 1).permute(1, 2, 0).numpy(), interpolation="nearest")
-            axes.axis("off")
-    for axes, (name, version) in zip(grid[0], found.items(), strict=True):
-        axes.set_title(f"{name}\n{version.caption}", fontweight="normal", fontsize="small")
-    return figure
-
-
-def whole_figure(found: dict[str, Version]) -> Figure:
-    """Every version as a whole, each under its name, rate and PSNR; three in one line, else two in each."""
-    height, width = next(iter(found.values())).picture.shape[1:]
-    columns = 3 if len(found) == 3 else 2
-    lines = math.ceil(len(found) / columns)
-    size = (9, lines * (9 / columns * height / width + 0.6))
-    figure, grid = plt.subplots(lines, columns, figsize=size, layout="constrained", squeeze=False)
-    for axes in grid.flat:
-        axes.axis("off")
-    for axes, (name, version) in zip(grid.flat, found.items(), strict=False):
-        axes.imshow(version.picture.clamp(0, 1).permute(1, 2, 0).numpy())
-        axes.set_title(f"{name}\n{version.caption}", fontweight="normal", fontsize="small")
-    return figure
+def cut(found: dict[str, Version], corners: Sequence[tuple[int, int]], side: int) -> list[tuple[str, Tensor]]:
+    """Squares of every version with their titles, a row of versions for each corner."""
+    return [
+        (f"{name}\n{version.caption}", version.picture[:, top : top + side, left : left + side])
+        for top, left in corners
+        for name, version in found.items()
+    ]
 
 
 def slider(found: dict[str, Version]) -> str:
     """HTML of the base's picture with the best refinement's over it, cut off where a slider stands.
 
     The slider is an ``<input type="range">``: it takes the mouse, a finger and the arrow keys. Nothing is loaded
-    from elsewhere; the pictures are inside, without loss.
+    from elsewhere; the pictures are inside, without loss. Picture and slider fit on a screen together.
     """
     arm = best(found)
     height, width = found[BASE].picture.shape[1:]
     layer = "position: absolute; inset: 0; width: 100%; height: 100%; margin: 0;"
-    cut = "this.previousElementSibling.lastElementChild.style.clipPath = 'inset(0 0 0 ' + this.value + '%)';"
+    sign = "position: absolute; top: 0.4em; padding: 0 0.5em; background: #000a; color: #fff; border-radius: 0.3em;"
+    move = (
+        "const [after, seam] = this.previousElementSibling.querySelectorAll('[data-moves]');"
+        "after.style.clipPath = 'inset(0 0 0 ' + this.value + '%)'; seam.style.left = this.value + '%';"
+    )
     names = [html.escape(name) for name in (BASE, arm)]
     label = f"Left of the slider {names[0]}, right of it {names[1]}"
+    fits = f"max-width: min({width}px, 100%, calc(70vh * {width / height:.3f})); margin: 0"
     return (
-        f'<figure style="max-width: {width}px; margin: 0"><div style="position: relative; aspect-ratio: {width} / {height}">'
+        f'<figure style="{fits}"><div style="position: relative; aspect-ratio: {width} / {height}">'
         f'<img src="{_source(found[BASE].picture)}" alt="The picture by {names[0]}" style="{layer}">'
-        f'<img src="{_source(found[arm].picture)}" alt="The picture by {names[1]}" '
-        f'style="{layer} clip-path: inset(0 0 0 50%)"></div>'
-        f'<input type="range" min="0" max="100" step="1" value="50" aria-label="{label}" oninput="{cut}" '
+        f'<img src="{_source(found[arm].picture)}" alt="The picture by {names[1]}" data-moves '
+        f'style="{layer} clip-path: inset(0 0 0 50%)">'
+        '<div data-moves style="position: absolute; inset: 0 auto 0 50%; width: 2px; background: #fff"></div>'
+        f'<span style="{sign} left: 0.4em">{names[0]}</span><span style="{sign} right: 0.4em">{names[1]}</span></div>'
+        f'<input type="range" min="0" max="100" step="1" value="50" aria-label="{label}" oninput="{move}" '
         'style="width: 100%; margin: 0.5em 0">'
         f"<figcaption>{label}. {names[0]}: {found[BASE].caption}; {names[1]}: {found[arm].caption}. "
         "With the keyboard: arrow keys.</figcaption></figure>"
@@ -174,57 +156,25 @@ def _source(picture: Tensor) -> str:
 
 
 def numbers(found: dict[str, Version]) -> pd.DataFrame:
-    """Of every file: arm, bytes, real_bpp, bpp (estimated), psnr_8bit, psnr, ms_ssim, loss, stream."""
+    """Of every file: arm, bytes, real_bpp, bpp (estimated), psnr_8bit, psnr, ms_ssim, loss, stream, and what changed.
+
+    Against the base, NaN and empty for the base itself: size (percent), gain (dB of the 8-bit picture), verdict.
+    """
     columns = ["arm", "real_bytes", "real_bpp", "bpp", "psnr_8bit", "psnr", "ms_ssim", "loss", "stream"]
     table = pd.DataFrame([v.row for v in found.values() if v.row is not None])[columns]
-    return table.rename(columns={"real_bytes": "bytes"}).reset_index(drop=True)
+    return changes(table.rename(columns={"real_bytes": "bytes"}).reset_index(drop=True))
 
 
-def numbers_table(table: pd.DataFrame) -> GT:
-    """`numbers` as a table."""
-    return (
-        GT(table.drop(columns="stream"), rowname_col="arm")
-        .tab_spanner("bpp", ["real_bpp", "bpp"])
-        .tab_spanner("PSNR (dB)", ["psnr_8bit", "psnr"])
-        .cols_label(
-            real_bpp="real",
-            bpp="estimated",
-            psnr_8bit="8 bit",
-            psnr="float",
-            ms_ssim="MS-SSIM",
-            loss="true R-D loss",
-        )
-        .fmt_integer("bytes")
-        .fmt_number(["real_bpp", "bpp", "ms_ssim", "loss"], decimals=4)
-        .fmt_number(["psnr_8bit", "psnr"], decimals=2)
-        .tab_options(table_font_size="14px")
-    )
-
-
-def describe_change(table: pd.DataFrame) -> str:
-    """In words, what each refinement changed in the file and in PSNR: a list."""
-    base = table.set_index("arm").loc[BASE]
-    lines = []
-    for row in table[table["arm"] != BASE].itertuples():
-        size, gain = 100 * (row.bytes / base["bytes"] - 1), row.psnr_8bit - base["psnr_8bit"]
-        verdict = {
-            (True, True): "a smaller file and a better picture",
-            (True, False): "a smaller file, and a picture that is no better in PSNR",
-            (False, True): "a better picture, in a file that is no smaller",
-            (False, False): "neither a smaller file nor a better picture",
-        }[size < 0, gain > 0]
-        lines.append(
-            f"- {row.arm}: {row.bytes:,.0f} bytes in place of {base['bytes']:,.0f} ({size:+.1f} %), PSNR {gain:+.2f} dB: "
-            f"{verdict}"
-        )
-    return minus("\n".join(lines))
-
-
-def describe_original(found: dict[str, Version], image: str) -> str:
-    """In words, whether the photograph itself is shown, and where to get it."""
-    if ORIGINAL in found:
-        return f"The original of {image} is shown beside what the files decode to."
-    return (
-        f"The photograph {image} itself is not part of this book: `sgaplus data fetch` gets its data set, and with "
-        "`show_original` this page shows it too."
-    )
+def changes(table: pd.DataFrame) -> pd.DataFrame:
+    """`numbers` with size, gain and verdict, from bytes and psnr_8bit."""
+    base, refined = table.set_index("arm").loc[BASE], table["arm"] != BASE
+    size = (100 * (table["bytes"] / base["bytes"] - 1)).where(refined)
+    gain = (table["psnr_8bit"] - base["psnr_8bit"]).where(refined)
+    words = {
+        (True, True): "a smaller file and a better picture",
+        (True, False): "a smaller file, and a picture that is no better in PSNR",
+        (False, True): "a better picture, in a file that is no smaller",
+        (False, False): "neither a smaller file nor a better picture",
+    }
+    verdicts = [words[s < 0, g > 0] if r else None for s, g, r in zip(size, gain, refined, strict=True)]
+    return table.assign(size=size, gain=gain, verdict=verdicts)

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
-
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from great_tables import GT
+import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullLocator
 
 from sgaplus.errors import UserError
 
-from .. import palette, statistics
+from .. import figures, palette, statistics
 from ..configurations import BASE
-from ..statistics import interval, minus
 
 # What a file may have beyond the estimate, of λ from 0.0025 on: one percent and 40 bytes.
 ALLOWED_RATIO, ALLOWED_BYTES, ALLOWED_FROM = 1.010, 40, 0.0025
@@ -55,88 +50,91 @@ def points(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def excess_figure(table: pd.DataFrame) -> Figure:
-    """Excess of every file over its estimate in percent, over the size of the file; the allowed one as a line.
+    """Excess of every file of `points` over its estimate in percent, over its size; the allowed one as a line."""
+    looks = palette.for_seaborn(table["arm"])
+    looks.pop("dashes")
+    asked = table["lmbda"] >= ALLOWED_FROM
+    parts = {f"λ ≥ {ALLOWED_FROM:g}": table[asked], f"λ < {ALLOWED_FROM:g}": table[~asked]}
 
-    Args:
-        table: as `points` returns it.
-    """
-    looks = palette.of_arms(table["arm"])
-    figure, axes = plt.subplots(figsize=(7.5, 4.6), layout="constrained")
-    for arm, look in looks.items():
-        for asked in (True, False):
-            group = table[(table["arm"] == arm) & ((table["lmbda"] >= ALLOWED_FROM) == asked)]
-            face = look["color"] if asked else "none"
-            axes.plot(
-                group["estimated"] / 1000,
-                group["percent"],
-                look["marker"],
-                color=look["color"],
-                markerfacecolor=face,
-                markersize=5,
-                alpha=0.75,
-                label=arm if asked else None,
-            )
-    x = np.geomspace(table["estimated"].min(), table["estimated"].max(), 200)
-    axes.plot(x / 1000, 100 * (ALLOWED_RATIO - 1 + ALLOWED_BYTES / x), "-", color="0.35", linewidth=1.4)
-    axes.axhline(0, color="0.4", linewidth=0.8)
-    axes.set(xscale="log", xlabel="estimated size (kilobytes, logarithmic)", ylabel="real − estimated (%)")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_locator(NullLocator())
-    handles, labels = axes.get_legend_handles_labels()
-    handles.append(Line2D([], [], color="0.35"))
-    labels.append(f"allowed: {100 * (ALLOWED_RATIO - 1):.0f} % and {ALLOWED_BYTES} bytes")
-    if (table["lmbda"] < ALLOWED_FROM).any():
-        handles.append(Line2D([], [], color="0.35", marker="o", linestyle="", markerfacecolor="none"))
-        labels.append(f"hollow: λ < {ALLOWED_FROM:g}")
-    figure.legend(handles, labels, loc="outside upper center", ncols=3)
-    return figure
+    def draw(axes: Axes, part: pd.DataFrame) -> None:
+        x = part["estimated"] / 1000
+        sns.scatterplot(
+            part.assign(x=x), x="x", y="percent", hue="arm", style="arm", **looks, alpha=0.75, ax=axes
+        )
+        if part["lmbda"].min() >= ALLOWED_FROM:
+            x = np.geomspace(x.min(), x.max(), 200)
+            label = f"allowed: {100 * (ALLOWED_RATIO - 1):.0f} % and {ALLOWED_BYTES} bytes"
+            allowed = 100 * (ALLOWED_RATIO - 1) + 0.1 * ALLOWED_BYTES / x
+            axes.plot(x, allowed, "-", color="0.35", linewidth=1.4, label=label)
+        axes.axhline(0, color="0.4", linewidth=0.8)
+        axes.set(xscale="log")
+        figures.plain_numbers(axes.xaxis)
+
+    names = {"xlabel": "estimated size (kilobytes, logarithmic)", "ylabel": "real − estimated (%)"}
+    parts = {title: part for title, part in parts.items() if len(part)}
+    return figures.panels(parts, draw, **names, size=(4.2, 4), legend=3, sharey=True)
 
 
 def paired_figure(table: pd.DataFrame) -> Figure:
-    """Excess in bytes of the same images under every arm, a panel for each λ; means with 95 % intervals.
+    """Excess in bytes of the same images under every method, a panel for each λ; means with 95 % intervals.
 
     Args:
         table: as `points` returns it.
 
     Raises:
-        UserError: no image has a file under several arms.
+        UserError: no image has a file under several methods.
     """
-    groups = [(lmbda, paired(group)) for lmbda, group in table.groupby("lmbda")]
-    groups = [(lmbda, wide) for lmbda, wide in groups if wide.shape[1] > 1 and len(wide)]
-    if not groups:
+    parts = {
+        f"λ = {lmbda:g}": wide
+        for lmbda, group in table.groupby("lmbda")
+        if len((wide := paired(group)).T) > 1
+    }
+    parts = {title: wide for title, wide in parts.items() if len(wide)}
+    if not parts:
         raise UserError("no image has files under several methods: run the study to its end")
-    columns = min(len(groups), 4)
-    lines = -(-len(groups) // columns)
-    size = (max(4.0, 2.4 * columns), 0.8 + 3.1 * lines)
-    figure, grid = plt.subplots(lines, columns, figsize=size, layout="constrained", squeeze=False)
-    for axes in grid.flat[len(groups) :]:
-        axes.remove()
-    for axes, (lmbda, wide) in zip(grid.flat, groups, strict=False):
+
+    def draw(axes: Axes, wide: pd.DataFrame) -> None:
         looks = palette.of_arms(wide.columns)
-        at = np.arange(wide.shape[1])
-        axes.plot(at, wide.T.to_numpy(), color="0.75", linewidth=0.8, zorder=1)
-        for position, arm in enumerate(wide.columns):
-            values = wide[arm]
-            axes.plot(np.full(len(values), position), values, ".", color="0.6", zorder=2)
+        long = wide.melt(var_name="arm", value_name="excess", ignore_index=False).reset_index()
+        axes.plot(wide.T.to_numpy(), color="0.75", linewidth=0.8, marker=".", markeredgecolor="0.6", zorder=1)
+        for position, (arm, look) in enumerate(looks.items()):
+            values = long[long["arm"] == arm].set_index("image")["excess"]
             mean, low, high = statistics.estimate(values)
-            bar = [[max(mean - low, 0)], [max(high - mean, 0)]]
-            style = {"color": looks[arm]["color"], "fmt": looks[arm]["marker"], "capsize": 4, "zorder": 3}
-            axes.errorbar(position, mean, bar, **style, label=arm)
-        axes.set_title(f"λ = {lmbda:g}")
-        axes.set_xticks([])
-        axes.set_xlim(-0.5, wide.shape[1] - 0.5)
+            bar = np.maximum([[mean - low], [high - mean]], 0)
+            axes.errorbar(position, mean, bar, color=look["color"], capsize=4, zorder=3)
+            axes.plot(
+                position, mean, color=look["color"], marker=look["marker"], linestyle="", label=arm, zorder=3
+            )
+        axes.set(xticks=[], xlim=(-0.5, wide.shape[1] - 0.5))
         axes.grid(False, axis="x")
-    for axes in grid[:, 0]:
-        axes.set_ylabel("real − estimated (bytes)")
-    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
-    return figure
+
+    return figures.panels(parts, draw, ylabel="real − estimated (bytes)", size=(2.2, 3.0))
 
 
 def paired(table: pd.DataFrame, column: str = "excess") -> pd.DataFrame:
     """One column of `points` by image and arm, of the images that have all arms that any has."""
     wide = table.pivot_table(index="image", columns="arm", values=column)
     return wide[palette.in_order(table["arm"])].dropna()
+
+
+def against_base(table: pd.DataFrame) -> pd.DataFrame:
+    """Excess of refined files minus that of the base's, on the same image, by λ and arm.
+
+    Returns:
+        lmbda, arm, images, change (bytes) with its interval, verdict; empty where no image has both.
+    """
+    lines = []
+    for lmbda, group in table.groupby("lmbda"):
+        for arm in palette.in_order(set(group["arm"]) - {BASE}):
+            both = paired(group[group["arm"].isin([BASE, arm])])
+            if len(both.columns) == 2 and len(both):
+                found = statistics.with_interval(
+                    "change", statistics.resampled_means(both[arm] - both[BASE])[:, 0]
+                )
+                verdict = statistics.verdict(found["change_low"], found["change_high"])
+                lines.append({"lmbda": lmbda, "arm": arm, "images": len(both), **found, "verdict": verdict})
+    columns = ["lmbda", "arm", "images", "change", "change_low", "change_high", "verdict"]
+    return pd.DataFrame(lines, columns=columns)
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
@@ -158,111 +156,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     return found.drop(columns="estimated").reset_index()
 
 
-def summary_table(table: pd.DataFrame) -> GT:
-    """`summary` as a table, a group for each λ."""
-    counts = table.groupby("lmbda")["files"]
-    differ = (counts.max() > counts.min()).any()
-    shown = table.assign(group=[f"λ = {value:g}" for value in table["lmbda"]]).drop(columns="lmbda")
-    return (
-        GT(shown, groupname_col="group", rowname_col="arm")
-        .tab_spanner("bpp", ["estimated_bpp", "real_bpp"])
-        .tab_spanner("real − estimated", ["excess", "percent", "worst"])
-        .cols_label(
-            estimated_bpp="estimated",
-            real_bpp="real",
-            excess="bytes",
-            percent="%",
-            worst="largest, %",
-            slack="least room, bytes",
-        )
-        .fmt_number(["estimated_bpp", "real_bpp"], decimals=4)
-        .fmt_number(["excess", "slack"], decimals=0)
-        .fmt_number(["percent", "worst"], decimals=2)
-        .tab_source_note(
-            f"Means over the files of a line{'; they are not the same images for all methods' * bool(differ)}. Least "
-            f"room: of all its files the smallest distance below {ALLOWED_RATIO:.3f} × estimate + {ALLOWED_BYTES} bytes."
-        )
-        .tab_options(table_font_size="14px")
-    )
-
-
-def describe_sizes(table: pd.DataFrame) -> str:
-    """In words, by how much files are larger than estimated, over all of `points`."""
-    mean = 100 * (table["real"].sum() / table["estimated"].sum() - 1)
-    low, high = table.loc[table["percent"].idxmin()], table.loc[table["percent"].idxmax()]
-    smaller = int((table["excess"] < 0).sum())
-    text = (
-        f"All {len(table)} files together have {table['real'].sum():,} bytes, {mean:+.2f} % against the estimate of "
-        f"{table['estimated'].sum():,.0f}. Of a single file it is {low['percent']:+.2f} % ({_named(low)}) to "
-        f"{high['percent']:+.2f} % ({_named(high)}, {high['excess']:.0f} bytes)."
-    )
-    if smaller:
-        text += f" {smaller} of the files {'is' if smaller == 1 else 'are'} smaller than estimated."
-    return minus(text)
-
-
-def describe_allowed(table: pd.DataFrame) -> str:
-    """In words, whether all files of `points` are within what is allowed, and which one comes closest to it."""
-    asked = table[table["lmbda"] >= ALLOWED_FROM]
-    limit = f"{ALLOWED_RATIO:.3f} × estimate + {ALLOWED_BYTES} bytes"
-    if asked.empty:
-        return f"There is no file of λ ≥ {ALLOWED_FROM:g}."
-    worst = asked.loc[asked["slack"].idxmin()]
-    beyond = int((asked["slack"] < 0).sum())
-    said = (
-        f"all {len(asked)} files have at most {limit}"
-        if not beyond
-        else f"{beyond} of {len(asked)} files {'has' if beyond == 1 else 'have'} more than {limit}"
-    )
-    side = "below" if worst["slack"] >= 0 else "above"
-    text = (
-        f"At λ ≥ {ALLOWED_FROM:g}, {said}. The worst is {_named(worst)}: {worst['real']} bytes where "
-        f"{worst['estimated']:.0f} were estimated, {abs(worst['slack']):.0f} {side} that limit."
-    )
-    others = table[table["lmbda"] < ALLOWED_FROM]
-    if len(others):
-        beyond = int((others["slack"] < 0).sum())
-        text += f" Of the {len(others)} files of smaller λ, {beyond or 'none'} {'is' if beyond <= 1 else 'are'} above it."
-    return text
-
-
-def describe_methods(table: pd.DataFrame) -> str:
-    """In words, whether refined files have another excess than the codec's own, on the same images: a list."""
-    lines = []
-    for lmbda, group in table.groupby("lmbda"):
-        first, *others = palette.in_order(group["arm"])
-        for arm in others:
-            both = paired(group[group["arm"].isin([first, arm])])
-            change = both[arm] - both[first]
-            said = interval(*statistics.estimate(change), decimals=1)
-            lines.append(f"- λ = {lmbda:g}, {arm} against {first}: {said} bytes on {len(change)} images")
-    return "\n".join(lines) or "No image has files under several methods."
-
-
-def describe_verified(table: pd.DataFrame) -> str:
-    """In words, what was checked of the stored files.
-
-    Args:
-        table: as `studies.verify.verify` returns it; all of it verifies.
-    """
-    decoded = int(table["decoded"].sum())
-    differences = table[["psnr_difference", "psnr_8bit_difference"]].abs().max(axis=1)
-    compared = int(differences.notna().sum())
-    text = (
-        f"Before this page was made, the length, checksum, codec and size of all {len(table)} stored files were found "
-        f"to be those of their rows, and {decoded} of the files were decoded to the picture."
-    )
-    if compared:
-        text += (
-            f" {compared} of these were compared with the photographs: PSNR differs from the rows by "
-            f"{differences.max():.1e} dB at most."
-        )
-    else:
-        text += " The photographs were not at hand, so that their PSNR was not computed again."
-    return text
-
-
-def _named(row: pd.Series) -> str:
+def named(row: pd.Series) -> str:
     return f"{row['image']}, {row['arm']}, λ = {row['lmbda']:g}"
 
 
@@ -274,5 +168,4 @@ def decode_command(table: pd.DataFrame, results: str | None = None) -> str:
     """
     refined = table[table["arm"] != BASE]
     row = (table if refined.empty else refined).iloc[0]
-    stream = f"{results or 'data/results'}/{row['stream']}"
-    return shlex.join(["sgaplus", "decode", stream, "-o", f"{row['image']}.png"])
+    return f"sgaplus decode {results or 'data/results'}/{row['stream']} -o {row['image']}.png"

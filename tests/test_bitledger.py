@@ -1,0 +1,150 @@
+"""Where a file's bits go, counted one by one, and a second coder's count."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from compressai.models import FactorizedPrior
+from matplotlib import pyplot as plt
+
+from companion.pages import bitledger
+from sgaplus import bitstream
+from sgaplus.bitstream import coder, lengths
+from sgaplus.codecs.codec import Codec
+from sgaplus.codecs.models import hard
+from sgaplus.errors import UserError
+from tests.test_coder import hard_latents, make, picture
+
+
+@pytest.fixture
+def points() -> pd.DataFrame:
+    """What `realbits.points` says of two images under two methods at two λ."""
+    lines = [(x, arm, image) for x in (0.001, 0.01) for arm in ("base", "linear") for image in ("a", "b")]
+    table = pd.DataFrame(lines, columns=["lmbda", "arm", "image"])
+    streams = [f"streams/{number}.sga" for number in range(len(table))]
+    return table.assign(codec="mshyper-s", codec_lmbda=table["lmbda"], estimated=512.0, stream=streams)
+
+
+@pytest.fixture(scope="module")
+def coded() -> tuple[Codec, bytes]:
+    codec = make()
+    # Scales about as wide as the latents, so that none of these is far out in the tails.
+    bias = codec.model.h_s[-1].bias.detach()
+    bias[:12], bias[12:] = torch.linspace(1, 6, 12), 0
+    image = picture(128, 192)
+    return codec, bitstream.encode(codec, hard_latents(codec, image), image.shape[1:])
+
+
+@pytest.fixture(scope="module")
+def symbols(coded) -> lengths.Symbols:
+    return lengths.symbols_of(coded[1], coded[0])
+
+
+def test_exact_bits_are_those_of_the_codec_in_float64(coded, symbols):
+    codec, _ = coded
+    with torch.no_grad():
+        latents = codec.analyse(codec.pad(picture(128, 192)[None]))
+        bits = codec.decode(latents, hard).bits
+    assert symbols.z_bits.sum() == pytest.approx(bits["z"].item(), rel=1e-4)
+    assert lengths.gaussian_bits(symbols.y, symbols.scales).sum() == pytest.approx(bits["y"].item(), rel=2e-3)
+
+
+def test_a_string_is_hardly_longer_than_its_tables_say(coded, symbols):
+    """rANS: a state of 63 bits at most and a word that is not full, for each of the two strings."""
+    found = lengths.lengths(coded[1], symbols)
+    assert 0 < found["strings"] - found["tables"] < 2 * (63 + 32)
+    assert found["file"] - found["strings"] == 8 * 32
+
+
+def test_escapes_are_counted():
+    """Nibbles, as the coder writes them: strings of nothing but escapes have just these bits."""
+    _, tables = coder.gaussian()
+    values = np.array([300, -300, 5000, -70000, 31, -31] * 50)
+    indexes = np.zeros(len(values), dtype=np.int64)
+    string = bitstream.coder.rans.encode(values, indexes, tables)
+    counted = lengths.table_bits(values, indexes, tables)
+    assert 0 < 8 * len(string) - counted < 63 + 32
+
+
+def test_the_tails_of_a_gaussian_do_not_underflow():
+    bits = lengths.gaussian_bits(np.array([0, 100, -100]), np.array([1.0, 1.0, 1.0]))
+    assert bits[0] == pytest.approx(-np.log2(0.3829249))
+    assert bits[1] == bits[2] == pytest.approx(99.5**2 / 2 / np.log(2), rel=2e-3)
+
+
+def test_other_tables_of_scales(symbols):
+    exact = symbols.z_bits.sum() + lengths.gaussian_bits(symbols.y, symbols.scales).sum()
+    scales = coder.gaussian()[0].numpy()[symbols.y_tables]
+    levels = symbols.z_bits.sum() + lengths.gaussian_bits(symbols.y, scales).sum()
+    assert lengths.with_levels(symbols, 64) == pytest.approx(levels, rel=1e-6)
+    assert lengths.with_levels(symbols, 100_000) == pytest.approx(exact, rel=1e-4)
+
+
+def test_the_nearest_scale_costs_less_where_the_model_is_right():
+    """Symbols drawn from their own Gaussians: half the distance, a quarter of the cost."""
+    rng = np.random.default_rng(0)
+    scales = np.exp(rng.uniform(np.log(0.5), np.log(50), 200_000))
+    drawn = np.round(rng.normal(0, scales) + rng.uniform(-0.5, 0.5, len(scales))).astype(int)
+    none = np.zeros(0)
+    symbols = lengths.Symbols(none, drawn, none, none, none, scales, None, None)
+    exact = lengths.gaussian_bits(drawn, scales).sum()
+    cost = {
+        key: lengths.with_levels(symbols, *key) - exact for key in ((64, False), (64, True), (128, False))
+    }
+    assert cost[64, True] < 0.4 * cost[64, False]
+    assert cost[128, False] < 0.4 * cost[64, False]
+
+
+def test_a_codec_without_a_hyperprior_is_refused():
+    codec = make(FactorizedPrior)
+    data = bitstream.encode(codec, hard_latents(codec, picture(64, 64)), (64, 64))
+    with pytest.raises(UserError, match="has no hyperprior"):
+        lengths.symbols_of(data, codec)
+
+
+@pytest.fixture
+def counted(points, coded, tmp_path, monkeypatch) -> pd.DataFrame:
+    """`bitledger.count` of files that are all the same."""
+    codec, data = coded
+    (tmp_path / "streams").mkdir()
+    for stream in points["stream"]:
+        (tmp_path / stream).write_bytes(data)
+    monkeypatch.setattr(bitledger, "load_codec", lambda *_, **__: codec)
+    with pytest.raises(UserError, match="no file is of c: name images of the study"):
+        bitledger.count(points, ["c"], tmp_path)
+    assert set(bitledger.count(points, ["b"], tmp_path)["image"]) == {"b"}
+    table = bitledger.count(points, None, tmp_path)
+    return table.assign(estimated=table["exact"] - 10)
+
+
+def test_the_parts_add_up(counted):
+    parts = bitledger.parts(counted)
+    assert parts[list(bitledger.PARTS)].sum(axis=1).to_numpy() == pytest.approx(parts["total"].to_numpy())
+    total = 100 * (counted["file"] / counted["estimated"] - 1)
+    assert parts["total"].tolist() == pytest.approx([total.iloc[0]] * 4)
+    assert parts["header"].tolist() == pytest.approx([25600 / counted["estimated"].iloc[0]] * 4)
+    axes = bitledger.parts_figure(parts).axes[0]
+    assert len(axes.patches) == 4 * len(bitledger.PARTS)
+    shares = bitledger.shares(counted).set_index("part")
+    assert list(shares["share"].abs()) == sorted(shares["share"].abs(), reverse=True)
+    assert shares.loc["header", ["least", "most"]].tolist() == [256, 256]
+    assert shares.loc["float64 in place of float32, any probability", ["least", "most"]].tolist() == [10, 10]
+    assert shares["share"].sum() == pytest.approx(total.iloc[0])
+    plt.close("all")
+
+
+def test_constriction_agrees(counted):
+    over = counted["check"] - counted["expected"]
+    assert ((over > 0) & (over < 64)).all()
+    assert counted["expected"].iloc[0] == pytest.approx(
+        (counted["exact"] * counted["y_share"]).iloc[0], rel=0.01
+    )
+    found = bitledger.check(counted)
+    assert (found["least"], found["most"]) == (over.min(), over.max())
+    assert 0 < found["relative"] < 1 and abs(found["floor"]) < 1
+
+
+def test_levels_are_costs_of_the_exact_bits(counted):
+    table = bitledger.levels(counted)
+    cost = 100 * (counted["levels"] / counted["exact"] - 1).iloc[0]
+    assert table["64"].tolist() == pytest.approx([cost] * 4)
