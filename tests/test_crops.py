@@ -73,6 +73,14 @@ def test_photographs_are_read_without_the_held_out_ones(tmp_path):
         assert (len(photographs.training), photographs.held_out) == (9, {})
 
 
+def test_held_out_photographs_that_are_all_too_small_are_noted(tmp_path):
+    for name, side in (("a.png", 70), ("b.png", 80), ("c.png", 40)):
+        write_photo(tmp_path / name, (side, side))
+    with pytest.warns(ImageNote, match="no held-out photograph has 64 pixels"):
+        photographs = read_photographs(tmp_path, 64, holdout=1)
+    assert list(photographs.held_out) == ["c.png"] and len(photographs.training) == 2
+
+
 def test_photographs_that_cannot_be_read_are_reported(tmp_path):
     write_photo(tmp_path / "a.png")
     (tmp_path / "b.HEIC").write_bytes(b"ftypheic")

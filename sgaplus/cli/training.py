@@ -28,7 +28,7 @@ _MODEL, _STEPS = "Model", "Optimisation"
 def train(
     photos: Annotated[Path, typer.Argument(help="Folder of training photographs.", show_default=False)],
     out: Annotated[
-        Path, option("Folder for the weights, the card that tells how they were trained, and the checkpoint.")
+        Path, option("Folder for the weights, the card that documents their training, and the checkpoint.")
     ],
     name: Annotated[str, option("Name of the codec's family.")] = "mshyper-s",
     lmbda: Annotated[

@@ -1,4 +1,4 @@
-"""The photographs of the studies: named data sets, folders and files, each known by its SHA-256.
+"""The photographs of the studies: named data sets, folders and files, each identified by its SHA-256.
 
 Reading never touches the network; `fetch` does, and only when it is called.
 """
@@ -29,10 +29,10 @@ class ImageFile:
     """A photograph on disk, or the square in its centre.
 
     Attributes:
-        name: the file's name without its suffix, such as ``kodim01``; of a square ``kodim01@256``.
+        name: the file's name without its suffix, such as ``kodim01``; a square is called ``kodim01@256``.
         path: where it is.
-        expected: the file's registered SHA-256, or None where none is known.
-        crop: side of the square in pixels; the whole photograph where None.
+        expected: the file's registered SHA-256; None if none is known.
+        crop: side of the square in pixels; None for the whole photograph.
     """
 
     name: str
@@ -53,7 +53,7 @@ class ImageFile:
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of the file, and of a square that of the file and the side together.
+        """SHA-256 of the file; for a square, that of the file's hash and the side together.
 
         The file is read once per process while it does not change.
 
@@ -78,7 +78,7 @@ class ImageFile:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width in pixels; of a whole photograph from the file's header, as it is stored.
+        """Height and width in pixels; for a whole photograph as the file's header states them.
 
         Raises:
             UserError: the file is no image.
@@ -132,8 +132,8 @@ def list_images(
     Args:
         source: a name in `NAMES` (a folder of the same name is written ``./kodak``) or a path.
         images: only these, by name or file name, in this order.
-        limit: only the first so many.
-        crop: of each only the square of so many pixels a side in its centre (`ImageFile.centre`).
+        limit: at most this many images, the first ones.
+        crop: take only the square in each image's centre, this many pixels a side (`ImageFile.centre`).
 
     Raises:
         UserError: there is no such data set, folder, file or image, two images have the same name, or the
@@ -192,7 +192,7 @@ def photographs_in(paths: Iterable[Path], folder: Path, complain: bool = True) -
 
 
 def status() -> list[Status]:
-    """How much of each named data set is here, without reading an image."""
+    """How much of each named data set is on this computer; no image is read."""
     rows = [Status("sample", len(_sample()), len(SAMPLE), folder_of("sample"), "photographs of scikit-image")]
     for name, source in SOURCES.items():
         rows.append(Status(name, len(present(name)), source.images, folder_of(name), source.about))

@@ -260,7 +260,7 @@ def to_uint8(x: Tensor) -> Tensor:
 
 
 def write_image(path: str | Path, x: Tensor, texts: Mapping[str, str] | None = None) -> None:
-    """Write ``x`` (3, H, W) as an 8-bit PNG, clamped to [0, 1] and rounded; whole or not at all.
+    """Write ``x`` (3, H, W) as an 8-bit PNG, clamped to [0, 1] and rounded; no partial file is ever left.
 
     Args:
         x: as `as_samples` takes it; a batch of one image will do.

@@ -28,7 +28,7 @@ class Source:
     """Where a data set comes from.
 
     Attributes:
-        about: one line for people.
+        about: a description in one line.
         images: how many images it has.
         home: the page to turn to when fetching fails.
         urls: of single files, with ``{file}`` for the name, if the checksum of each is published; or of a

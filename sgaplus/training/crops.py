@@ -52,6 +52,8 @@ def read_photographs(folder: Path, crop: int, holdout: int = 0) -> Photographs:
         small = len(photographs) - len(large)
         note(f"{small} of {len(photographs)} photographs have a side below {crop} pixels and are left out")
     held_out = {path.relative_to(folder).as_posix(): to_uint8(read_image(path)) for path in paths[kept:]}
+    if held_out and all(min(photo.shape[1:]) < crop for photo in held_out.values()):
+        note(f"no held-out photograph has {crop} pixels a side, so that none is evaluated")
     return Photographs(large, held_out)
 
 

@@ -1,7 +1,7 @@
 """Where weights come from: the stages of training that led to them, and their training curve.
 
-A codec's card tells its stages under ``training``, and the curve lies beside it as ``<stem>.training.csv``. A
-run that starts from a codec takes both over, so that its own codecs tell the whole story.
+A codec's card lists its stages under ``training``, and the curve lies beside it as ``<stem>.training.csv``. A
+run that starts from a codec takes both over, so that its own codecs document the whole history.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def curve_path(weights: Path) -> Path:
 
 
 def lineage_of(weights: Path) -> Lineage:
-    """The lineage of a run that starts from the file ``weights``: what the card and curve beside it tell.
+    """The lineage of a run that starts from the file ``weights``, read from the card and curve beside it.
 
     Raises:
         UserError: what lies beside it is no card or no curve, or the card is that of other weights.
@@ -80,7 +80,7 @@ def lineage_of(weights: Path) -> Lineage:
 
 
 def _stages(training: dict[str, Any]) -> list[dict[str, Any]]:
-    """The stages that a card tells; a card without stages is that of one."""
+    """The stages in a card; a card without a list of stages describes a single one."""
     if not training:
         return []
     if "stages" in training:

@@ -42,9 +42,9 @@ class Recipe:
             2 × 2 and the hyperprior never sees a position away from the border, so that the rate of whole
             photographs drifts away from that of the crops.
         clip: largest norm of the gradient.
-        per_step: how many λ of a family one step serves, drawn at random.
+        per_step: how many λ of a family one step trains, drawn at random.
         seed: of the initial weights, the crops and the noise.
-        holdout: the last so many photographs (by name) are never trained on, but evaluated.
+        holdout: number of photographs, the last ones by name, that are evaluated and never trained on.
         average: decay per step of the average that is evaluated and published, see `averages`; with 0 it is the last
             weights.
     """
