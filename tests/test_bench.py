@@ -90,7 +90,6 @@ def test_the_text_has_the_figures(measured):
 
 @pytest.mark.slow
 @NEEDS_COMPILER
-@pytest.mark.timeout(600)
 def test_a_compiled_loop_is_measured_with_the_time_to_compile(measured):
     s = bench.run(replace(TINY, pairs=1, compiled=True)).summary
     assert s["compiled"] and s["compile_seconds"] > 0

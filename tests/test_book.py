@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 HTML = Path(__file__).parents[1] / "_build" / "html"
 REDIRECT = re.compile(r'http-equiv="Refresh" content="0; url=([^"]+)"')
 PAGES = sorted(

@@ -385,7 +385,6 @@ def build(root: Path) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # four builds
 def test_building_the_book_runs_the_stale_pages_and_only_them(book):
     first = build(book)
     assert first.returncode == 0, first.stderr

@@ -14,7 +14,7 @@ from sgaplus.refinement.batch import Batch
 from tests.conftest import NEEDS_COMPILER, untrained
 from tests.test_refine import picture
 
-pytestmark = [pytest.mark.timeout(600), NEEDS_COMPILER]
+pytestmark = [pytest.mark.slow, NEEDS_COMPILER]
 
 
 @pytest.fixture(scope="module")
