@@ -7,7 +7,7 @@ import torch
 from compressai.entropy_models import EntropyBottleneck, GaussianConditional
 from torch import nn
 
-from sgaplus import rounding
+from sgaplus import plans, rounding
 from sgaplus.codecs.bits import factorized_bits, gaussian_bits
 from sgaplus.codecs.choice import Choice, moved
 from sgaplus.codecs.codec import Codec, freeze
@@ -151,7 +151,7 @@ def test_the_loss_is_the_mean_of_sampled_ones(linear_codec):
         return [torch.Generator().manual_seed(seed) for seed in (3, 4)]
 
     latents = {name: value.requires_grad_() for name, value in linear_codec.analyse(x).items()}
-    batch = Batch(linear_codec, x, ["a", "b"], method, lmbda, latents, generators())
+    batch = Batch(linear_codec, x, ["a", "b"], plans.plan(method), lmbda, latents, generators())
     diagonal = linear_codec.model.g_s.weight.square().sum((1, 2, 3)).reshape(1, -1, 1, 1)
     batch.curvature = lambda x_hat, y_hat, generators: diagonal.expand_as(y_hat)
     loss = batch.relaxed_loss(tau)
