@@ -8,7 +8,6 @@ import pytest
 from companion import closed_forms, configurations, lead, pool, verdict_rules, verdicts
 from companion.verdicts import Finding, Verdict, together
 from sgaplus import plans, rounding, schedules
-from sgaplus.errors import UserError
 
 KODAK = [f"kodim0{k}@256" for k in range(1, 7)]
 CLIC = [
@@ -387,11 +386,6 @@ def test_published_gains():
     assert verdict_rules.published_gain(published_curves()) == pytest.approx(-10)
     losses = verdict_rules.published_losses(published_curves())
     assert list(losses.index) == [0.001, 0.0025, 0.005, 0.01, 0.02] and (losses < 0).all()
-
-
-def test_an_image_of_no_data_set_is_refused():
-    with pytest.raises(UserError, match="nowhere is of none of"):
-        pool.with_scope(pd.DataFrame({"image": ["nowhere"]}))
 
 
 def test_numbers_in_words():

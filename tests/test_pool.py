@@ -1,0 +1,80 @@
+"""The pool of rows: whichever page shows a quantity, it has the same digits."""
+
+import pandas as pd
+import pytest
+
+from companion import pool, provenance
+from companion.pages import (
+    claims,
+    compute_cost,
+    convergence,
+    grids,
+    questions_of_practice,
+    ssl_a,
+    three_class,
+)
+from sgaplus.errors import UserError
+
+
+def test_an_image_of_no_data_set_is_refused():
+    with pytest.raises(UserError, match="nowhere is of none of"):
+        pool.with_scope(pd.DataFrame({"image": ["nowhere"]}))
+
+
+def test_crops_and_whole_photographs_are_scopes_of_their_own():
+    rows = pool.with_scope(pd.DataFrame({"image": ["kodim01", "kodim01@256", "RGB_OR_1200x1200_007@512"]}))
+    assert rows["dataset"].tolist() == ["kodak", "kodak", "tecnick"]
+    assert len(set(rows["scope"])) == 3 and rows["scope"].iloc[0] == pool.WHOLE
+
+
+def test_claims_are_about_codecs_at_their_own_lambda():
+    rows = pd.DataFrame({"lmbda": [0.01, 0.01], "codec_lmbda": [0.01, 0.02]})
+    assert len(pool.own(rows)) == 1
+
+
+@pytest.fixture(scope="module")
+def stored():
+    return pool.load("cpu")
+
+
+@pytest.fixture(scope="module")
+def findings(stored):
+    return {claim.number: claim.findings for claim in claims.ledger(stored, "cpu")}
+
+
+def interval(line, mean, low="low", high="high"):
+    return pytest.approx((line[mean], line[low], line[high]), rel=1e-9)
+
+
+@pytest.mark.slow
+def test_a_claim_has_the_digits_of_the_page_that_it_links_to(findings):
+    """Studies share methods and images, and one goes on to 2000 iterations: no page counts its rows as further seeds."""
+    rows = three_class.select(provenance.load("rd", "cpu"), pool.LMBDA)
+    page = three_class.against_two_classes(rows, [100]).set_index("two").loc["SSL (a = 2.3)"]
+    claim = next(f for f in findings[5] if f.what.startswith("true loss, SSL") and f.iteration == 100)
+    assert (claim.value, claim.low, claim.high) == interval(page, "change", "change_low", "change_high")
+
+    page = ssl_a.over_a(provenance.load("ssl-a", "cpu"), 2.3, [500]).set_index("a").loc[10.0]
+    claim = next(f for f in findings[4] if "a = 10 against" in f.what)
+    assert (claim.value, claim.low, claim.high) == interval(page, "change", "change_low", "change_high")
+
+    page = grids.ranges(grids.grid(provenance.load("stability", "cpu"), "tau_max", 500), "tau_max")
+    page = 1000 * page.set_index("label").loc["atanh (SGA)", ["range", "low", "high"]].astype(float)
+    claim = next(f for f in findings[3] if f.what.startswith("range of the mean true loss of atanh"))
+    assert (claim.value, claim.low, claim.high) == interval(page, "range")
+
+
+@pytest.mark.slow
+def test_the_gain_of_ssl_has_the_same_digits_on_three_pages(stored):
+    rows = provenance.load("convergence", "cpu")
+    own = convergence.at_end(convergence.traces(rows)).set_index("arm").loc["SSL (a = 2.3)"]
+    parts = questions_of_practice.parts(stored, 500).set_index("arm").loc["SSL (a = 2.3)"]
+    costs, _ = compute_cost.over_iterations(rows, [500])
+    costs = costs.set_index("arm").loc["SSL (a = 2.3)"]
+    assert (own["gain"], own["gain_low"], own["gain_high"]) == interval(
+        parts, "loss", "loss_low", "loss_high"
+    )
+    # There a gain is a reduction, so the ends of its interval change places.
+    assert (-own["gain"], -own["gain_high"], -own["gain_low"]) == interval(
+        costs, "gain_500", "gain_500_low", "gain_500_high"
+    )
