@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from sgaplus import io
+from sgaplus.cli import terminal
 from sgaplus.errors import SystemFault, UserError
 from sgaplus.studies import locks
 
@@ -29,7 +31,7 @@ def python(code: str, cwd: Path, *without: str, **variables: str) -> subprocess.
     )
 
 
-COMMAND = "import sys; from sgaplus import cli; cli.main(sys.argv[1:] or {arguments!r})"
+COMMAND = "from sgaplus import cli; cli.main({arguments!r})"
 NO_UNIX = "import sys; sys.modules |= dict.fromkeys(['fcntl', 'pwd', 'grp', 'resource', 'termios'], None); "
 
 
@@ -132,3 +134,69 @@ def test_what_a_killed_process_left_goes_when_the_file_is_written_again(tmp_path
     with io.atomic(path) as temporary:
         assert len(temporary.name) == len(old.name)
     assert sorted(p.name for p in tmp_path.iterdir()) == [".rows1.aaaaaaaa.csv", young.name, "rows[1].csv"]
+
+
+# What is printed
+
+
+@pytest.mark.parametrize(
+    ("encoding", "words"),
+    [
+        ("utf-8", "λ = 0.01, 768×512 – ü \\xe9"),
+        ("latin-1", "lambda = 0.01, 768×512 - ü \\xe9"),
+        ("ascii", None),
+    ],
+)
+def test_any_output_can_say_everything(tmp_path, encoding, words):
+    code = """
+import typer
+from sgaplus.cli import terminal
+app = typer.Typer()
+@app.command()
+def say() -> None:
+    terminal.show("λ = 0.01, 768×512 – ü \\udce9")
+raise SystemExit(terminal.run(app, []))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": encoding},
+        cwd=tmp_path,
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode(encoding) == (words or "lambda = 0.01, 768x512 - \\xfc \\xe9") + "\n"
+
+
+def test_the_command_line_in_the_c_locale(tmp_path):
+    variables = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    done = python(COMMAND.format(arguments=["refine", "--help"]), tmp_path, **variables)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.isascii()
+    assert "--batch-size" in done.stdout
+
+
+def test_a_table_in_a_log_is_not_folded(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "40")
+    frame = pd.DataFrame({"a_long_heading": ["words " * 20], "another_long_heading": ["more " * 20]})
+    terminal.show(terminal.table(frame, dict.fromkeys(frame, "{}")))
+    heading, row = capsys.readouterr().out.splitlines()
+    assert heading.split() == ["a_long_heading", "another_long_heading"]
+    assert row.count("words") == row.count("more") == 20
+
+
+def test_ctrl_c_while_the_command_line_is_imported(tmp_path):
+    code = """
+import sys
+class Interrupted:
+    def find_spec(self, name, *_):
+        if name == interrupted:
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupted())
+"""
+    for interrupted in ("typer", "rich.console", "torch", "compressai", "pandas"):
+        command = COMMAND.format(arguments=["codecs"])
+        done = python(f"interrupted = {interrupted!r}{code}{command}", tmp_path)
+        assert done.returncode == 2, interrupted
+        assert (done.stdout, done.stderr) == ("", "error: stopped: no file was left half-written\n"), (
+            interrupted
+        )

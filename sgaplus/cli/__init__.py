@@ -5,18 +5,22 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from . import (  # noqa: F401  (each adds its commands)
-    benchmarking,
-    coding,
-    listing,
-    racing,
-    refining,
-    studying,
-    terminal,
-    training,
-    verifying,
-)
-from .app import app
+try:
+    from . import (  # noqa: F401  (each adds its commands)
+        benchmarking,
+        coding,
+        listing,
+        racing,
+        refining,
+        studying,
+        terminal,
+        training,
+        verifying,
+    )
+    from .app import app
+except KeyboardInterrupt:  # what `terminal.run` says of one that comes later
+    sys.stderr.write("error: stopped: no file was left half-written\n")
+    sys.exit(2)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

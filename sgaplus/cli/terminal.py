@@ -30,20 +30,20 @@ _UsageError: Any = typer.BadParameter.__base__
 _INTERRUPTED = 130
 _STOPPED = "stopped: no file was left half-written"
 
-_UNFOLDED = 10_000
 # What stands for characters that an output cannot encode; of others their number does.
 _PLAIN = {"λ": "lambda", "τ": "tau", "×": "x", "–": "-", "−": "-", "…": "...", "·": "*", "²": "^2"}
 
 # What is printed is plain text: a file's name may look like markup.
-_out, _err = (Console(markup=False, emoji=False, highlight=False, stderr=err) for err in (False, True))
+_PLAIN_TEXT: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
+_out, _err = (Console(stderr=err, **_PLAIN_TEXT) for err in (False, True))
+# For tables in a file, which can be searched where no line is folded.
+_log = Console(width=10_000, **_PLAIN_TEXT)
 
 
 def show(result: str | Table) -> None:
     """Print a result on standard output; a line is wrapped by the terminal alone, a table fits it."""
-    if isinstance(result, Table) and not _out.is_terminal:
-        _out.print(result, width=_UNFOLDED, crop=False)  # a log can be searched
-    else:
-        _out.print(result, soft_wrap=isinstance(result, str))
+    console = _log if isinstance(result, Table) and not _out.is_terminal else _out
+    console.print(result, soft_wrap=isinstance(result, str))
 
 
 def say(message: str, style: str | None = None) -> None:
