@@ -59,9 +59,11 @@ def test_a_claim_has_the_digits_of_the_page_that_it_links_to(findings):
     assert (claim.value, claim.low, claim.high) == interval(page, "change", "change_low", "change_high")
 
     page = grids.ranges(grids.grid(provenance.load("stability", "cpu"), "tau_max", 500), "tau_max")
-    page = 1000 * page.set_index("label").loc["atanh (SGA)", ["range", "low", "high"]].astype(float)
+    page = 1000 * page.set_index("label").loc["atanh (SGA)", ["range", "range_low", "range_high"]].astype(
+        float
+    )
     claim = next(f for f in findings[3] if f.what.startswith("range of the mean true loss of atanh"))
-    assert (claim.value, claim.low, claim.high) == interval(page, "range")
+    assert (claim.value, claim.low, claim.high) == interval(page, "range", "range_low", "range_high")
 
 
 @pytest.mark.slow
