@@ -6,7 +6,10 @@ import scipy.stats
 import torch
 from compressai.models import MeanScaleHyperprior
 
-from sgaplus.codecs.codec import Codec, freeze, hard
+from sgaplus import hardware
+from sgaplus.codecs import codec as codecs
+from sgaplus.codecs.codec import Codec, freeze
+from sgaplus.codecs.models import hard
 from sgaplus.errors import UserError
 
 
@@ -130,6 +133,38 @@ def test_bfloat16_changes_the_numbers_little_and_returns_float32(codec, image):
     decoded = rough.decode(rough.analyse(image))
     assert decoded.x_hat.dtype == decoded.bits["y"].dtype == torch.float32
     assert decoded.bits["y"].item() == pytest.approx(exact.bits["y"].item(), rel=0.02)
+
+
+def test_another_codec_is_made_and_the_original_stays(codec, image):
+    rough = codec.to(dtype="bfloat16")
+    assert (codec.dtype, rough.dtype, rough.to().dtype) == (torch.float32, torch.bfloat16, torch.bfloat16)
+    assert rough.to("cpu").dtype == torch.bfloat16
+    assert rough.model is codec.model, "weights on the same device are shared"
+    latents = rough.analyse(image)
+    torch.testing.assert_close(rough.to(dtype="float32").analyse(image)["y"], codec.analyse(image)["y"])
+    assert not torch.equal(latents["y"], codec.analyse(image)["y"])
+
+
+def test_moving_a_codec_leaves_the_original_where_it_was(codec, monkeypatch):
+    """Weights on another device are a copy; a device without data stands for the other one."""
+    monkeypatch.setattr(hardware, "resolve_device", torch.device)
+    monkeypatch.setattr(codecs, "note_bounds", lambda model: None)  # reads values
+    moved = codec.to("meta")
+    assert (moved.device.type, codec.device.type) == ("meta", "cpu")
+    assert {parameter.device.type for parameter in codec.model.parameters()} == {"cpu"}
+
+
+def test_what_is_made_of_the_weights_is_made_once(codec, image, monkeypatch):
+    """For every codec of the same weights: networks in each number format, and what `once` is asked for."""
+    made = []
+    monkeypatch.setattr(codecs, "fixed", lambda network, dtype: made.append(dtype) or network)
+    fresh = Codec("untrained", 0.01, freeze(untrained()), sha256="")
+    for _ in range(2):
+        for dtype in ("float32", "bfloat16"):
+            view = fresh.to(dtype=dtype)
+            view.prepare()
+            assert view.once(id) == fresh.once(id)
+    assert made == 2 * [torch.float32] + 2 * [torch.bfloat16]  # h_s and g_s of each
 
 
 def test_a_model_without_an_adapter_is_refused():

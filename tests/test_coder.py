@@ -21,14 +21,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sgaplus
-from sgaplus import bitstream
+from sgaplus import bitstream, io
 from sgaplus.bitstream import coder, container, rans
-from sgaplus.codecs import weights
+from sgaplus.codecs import checkpoints, weights
 from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.codecs.models import hard
 from sgaplus.errors import UserError
 from tests import fuzz
-from tests.conftest import write_codec
+from tests.conftest import untrained, write_codec
 from tests.test_container import sealed
 
 SHA256 = "0123456789abcdef" * 4
@@ -237,8 +237,8 @@ def test_info_says_what_the_file_says(codec):
 _ELSEWHERE = """
 import sys, pathlib, torch
 torch.set_num_threads(int(sys.argv[2]))
-from sgaplus import bitstream
-from sgaplus.codecs import weights
+from sgaplus import bitstream, io
+from sgaplus.codecs import checkpoints, weights
 weights.bundled_folder = lambda: pathlib.Path(sys.argv[1])
 for file in pathlib.Path(sys.argv[1]).glob("*.sga"):
     torch.save(bitstream.read_latents(file.read_bytes()), file.with_suffix(".pt"))
@@ -305,6 +305,68 @@ def test_another_codec_than_the_files_is_refused(codec):
     data = rewritten(codec, "mshyper-s", 0.01, "f" * 64)
     with pytest.raises(UserError, match=r"with mshyper-s, λ = 0.01, weights ffff.*not with mshyper-s"):
         bitstream.decode(data, codec)
+
+
+def test_a_file_decodes_with_its_weights_however_they_were_saved(bundled, tmp_path, no_zoo):
+    """Before and after `update`, in another kind of file, as the bundled codec; but not with other weights."""
+    own = bundled / "mshyper-s_lambda0.01.safetensors"
+    weights_of = untrained().state_dict()  # those of the bundled codec, but for half precision
+    weights_of |= {name: value.float() for name, value in checkpoints.read_safetensors(own).items()}
+    model = untrained()
+    checkpoints.load_parameters(model, weights_of)
+    torch.save({"state_dict": weights_of, "epoch": 1}, tmp_path / "train.pth.tar")
+    torch.save(model.state_dict(), tmp_path / "updated.pth")
+    torch.save(untrained(seed=1).state_dict(), tmp_path / "other.pth")
+    settings = {"device": "cpu", "dtype": "float32"}
+    train, updated, other, copied = (
+        weights.load_codec(path, 0.01, **settings)
+        for path in (tmp_path / "train.pth.tar", tmp_path / "updated.pth", tmp_path / "other.pth", own)
+    )
+    named = weights.load_codec("mshyper-s", **settings)
+    latents = hard_latents(train, picture(64, 64))
+    for writer in (train, updated, copied, named):
+        data = bitstream.encode(writer, latents)
+        for reader in (train, updated, copied, named):
+            assert bitstream.decode(data, reader).shape == (3, 64, 64)
+        with pytest.raises(UserError, match="not with other"):
+            bitstream.decode(data, other)
+    assert copied.sha256 == named.sha256
+    assert bitstream.find_codec(bitstream.encode(copied, latents)).name == "mshyper-s"
+
+
+def test_a_file_that_names_its_checkpoint_by_the_files_hash_still_decodes(tmp_path):
+    path = tmp_path / "own.pth"
+    torch.save(untrained().state_dict(), path)
+    codec = weights.load_codec(path, 0.01, device="cpu", dtype="float32")
+    before = dataclasses.replace(codec, sha256=io.sha256(path), also=())
+    data = bitstream.encode(before, hard_latents(codec, picture(64, 64)))
+    assert bitstream.info(data)["weights"] == io.sha256(path)[:16] != codec.sha256[:16]
+    assert bitstream.decode(data, codec).shape == (3, 64, 64)
+
+
+@pytest.mark.parametrize("metric", ["mse", "ms-ssim"])
+def test_a_zoo_codec_is_fetched_by_the_header_where_asked(codec, bundled, no_zoo, monkeypatch, metric):
+    url = "https://example.org/mbt2018-mean-3-fc3bd2b0.pth.tar"
+    urls = {key: {} for key in weights.ZOO} | {"mbt2018-mean": {metric: {3: url}}}
+    monkeypatch.setattr(bitstream.stream, "model_urls", urls)
+    asked = []
+    monkeypatch.setattr(weights, "load_codec", lambda *a, **k: asked.append((a, k["quality"], k["metric"])))
+    data = rewritten(codec, "mbt2018-mean", 0.0067, "fc3bd2b0".ljust(64, "0"))
+    with pytest.raises(UserError, match=r"not downloaded yet.*--codec mbt2018-mean"):
+        bitstream.find_codec(data)
+    bitstream.find_codec(data, fetch=True)
+    lmbda = None if metric == "mse" else pytest.approx(0.0067)
+    assert asked == [(("mbt2018-mean", lmbda), 3, metric)]
+
+
+def test_the_coder_of_a_codec_is_made_once(monkeypatch):
+    codec, made = make(), []
+    tables = coder._factorized_tables
+    monkeypatch.setattr(coder, "_factorized_tables", lambda model: made.append(1) or tables(model))
+    for _ in range(3):
+        data = bitstream.encode(codec, hard_latents(codec, picture(64, 64)))
+        bitstream.decode(data, codec.to(dtype="bfloat16"))
+    assert len(made) == 1
 
 
 # What cannot be written

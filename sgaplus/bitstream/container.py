@@ -6,7 +6,7 @@
 | 4 | 1 | version of the format: 1 |
 | 5 | 1 | name of the codec, as a code of `NAMES`; 0: a checkpoint without a name |
 | 6 | 4 | λ of the codec, float32 |
-| 10 | 8 | first bytes of the SHA-256 of the codec's weights |
+| 10 | 8 | first bytes of the SHA-256 of the codec's weights (`Codec.sha256`) |
 | 18 | 2 | height of the photograph in pixels |
 | 20 | 2 | width in pixels |
 | 22 | 3 | length of the hyperprior's string z, in words of 4 bytes; 0 for a codec without one |
