@@ -14,7 +14,7 @@ from matplotlib.ticker import LogLocator
 from sgaplus.errors import UserError
 from sgaplus.plans import Plan
 
-from .. import palette, provenance, statistics
+from .. import palette, pool, provenance, statistics
 from . import rate_distortion
 from .compute_cost import megapixels, step_seconds
 
@@ -60,7 +60,7 @@ def budgets(rows: pd.DataFrame) -> pd.DataFrame:
     shown = refined[(refined["iteration"] > 0) & ((refined["arm"] != PRESET) | at_end)]
     if set(shown["arm"] == PRESET) != {True, False}:
         raise UserError("the page compares the preset with published methods: run the study fast to its end")
-    names = shown["image"].str.startswith("kodim").map({True: "Kodak", False: "CLIC 2025"})
+    names = pool.with_scope(shown)["dataset"].map(palette.dataset)
     change = 100 * (shown["loss"] / shown["key"].map(start) - 1)
     step = step_seconds(rows).set_index("arm")["least"]
     seconds = shown["iteration"] * shown["arm"].map(step) * shown["image"].map(megapixels)
