@@ -52,3 +52,31 @@ def rows_of(*jobs: list[dict]) -> pd.DataFrame:
 def everywhere(method: str, factors: dict[int, float], **values) -> list[dict]:
     """`job` on every image."""
     return [line for image in COST for line in job(image, method, factors, **values)]
+
+
+LAMBDAS = (0.001, 0.0025, 0.005, 0.01)
+# Rate of an arm as a share of the base's at the same PSNR, by image.
+FACTORS = {
+    "base": {"a": 1.0, "b": 1.0, "c": 1.0},
+    "good": {"a": 0.8, "b": 0.7},
+    "fair": {"a": 0.9, "b": 0.9},
+}
+
+
+def curves_of() -> pd.DataFrame:
+    """Whole images a, b and c of the base, of which two are refined, and two crops; 2 dB for each doubling."""
+    lines = []
+    for crop, side in ((False, ""), (True, "@64")):
+        for arm, factors in FACTORS.items():
+            for image, factor in factors.items():
+                if crop and image == "c":
+                    continue
+                for k, lmbda in enumerate(LAMBDAS):
+                    bpp = 0.1 * 2**k * (3 if image == "c" else 1)
+                    lines.append(
+                        {"arm": arm, "image": image + side, "lmbda": lmbda, "codec_lmbda": lmbda, "seed": 0}
+                        | {"bpp": factor * bpp, "psnr": 26 + 2.0 * k, "psnr_8bit": 26.5 + 2.0 * k}
+                        | {"loss": factor, "read_off": True, "key": f"{arm}{image}{side}{lmbda}"}
+                        | dict.fromkeys(("iteration", "iterations"), 0 if arm == "base" else 500)
+                    )
+    return pd.DataFrame(lines)

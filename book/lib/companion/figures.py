@@ -90,7 +90,7 @@ def lines(axes: Axes, rows: pd.DataFrame, x: str, y: str, by: str = "arm", **sty
     shown = rows.groupby([by, x], sort=False)[y].transform("size").max() > 1
     errorbar = statistics.ends_of if shown else None
     sns.lineplot(
-        rows, x=x, y=y, hue=by, style=by, **looks, errorbar=errorbar, ax=axes, markevery=_every(rows[x].nunique()),
+        rows, x=x, y=y, hue=by, style=by, **looks, errorbar=errorbar, ax=axes, markevery=_every(rows.groupby(by)[x].nunique().max()),
         err_kws={"alpha": 0.12, "linewidth": 0}, markersize=6, **style,
     )  # fmt: skip
     axes.set_xlabel(x)

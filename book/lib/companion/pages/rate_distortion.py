@@ -7,20 +7,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from IPython.display import Markdown, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from sgaplus.data.sources import SOURCES
 from sgaplus.errors import UserError
 
-from .. import cells, equal_rate, palette, statistics
+from .. import equal_rate, figures, palette, statistics
 from ..configurations import BASE
-from ..figures import rate_axis
+from ..tables import Col
 
 WHOLE, CROPS = "whole", "crops"
+# The columns of `deltas` that tables show.
+DELTAS = {
+    "points": Col("λ"),
+    "means_bd_rate": Col("BD-rate, %", 1, sign=True, best="min", under="curves of means"),
+    "means_bd_psnr": Col("BD-PSNR, dB", 2, sign=True, best="max", under="curves of means"),
+    "images": Col("images", under="image by image"),
+    "bd_rate": Col("BD-rate, %", 1, sign=True, best="min", under="image by image"),
+    "bd_rate_least": Col("least", 1, sign=True, under="image by image"),
+    "bd_rate_most": Col("greatest", 1, sign=True, under="image by image"),
+    "bd_psnr": Col("BD-PSNR, dB", 2, sign=True, best="max", under="image by image"),
+}
+BD_NOTE = (
+    "BD by pchip, over the λ that both curves have. A negative BD-rate and a positive BD-PSNR are better. Images: those "
+    "with a BD-rate, which needs four λ and a PSNR that grows with the rate."
+)
 
 
 def select(rows: pd.DataFrame, pictures: str = WHOLE, iteration: int | None = None) -> pd.DataFrame:
@@ -77,34 +91,27 @@ def points(found: dict[str, pd.DataFrame], psnr: str = "psnr") -> pd.DataFrame:
 
 
 def figure(found: dict[str, pd.DataFrame]) -> Figure:
-    """PSNR over rate, and beside it the PSNR that each arm gains over the base at the same rate.
+    """PSNR over rate, and beside it the PSNR that each method gains over the base at the same rate.
 
-    Bands are 95 % bootstrap intervals over images. A curve has at least two points; between its points the
-    gain is interpolated (`equal_rate`).
+    Bands are 95 % bootstrap intervals over images. Between its points a curve is interpolated (`equal_rate`).
 
     Args:
         found: as `curves` returns them.
     """
-    looks, table = palette.of_arms(found), points(found)
-    canvas, (left, right) = plt.subplots(1, 2, figsize=(10, 4.6), layout="constrained")
-    for name, look in looks.items():
-        line = table[table["arm"] == name].sort_values("bpp")
-        left.plot(line["bpp"], line["psnr"], **look, markersize=4, linewidth=1.4, label=name)
-        if name != BASE:
-            _with_band(right, equal_rate.band(*gain_over(found, BASE, name)), look, name)
-    right.axhline(0, color=looks[BASE]["color"], linewidth=1.4)
-    left.set_ylabel("PSNR (dB)")
-    right.set_ylabel(f"PSNR − {BASE}'s at the same rate (dB)")
-    for axes in (left, right):
-        rate_axis(axes)
-    right.set_xlim(left.get_xlim())
-    canvas.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=4)
-    return canvas
+    bands = [
+        equal_rate.band(*gain_over(found, BASE, name)).assign(arm=name) for name in found if name != BASE
+    ]
+    base = palette.of_arms([BASE])[BASE]
 
+    def draw(axes: Axes, gains: pd.DataFrame | None) -> None:
+        if gains is None:
+            figures.lines(axes, points(found), "bpp", "psnr")
+        else:
+            figures.bands(axes, gains, "bpp", "gain", ends=("low", "high"))
+            axes.axhline(0, color=base["color"], linewidth=1.4)
 
-def _with_band(axes: Axes, line: pd.DataFrame, look: dict, name: str) -> None:
-    axes.plot(line["bpp"], line["gain"], **look | {"marker": None}, linewidth=1.8, label=name)
-    axes.fill_between(line["bpp"], line["low"], line["high"], color=look["color"], alpha=0.12, linewidth=0)
+    parts = {"PSNR (dB)": None, f"PSNR − {BASE}'s at the same rate (dB)": pd.concat(bands)}
+    return figures.panels(parts, draw, rate=True, size=(4.5, 4.0), sharex=True)
 
 
 def gain_over(found: dict[str, pd.DataFrame], anchor: str, arm: str) -> tuple[np.ndarray, np.ndarray]:
@@ -174,50 +181,13 @@ def deltas_figure(images: pd.DataFrame) -> Figure:
     table = images.dropna(subset=["bd_rate"])
     if table.empty:
         raise UserError("no image has four points on both curves, which a BD-rate needs")
-    anchors = list(dict.fromkeys(table["anchor"]))
-    names = palette.in_order(table["arm"])
-    looks = palette.of_arms(names)
-    size = (10, 1.6 + 0.42 * len(names))
-    canvas, grid = plt.subplots(1, len(anchors), figsize=size, layout="constrained", squeeze=False)
-    for axes, anchor in zip(grid[0], anchors, strict=True):
-        chosen = [name for name in names if name in set(table.loc[table["anchor"] == anchor, "arm"])]
-        for position, name in enumerate(chosen):
-            lines = table[(table["anchor"] == anchor) & (table["arm"] == name)].sort_values("bd_rate")
-            spread = np.linspace(-0.22, 0.22, len(lines)) if len(lines) > 1 else np.zeros(1)
-            colour = looks[name]["color"]
-            axes.plot(lines["bd_rate"], position + spread, "o", color=colour, alpha=0.55, markersize=4)
-            found = statistics.bd_summary(lines)
-            bar = [[found["bd_rate"] - found["bd_rate_low"]], [found["bd_rate_high"] - found["bd_rate"]]]
-            bar = bar if np.isfinite(bar).all() else None
-            axes.errorbar(
-                found["bd_rate"], position, xerr=bar, fmt="|", color="black", markersize=16, capsize=4
-            )
-        axes.axvline(0, color="0.4", linewidth=0.8)
-        axes.set_yticks(range(len(chosen)), chosen)
-        axes.set(xlabel="BD-rate (%)", title=f"against {anchor}", ylim=(len(chosen) - 0.5, -0.5))
-    return canvas
-
-
-def show_deltas(images: pd.DataFrame, command: str) -> None:
-    """Display `deltas_figure`, or one sentence where no image has a BD-rate.
-
-    Args:
-        images: as `per_image` returns it.
-        command: that makes the page.
-    """
-    with_rate = images.dropna(subset=["bd_rate"])
-    if with_rate.empty:
-        display(
-            Markdown("No image has a BD-rate here: it needs four λ, and a PSNR that grows with the rate.")
-        )
-        return
-    anchors = " and ".join(with_rate["anchor"].unique())
-    cells.show(
-        deltas_figure(images),
-        alt=f"BD-rate of each image, a row for each method, against {anchors}; the table below has mean and extremes.",
-        caption="BD-rate by pchip. Points: images, ordered within a row by their value. Bars: means with 95 % "
-        "bootstrap intervals over images, where there are several.",
-        command=command,
+    parts = {f"against {anchor}": part for anchor, part in table.groupby("anchor", sort=False)}
+    size = (4.5, 0.8 + 0.42 * table["arm"].nunique())
+    return figures.panels(
+        parts,
+        lambda axes, part: figures.points_with_means(axes, part, "bd_rate"),
+        xlabel="BD-rate (%)",
+        size=size,
     )
 
 
@@ -228,8 +198,8 @@ def losses(rows: pd.DataFrame) -> pd.DataFrame:
         rows: as `select` returns them.
 
     Returns:
-        lmbda, arm, images, the means loss, bpp, psnr, psnr_8bit, and change with low and high: the paired
-        change of the loss from the base in percent, NaN for the base.
+        lmbda, arm, images, the means loss, bpp, psnr, psnr_8bit, and change with change_low and
+        change_high: the paired change of the loss from the base in percent, NaN for the base.
     """
     lines = []
     for lmbda, group in rows.groupby("lmbda"):
@@ -247,6 +217,59 @@ def losses(rows: pd.DataFrame) -> pd.DataFrame:
             change = paired.loc[name, ["mean", "low", "high"]] if name != BASE else [float("nan")] * 3
             lines.append(
                 {"lmbda": lmbda, "arm": name, "images": lines_of["image"].nunique(), **means}
-                | dict(zip(("change", "low", "high"), map(float, change), strict=True))
+                | dict(zip(("change", "change_low", "change_high"), map(float, change), strict=True))
             )
     return pd.DataFrame(lines)
+
+
+def coverage(found: dict[str, pd.DataFrame], dataset: str, study: str) -> str:
+    """Which and how many of a data set's images the curves are of, and how to compute the others.
+
+    Args:
+        found: as `curves` returns them.
+        dataset: a name in `data.sources.SOURCES`.
+        study: what computes them.
+    """
+    names, source = found[BASE]["image"].unique(), SOURCES[dataset]
+    sides = sorted({name.split("@")[1] for name in names if "@" in name})
+    pieces = f"the central {sides[0]} × {sides[0]} pixels of " if len(sides) == 1 else ""
+    text = f"The curves are {'means over' if len(names) > 1 else 'of'} {pieces}{len(names)} of the {source.images} photographs ({source.about})."
+    if len(names) == 1:
+        text += " With one image there is no interval over images."
+    if dataset == "clic2025":
+        text += (
+            f" These are not the {SOURCES['clic2020'].images} photographs of CLIC 2020 that the paper has."
+        )
+    if sides or source.images > len(names):
+        text += (
+            f" For all photographs, whole: `sgaplus data fetch {dataset}` downloads them, and "
+            f"`sgaplus study run {study} --profile paper` runs the paper's protocol on them."
+        )
+    return text
+
+
+def headline(lines: pd.DataFrame, losses: pd.DataFrame, on: str, iteration: int) -> str:
+    """What refinement saves at equal quality, and what moves at equal λ, in one paragraph.
+
+    Args:
+        lines: `deltas`.
+        losses: `losses`.
+        on: the images, in words.
+        iteration: of the refined methods.
+    """
+    against = lines[lines["anchor"] == BASE].dropna(subset=["means_bd_rate"]).sort_values("means_bd_rate")
+    if against.empty:
+        return "There is no BD-rate here: it needs four λ, and a PSNR that grows with the rate."
+    columns = ["means_bd_rate", "means_bd_rate_high", "means_bd_rate_low"]
+    saved = [
+        f"{statistics.interval(*-line[columns].astype(float), decimals=1, sign=False)} % with {line['arm']}"
+        for _, line in against.iterrows()
+    ]
+    wide = losses.pivot_table(index="lmbda", columns="arm", values=["bpp", "psnr"])
+    best = against["arm"].iloc[0]
+    grows, better = ((wide[name][best] > wide[name][BASE]).sum() for name in ("bpp", "psnr"))
+    return (
+        f"**On {on}, refinement saves {', '.join(saved)} of the rate at equal PSNR** (BD-rate against the base, which is the codec "
+        f"without refinement; {iteration} iterations). At equal λ the gain is mostly in quality: with {best}, PSNR rises at {better} of "
+        f"{len(wide)} λ, and the files grow at {grows}."
+    )

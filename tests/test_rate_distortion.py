@@ -1,0 +1,145 @@
+"""The rate-distortion pages, on curves whose gains and deltas are known by construction."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+
+from companion import statistics, tables
+from companion.pages import rate_distortion
+from sgaplus.errors import UserError
+
+from .made_rows import FACTORS, LAMBDAS, curves_of
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch):
+    monkeypatch.setattr(statistics, "RESAMPLES", 50)
+
+
+@pytest.fixture
+def stored() -> pd.DataFrame:
+    return curves_of()
+
+
+@pytest.fixture
+def rows(stored) -> pd.DataFrame:
+    return rate_distortion.select(stored)
+
+
+@pytest.fixture
+def curves(rows) -> dict[str, pd.DataFrame]:
+    return rate_distortion.curves(rows)
+
+
+def test_whole_photographs_and_crops_are_never_mixed(stored):
+    assert set(rate_distortion.select(stored)["image"]) == {"a", "b", "c"}
+    crops = rate_distortion.select(stored, "crops")
+    assert set(crops["image"]) == {"a@64", "b@64"}
+    with pytest.raises(UserError, match="use whole or crops"):
+        rate_distortion.select(stored, "halves")
+    with pytest.raises(UserError, match="nothing was refined on whole pictures: use crops"):
+        rate_distortion.select(stored[stored["image"].str.contains("@") | (stored["arm"] == "base")])
+
+
+def test_lines_at_another_lambda_are_left_out(stored):
+    other = stored[stored["arm"] == "good"].assign(lmbda=0.08)
+    assert set(rate_distortion.select(pd.concat([stored, other]))["lmbda"]) == set(LAMBDAS)
+
+
+def test_curves_are_over_the_images_that_all_have(rows):
+    alone = rows[(rows["arm"] == "fair") & (rows["lmbda"] == 0.01)].assign(arm="of one λ")
+    found = rate_distortion.curves(pd.concat([rows, alone]))
+    assert set(found) == set(FACTORS)
+    assert {tuple(sorted(lines["image"].unique())) for lines in found.values()} == {("a", "b")}
+    table = rate_distortion.points(found).set_index(["arm", "lmbda"])
+    assert table.loc[("good", 0.001), "bpp"] == pytest.approx(0.075)
+    with pytest.raises(UserError, match="needs two lambda"):
+        rate_distortion.curves(rows[rows["arm"] == "base"])
+
+
+def test_the_figure_shows_curves_and_their_gain(curves):
+    left, right = rate_distortion.figure(curves).axes
+    drawn = [list(line.get_xdata()) for line in left.lines]
+    assert pytest.approx([0.1, 0.2, 0.4, 0.8]) in drawn
+    gains = {line.get_label(): line.get_ydata() for line in right.lines if len(line.get_xdata()) > 2}
+    assert gains["good"] == pytest.approx(-2 * np.log2(0.75)) and "base" not in gains
+    assert gains["fair"] == pytest.approx(-2 * np.log2(0.9))
+
+
+def test_deltas_by_image_and_of_the_means(curves):
+    images = rate_distortion.per_image(curves, ["base", "fair", "of another study"])
+    pairs = images.groupby(["anchor", "arm"])["bd_rate"].apply(list)
+    assert pairs["base", "good"] == pytest.approx([-20, -30])
+    assert pairs["fair", "good"] == pytest.approx([100 * (8 / 9 - 1), 100 * (7 / 9 - 1)])
+    assert set(pairs.index) == {("base", "good"), ("base", "fair"), ("fair", "good")}
+    lines = rate_distortion.deltas(curves, images).set_index(["anchor", "arm"])
+    assert lines.loc[("base", "good"), ["bd_rate", "means_bd_rate"]].tolist() == pytest.approx([-25, -25])
+    html = tables.ci_table(
+        lines.reset_index(), rate_distortion.DELTAS, group="anchor", row="arm"
+    ).as_raw_html()
+    assert "−25.0\N{NO-BREAK SPACE}[−30.0,\N{NO-BREAK SPACE}−20.0]" in html
+
+
+def test_the_strips_show_every_image_and_the_mean(curves):
+    images = rate_distortion.per_image(curves, ["base", "fair"])
+    first, second = rate_distortion.deltas_figure(images).axes
+    assert first.get_title() == "against base" and second.get_title() == "against fair"
+    drawn = sorted(x for dots in first.collections for x, _ in dots.get_offsets())
+    assert drawn == pytest.approx([-30, -20, -10, -10])
+    assert [label.get_text() for label in second.get_yticklabels()] == ["good"]
+
+
+def test_losses_are_paired_on_the_images_of_all_arms(rows):
+    table = rate_distortion.losses(rows).set_index(["lmbda", "arm"])
+    assert set(table["images"]) == {2}
+    assert table.loc[(0.01, "good"), "change"] == pytest.approx(-25)
+    assert np.isnan(table.loc[(0.01, "base"), "change"])
+
+
+@pytest.mark.slow
+def test_one_image_has_values_and_no_intervals(rows):
+    curves = rate_distortion.curves(rows[rows["image"] == "a"])
+    images = rate_distortion.per_image(curves, ["base"])
+    lines = rate_distortion.deltas(curves, images)
+    assert lines["bd_rate"].tolist() == pytest.approx([-10, -20])
+    assert lines["bd_rate_low"].isna().all()
+    assert len(rate_distortion.deltas_figure(images).axes[0].collections) == 2
+    losses = rate_distortion.losses(rows[rows["image"] == "a"])
+    assert losses["change_low"].isna().all() and losses["change"].min() == pytest.approx(-20)
+    found = rate_distortion.headline(lines, losses, "one photograph", 500)
+    assert "20.0 % with good, 10.0 % with fair" in found and "On one photograph" in found and "[" not in found
+    text = rate_distortion.coverage(curves, "tecnick", "tecnick")
+    assert "are of 1 of the 100 photographs" in text and "no interval" in text
+    assert "`sgaplus data fetch tecnick`" in text
+    assert len(rate_distortion.figure(curves).axes) == 2
+
+
+def test_three_lambda_have_no_bd_rate(rows):
+    curves = rate_distortion.curves(rows[rows["lmbda"] < 0.01])
+    images = rate_distortion.per_image(curves, ["base"])
+    lines = rate_distortion.deltas(curves, images)
+    assert "four λ" in rate_distortion.headline(lines, rate_distortion.losses(rows), "Kodak", 500)
+    with pytest.raises(UserError, match="four points"):
+        rate_distortion.deltas_figure(images)
+
+
+def test_the_data_set_of_2025_is_not_that_of_the_paper(curves):
+    text = rate_distortion.coverage(curves, "clic2025", "clic2025")
+    assert "2 of the 23 photographs" in text and "not the 41 photographs of CLIC 2020" in text
+    crops = {name: lines.assign(image=lines["image"] + "@64") for name, lines in curves.items()}
+    assert "the central 64 × 64 pixels of 2 of the 24" in rate_distortion.coverage(crops, "kodak", "rd")
+
+
+def test_the_headline_has_both_sides(rows, curves):
+    lines = rate_distortion.deltas(curves, rate_distortion.per_image(curves, ["base"]))
+    text = rate_distortion.headline(lines, rate_distortion.losses(rows), "Kodak", 500)
+    assert (
+        "25.0 [20.0, 30.0] % with good" in text and "PSNR rises at 0 of 4 λ" in text and "grow at 0" in text
+    )
