@@ -278,7 +278,7 @@ def _load_buffer(name: str, own: Tensor, given: Tensor) -> None:
     if given.shape != own.shape:
         raise UserError(f"{name} has shape {tuple(given.shape)}, not {tuple(own.shape)}")
     if torch.equal(given, own.to(given.dtype)):
-        return  # also where the file's number format has no room for the digits, as half precision has not
+        return  # also where the file's number format cannot hold all digits, such as half precision
     if last == "mask":
         height, width = own.shape[-2:]
         later = torch.arange(height * width).reshape(height, width) >= height * width // 2
