@@ -73,6 +73,15 @@ def test_a_user_without_a_home(tmp_path):
     assert done.stdout == f"{tmp_path}/sgaplus-{os.getuid()}\n", done.stderr
 
 
+def test_a_home_that_cannot_be_written_to(tmp_path):
+    """Nobody can write below /proc; also that standard input is no photograph."""
+    without = "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR"
+    done = python(COMMAND.format(arguments=["refine", "-"]), tmp_path, *without, HOME="/proc/nobody")
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: '-' is neither")
+
+
 def test_paths_as_people_write_them(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     monkeypatch.chdir(tmp_path)
