@@ -68,7 +68,7 @@ def test_the_wheel_holds_the_package_and_its_data(wheel):
     held = {name: wheel.getinfo(name).file_size for name in wheel.namelist()}
     package = {
         f"sgaplus/{path.relative_to(ROOT / 'sgaplus').as_posix()}": path.stat().st_size
-        for pattern in ("**/*.py", "py.typed", "data/registry/*")
+        for pattern in ("**/*.py", "**/*.pyi", "py.typed", "data/registry/*")
         for path in (ROOT / "sgaplus").glob(pattern)
     }
     models = {f"sgaplus/_models/{p.name}": p.stat().st_size for p in (ROOT / "data/models").glob("[!.]*")}
@@ -102,7 +102,7 @@ def test_every_import_is_declared(wheel):
                 imported |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 imported.add(node.module.split(".")[0])
-    foreign = imported - sys.stdlib_module_names - {"sgaplus"}
+    foreign = imported - sys.stdlib_module_names - {"sgaplus", "companion"}  # the latter is only in a checkout
     assert {"torch", "PIL", "pandas"} <= foreign
     distributions = metadata.packages_distributions()
     sources = {name: {canonicalize_name(d) for d in distributions[name]} for name in foreign}
