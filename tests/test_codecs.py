@@ -8,9 +8,11 @@ from compressai.models import MeanScaleHyperprior
 
 from sgaplus import hardware
 from sgaplus.codecs import codec as codecs
+from sgaplus.codecs.checkpoints import content_hash
 from sgaplus.codecs.codec import Codec, freeze
-from sgaplus.codecs.models import hard
+from sgaplus.codecs.models import FAMILIES, hard
 from sgaplus.errors import UserError
+from sgaplus.refinement import refine
 
 
 def untrained(n: int = 16, m: int = 24, seed: int = 0) -> MeanScaleHyperprior:
@@ -173,3 +175,17 @@ def test_a_model_without_an_adapter_is_refused():
 
     with pytest.raises(UserError, match="Changed cannot be refined"):
         Codec("x", 0.01, Changed(8, 8), sha256="")
+
+
+def test_a_class_of_ones_own_is_added_by_an_entry(image, monkeypatch):
+    """As the refusal of unknown weights says."""
+
+    class Own(MeanScaleHyperprior):
+        pass
+
+    monkeypatch.setitem(FAMILIES, Own, FAMILIES[MeanScaleHyperprior])
+    with torch.random.fork_rng(devices=[]):
+        model = Own(8, 12)
+    codec = Codec("own", 0.01, freeze(model), content_hash(model))
+    run = refine(codec, [image[0]], "ssl", iterations=1)
+    assert run.rows["iteration"].tolist() == [0, 1]

@@ -228,7 +228,7 @@ def recognise(weights: Mapping[str, Tensor]) -> CompressionModel:
         what = f"none of CompressAI's models {', '.join(REFINABLE)}"
     raise UserError(
         f"the weights are those of {what}, which cannot be refined yet: use a codec that `sgaplus codecs` lists, "
-        "or add the class to sgaplus.codecs.models.FAMILIES and make a sgaplus.Codec of your model"
+        "or add its class as sgaplus.codecs.models.FAMILIES describes"
     )
 
 

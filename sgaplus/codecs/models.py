@@ -216,7 +216,8 @@ def _hyperprior(
 _FACTORIZED = Family(_analyse_factorized, _decode_factorized, ("g_s",), stride=16)
 _CONTEXT = _hyperprior(_settle_context, _analyse_hyperprior, "context_prediction", "entropy_parameters")
 
-# Classes are looked up by exact type: a subclass may well decode in another way.
+# Classes are looked up by exact type: a subclass may well decode in another way. An entry adds a class of one's
+# own, which `Codec("name", lmbda, freeze(model), content_hash(model))` then takes.
 FAMILIES: dict[type, Family] = {
     FactorizedPrior: _FACTORIZED,
     FactorizedPriorReLU: _FACTORIZED,
