@@ -82,3 +82,11 @@ def test_unknown_data_sets_and_codecs_are_refused():
         reference.published("clic2025")
     with pytest.raises(UserError, match="there is no published vtm here"):
         reference.curve(reference.published("tecnick"), "vtm")
+
+
+def test_the_gain_of_sga_as_published():
+    kodak, tecnick = (reference.published(name) for name in ("kodak", "tecnick"))
+    assert reference.sga_gain(kodak) == pytest.approx(-15.2, abs=0.05)
+    assert reference.sga_gain(tecnick) == pytest.approx(-18.7, abs=0.05)
+    losses = reference.sga_losses(kodak)
+    assert losses.index.is_monotonic_increasing and (losses < 0).all() and losses.iloc[-1] > losses.iloc[0]

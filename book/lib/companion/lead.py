@@ -69,20 +69,31 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found, columns=columns)
 
 
-def describe(found: pd.DataFrame) -> str:
-    """In one sentence for Kodak's crops: the lead at 500 iterations, at the best temperatures, and at 2000.
+_SAID = {
+    ("published settings", 500): "after 500 iterations with published settings",
+    ("each at its best τ_max", 500): "where each has its best τ_max",
+    ("published settings", 2000): "after 2000 iterations",
+}
+
+
+def describe(found: pd.DataFrame, dataset: str = "kodak") -> str:
+    """In one sentence for the crops of a data set: the lead at 500 iterations, at the best temperatures, and at 2000.
 
     Args:
-        found: as `table` returns it; an empty string where one of the comparisons has no rows.
+        found: as `table` returns it; an empty string where there is nothing beside the published settings at 500.
     """
-    data = found.loc[found["settings"].str.contains("best"), "data"].unique()
-    own = found[found["data"].isin(data)].set_index(["settings", "iteration"])
-    wanted = [("published settings", 500), ("each at its best τ_max", 500), ("published settings", 2000)]
-    if not set(wanted) <= set(own.index):
+    own = found[found["data"].str.startswith(palette.dataset(dataset))]
+    if own.empty:
         return ""
-    first, best, late = (f"{statistics.interval(*own.loc[key, ['mean', 'low', 'high']])} %" for key in wanted)
+    own = own[own["data"] == own["data"].mode().iloc[0]].set_index(["settings", "iteration"])
+    parts = [
+        f"{statistics.interval(*own.loc[key, ['mean', 'low', 'high']])} % {words} ({own.loc[key, 'images']} crops)"
+        for key, words in _SAID.items()
+        if key in own.index
+    ]
+    if len(parts) < 2:
+        return ""
     return (
-        f"How much of the lead is temperature: on {own['images'].iloc[0]} crops of Kodak at λ = {pool.LMBDA:g} the loss of "
-        f"{SSL} differs from that of {ATANH} by {first} after 500 iterations with published settings, by {best} where "
-        f"each has its best τ_max, and by {late} after 2000 iterations."
+        f"How much of the lead is temperature: at λ = {pool.LMBDA:g} the true loss of {SSL} differs from that of {ATANH} by "
+        f"{'; by '.join(parts)}."
     )

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sgaplus import io
+from sgaplus import io, metrics
 from sgaplus.errors import UserError
+
+from . import statistics
 
 COLUMNS = ("dataset", "codec", "quality_or_lambda", "bpp", "psnr_db", "ms_ssim", "source")
 
@@ -90,3 +92,29 @@ def curve(table: pd.DataFrame, codec: str) -> tuple[np.ndarray, np.ndarray]:
     if rows.empty:
         raise UserError(f"there is no published {codec} here: use {', '.join(table['codec'].unique())}")
     return rows["bpp"].to_numpy(), rows["psnr_db"].to_numpy()
+
+
+def sga_gain(table: pd.DataFrame, lmbdas: slice = slice(None)) -> float:
+    """BD-rate in percent of SGA against its base, both of Yang et al. 2020 (pchip), of some of the points by λ.
+
+    Args:
+        table: as `published` returns it.
+    """
+    return statistics.bd_rate(*((curve["bpp"], curve["psnr_db"]) for curve in _yang(table, lmbdas)))
+
+
+def sga_losses(table: pd.DataFrame) -> pd.Series:
+    """Change of L(λ) in percent from that base to SGA, by λ, from PSNR and rate."""
+    losses = [
+        metrics.rd_loss(curve.index.to_series(), 10 ** (-curve["psnr_db"] / 10), curve["bpp"])
+        for curve in _yang(table)
+    ]
+    return 100 * (losses[1] / losses[0] - 1)
+
+
+def _yang(table: pd.DataFrame, lmbdas: slice = slice(None)) -> list[pd.DataFrame]:
+    curves = (
+        table[table["codec"] == codec].set_index("quality_or_lambda")
+        for codec in ("yang2020-base", "yang2020-sga")
+    )
+    return [curve.sort_index().iloc[lmbdas] for curve in curves]

@@ -12,9 +12,9 @@ import pandas as pd
 import torch
 import yaml
 
-from sgaplus import metrics, rounding
+from sgaplus import rounding
 
-from . import closed_forms, lead, palette, pool, statistics
+from . import closed_forms, lead, palette, pool, reference, statistics
 from .configurations import BASE, label
 from .smoothness import smoothness, with_gap
 from .verdicts import Claim, Finding, Verdict, not_run, of_images, of_resamples, side
@@ -29,8 +29,6 @@ THREE = {
     "cosine": "three-class:base=cosine",
     "ssl": "three-class:base=ssl,a=1.4",
 }
-# The published curves of Yang et al. 2020.
-_PUBLISHED = ("yang2020-base", "yang2020-sga")
 
 
 def ledger(rows: pd.DataFrame, profile: str, published: Mapping[str, pd.DataFrame]) -> list[Claim]:
@@ -52,7 +50,7 @@ def ledger(rows: pd.DataFrame, profile: str, published: Mapping[str, pd.DataFram
         gradient_at_the_ends(),
         sga_gain(rows, profile, published),
     ]
-    numbers = {name: -published_gain(table) for name, table in published.items()}
+    numbers = {name: -reference.sga_gain(table) for name, table in published.items()}
     numbers |= {"published": rounding.SSL().a, "early": EARLY}
     words = yaml.safe_load((Path(__file__).parent / "claims.yaml").read_text(encoding="utf-8"))
     return [
@@ -143,9 +141,8 @@ def smooth(rows: pd.DataFrame, profile: str) -> list[Finding]:
         found += _gap_against_gain(sized, profile, iteration)
         for arm in (SSL, ATANH):
             taus = rows.loc[(rows["arm"] == arm) & (rows["iteration"] == iteration), "tau"].unique()
-            if len(taus) == 1:
-                what = f"temperature of {arm} after {iteration} iterations"
-                found.append(Finding(what, float(taus[0]), unit="", form=".2f", iteration=iteration))
+            what = f"temperature of {arm} after {iteration} iterations"
+            found += [Finding(what, float(tau), unit="", form=".2f", iteration=iteration) for tau in taus]
     return found
 
 
@@ -158,15 +155,15 @@ def _upward(rows: pd.DataFrame, profile: str, iteration: int) -> list[Finding]:
         # Longer runs are looked at less often.
         group = group[group["iterations"] == group["iterations"].min()]
         table = smoothness(group[group["arm"].isin([SSL, ATANH, STE, UNIFORM])], until=iteration)
-        for reference in (ATANH, STE, UNIFORM):
-            paired = pool.differences(table, SSL, reference, "upward", relative=False)
+        for other in (ATANH, STE, UNIFORM):
+            paired = pool.differences(table, SSL, other, "upward", relative=False)
             if paired is None:
                 continue
             text = (
-                f"rises of the true loss, SSL − {reference}, {iteration} iterations, looked at every "
+                f"rises of the true loss, SSL − {other}, {iteration} iterations, looked at every "
                 f"{table['spacing'].iloc[0]} ({place(paired, 'kodak', scope)})"
             )
-            below = True if reference == ATANH else None
+            below = True if other == ATANH else None
             found.append(of_images(text, paired, below, "pp", form="+.3f", iteration=iteration))
     what = f"rises of the true loss, SSL − {ATANH}, {iteration} iterations (Kodak)"
     return found or [not_run(what, "convergence", _reaching(iteration, profile), iteration)]
@@ -249,14 +246,13 @@ def three_class(rows: pd.DataFrame, profile: str) -> list[Finding]:
 
 def carries_over(rows: pd.DataFrame, profile: str) -> list[Finding]:
     """Claim 6: SSL against its base and against atanh, on Tecnick and CLIC."""
-    found = [
+    return [
         finding
         for dataset in ("tecnick", "clic2025")
         for iteration in READ_OFFS
         for reference in (BASE, ATANH)
         for finding in _compared(rows, profile, SSL, reference, iteration, dataset=dataset, study=dataset)
     ]
-    return found
 
 
 def other_lambda(rows: pd.DataFrame, profile: str) -> list[Finding]:
@@ -266,12 +262,11 @@ def other_lambda(rows: pd.DataFrame, profile: str) -> list[Finding]:
     found: list[Finding] = []
     for iteration in [t for t in READ_OFFS if (away == t).any()][-1:]:
         for scope, group in pool.at(chosen, iteration).groupby("scope"):
+            where = f"{iteration} iterations, Kodak, {scope}"
             for trained, own in group.groupby("codec_lmbda"):
                 if own["lmbda"].nunique() > 2:
-                    found += _along(own, trained, f"{iteration} iterations, Kodak, {scope}", iteration)
-                    found += _limits(
-                        group, own, trained, f"{iteration} iterations, Kodak, {scope}", iteration
-                    )
+                    found += _along(own, trained, where, iteration)
+                    found += _limits(group, own, trained, where, iteration)
     conditions = [finding.what for finding in found if finding.outcome is not None]
     for what, part in (("rate over the λ of the refinement", "step in rate"), ("the limits", "true loss")):
         if not any(part in text for text in conditions):
@@ -308,18 +303,18 @@ def _limits(
         if sides["arm"].nunique() < 2:
             continue
         # Two codecs are what is compared.
-        change = statistics.paired(sides, "loss", tested, exempt=["codec_sha256"]).set_index("image")[
-            "change"
-        ]
+        table = statistics.paired(sides, "loss", tested, exempt=["codec_sha256"])
         text = (
             f"codec of λ = {trained:g} at λ = {tested:g} (ratio {max(tested / trained, trained / tested):.3g}): true loss "
             f"against the codec trained for it ({where})"
         )
-        found.append(of_images(text, change.rename(tested), None, iteration=iteration))
-    if found:
-        last = found[-1]
-        found[-1] = replace(last, outcome=side(last.low, last.high, below=False))
-    return found
+        change = table.set_index("image")["change"].rename(tested)
+        found.append(of_images(text, change, None, iteration=iteration))
+    # The farthest is the limit.
+    return [
+        *found[:-1],
+        *(replace(last, outcome=side(last.low, last.high, below=False)) for last in found[-1:]),
+    ]
 
 
 def gradient_at_the_ends() -> list[Finding]:
@@ -347,38 +342,21 @@ def gradient_at_the_ends() -> list[Finding]:
     return found
 
 
-def published_gain(table: pd.DataFrame, lmbdas: slice = slice(None)) -> float:
-    """BD-rate in percent of the published SGA against its published base (pchip), of some of the points by λ."""
-    curves = [_curve(table, codec).iloc[lmbdas] for codec in _PUBLISHED]
-    return statistics.bd_rate(*((curve["bpp"], curve["psnr_db"]) for curve in curves))
-
-
-def published_losses(table: pd.DataFrame) -> pd.Series:
-    """Change of L(λ) in percent from the published base to the published SGA, by λ, from PSNR and rate."""
-    losses = []
-    for codec in _PUBLISHED:
-        curve = _curve(table, codec)
-        losses.append(metrics.rd_loss(curve.index.to_series(), 10 ** (-curve["psnr_db"] / 10), curve["bpp"]))
-    return 100 * (losses[1] / losses[0] - 1)
-
-
-def _curve(table: pd.DataFrame, codec: str) -> pd.DataFrame:
-    return table[table["codec"] == codec].set_index("quality_or_lambda").sort_index()
-
-
 def sga_gain(rows: pd.DataFrame, profile: str, published: Mapping[str, pd.DataFrame]) -> list[Finding]:
     """Claim 9: BD-rate of atanh against its base, and how it changes with the rate."""
     found = []
     for dataset in ("kodak", "tecnick"):
-        value = published_gain(published[dataset])
+        value = reference.sga_gain(published[dataset])
         text = f"published: BD-rate of SGA against its base on {palette.dataset(dataset)}, 2000 iterations"
         found.append(Finding(text, value, iteration=READ_OFFS[-1]))
         for iteration in READ_OFFS:
             found += _bd_rates(rows, profile, dataset, iteration, value)
     kodak = published["kodak"]
     for part, which in (("lowest", slice(4)), ("highest", slice(-4, None))):
-        found.append(Finding(f"published: the same on Kodak, {part} four λ", published_gain(kodak, which)))
-    ends = published_losses(kodak).iloc[[0, -1]]
+        found.append(
+            Finding(f"published: the same on Kodak, {part} four λ", reference.sga_gain(kodak, which))
+        )
+    ends = reference.sga_losses(kodak).iloc[[0, -1]]
     text = f"published: change of L on Kodak at λ = {ends.index[1]:g} − that at λ = {ends.index[0]:g}"
     found.append(Finding(text, float(ends.iloc[1] - ends.iloc[0]), unit="pp"))
     found += _with_the_rate(rows, profile)

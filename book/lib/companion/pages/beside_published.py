@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from sgaplus.data.sources import SOURCES
 
-from .. import cells, palette, reference, statistics, tables, verdict_rules
+from .. import cells, palette, reference, statistics, tables
 from ..configurations import BASE
 from ..equal_rate import whole_images
 from ..figures import legend_above, rate_axis
@@ -172,7 +172,7 @@ def describe_sga(dataset: str | None, lines: pd.DataFrame, arm: str, images: int
     """
     if dataset is None:
         return ""
-    theirs, total = verdict_rules.published_gain(reference.published(dataset)), SOURCES[dataset].images
+    theirs, total = reference.sga_gain(reference.published(dataset)), SOURCES[dataset].images
     name, value = palette.dataset(dataset), f"{theirs:.1f}".replace("-", "−")
     text = (
         f"As published, SGA of Yang et al. 2020 has a BD-rate of {value} % against its own base codec on {name}: curves of means "

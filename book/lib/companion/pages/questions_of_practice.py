@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .. import figures, palette, pool, reference, statistics, verdict_rules
+from .. import figures, palette, pool, reference, statistics
 from ..configurations import BASE, label
 from ..smoothness import with_gap
 from ..tables import Col
@@ -163,7 +163,7 @@ def data_sets(rows: pd.DataFrame) -> pd.DataFrame:
         base = table[(table["codec"] == "yang2020-base") & (table["quality_or_lambda"] == pool.LMBDA)].iloc[0]
         lines.append(
             {"what": f"{palette.dataset(dataset)}, published (base of Yang et al. 2020)", "bpp": base["bpp"]}
-            | {"psnr": base["psnr_db"], "bd_rate": verdict_rules.published_gain(table)}
+            | {"psnr": base["psnr_db"], "bd_rate": reference.sga_gain(table)}
         )
     own = pool.own(rows[(rows["arm"] == BASE) & (rows["lmbda"] == pool.LMBDA)])
     for (dataset, scope), group in own.groupby(["dataset", "scope"]):
