@@ -68,6 +68,7 @@ def measured(bundled, photo, tmp_path):
     return store
 
 
+@pytest.mark.slow
 def test_every_bundled_codec_is_measured_once(measured, photo):
     assert [path.name for path in measured.root.rglob("*.parquet")] == ["photo.parquet"]
     before = (measured.root / "photo.parquet").stat().st_mtime_ns
@@ -121,6 +122,7 @@ def test_all_families_and_points_share_the_images_drawn():
     assert np.ptp(first.bpp[1] - first.bpp[0]) == pytest.approx(0, abs=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("offset", [-0.5, 0.3])
 def test_gaps_and_bd_rate_of_parallel_curves(offset):
     theirs = published(*straight())
@@ -146,6 +148,7 @@ def test_the_interval_of_a_comparison_is_that_of_our_images():
     assert line["bd_rate"] == pytest.approx(100 * (np.exp(0.2) - 1))
 
 
+@pytest.mark.slow
 def test_points_beyond_the_published_curve_have_no_gap():
     [curve] = base_codecs.of_families(family_on(*straight(-0.5, (0.02, 0.1, 0.2, 2.0))))
     table = base_codecs.gaps(curve, published(*straight()), "vtm")

@@ -164,6 +164,7 @@ def repository_with_data(root: Path) -> pages.Page:
     return write_pages(root, {"name": "one", "template": "tiny"})[0]
 
 
+@pytest.mark.slow
 def test_a_page_is_stale_when_what_it_read_has_changed_and_only_then(root):
     page = repository_with_data(root)
     pages.execute(page, root)
@@ -220,6 +221,7 @@ def test_a_page_is_stale_when_what_it_read_has_changed_and_only_then(root):
     assert not [name for name in files if re.search(r"__pycache__|executed|\.venv|\.ipynb|^/", name)]
 
 
+@pytest.mark.slow
 def test_a_page_is_stale_when_its_template_title_or_parameters_have_changed(root):
     entry = {"name": "one", "template": "tiny", "parameters": {"amplitude": 1}}
     write_template(root, "print(1)")
@@ -241,6 +243,7 @@ def test_a_page_is_stale_when_its_template_title_or_parameters_have_changed(root
     assert "tiny.ipynb" in pages.stale(page, root)
 
 
+@pytest.mark.slow
 def test_a_page_is_stale_at_once_when_a_file_changed_after_it_was_read(root):
     """Rows may be stored while a page runs: what it shows is then older than the file."""
     (root / "rows.csv").write_text("1")
@@ -255,6 +258,7 @@ def test_a_page_is_stale_at_once_when_a_file_changed_after_it_was_read(root):
     assert pages.stale(page, root) is None
 
 
+@pytest.mark.slow
 def test_only_the_pages_that_read_a_changed_file_run_again(root):
     for name in ("one", "two"):
         (root / f"{name}.txt").write_text("1")
@@ -271,6 +275,7 @@ def test_only_the_pages_that_read_a_changed_file_run_again(root):
     )
 
 
+@pytest.mark.slow
 def test_the_environments_own_sitecustomize_still_has_its_turn(root, monkeypatch):
     other = root / "other"
     other.mkdir()

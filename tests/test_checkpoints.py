@@ -202,6 +202,7 @@ class _Harm:
         return _executed, (1,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_whole_pickled_model_is_refused_with_the_remedy(tmp_path, zipped):
     path = tmp_path / "own.pt"

@@ -508,6 +508,7 @@ def test_training_ends_in_a_codec_that_refines(call, photographs, photo, monkeyp
     )
 
 
+@pytest.mark.slow
 def test_training_says_what_it_holds_out_and_evaluates_it(call, photographs):
     _, _, err = call("train", photographs, "--out", "trained", *TINY)
     assert "no photograph is held out: 16 would be half of the 2 or more (--holdout)\n" in err

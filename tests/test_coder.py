@@ -268,6 +268,7 @@ def test_another_process_with_other_threads_decodes_the_same_latents(bundled):
 # Which codec
 
 
+@pytest.mark.slow
 def test_a_files_codec_is_found_by_its_weights(bundled, no_zoo):
     write_codec(bundled, lmbda=0.02, seed=1)
     image = picture(64, 64)

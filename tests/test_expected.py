@@ -143,6 +143,7 @@ def linear_codec() -> Codec:
     return Codec("linear", 0.01, freeze(model), sha256="")
 
 
+@pytest.mark.slow
 def test_the_loss_is_the_mean_of_sampled_ones(linear_codec):
     x = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     method, tau, lmbda = rounding.Expected(c=0.7), 0.7, 0.01  # a weight of one

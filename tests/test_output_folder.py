@@ -53,6 +53,7 @@ def table(path):
     return pd.read_csv(path, dtype={"image": str}, float_precision="round_trip")
 
 
+@pytest.mark.slow
 def test_what_is_done_is_skipped(refine, monkeypatch):
     assert refine("photographs/0.png")[0] == 0
     first = snapshot()
@@ -204,6 +205,7 @@ def test_a_disk_that_fills_up_stops_the_run(refine, monkeypatch):
     assert err.splitlines()[-1] == "error: the disk is full"
 
 
+@pytest.mark.slow
 def test_photographs_are_read_one_at_a_time(refine, monkeypatch):
     """And each one's picture is there before the next one is read."""
     there = []

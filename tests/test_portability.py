@@ -35,6 +35,7 @@ COMMAND = "from sgaplus import cli; cli.main({arguments!r})"
 NO_UNIX = "import sys; sys.modules |= dict.fromkeys(['fcntl', 'pwd', 'grp', 'resource', 'termios'], None); "
 
 
+@pytest.mark.slow
 def test_every_module_imports_without_those_of_unix(tmp_path):
     modules = [path.relative_to(ROOT).with_suffix("") for path in (ROOT / "sgaplus").rglob("*.py")]
     names = sorted(".".join(path.parts).removesuffix(".__init__") for path in modules)
@@ -60,6 +61,7 @@ def test_a_system_without_byte_locks_lets_one_process_work(tmp_path, monkeypatch
         assert claims.alone()
 
 
+@pytest.mark.slow
 def test_a_user_without_a_home(tmp_path):
     """As in a container that runs under any user id."""
     code = "import os, pwd, sys\ndef none(*_): raise KeyError\npwd.getpwuid = none\n"

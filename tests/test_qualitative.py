@@ -61,6 +61,7 @@ def test_pictures_are_those_of_the_files(computed, found):
         assert version.row["psnr_8bit"] == pytest.approx(psnr, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_what_is_shown_unless_something_else_is_asked_for(computed, monkeypatch):
     folder, rows = computed
     monkeypatch.setattr(weights, "bundled_folder", lambda: folder / "bundled")

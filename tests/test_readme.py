@@ -49,6 +49,7 @@ def test_every_folder_of_the_table_is_there():
     assert folders <= set(named), "no folder of the package is left out"
 
 
+@pytest.mark.slow
 def test_the_example_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_photo(tmp_path / "photo.png")

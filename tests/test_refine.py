@@ -200,6 +200,7 @@ def test_bad_arguments_are_one_sentence(codec, change, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_images_and_numbers_in_every_plain_form_mean_the_same(codec):
     levels = (255 * picture(64, 64)).round()
     image = levels / 255
@@ -260,6 +261,7 @@ def test_integers_are_converted_by_their_type_and_not_by_their_values(codec, val
     assert found["loss"].equals(wanted["loss"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_batch_changes_results_as_rounding_does_only(codec, dtype):
     images = [picture(64, 64, seed) for seed in range(4)]

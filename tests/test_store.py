@@ -140,6 +140,7 @@ def test_rows_with_keys_of_an_older_kind_are_found(tmp_path, codec, photographs,
     )
 
 
+@pytest.mark.slow
 def test_rows_lacking_an_iteration_are_no_complete_job(tmp_path, codec, photographs, monkeypatch):
     store, calls = Store(tmp_path / "results"), []
     refine = results.refine
@@ -169,6 +170,7 @@ def test_rows_name_their_plan_and_algorithm(tmp_path, codec, photographs):
     assert set(run(store, codec, photographs[:1], iterations=0)["label"]) == {"base"}
 
 
+@pytest.mark.slow
 def test_rows_of_an_older_algorithm_stay_but_are_not_shown(tmp_path, codec, photographs, monkeypatch):
     store = Store(tmp_path / "results")
     before = run(store, codec, photographs)
@@ -245,6 +247,7 @@ def test_a_full_disk_leaves_no_file(tmp_path, codec, photographs, monkeypatch):
     assert not [p for p in store.root.rglob("*") if p.is_file()]
 
 
+@pytest.mark.slow
 def test_damage_is_noticed_and_nothing_has_to_be_deleted(tmp_path, codec, photographs):
     """Every bit of a sample is flipped in turn: the rows are refused, or they are still what was written."""
     store = Store(tmp_path / "results")

@@ -696,6 +696,7 @@ def test_tables_of_something_else_disturb_no_study(tmp_path, bundled):
     assert stored.tables(root).keys() == {root / "tiny" / "cpu"}
 
 
+@pytest.mark.slow
 def test_other_iterations_are_other_rows_of_the_same_job(tmp_path, bundled, monkeypatch):
     """What is there with them is used; what lacks some runs again and keeps what it had, and its file."""
     root, calls = tmp_path / "results", []

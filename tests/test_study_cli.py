@@ -176,6 +176,7 @@ def test_rows_of_other_weights_are_refused(call, bundled):
     assert "note: tiny (cpu): " in err
 
 
+@pytest.mark.slow
 def test_a_damaged_file_is_reported_and_hides_no_other_study(call):
     assert call("run", "tiny", "other", "--device", "cpu")[0] == 0
     path = Path("rows/other/cpu/rows.parquet")

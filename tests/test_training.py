@@ -143,6 +143,7 @@ def test_the_average_is_that_of_the_weights_after_each_step(photographs, recipe,
     assert any(changed) == (decay > 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", [TINY, FAMILY])
 def test_the_average_is_what_is_published(photographs, recipe):
     run = start(dataclasses.replace(recipe, lr=1e-2))
@@ -158,6 +159,7 @@ def test_the_average_is_what_is_published(photographs, recipe):
     assert not torch.equal(last.weights()[lmbda]["g_a.0.weight"], run.weights()[lmbda]["g_a.0.weight"])
 
 
+@pytest.mark.slow
 def test_training_leaves_the_global_random_numbers_alone(tmp_path, photographs):
     torch.manual_seed(123)
     state = torch.get_rng_state()
@@ -177,6 +179,7 @@ def test_training_leaves_the_global_random_numbers_alone(tmp_path, photographs):
 # Held-out photographs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", [TINY, FAMILY])
 def test_held_out_photographs_are_evaluated_with_hard_rounding(tmp_path, photographs, recipe):
     small = torch.zeros(3, 63, 200, dtype=torch.uint8)
@@ -203,6 +206,7 @@ def test_held_out_photographs_are_evaluated_with_hard_rounding(tmp_path, photogr
         assert row["held_out_psnr"] == pytest.approx(-10 * math.log10(mse), abs=0.5)
 
 
+@pytest.mark.slow
 def test_evaluation_changes_no_weight(tmp_path, photographs):
     without, having = (
         train(start(FAMILY), photographs, tmp_path / "run.pt", held_out=held) for held in ((), photographs)
@@ -474,6 +478,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(
     assert [path.name for path in tmp_path.iterdir()] == ["run.pt"]
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_at_once(tmp_path, photographs, monkeypatch):
     broken_at(0, monkeypatch)
     with pytest.raises(SystemFault, match=r"not finite at step 0: start anew with a lower learning rate$"):

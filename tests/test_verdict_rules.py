@@ -374,6 +374,7 @@ def test_the_rate_is_looked_at_where_there_are_several():
     assert "at λ = 0.02 − at λ = 0.001, 500 iterations" in last.what and last.outcome is Verdict.HOLDS
 
 
+@pytest.mark.slow
 def test_the_ledger_says_the_published_numbers_and_counts_by_read_off():
     ledger = verdict_rules.ledger(
         table(levels(GOOD)), "cpu", {n: published_curves() for n in ("kodak", "tecnick")}

@@ -56,6 +56,7 @@ def change_rows(root: Path, **columns) -> None:
     parquet.write(path, table)
 
 
+@pytest.mark.slow
 def test_what_was_stored_verifies(root):
     calls = []
     table = verify.verify(root, progress=lambda *counts: calls.append(counts))

@@ -137,6 +137,7 @@ def test_the_cards_say_what_the_stored_rows_have_on_kodak():
         assert found == pytest.approx({name: card.kodak[name] for name in found}, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_codec_reaches_what_the_stored_row_of_a_photograph_has(data_set):
     [image] = data_set("kodak", images=["kodim05"])
     card = small_cards()[0]

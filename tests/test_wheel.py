@@ -102,7 +102,9 @@ def test_every_import_is_declared(wheel):
                 imported |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 imported.add(node.module.split(".")[0])
-    foreign = imported - sys.stdlib_module_names - {"sgaplus", "companion"}  # the latter is only in a checkout
+    foreign = (
+        imported - sys.stdlib_module_names - {"sgaplus", "companion"}
+    )  # the latter is only in a checkout
     assert {"torch", "PIL", "pandas"} <= foreign
     distributions = metadata.packages_distributions()
     sources = {name: {canonicalize_name(d) for d in distributions[name]} for name in foreign}
