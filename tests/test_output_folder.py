@@ -245,6 +245,15 @@ def test_names_that_no_table_can_encode(refine):
     assert "0 photographs; 1" in refine(name)[2]
 
 
+def test_paths_with_spaces_and_other_letters(refine):
+    photo = Path("Bilder von mir/Grüße λ 1.png")
+    write_photo(photo, (64, 64))
+    code, out, err = refine(photo, "--out", "мой out/新", "--rows", "Zeilen ä.csv")
+    assert code == 0, err
+    assert set(snapshot("мой out/新")) == {photo.name, "Zeilen ä.csv"}
+    assert "Grüße λ 1" in out
+
+
 # Killed at any moment. One process imports everything, and its children are the runs.
 KILLER = """
 import json, os, random, signal, sys, time
