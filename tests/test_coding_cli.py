@@ -164,7 +164,7 @@ def test_a_checkpoint_is_named_on_both_sides(call, photo, tmp_path):  # noqa: F8
         (["decode", "missing.sga", "-o", "p.png"], "there is no file missing.sga"),
         (["decode", "PHOTO", "-o", "p.jpg"], "ends in .png"),
         (["decode", "PHOTO", "-o", "p.png"], "does not begin as one"),
-        (["decode", "PHOTO", "-o", "p.png", "--lmbda", 0.01], "belong to a --codec"),
+        (["decode", "PHOTO", "-o", "p.png", "--lmbda", 0.01], "describe a --codec"),
         (["decode", "PHOTO", "-o", "p.png", "--max-megapixels", 0], "--max-megapixels must be"),
         (["decode", ".", "-o", "p.png"], "not a regular file"),
         (["info", "PHOTO"], "does not begin as one"),

@@ -72,7 +72,7 @@ def test_list_status_and_run(call):
     code, out, err = call("status", "tiny")
     assert (code, err) == (0, "")
     assert columns(out, "0.01  +0.01  base")[-4:] == ["3", "3", "0", "0.0"]
-    assert "9 of 9 jobs are stored; 0 minutes are left" in out and "measured here" in out
+    assert "9 of 9 jobs are stored; about 0 minutes are left" in out and "measured here" in out
 
     code, out, err = call("status", "other")
     assert code == 0

@@ -192,7 +192,7 @@ def test_the_command(root, capsys, monkeypatch):
     assert (code, err) == (0, "")
     assert re.search(r"mshyper-s +0.01 +base +2 +\d+ +2 +2 +\d", out)
     assert re.search(r"mshyper-s +0.01 +SSL \(a = 2.3\) +2 ", out)
-    assert out.endswith("all 4 files verify\n")
+    assert out.endswith("all 4 files are verified\n")
     streams(root)[0].unlink()
     code, out, err = call(root / stored.STREAMS)
     assert code == 1

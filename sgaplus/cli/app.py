@@ -21,22 +21,22 @@ CodecName = Annotated[str, option("A name that `sgaplus codecs` lists, or the fi
 CodecLmbda = Annotated[
     float | None,
     option(
-        "λ it was trained with: 0.01 by default where its name comes with several; needed for a checkpoint.",
+        "λ the codec was trained with. Default: 0.01 for names with several λ; required for a checkpoint.",
         CODEC,
     ),
 ]
 Quality = Annotated[
-    int | None, option("1 (small files) to 8 (best pictures), of a downloadable codec.", CODEC)
+    int | None, option("Quality of a downloadable codec, from 1 (small files) to 8 (best pictures).", CODEC)
 ]
-Device = Annotated[str, option("cpu, cuda (an NVIDIA GPU), or auto: the GPU where there is one.", HARDWARE)]
+Device = Annotated[str, option("cpu, cuda (an NVIDIA GPU), or auto: the GPU if there is one.", HARDWARE)]
 Dtype = Annotated[
-    str, option("Number format: float32, bfloat16 (faster where the hardware has it), or auto.", HARDWARE)
+    str, option("Number format: float32, bfloat16 (faster if the hardware supports it), or auto.", HARDWARE)
 ]
 Compiled = Annotated[
     bool,
     option(
-        "Merge a step's passes by torch.compile, which takes a C++ compiler, and tens of seconds for pictures of "
-        "each size: for many steps.",
+        "Compile the refinement step with torch.compile. It needs a C++ compiler, takes about 30 s per image size and "
+        "pays off only for long runs.",
         HARDWARE,
         "--compile",
     ),
@@ -47,13 +47,13 @@ Compiled = Annotated[
 def _main(version: Annotated[bool, option("Show the version.", None, "--version")] = False) -> None:
     """Refine the latents of neural image codecs: fewer bits and better pictures for the same decoder.
 
-    A neural codec turns a photograph into *latents*, the numbers that its file consists of, by one pass
-    through a network that was trained for all photographs. Refinement (the methods SGA and SGA+) goes on to
-    optimise these numbers for the one photograph at hand. It minimises λ · distortion + bits: the larger
-    **λ** (lmbda), the more quality counts.
+    A neural codec turns a photograph into *latents*, the numbers stored in its file, by one pass through a
+    network that was trained for all photographs. Refinement (the methods SGA and SGA+) then optimises these
+    numbers for one photograph. It minimises λ · distortion + bits: a larger **λ** (lmbda) gives more weight to
+    quality.
 
-    - `sgaplus codecs` shows which codecs there are
-    - `sgaplus refine photo.png --iterations 100` refines a photograph; the result is in `refined/`
+    - `sgaplus codecs` lists the codecs
+    - `sgaplus refine photo.png` refines a photograph and writes the result to `refined/`
     - `sgaplus refine --help` explains every option
     """
     if version:

@@ -15,34 +15,35 @@ from .terminal import option
 @app.command()
 @terminal.computing("lower --batch-size, or --width and --height")
 def bench(
-    pairs: Annotated[int, option("How often both loops run, in turn.")] = 3,
+    pairs: Annotated[int, option("Number of times that both loops run, in turn.")] = 3,
     steps: Annotated[int, option("Timed steps of each loop in a pair.")] = 5,
-    warmup: Annotated[int, option("Steps before them that are not timed.")] = 4,
-    width: Annotated[int, option("Of the pictures in pixels, a multiple of 64.")] = 768,
-    height: Annotated[int, option("Likewise.")] = 512,
+    warmup: Annotated[int, option("Untimed steps before the timed ones.")] = 4,
+    width: Annotated[int, option("Image width in pixels, a multiple of 64.")] = 768,
+    height: Annotated[int, option("Image height in pixels, a multiple of 64.")] = 512,
     batch_size: Annotated[
-        int | None, option("Pictures that our loop refines together: by default 24 on a GPU, else 1.")
+        int | None, option("Number of images that our loop refines together. Default: 24 on a GPU, else 1.")
     ] = None,
     out: Annotated[
-        Path | None, option("A file for the measurement: .json for all of it, .csv for the pairs.")
+        Path | None, option("File for the measurement: .json holds all of it, .csv the pairs.")
     ] = None,
-    n: Annotated[int, option("Width of the networks, with random weights.", CODEC, "--N")] = 128,
+    n: Annotated[int, option("Width of the networks, whose weights are random.", CODEC, "--N")] = 128,
     m: Annotated[int, option("Channels of the latents y.", CODEC, "--M")] = 192,
     codec: Annotated[
-        str | None, option("A mean-scale hyperprior of `sgaplus codecs` in place of random weights.", CODEC)
+        str | None,
+        option("Mean-scale hyperprior that `sgaplus codecs` lists, instead of random weights.", CODEC),
     ] = None,
-    lmbda: Annotated[float | None, option("λ it was trained with.", CODEC)] = None,
-    quality: Annotated[int | None, option("1 to 8, of a downloadable codec.", CODEC)] = None,
-    seed: Annotated[int, option("Of weights and pictures.")] = 0,
+    lmbda: Annotated[float | None, option("λ the codec was trained with.", CODEC)] = None,
+    quality: Annotated[int | None, option("Quality of a downloadable codec, 1 to 8.", CODEC)] = None,
+    seed: Annotated[int, option("Random seed of weights and images.")] = 0,
     device: Device = "auto",
     dtype: Dtype = "auto",
     compiled: Compiled = False,
 ) -> None:
     """Measure how much faster a refinement step is than in the plain loop of public implementations.
 
-    Both loops run in turn in one process on the same pictures. The plain one computes in float32, one picture
-    at a time, with gradients of the weights too and the true loss at every step. Beside the ratio stands the
-    time that the step's convolutions take by themselves: what no loop on this device can undercut.
+    Both loops run in turn, in one process, on the same images. The plain loop computes in float32, one image at a
+    time, with gradients of the weights and with the true loss at every step. The time of the step's convolutions
+    alone is reported as well: no loop on this device can be faster.
 
     - `sgaplus bench`
     - `sgaplus bench --codec mshyper-s --pairs 5 --out bench.json`

@@ -46,19 +46,19 @@ def encode(
     method: Annotated[
         str | None,
         option(
-            "What stands for rounding while optimising, as in `sgaplus refine`, in place of the preset.",
+            "Rounding method, as in `sgaplus refine`, instead of the preset.",
             _REFINEMENT,
         ),
     ] = None,
     preset: Annotated[
         str | None,
-        option("In place of a method: fast, the default.", _REFINEMENT),
+        option("Preset: fast. Default, unless --method is given.", _REFINEMENT),
     ] = None,
     iterations: Annotated[
         int | None,
         option(
-            "Optimisation steps; 0 writes the codec's own latents, at once. "
-            "By default 100, or 500 with a method; with a target, of each of its refinements.",
+            "Optimisation steps; 0 writes the codec's own latents. Default: 100, or 500 with --method. "
+            "With a target, each refinement takes so many steps.",
             _REFINEMENT,
         ),
     ] = None,
@@ -71,9 +71,9 @@ def encode(
     The file has a header of 32 bytes and the refined latents, in CompressAI's entropy code. It decodes to the
     same latents on every machine, and encoding ends with decoding it as a check.
 
-    With a **target**, the codec of that name and the λ that fit are searched in at most 12 refinements, each of
-    which continues the last one; targets within reach mostly take 2 to 5. If the target is missed, the nearest
-    file is written and the exit code is 1.
+    With a **target**, the command searches for the codec of that name and the λ that meet it. It takes at most 12
+    refinements, usually 2 to 5, and each continues the last one. If the target is missed, the closest file is
+    written and the exit code is 1.
 
     - `sgaplus encode photo.png -o photo.sga`
     - `sgaplus encode photo.png -o photo.sga --method ssl --iterations 2000`
@@ -106,7 +106,7 @@ def encode(
     for line in lines:
         terminal.show(f"{out}: {line}")
     if missed:
-        raise SystemFault(f"{missed}; {out} is the nearest file that was found")
+        raise SystemFault(f"{missed}; {out} is the closest file found")
 
 
 def _refined(codec: Codec, image: Tensor, name: str, plan: Plan, **settings: Any) -> tuple[bytes, list[str]]:
@@ -166,7 +166,7 @@ def _lambdas(file: TargetFile) -> str:
 
 
 @app.command()
-@terminal.computing("decode it on a machine with more")
+@terminal.computing("decode it on a computer with more memory")
 def decode(
     file: File,
     out: Annotated[Path, option("The photograph to write; it ends in .png.", None, "--out", "-o")],
@@ -177,16 +177,19 @@ def decode(
             CODEC,
         ),
     ] = None,
-    lmbda: Annotated[float | None, option("λ it was trained with, for a checkpoint.", CODEC)] = None,
+    lmbda: Annotated[
+        float | None, option("λ the codec was trained with; required for a checkpoint.", CODEC)
+    ] = None,
     quality: Annotated[
-        int | None, option("1 to 8, of a downloadable codec; default: as the header says.", CODEC)
+        int | None,
+        option("Quality of a downloadable codec, 1 to 8. Default: the quality named in the header.", CODEC),
     ] = None,
     max_megapixels: Annotated[
         float, option("Refuse larger photographs, since the file may be untrusted.")
     ] = 100,
     device: Device = "auto",
     dtype: Annotated[
-        str, option("Number format of the synthesis: float32, bfloat16 or auto.", HARDWARE)
+        str, option("Number format of the decoder network: float32, bfloat16 or auto.", HARDWARE)
     ] = "float32",
 ) -> None:
     """Decode a file to a photograph.
@@ -198,7 +201,7 @@ def decode(
 
     _check_target(out, ".png")
     if codec is None and (lmbda is not None or quality is not None):
-        raise UserError("--lmbda and --quality belong to a --codec: name one, or leave them away")
+        raise UserError("--lmbda and --quality describe a --codec: give its name too, or leave them out")
     limit = int(1e6 * number(max_megapixels, "--max-megapixels"))
     data = _read(file)
     content = bitstream.unpack(data, max_pixels=limit)

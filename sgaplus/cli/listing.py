@@ -11,20 +11,20 @@ from . import terminal
 from .app import app
 from .terminal import option
 
-data_app = typer.Typer(no_args_is_help=True, help="Data sets: which are here, and fetching them.")
-pages_app = typer.Typer(no_args_is_help=True, help="The pages of the book, in a checkout of the repository.")
+data_app = typer.Typer(no_args_is_help=True, help="Data sets: list and download them.")
+pages_app = typer.Typer(no_args_is_help=True, help="The pages of the book (in a checkout of the repository).")
 app.add_typer(data_app, name="data")
 app.add_typer(pages_app, name="pages")
 
 
 @app.command()
 def codecs() -> None:
-    """List the codecs: where they are, their λ and size, and how they do on Kodak without refinement.
+    """List the codecs: where they are, their λ and size, and their results on Kodak without refinement.
 
     A codec is *bundled* with this package, *downloadable* (on first use), or *cached* after that. A larger λ
-    means better pictures and larger files. **bpp** are bits per pixel, **psnr** is the PSNR in dB
-    (more is closer to the original), both as means over the 24 Kodak photographs, on which codecs are usually
-    compared: measured for bundled codecs, as CompressAI publishes them for the others.
+    means better pictures and larger files. **bpp** is bits per pixel, **psnr** the PSNR in dB (higher is better).
+    Both are means over the 24 Kodak photographs, the usual test images: measured for bundled codecs, as published
+    by CompressAI for the others.
     """
     import pandas as pd
 
@@ -41,9 +41,9 @@ def codecs() -> None:
 
 @data_app.command("list")
 def data_list() -> None:
-    """Show the data sets, how many of their images are here, and in which folder.
+    """List the data sets, how many of their images are on this computer, and in which folder.
 
-    They are in the folder that the environment variable SGAPLUS_DATA names, else in the user's cache.
+    The folder is that of the environment variable SGAPLUS_DATA, or else the user's cache folder.
     """
     import pandas as pd
 
@@ -59,7 +59,7 @@ def data_list() -> None:
 def data_fetch(
     name: Annotated[str, typer.Argument(help="kodak, tecnick, clic2020 or clic2025.", show_default=False)],
 ) -> None:
-    """Download a data set, every file checked by its SHA-256; a second call fetches what is missing.
+    """Download a data set and check the SHA-256 of every file; a second call downloads what is missing.
 
     Example: `sgaplus data fetch kodak`
     """
@@ -70,11 +70,11 @@ def data_fetch(
 
 @pages_app.command("build")
 def pages_build(
-    force: Annotated[bool, option("Run also the pages that are up to date.", None, "--force")] = False,
+    force: Annotated[bool, option("Also run the pages that are up to date.", None, "--force")] = False,
 ) -> None:
     """Run every page of the book whose template, parameters, code or results have changed.
 
-    To be called in the repository's root. `make book` does this too, and then builds the book.
+    Call it in the root of the repository. `make book` does this too, and then builds the book.
     """
     try:
         from companion import build  # beside the book, in a checkout; papermill belongs to the extra `book`

@@ -208,9 +208,8 @@ def refine_all(
             except (UserError, SystemFault, MemoryError) as error:
                 report(image, error)
         for photograph, result in _refined(read, refine):
-            if not isinstance(result, Exception):
-                result = folder.put(photograph, *result)
-            report(photograph.image, result)
+            done = result if isinstance(result, Exception) else folder.put(photograph, *result)
+            report(photograph.image, done)
 
 
 def _batches(todo: Sequence[ImageFile], size: int) -> list[list[ImageFile]]:

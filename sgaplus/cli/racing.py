@@ -29,33 +29,34 @@ def race(
         list[str],
         typer.Argument(help="Photographs, folders of them, or data sets by name.", show_default=False),
     ],
-    out: Annotated[Path, option("A table (.csv): a line is added for each photograph.")] = Path("race.csv"),
-    iterations: Annotated[int, option("Steps of the preset.")] = 100,
-    reference_iterations: Annotated[int, option("Steps of the plain loop.")] = 500,
-    preset: Annotated[str, option("What runs against the plain loop.")] = "fast",
+    out: Annotated[Path, option("Table of results (.csv); a row is added for each photograph.")] = Path(
+        "race.csv"
+    ),
+    iterations: Annotated[int, option("Iterations of the preset.")] = 100,
+    reference_iterations: Annotated[int, option("Iterations of the plain loop.")] = 500,
+    preset: Annotated[str, option("Preset to compare with the plain loop.")] = "fast",
     crop: Annotated[
-        int | None, option("Side in pixels of the square in each photograph's centre, a multiple of 64.")
+        int | None, option("Refine only the central square of this side in pixels, a multiple of 64.")
     ] = None,
-    limit: Annotated[int | None, option("Only the first so many photographs.")] = None,
-    seed: Annotated[int, option("Of the random numbers.")] = 0,
+    limit: Annotated[int | None, option("Maximum number of photographs.")] = None,
+    seed: Annotated[int, option("Random seed.")] = 0,
     codec: CodecName = "mshyper",
     lmbda: CodecLmbda = None,
     quality: Quality = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
 ) -> None:
-    """Measure how much sooner a preset is where the plain loop of public implementations ends.
+    """Measure how long a preset needs to reach the final loss of the plain loop of public implementations.
 
-    Each photograph is refined by both, in turn and in one process: by the plain loop with SSL(2.3) as published,
-    in float32, with the true loss at every step, and by the preset. **plain** and **preset** are seconds, all
-    in all, **ratio** is how many times as long the plain loop takes, and **loss** is by how many percent the preset's true loss differs from
-    the plain loop's at the end. Photographs that the table has already are skipped, so that a race can be
-    stopped and gone on with.
+    Both refine each photograph, in turn and in one process. The plain loop uses SSL (a = 2.3) with its published
+    settings in float32 and computes the true loss at every step. **plain** and **preset** are the wall-clock
+    times in seconds, **ratio** is their quotient, and **loss** is the difference of the preset's final true loss
+    from the plain loop's in percent. Photographs that are already in the table are skipped, so that an
+    interrupted race continues.
 
     - `sgaplus race kodak --limit 3`
     - `sgaplus race photo.png --crop 256 --reference-iterations 2000 --iterations 400`
     """
-
     from ..bench import race as races
     from ..codecs import weights
     from ..data import datasets

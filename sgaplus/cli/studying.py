@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..studies import running, schema
 
 study_app = typer.Typer(
-    no_args_is_help=True, help="The paper's experiments: what is stored, and running them."
+    no_args_is_help=True, help="The paper's experiments: show what is stored, and run them."
 )
 app.add_typer(study_app, name="study")
 
@@ -25,12 +25,13 @@ _Name = Annotated[
 ]
 _Profile = Annotated[
     str | None,
-    option("paper (the paper's protocol) or cpu (reduced); by default paper where there is a GPU, else cpu."),
+    option("paper (the paper's protocol) or cpu (reduced). Default: paper if there is a GPU, else cpu."),
 ]
 _Results = Annotated[
     Path | None,
     option(
-        "Folder of the results; by default data/results of the checkout; of a study from elsewhere, results beside its file."
+        "Folder of the results. Default: data/results of the checkout, or the folder results beside a study file "
+        "from elsewhere."
     ),
 ]
 
@@ -59,11 +60,12 @@ _STATUS = {
 
 @study_app.command("list")
 def study_list(results: _Results = None) -> None:
-    """List the studies: how many jobs they have and how many are stored, and minutes.
+    """List the studies with their numbers of jobs, of stored jobs, and of minutes.
 
-    `sgaplus study status NAME` says what one of them shows. A job is one photograph, refined in one way. **minutes** are for all jobs of a profile, **left** for those
-    that are not stored. They rest on what was measured on this computer, or, until there is something, on an
-    assumption about the device that the profile is meant for.
+    A job is one photograph refined with one configuration. **minutes** is the time for all jobs of a profile,
+    **left** the time for those that are not stored. Both are estimated from jobs measured on this computer; if
+    there are none, from an assumption about the device that the profile is meant for. `sgaplus study status NAME`
+    describes one study.
     """
     import pandas as pd
 
@@ -100,7 +102,7 @@ def study_list(results: _Results = None) -> None:
     for name, jobs in minutes.items():
         terminal.show(
             f"{name}: {sum(jobs.values()):.0f} minutes, of which {sum(left[name].values()):.0f} are left "
-            "(a job that several studies share counts once)"
+            "(jobs that several studies share count once)"
         )
     _note_missing(missing)
     for text, where in problems.items():
@@ -109,7 +111,7 @@ def study_list(results: _Results = None) -> None:
 
 @study_app.command("status")
 def study_status(name: _Name, profile: _Profile = None, results: _Results = None) -> None:
-    """Show what of a study is stored and what is missing, by λ and method, and the minutes that it takes.
+    """Show which jobs of a study are stored and which are missing, by λ and method, and how long they take.
 
     **codec_lmbda** is the λ that the codec was trained with, **lmbda** that of the refinement. Jobs that are
     neither stored nor missing are stored with another study; running this one copies them.
@@ -127,7 +129,7 @@ def study_status(name: _Name, profile: _Profile = None, results: _Results = None
     elsewhere = f", {found.elsewhere} more by other studies" if found.elsewhere else ""
     rate = "measured here" if found.rate.measured else f"assumed for {study.profile(profile).device}"
     terminal.show(
-        f"{found.stored} of {found.jobs} jobs are stored{elsewhere}; {found.minutes_left:.0f} minutes are left "
+        f"{found.stored} of {found.jobs} jobs are stored{elsewhere}; about {found.minutes_left:.0f} minutes are left "
         f"({found.rate.seconds:.2g} s per megapixel and iteration, {rate})"
     )
     _note_missing(found.not_bundled)
@@ -145,10 +147,10 @@ def study_run(
     device: Device = "auto",
     compiled: Compiled = False,
 ) -> None:
-    """Compute what is missing of a study, the worthiest first; several run one after the other.
+    """Run the missing jobs of studies in order of priority, one study after the other.
 
-    Stopped at any moment, the same command goes on where it was. Jobs that another study has stored are
-    copied. Two of these commands at the same time share the work.
+    Interrupted at any moment, the same command continues where it was. Jobs that another study has stored are
+    copied. Two such commands that run at the same time share the work.
 
     - `sgaplus study run rd --profile cpu`
     - `sgaplus study run stability ssl-a learning-rate`

@@ -34,30 +34,33 @@ def train(
     lmbda: Annotated[
         list[float] | None,
         option(
-            "λ, what quality is worth: larger for better pictures and larger files; several for a family. "
-            "By default 0.01."
+            "λ: a larger one gives better pictures and larger files; give several for a family. Default: 0.01."
         ),
     ] = None,
     n: Annotated[int, option("Width of the networks.", _MODEL, "--N")] = 64,
     m: Annotated[int, option("Channels of the latents y.", _MODEL, "--M")] = 192,
     start: Annotated[
         Path | None,
-        option("Weights to start from, .safetensors; missing channels are added.", _MODEL),
+        option("Weights to start from (.safetensors); missing channels are added.", _MODEL),
     ] = None,
-    steps: Annotated[int, option("Optimiser steps; may be raised on resuming.", _STEPS)] = 30_000,
-    warmup: Annotated[int, option("First steps, in which the learning rate rises.", _STEPS)] = 200,
-    cooldown: Annotated[int, option("Last steps, in which it falls to zero.", _STEPS)] = 9_000,
-    lr: Annotated[float, option("Learning rate between the two, of the optimiser SOAP.", _STEPS)] = 1e-3,
-    crop: Annotated[int, option("Pixels per side of the random crops, a multiple of 64.", _STEPS)] = 256,
-    batch: Annotated[int, option("Crops per step, and per λ of a family.", _STEPS)] = 2,
-    per_step: Annotated[int, option("How many λ of a family one step serves.", _STEPS)] = 2,
+    steps: Annotated[int, option("Optimiser steps; can be raised when resuming.", _STEPS)] = 30_000,
+    warmup: Annotated[int, option("First steps, during which the learning rate rises.", _STEPS)] = 200,
+    cooldown: Annotated[
+        int, option("Last steps, during which the learning rate falls to zero.", _STEPS)
+    ] = 9_000,
+    lr: Annotated[float, option("Learning rate of the optimiser SOAP between them.", _STEPS)] = 1e-3,
+    crop: Annotated[int, option("Side of the random crops in pixels, a multiple of 64.", _STEPS)] = 256,
+    batch: Annotated[int, option("Crops per step; for a family, per λ.", _STEPS)] = 2,
+    per_step: Annotated[int, option("Number of λ of a family in one step.", _STEPS)] = 2,
     average: Annotated[
         float,
-        option("Decay per step of the average that is published; 0 for the last weights.", _STEPS),
+        option(
+            "Decay per step of the published average of the weights; 0 publishes the last weights.", _STEPS
+        ),
     ] = 0.999,
     holdout: Annotated[
         int,
-        option("Photographs, the last ones by name, that are not trained on but evaluated.", _STEPS),
+        option("Number of photographs, the last by name, used for evaluation instead of training.", _STEPS),
     ] = 16,
     seed: Annotated[int, option("Random seed of weights, crops and noise.", _STEPS)] = 0,
     device: Device = "auto",
@@ -65,10 +68,10 @@ def train(
 ) -> None:
     """Train a codec, or a family of codecs of several λ, on photographs of your own.
 
-    It is a mean-scale hyperprior (Minnen, Ballé and Toderici 2018). Stopped at any point, the same command
-    goes on from its last checkpoint, with the same result. Every 100 steps it is evaluated on photographs that
-    are held out; at the end on Kodak, if that data set is here. What is published is an average of the weights
-    over the last steps.
+    The codec is a mean-scale hyperprior (Minnen, Ballé and Toderici 2018). Interrupted at any point, the same
+    command continues from its last checkpoint, with the same result. The codec is evaluated every 100 steps on
+    held-out photographs, and at the end on Kodak if that data set is on this computer. The published weights are
+    an average over the last steps.
 
     A family is best made in two rounds: first all λ together, which share one network. Then each λ alone,
     from what the first round made of it, with
@@ -136,7 +139,7 @@ def _held_out(photographs: Photographs, wanted: int) -> str:
     """Which photographs are held out, in words."""
     names, total = photographs.held_out, len(photographs.held_out) + len(photographs.training)
     if names:
-        return f"{len(names)} of {total} photographs are held out, not trained on but evaluated: {', '.join(names)}"
+        return f"{len(names)} of {total} photographs are held out for evaluation: {', '.join(names)}"
     reason = f": {wanted} would be half of the {total} or more (--holdout)" if wanted else ""
     return f"no photograph is held out{reason}"
 

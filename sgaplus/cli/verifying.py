@@ -28,18 +28,19 @@ _TABLE = {
 @app.command()
 def verify(
     folder: Annotated[
-        Path | None, typer.Argument(help="Only the files in this folder; all by default.", show_default=False)
+        Path | None,
+        typer.Argument(help="Verify only the files in this folder. Default: all files.", show_default=False),
     ] = None,
     results: Annotated[
-        Path | None, option("Folder of the results; by default data/results of the checkout.")
+        Path | None, option("Folder of the results. Default: data/results of the checkout.")
     ] = None,
 ) -> None:
     """Decode the stored files and compare them with the rows that name them.
 
-    A file verifies where its length, checksum and codec are those of its row, it decodes, and the picture has
-    the row's PSNR. For the last the photograph has to be at hand (`sgaplus data list`): **compared** says of how
-    many files it was, **dB** what the largest difference was. **bytes** are the mean of a file.
-    Files that no row names are reported too.
+    A file is verified if its length, checksum and codec are those of its row, if it decodes, and if the picture
+    has the row's PSNR. The PSNR needs the photograph (`sgaplus data list`): **compared** is the number of files for
+    which it is on this computer, **dB** the largest difference. **bytes** is the mean size of a file. Files that no
+    row names are reported, too.
 
     - `sgaplus verify`
     - `sgaplus verify data/results/streams/mshyper-s_lambda0.01`
@@ -55,4 +56,4 @@ def verify(
     for line in table[table["problem"] != ""].itertuples():
         terminal.say(f"{line.stream}: {line.problem}")
     verification.require(table)
-    terminal.show(f"all {len(table)} files verify")
+    terminal.show(f"all {len(table)} files are verified")
