@@ -93,7 +93,8 @@ def describe(found: pd.DataFrame, dataset: str = "kodak") -> str:
     ]
     if len(parts) < 2:
         return ""
+    head = "How much of the lead is temperature" if len(parts) > 2 else "What is left of the lead"
     return (
-        f"How much of the lead is temperature: at λ = {pool.LMBDA:g} the true loss of {SSL} differs from that of {ATANH} by "
+        f"{head}: at λ = {pool.LMBDA:g} the true loss of {SSL} differs from that of {ATANH} by "
         f"{'; by '.join(parts)}."
     )
