@@ -39,6 +39,7 @@ def panels(
     columns: int = 4,
     legend: int = 4,
     rate: bool = False,
+    zero: bool = False,
     **share: Any,
 ) -> Figure:
     """A panel for each of ``parts`` under its title, drawn by ``draw``, with one legend above all of them.
@@ -47,6 +48,7 @@ def panels(
         size: of a panel in inches; a single one is as wide as the page.
         columns: panels, and ``legend`` entries, side by side.
         rate: whether x is a rate in bpp, on a logarithmic axis.
+        zero: whether a line marks y = 0.
         share: ``sharex`` and ``sharey`` of `matplotlib.pyplot.subplots`.
     """
     columns = min(columns, len(parts))
@@ -62,6 +64,8 @@ def panels(
         axes.set_title(title)
         if rate:
             rate_axis(axes)
+        if zero:
+            axes.axhline(0, color="0.4", linewidth=0.8)
         if xlabel:
             axes.set_xlabel(xlabel if axes in grid.flat[max(0, len(parts) - columns) : len(parts)] else "")
         axes.set_ylabel(ylabel if axes in grid[:, 0] else "")

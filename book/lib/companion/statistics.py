@@ -144,9 +144,12 @@ def over_seeds(rows: pd.DataFrame, columns: Sequence[str], by: Sequence[str]) ->
     return rows.groupby([*by, "image"], dropna=False)[list(columns)].mean().reset_index()
 
 
-def means(rows: pd.DataFrame, column: str, by: Sequence[str] = ("arm",)) -> pd.DataFrame:
-    """Mean over images of one column: one row per group, in order, with ``by``, images, mean, low, high."""
-    return _summaries(over_seeds(rows, [column], by), column, by)
+def means(rows: pd.DataFrame, column: str, by: Sequence[str] = ("arm",), name: str = "") -> pd.DataFrame:
+    """Mean over images of one column: one row per group, in order, with ``by``, images, mean, low, high.
+
+    With a ``name`` the last three are ``<name>``, ``<name>_low`` and ``<name>_high``.
+    """
+    return _summaries(over_seeds(rows, [column], by), column, by, name)
 
 
 def seed_spread(rows: pd.DataFrame, column: str, by: Sequence[str] = ("arm",)) -> pd.DataFrame:
@@ -156,12 +159,12 @@ def seed_spread(rows: pd.DataFrame, column: str, by: Sequence[str] = ("arm",)) -
     return pd.DataFrame({"seeds": grouped.size(), "spread": grouped.std(ddof=1)}).reset_index()
 
 
-def _summaries(table: pd.DataFrame, column: str, by: Sequence[str]) -> pd.DataFrame:
-    lines = []
+def _summaries(table: pd.DataFrame, column: str, by: Sequence[str], name: str = "") -> pd.DataFrame:
+    lines, columns = [], (name, f"{name}_low", f"{name}_high") if name else ("mean", "low", "high")
     for names, group in table.groupby(list(by), dropna=False):
-        found = dict(zip(("mean", "low", "high"), estimate(group.set_index("image")[column]), strict=True))
+        found = dict(zip(columns, estimate(group.set_index("image")[column]), strict=True))
         lines.append(dict(zip(by, names, strict=True)) | {"images": group["image"].nunique()} | found)
-    return pd.DataFrame(lines, columns=[*by, "images", "mean", "low", "high"])
+    return pd.DataFrame(lines, columns=[*by, "images", *columns])
 
 
 def rank_correlation(table: pd.DataFrame, x: str, y: str) -> tuple[float, float, float]:
@@ -263,9 +266,16 @@ def paired_means(
     by: Sequence[str] = (),
     relative: bool = True,
     exempt: Sequence[str] = (),
+    name: str = "",
 ) -> pd.DataFrame:
-    """`paired`, its mean over images: one row per arm and ``by``, in order: arm, ``by``, images, mean, low, high."""
-    return _summaries(paired(rows, column, reference, by, relative, exempt), "change", ["arm", *by])
+    """`paired`, its mean over images: one row per arm and ``by``, in order, with columns as `means` has them."""
+    return _summaries(paired(rows, column, reference, by, relative, exempt), "change", ["arm", *by], name)
+
+
+def with_verdicts(table: pd.DataFrame, name: str = "change") -> pd.DataFrame:
+    """The table with ``verdict``: what the interval of each row's ``name`` says."""
+    ends = table[[f"{name}_low", f"{name}_high"]].to_numpy()
+    return table.assign(verdict=[verdict(*pair) for pair in ends])
 
 
 # Bjøntegaard deltas (VCEG-M33, 2001): pchip over PSNR (rate), or over the logarithm of the rate (PSNR)

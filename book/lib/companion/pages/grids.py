@@ -56,16 +56,14 @@ def summary(rows: pd.DataFrame, setting: str) -> pd.DataFrame:
         change_low and change_high, paired differences from the method's best in percent of it, NaN for the best.
     """
     by = ["label", setting]
-    table = statistics.means(rows, "loss", by).merge(statistics.seed_spread(rows, "loss", by), on=by)
-    table = table.rename(columns={"mean": "loss", "low": "loss_low", "high": "loss_high"})
+    table = statistics.means(rows, "loss", by, "loss").merge(statistics.seed_spread(rows, "loss", by), on=by)
     table["best"] = table.groupby("label")["loss"].transform("min") == table["loss"]
     found = []
     for label, group in rows.groupby("label"):
         best = table.loc[(table["label"] == label) & table["best"], setting].iloc[0]
-        costs = statistics.paired_means(group.assign(arm=group[setting]), "loss", best).drop(columns="images")
-        costs.columns = [setting, "change", "change_low", "change_high"]
-        found.append(costs.assign(label=label).astype({setting: float}))
-    table = table.merge(pd.concat(found), on=by, how="left")
+        costs = statistics.paired_means(group.assign(arm=group[setting]), "loss", best, name="change")
+        found.append(costs.rename(columns={"arm": setting}).assign(label=label).astype({setting: float}))
+    table = table.merge(pd.concat(found).drop(columns="images"), on=by, how="left")
     order = table["label"].map(palette.in_order(table["label"]).index)
     return table.assign(order=order).sort_values(["order", setting], ignore_index=True).drop(columns="order")
 
@@ -139,7 +137,7 @@ def between(rows: pd.DataFrame, setting: str, reference: str) -> pd.DataFrame:
     Returns:
         One row per method and setting: label, ``setting``, images, change with its interval, verdict.
     """
-    table = statistics.paired_means(rows.assign(arm=rows["label"]), "loss", reference, by=[setting])
-    table.columns = ["label", setting, "images", "change", "change_low", "change_high"]
-    verdicts = [statistics.verdict(*ends) for ends in table[["change_low", "change_high"]].to_numpy()]
-    return table.assign(verdict=verdicts)
+    table = statistics.paired_means(
+        rows.assign(arm=rows["label"]), "loss", reference, by=[setting], name="change"
+    )
+    return statistics.with_verdicts(table.rename(columns={"arm": "label"}))

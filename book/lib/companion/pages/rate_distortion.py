@@ -50,16 +50,14 @@ def select(rows: pd.DataFrame, pictures: str = WHOLE, iteration: int | None = No
     """
     if pictures not in (WHOLE, CROPS):
         raise UserError(f"unknown pictures '{pictures}': use {WHOLE} or {CROPS}")
-    chosen = rows[(rows["image"].str.contains("@") == (pictures == CROPS)) & _own(rows)]
+    chosen = rows[
+        (rows["image"].str.contains("@") == (pictures == CROPS)) & (rows["lmbda"] == rows["codec_lmbda"])
+    ]
     if not (chosen["iterations"] > 0).any():
         raise UserError(
             f"nothing was refined on {pictures} pictures: use {CROPS if pictures == WHOLE else WHOLE}"
         )
     return statistics.at(chosen, iteration)
-
-
-def _own(rows: pd.DataFrame) -> pd.Series:
-    return rows["lmbda"] == rows["codec_lmbda"]
 
 
 def curves(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -154,19 +152,13 @@ def deltas(found: dict[str, pd.DataFrame], images: pd.DataFrame) -> pd.DataFrame
         anchor, arm, points and the entries of `statistics.bd_summary`; and those of `statistics.bd_of_means`, named ``means_…``.
     """
     rows = pd.concat(found.values())
-    lines = []
-    for (anchor, name), table in images.groupby(["anchor", "arm"], sort=False):
-        means = {f"means_{key}": value for key, value in statistics.bd_of_means(rows, anchor, name).items()}
-        lines.append(
-            {
-                "anchor": anchor,
-                "arm": name,
-                "points": table["points"].min(),
-                **statistics.bd_summary(table),
-                **means,
-            }
-        )
-    return pd.DataFrame(lines)
+    return pd.DataFrame(
+        [
+            {"anchor": anchor, "arm": name, "points": table["points"].min(), **statistics.bd_summary(table)}
+            | {f"means_{key}": value for key, value in statistics.bd_of_means(rows, anchor, name).items()}
+            for (anchor, name), table in images.groupby(["anchor", "arm"], sort=False)
+        ]
+    )
 
 
 def deltas_figure(images: pd.DataFrame) -> Figure:
@@ -198,28 +190,20 @@ def losses(rows: pd.DataFrame) -> pd.DataFrame:
         rows: as `select` returns them.
 
     Returns:
-        lmbda, arm, images, the means loss, bpp, psnr, psnr_8bit, and change with change_low and
-        change_high: the paired change of the loss from the base in percent, NaN for the base.
+        lmbda, arm, images, the means loss, bpp, psnr, psnr_8bit, and change with its interval: the paired change of the
+        loss from the base in percent, NaN for the base.
     """
-    lines = []
+    tables = []
     for lmbda, group in rows.groupby("lmbda"):
         names = palette.in_order(group["arm"])
-        if names == [BASE] or BASE not in names:
-            continue
         held = [set(group.loc[group["arm"] == name, "image"]) for name in names]
         group = group[group["image"].isin(set.intersection(*held))]
-        if group.empty:
-            continue
-        paired = statistics.paired_means(group, "loss", BASE).set_index("arm")
-        for name in names:
-            lines_of = group[group["arm"] == name]
-            means = lines_of[["loss", "bpp", "psnr", "psnr_8bit"]].mean()
-            change = paired.loc[name, ["mean", "low", "high"]] if name != BASE else [float("nan")] * 3
-            lines.append(
-                {"lmbda": lmbda, "arm": name, "images": lines_of["image"].nunique(), **means}
-                | dict(zip(("change", "change_low", "change_high"), map(float, change), strict=True))
-            )
-    return pd.DataFrame(lines)
+        if names[0] == BASE and len(names) > 1 and len(group):
+            means = group.groupby("arm")[["loss", "bpp", "psnr", "psnr_8bit"]].mean()
+            changes = statistics.paired_means(group, "loss", BASE, name="change").set_index("arm")
+            table = means.join(changes).loc[names].reset_index()
+            tables.append(table.assign(lmbda=lmbda, images=group["image"].nunique()))
+    return pd.concat(tables, ignore_index=True)
 
 
 def coverage(found: dict[str, pd.DataFrame], dataset: str, study: str) -> str:

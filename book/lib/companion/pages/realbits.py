@@ -131,10 +131,9 @@ def against_base(table: pd.DataFrame) -> pd.DataFrame:
                 found = statistics.with_interval(
                     "change", statistics.resampled_means(both[arm] - both[BASE])[:, 0]
                 )
-                verdict = statistics.verdict(found["change_low"], found["change_high"])
-                lines.append({"lmbda": lmbda, "arm": arm, "images": len(both), **found, "verdict": verdict})
-    columns = ["lmbda", "arm", "images", "change", "change_low", "change_high", "verdict"]
-    return pd.DataFrame(lines, columns=columns)
+                lines.append({"lmbda": lmbda, "arm": arm, "images": len(both), **found})
+    columns = ["lmbda", "arm", "images", "change", "change_low", "change_high"]
+    return statistics.with_verdicts(pd.DataFrame(lines, columns=columns))
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:

@@ -44,17 +44,16 @@ def over_a(rows: pd.DataFrame, reference: float, iterations: Sequence[int]) -> p
     found = []
     for iteration in iterations:
         here = descent.at(slopes, iteration)
-        table = statistics.means(here, "loss", ["a"]).merge(statistics.seed_spread(here, "loss", ["a"]))
-        table = table.rename(columns={"mean": "loss", "low": "loss_low", "high": "loss_high"})
-        changes = _against(here, reference).drop(columns="images")
-        changes.columns = ["a", "change", "change_low", "change_high"]
+        table = statistics.means(here, "loss", ["a"], "loss")
+        table = table.merge(statistics.seed_spread(here, "loss", ["a"]))
+        changes = _against(here, reference, "change").drop(columns="images")
         found.append(table.merge(changes, on="a", how="left").assign(iteration=iteration))
     return pd.concat(found, ignore_index=True)
 
 
-def _against(rows: pd.DataFrame, reference: float) -> pd.DataFrame:
-    """Paired differences in percent from one a, one row per other a: a, images, mean, low, high."""
-    table = statistics.paired_means(rows.assign(arm=rows["a"]), "loss", reference)
+def _against(rows: pd.DataFrame, reference: float, name: str = "") -> pd.DataFrame:
+    """Paired differences in percent from one a, one row per other a: a, images, and as `statistics.means` has them."""
+    table = statistics.paired_means(rows.assign(arm=rows["a"]), "loss", reference, name=name)
     return table.rename(columns={"arm": "a"}).astype({"a": float})
 
 

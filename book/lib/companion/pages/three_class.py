@@ -6,13 +6,12 @@ import json
 from collections.abc import Sequence
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from sgaplus import rounding
 from sgaplus.errors import UserError
 from sgaplus.rounding import SSL, Cosine, Linear, Method, ThreeClass
 
-from .. import figures, palette, statistics
+from .. import palette, statistics
 from . import descent
 
 _BASES = (Linear, Cosine, SSL)
@@ -117,9 +116,8 @@ def against_sharpness(rows: pd.DataFrame, slopes: pd.DataFrame, iteration: int) 
 
 
 def _changes(rows: pd.DataFrame, reference: str, by: Sequence[str] = ()) -> pd.DataFrame:
-    table = statistics.paired_means(rows, "loss", reference, by=by)
-    names = {"arm": "three", "mean": "change", "low": "change_low", "high": "change_high"}
-    return table.rename(columns=names)
+    table = statistics.paired_means(rows, "loss", reference, by, name="change")
+    return table.rename(columns={"arm": "three"})
 
 
 def against_two_classes(rows: pd.DataFrame, iterations: Sequence[int]) -> pd.DataFrame:
@@ -143,43 +141,13 @@ def against_two_classes(rows: pd.DataFrame, iterations: Sequence[int]) -> pd.Dat
         both = rows[rows["arm"].isin([two, three]) & rows["iteration"].isin(list(iterations))]
         lines.append(_changes(both, two, ["iteration"]).assign(two=two))
     table = pd.concat(lines, ignore_index=True)
-    verdicts = [statistics.verdict(*ends) for ends in table[["change_low", "change_high"]].to_numpy()]
     columns = ["two", "three", "iteration", "images", "change", "change_low", "change_high"]
-    return table[columns].assign(verdict=verdicts)
+    return statistics.with_verdicts(table[columns])
 
 
-def curves(rows: pd.DataFrame) -> Figure:
-    """True loss against the base's over the iterations: a panel for each three-class function (Figure B.5: linear).
-
-    Args:
-        rows: `select`.
-    """
-    table, parts = descent.changes(rows), {}
+def panels(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """`descent.changes` of the pairs by their function: three classes and what they are compared with."""
+    table, arms = descent.changes(rows), {}
     for two, three in pairs(rows):
-        parts.setdefault(three, {three}).add(two)
-    parts = {
-        three.split(" (")[0].split(",")[0]: table[table["arm"].isin(arms)] for three, arms in parts.items()
-    }
-    names = {"xlabel": "iteration", "ylabel": "true R-D loss − base's (%)"}
-    return figures.panels(
-        parts,
-        lambda axes, part: figures.lines(axes, part, "iteration", "change"),
-        **names,
-        legend=2,
-        sharey=True,
-    )
-
-
-def differences(table: pd.DataFrame) -> Figure:
-    """`against_two_classes` over the iterations: a panel for each pair, zero where two classes are as good."""
-    parts = {
-        f"{three.split(' (r')[0]}\nagainst {two}": part
-        for (two, three), part in table.groupby(["two", "three"], sort=False)
-    }
-
-    def draw(axes, part: pd.DataFrame) -> None:
-        figures.bands(axes, part, "iteration", "change", by="three")
-        axes.axhline(0, color="0.4", linewidth=0.8)
-
-    names = {"xlabel": "iteration", "ylabel": "true R-D loss, change (%)"}
-    return figures.panels(parts, draw, **names, legend=2, sharey=True)
+        arms.setdefault(three.split(" (")[0].split(",")[0], {three}).add(two)
+    return {name: table[table["arm"].isin(own)] for name, own in arms.items()}
