@@ -108,6 +108,21 @@ def test_other_settings_are_kept_apart(refine, settings, words):
     assert snapshot() == before
 
 
+def test_a_damaged_picture_is_kept_aside_and_made_again(refine):
+    assert refine("photographs")[0] == 0
+    before = snapshot()
+    half = before["1.png"][0][:-1000]
+    Path("refined/1.png").write_bytes(half)
+    code, _, err = refine("photographs")
+    assert code == 0, err
+    assert "note: refined/1.png is damaged: it is kept as 1.png.damaged" in err
+    after = snapshot()
+    assert Path("refined/1.png.damaged").read_bytes() == half
+    assert after["0.png"] == before["0.png"]
+    with Image.open("refined/1.png") as picture:
+        picture.load()
+
+
 def test_another_photograph_of_the_same_name(refine):
     assert refine("photographs/0.png")[0] == 0
     before = snapshot()

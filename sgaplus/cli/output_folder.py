@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import struct
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -84,8 +85,7 @@ class Folder:
             UserError: in the picture's place lies something else, or a picture of other settings.
         """
         target = self.target(image)
-        record = _read_record(target)
-        if record is None:
+        if (record := _read_record(target)) is None:
             return None
         if record["settings"] != self.settings:
             differing = ", ".join(_differing(record["settings"], self.settings))
@@ -95,6 +95,24 @@ class Folder:
                 f"{target} was made from another photograph than {image.path} is now: use another --out"
             )
         return record["rows"]
+
+    def keeps(self, image: ImageFile) -> bool:
+        """Whether a picture that `rows_of` knows is whole; one that is not is renamed, with a note.
+
+        Raises:
+            UserError, SystemFault: it cannot be read.
+        """
+        target = self.target(image)
+        try:
+            with Image.open(target) as picture:
+                picture.verify()
+            return True
+        except (OSError, SyntaxError, ValueError, struct.error) as error:
+            if isinstance(error, OSError) and error.errno:  # the system's, not Pillow's
+                raise io.unreadable(target, error) from error
+        aside = io.set_aside(target)
+        terminal.note(f"{target} is damaged: it is kept as {aside.name}, and its photograph is refined again")
+        return False
 
     def put(self, photograph: Photograph, picture: Tensor, rows: pd.DataFrame) -> Rows:
         """Write a photograph's picture with its rows, which are returned as they will be read.

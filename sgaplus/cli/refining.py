@@ -88,7 +88,7 @@ def refine(
         int | None,
         option(
             "Maximum number of photographs of one size that are refined together. Default: 24 on a GPU, else 1. "
-            "Results differ by floating-point rounding only (about 0.01 % of the loss in bfloat16).",
+            "Results differ by floating-point rounding only, most in bfloat16.",
             HARDWARE,
         ),
     ] = None,
@@ -134,7 +134,8 @@ def refine(
     folder = output_folder.Folder(out, out / rows, settings)
     results = {image.name: folder.rows_of(image) for image in found}
     folder.stored_table()
-    todo = [image for image in found if results[image.name] is None]
+    todo = [image for image in found if results[image.name] is None or not folder.keeps(image)]
+    results |= dict.fromkeys((image.name for image in todo), None)
     failures: dict[str, Exception] = {}
     already = f"; {len(found) - len(todo)} are done already" if len(todo) < len(found) else ""
     terminal.say(f"refining {len(todo)} photograph{'s' * (len(todo) != 1)}{already}")
