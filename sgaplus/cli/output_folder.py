@@ -226,8 +226,9 @@ def refine_all(
             except (UserError, SystemFault, MemoryError) as error:
                 report(image, error)
         for photograph, result in _refined(read, refine):
-            done = result if isinstance(result, Exception) else folder.put(photograph, *result)
-            report(photograph.image, done)
+            written: Rows | Exception
+            written = result if isinstance(result, Exception) else folder.put(photograph, *result)
+            report(photograph.image, written)
 
 
 def _batches(todo: Sequence[ImageFile], size: int) -> list[list[ImageFile]]:
