@@ -13,14 +13,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sgaplus import hardware, refine
 from sgaplus.bench import benchmark as bench
-from sgaplus.bench import ceiling, profile
+from sgaplus.bench import ceiling, measurement, profile
 from sgaplus.bench.baseline import reference_refine
 from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.codecs.layers import DivisiveNorm
 from sgaplus.errors import UserError
 from tests.conftest import NEEDS_COMPILER, WIDTHS, untrained
 
-TINY = bench.Settings(
+TINY = measurement.Settings(
     pairs=2, steps=1, warmup=1, N=8, M=12, width=128, height=64, device="cpu", dtype="float32"
 )
 
@@ -41,7 +41,7 @@ def step_flops(n: int, m: int, pixels: int) -> float:
 
 
 @pytest.fixture(scope="module")
-def measured() -> tuple[bench.Measurement, list[tuple[int, int]]]:
+def measured() -> tuple[measurement.Measurement, list[tuple[int, int]]]:
     """A measurement and the calls of its ``progress``."""
     calls = []
     return bench.run(TINY, progress=lambda *done: calls.append(done)), calls
@@ -81,7 +81,7 @@ def test_progress_counts_runs(measured):
 
 
 def test_the_text_has_the_figures(measured):
-    lines = bench.text(measured[0])
+    lines = measurement.text(measured[0])
     s = measured[0].summary
     assert f"{s['ratio']:.2f} times as fast: median of 2 pairs" in lines
     assert f"{s['share']:.0%} of the step" in lines
@@ -95,7 +95,7 @@ def test_a_compiled_loop_is_measured_with_the_time_to_compile(measured):
     assert s["compiled"] and s["compile_seconds"] > 0
     assert s["flops"] == measured[0].summary["flops"]
     assert {"convolutions", profile.OTHER} <= s["parts"].keys() <= set(profile.PARTS) - {"normalisation"}
-    text = bench.text(bench.Measurement(measured[0].table, s))
+    text = measurement.text(measurement.Measurement(measured[0].table, s))
     assert "1 at a time, compiled: " in text and f"to compile took {s['compile_seconds']:.1f} s" in text
     assert not measured[0].summary["compiled"] and measured[0].summary["compile_seconds"] is None
 
@@ -104,8 +104,8 @@ def test_a_compiled_loop_is_measured_with_the_time_to_compile(measured):
 def test_the_reader_is_told_where_bfloat16_is_missing(measured, has):
     s = measured[0].summary
     assert s["bfloat16_hardware"] is hardware.cpu_has_bfloat16()
-    changed = bench.Measurement(measured[0].table, s | {"bfloat16_hardware": has})
-    assert ("does not multiply bfloat16 in hardware" in bench.text(changed)) is not has
+    changed = measurement.Measurement(measured[0].table, s | {"bfloat16_hardware": has})
+    assert ("does not multiply bfloat16 in hardware" in measurement.text(changed)) is not has
 
 
 def test_flops_are_those_of_the_layers(measured):
@@ -209,19 +209,50 @@ def test_a_bundled_codec(bundled):
 
 
 def test_written_as_json_and_csv(measured, tmp_path):
-    measurement = measured[0]
-    bench.write(measurement, tmp_path / "bench.json")
-    content = json.loads((tmp_path / "bench.json").read_text())
-    assert content["summary"] == measurement.summary
-    pd.testing.assert_frame_equal(pd.DataFrame(content["pairs"]), measurement.table)
-    bench.write(measurement, tmp_path / "bench.csv")
-    table = pd.read_csv(tmp_path / "bench.csv")
-    assert table["ratio"].tolist() == pytest.approx(measurement.table["ratio"].tolist())
-    assert table["convolutions"].tolist() == pytest.approx([measurement.summary["parts"]["convolutions"]] * 2)
-    assert "parts" not in table
-    assert table["git_commit"].fillna("").eq(measurement.summary["git_commit"]).all()
+    table, summary = measured[0].table, measured[0].summary
+    measurement.write(measured[0], tmp_path / "bench.json")
+    again = measurement.read(tmp_path / "bench.json")
+    assert again.summary == summary
+    pd.testing.assert_frame_equal(again.table, table)
+    measurement.write(measured[0], tmp_path / "bench.csv")
+    lines = pd.read_csv(tmp_path / "bench.csv")
+    assert lines["ratio"].tolist() == pytest.approx(table["ratio"].tolist())
+    assert lines["convolutions"].tolist() == pytest.approx([summary["parts"]["convolutions"]] * 2)
+    assert "parts" not in lines
+    assert lines["git_commit"].fillna("").eq(summary["git_commit"]).all()
     with pytest.raises(UserError, match=r"\.json or \.csv"):
-        bench.write(measurement, tmp_path / "bench.txt")
+        measurement.write(measured[0], tmp_path / "bench.txt")
+
+
+def without(name):
+    def change(content):
+        del content["summary"][name]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (without("git_commit"), "no git_commit"),
+        (without("dtype"), "no dtype"),
+        (lambda content: content.pop("pairs"), "pairs"),
+        (lambda content: content["pairs"].clear(), "no ceiling_seconds"),
+        (lambda content: content["summary"].update(ratio=float("nan")), "not above 0"),
+        (lambda content: content["pairs"][0].update(ours_seconds=0.0), "not above 0"),
+    ],
+)
+def test_a_file_that_is_no_measurement_is_refused(measured, tmp_path, change, reason):
+    path = tmp_path / "bench.json"
+    measurement.write(measured[0], path)
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=rf"bench\.json.*{reason}.*measure again"):
+        measurement.read(path)
+    path.write_text("{")
+    with pytest.raises(UserError, match="no measurement"):
+        measurement.read(path)
 
 
 @pytest.mark.parametrize("name", ["pairs", "steps", "warmup", "N", "M", "width", "height", "batch_size"])
@@ -229,6 +260,13 @@ def test_written_as_json_and_csv(measured, tmp_path):
 def test_numbers_out_of_range_are_refused(name, value):
     with pytest.raises(UserError, match=f"^{name} must be a whole number of at least 1"):
         replace(TINY, **{name: value})
+
+
+def test_settings_are_arguments_of_the_command():
+    given = TINY.arguments()
+    assert dict(zip(given[::2], given[1::2], strict=True))["--N"] == "8" and "--batch-size" not in given
+    coded = replace(TINY, codec="mshyper-s", compiled=True).arguments()
+    assert "--N" not in coded and coded[-1] == "--compile"
 
 
 def test_pictures_that_the_plain_loop_does_not_take_are_refused():

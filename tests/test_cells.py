@@ -60,3 +60,12 @@ def test_one_bar_counts_several_refinements(monkeypatch):
             update(4, 10)
             update(10, 10)
     assert re.findall(r"(\d+)/20", terminal.getvalue())[-1] == "20"
+
+
+def test_a_folded_table_stays_behind_its_title(monkeypatch):
+    frame, shown = pd.DataFrame({"a": [1.5]}), []
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
+    cells.show_table(GT(frame), frame, name="x", folded="All 1 <row>")
+    folded, beside = shown[0]["text/html"].split("</details>")
+    assert "<details><summary>All 1 &lt;row&gt;</summary>" in folded and "1.5" in folded
+    assert 'download="x.csv"' in beside

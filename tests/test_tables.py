@@ -111,3 +111,8 @@ def test_ends_may_have_names_of_their_own(frame):
     ends = frame.rename(columns={"gain_low": "low", "gain_high": "high"})
     made = tables.ci_table(ends, {"gain": Col("change", 1, ends=("low", "high"))})
     assert ["−1.2 [−2.0, −0.5]"] in cells_of(made)
+
+
+def test_brackets_may_mean_something_else(frame):
+    html = tables.ci_table(frame, COLUMNS, brackets="smallest and largest").as_raw_html()
+    assert "In brackets: smallest and largest." in html and "percentile" not in html

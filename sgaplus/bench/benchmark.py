@@ -16,14 +16,12 @@ ours at the few that are asked for, so that its time is given apart.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import platform
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -32,88 +30,15 @@ import torch.nn.functional as F
 from compressai.models import MeanScaleHyperprior
 from torch import Tensor
 
-from .. import hardware, io
+from .. import hardware
 from ..codecs.codec import Codec, freeze
 from ..codecs.weights import load_codec
-from ..errors import UserError
 from ..jobs import provenance
 from ..refinement import Progress, refine
 from .baseline import METHOD, plain_model, reference_refine
 from .ceiling import Convolution, Recorder, ceiling, now
+from .measurement import Measurement, Settings
 from .profile import shares
-
-# Of the files that hold a measurement.
-SUFFIXES = (".json", ".csv")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What is measured.
-
-    Attributes:
-        pairs: how often both loops run.
-        steps: timed steps of each loop in a pair.
-        warmup: steps before them, not timed: the first ones also wait for the system's memory.
-        N, M: widths of a mean-scale hyperprior with random weights; not looked at where ``codec`` is given.
-        width, height: of the pictures in pixels, multiples of 64.
-        batch_size: pictures that our loop refines together; by default 1 on a CPU, 24 on CUDA. The plain
-            loop takes one; all times are per picture.
-        codec, lmbda, quality: a mean-scale hyperprior with trained weights, as `load_codec` takes it.
-        device, dtype: of our loop, as `load_codec` takes them; the plain one is float32 on the same device.
-        compiled: of our loop, as `refinement.refine` takes it.
-        seed: of random weights and pictures.
-
-    Raises:
-        UserError: a number is out of range.
-    """
-
-    pairs: int = 3
-    steps: int = 5
-    warmup: int = 4
-    N: int = 128
-    M: int = 192
-    width: int = 768
-    height: int = 512
-    batch_size: int | None = None
-    codec: str | None = None
-    lmbda: float | None = None
-    quality: int | None = None
-    device: str = "auto"
-    dtype: str = "auto"
-    compiled: bool = False
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("pairs", "steps", "warmup", "N", "M", "width", "height", "batch_size"):
-            value = getattr(self, name)
-            if value is None and name == "batch_size":
-                continue
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise UserError(f"{name} must be a whole number of at least 1, not {value!r}")
-        for name in ("width", "height"):
-            if getattr(self, name) % 64:
-                raise UserError(
-                    f"the plain loop does not pad: {name} must be a multiple of 64, not {getattr(self, name)}"
-                )
-
-
-@dataclass(frozen=True, eq=False)
-class Measurement:
-    """What a benchmark gives.
-
-    Attributes:
-        table: a line per pair. ``reference_seconds``, ``ours_seconds``: one step on one picture; ``ratio`` of
-            the two; ``true_loss_seconds``: one true loss of ours, with all metrics; ``ceiling_seconds``: the
-            bare convolutions of one step of ours on one picture; ``share``: of them in ours_seconds.
-        summary: medians over the pairs under the same names, quartiles and extremes of the ratio,
-            ``seconds_per_megapixel_iteration`` of ours, convolution FLOPs of its step on one picture and FLOPs
-            per second reached, ``parts`` (see `parts`), peak memory in bytes, ``compile_seconds`` where the
-            loop was compiled (see `time_to_compile`), whether the device has bfloat16 (``bfloat16_hardware``),
-            settings and provenance; JSON-able.
-    """
-
-    table: pd.DataFrame
-    summary: dict[str, Any]
 
 
 def convolutions(codec: Codec, images: list[Tensor]) -> Counter[Convolution]:
@@ -355,50 +280,3 @@ def _statistics(table: pd.DataFrame, flops: float, pixels: int) -> dict[str, flo
         "flops_per_second": flops / middle["ours_seconds"],
         "ceiling_flops_per_second": flops / middle["ceiling_seconds"],
     }
-
-
-def text(measurement: Measurement) -> str:
-    """The summary in words, some lines without a last line break."""
-    s = measurement.summary
-    lines = [
-        f"{s['codec']}, N = {s['N']}, M = {s['M']}; pictures of {s['width']}×{s['height']} pixels; {s['method']}; "
-        f"{s['device']}",
-        f"plain loop, float32, one picture at a time: {s['reference_seconds']:.4f} s per step",
-        f"this package, {s['dtype']}, {s['batch_size']} at a time{', compiled' * s['compiled']}: {s['ours_seconds']:.4f} s per step and picture, "
-        f"{s['seconds_per_megapixel_iteration']:.4f} s per megapixel; a true loss takes "
-        f"{s['true_loss_seconds']:.4f} s",
-        f"{s['ratio']:.2f} times as fast: median of {s['pairs']} pairs, quartiles {s['ratio_lower_quartile']:.2f} "
-        f"to {s['ratio_upper_quartile']:.2f}, all within {s['ratio_min']:.2f} to {s['ratio_max']:.2f}",
-        f"its convolutions by themselves take {s['ceiling_seconds']:.4f} s, {s['share']:.0%} of the step: "
-        f"{s['flops_per_second'] / 1e9:.0f} of {s['ceiling_flops_per_second'] / 1e9:.0f} GFLOP/s",
-    ]
-    where = ", ".join(f"{part} {share:.0%}" for part, share in s["parts"].items())
-    lines.append(f"where a step's time goes, as the profiler sees it: {where}")
-    if s["compiled"]:
-        lines.append(f"to compile took {s['compile_seconds']:.1f} s, without PyTorch's cache on disk")
-    if not s["bfloat16_hardware"]:
-        lines.append("this device does not multiply bfloat16 in hardware: float32 is the faster format on it")
-    if s["ours_peak_bytes"] is not None:
-        ours, both = s["ours_peak_bytes"] / 2**20, s["reference_peak_bytes"] / 2**20
-        where = "GPU memory" if s["device_type"] == "cuda" else "the process"
-        lines.append(f"peak of {where}: {ours:.0f} MiB, with the plain loop {both:.0f} MiB")
-    return "\n".join(lines)
-
-
-def write(measurement: Measurement, path: str | Path) -> None:
-    """Write a measurement: all of it as .json, or the pairs as .csv, each line with the settings and provenance.
-
-    Raises:
-        UserError: the suffix is another one, or the file cannot be written.
-    """
-    path = Path(path)
-    if path.suffix not in SUFFIXES:
-        raise UserError(f"a measurement is written as {' or '.join(SUFFIXES)}, not as '{path.name}'")
-    content = {"summary": measurement.summary, "pairs": measurement.table.to_dict("records")}
-    with io.atomic(path) as temporary:
-        if path.suffix == ".json":
-            temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-        else:
-            flat = measurement.summary | measurement.summary["parts"]
-            beside = {k: v for k, v in flat.items() if k not in measurement.table and k != "parts"}
-            measurement.table.assign(**beside).to_csv(temporary, index=False)

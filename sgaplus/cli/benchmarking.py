@@ -48,13 +48,13 @@ def bench(
     - `sgaplus bench`
     - `sgaplus bench --codec mshyper-s --pairs 5 --out bench.json`
     """
-    from ..bench import benchmark
+    from ..bench import benchmark, measurement
 
     if out is not None:
-        if out.suffix not in benchmark.SUFFIXES:
-            raise UserError(f"--out must end in {' or '.join(benchmark.SUFFIXES)}, not '{out}'")
+        if out.suffix not in measurement.SUFFIXES:
+            raise UserError(f"--out must end in {' or '.join(measurement.SUFFIXES)}, not '{out}'")
         io.check_folder(out.parent)
-    settings = benchmark.Settings(
+    settings = measurement.Settings(
         pairs=pairs,
         steps=steps,
         warmup=warmup,
@@ -73,10 +73,10 @@ def bench(
     )
     with terminal.bar("measuring") as bar:
         task = bar.add_task("", total=None)
-        measurement = benchmark.run(
+        measured = benchmark.run(
             settings, progress=lambda done, total: bar.update(task, completed=done, total=total)
         )
-    terminal.show(benchmark.text(measurement))
+    terminal.show(measurement.text(measured))
     if out is not None:
-        benchmark.write(measurement, out)
+        measurement.write(measured, out)
         terminal.show(f"measurement: {out}")

@@ -94,7 +94,7 @@ def show(figure: Any, *, alt: str, caption: str, command: str | None = None) -> 
     display({"text/html": markup, "text/plain": f"{caption} [{alt}]"}, raw=True)
 
 
-def show_table(table: Any, data: Any, *, name: str, command: str | None = None) -> None:
+def show_table(table: Any, data: Any, *, name: str, command: str | None = None, folded: str = "") -> None:
     """Display a table with a link that saves its numbers as CSV, and the command that makes it.
 
     The CSV is inside the page, so that the link also works for who reads it offline.
@@ -104,6 +104,7 @@ def show_table(table: Any, data: Any, *, name: str, command: str | None = None) 
         data: the `pandas.DataFrame` behind it, unrounded.
         name: of the CSV file, without its suffix.
         command: shell command that makes the same table.
+        folded: what stands in place of the table until a reader opens it; nothing shows it at once.
 
     Raises:
         UserError: there is no row.
@@ -115,7 +116,10 @@ def show_table(table: Any, data: Any, *, name: str, command: str | None = None) 
     content = base64.b64encode(data.to_csv(index=False).encode()).decode()
     link = f'<a download="{html.escape(name)}.csv" href="data:text/csv;base64,{content}">Download as CSV</a>'
     made_by = f" · Made by <code>{html.escape(command)}</code>" if command else ""
-    markup = f"<div>{table.as_raw_html()}<p><small>{link}{made_by}</small></p></div>"
+    shown = table.as_raw_html()
+    if folded:
+        shown = f"<details><summary>{html.escape(folded)}</summary>{shown}</details>"
+    markup = f"<div>{shown}<p><small>{link}{made_by}</small></p></div>"
     display({"text/html": markup, "text/plain": data.to_string(index=False)}, raw=True)
 
 

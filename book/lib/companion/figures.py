@@ -203,32 +203,6 @@ def rounding_slopes(methods: Sequence[Method], tau: float = 1.0, points: int = 1
     return panels({"": methods}, draw, **names, size=(4, 3.2))
 
 
-def paired_change(rows: pd.DataFrame, column: str, reference: str, changed: str) -> Figure:
-    """Relative change of the true loss in percent between two runs of the same images, at every read-off.
-
-    Args:
-        rows: read-offs of both; ``column`` tells them apart by the values ``reference`` and ``changed``.
-    """
-    sides = rows.assign(arm=rows[column])
-    table = statistics.paired(sides, "loss", reference, ["iteration"], exempt=[column])
-    figure, axes = plt.subplots(figsize=(7.5, 3.2), layout="constrained")
-    iterations = sorted(table["iteration"].unique())
-    for position, iteration in enumerate(iterations):
-        values = table[table["iteration"] == iteration].set_index("image")["change"]
-        offsets = np.linspace(-0.18, 0.18, len(values))
-        axes.plot(
-            position + offsets, values.sort_values(), "o", color=palette.colour(0), alpha=0.6, markersize=4
-        )
-        mean, low, high = statistics.estimate(values)
-        axes.errorbar(
-            position, mean, [[mean - low], [high - mean]], fmt="_", color="black", markersize=18, capsize=4
-        )
-    axes.axhline(0, color="0.4", linewidth=0.8)
-    axes.set_xticks(range(len(iterations)), [str(t) for t in iterations])
-    axes.set(xlabel="iteration", ylabel=f"{changed} against {reference} (%)")
-    return figure
-
-
 def pictures(images: Sequence[tuple[str, Tensor]], columns: int = 4, side: float = 2.6) -> Figure:
     """Images (3, H, W) in rows of so many, each under its title, every pixel as it is."""
     columns = min(columns, len(images))
@@ -261,45 +235,3 @@ def plain_numbers(axis: Axis) -> None:
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter("{x:g}")
     axis.set_minor_locator(NullLocator())
-
-
-def step_times(rows: pd.DataFrame, pairs: pd.DataFrame) -> Figure:
-    """Seconds of a step per megapixel: the plain loop, ours, and within ours its convolutions by themselves.
-
-    Bars are medians, points single pairs; the number beside ours is the median of the ratio and its extremes.
-
-    Args:
-        rows, pairs: as `speed.load` returns them; a panel for each of its places.
-    """
-    groups = list(rows.groupby("place", sort=False))
-    heights = [0.7 + 0.62 * len(group) for _, group in groups]
-    figure = plt.figure(figsize=(7.5, 0.9 + sum(heights)), layout="constrained")
-    grid = figure.subplots(len(groups), squeeze=False, height_ratios=heights)[:, 0]
-    for axes, (place, group) in zip(grid, groups, strict=True):
-        group = group.set_index("file")
-        at = pd.Series(np.arange(len(group)), group.index)
-        own = pairs[pairs["file"].isin(group.index)].set_index("file")
-        # The convolutions lie over the step, as high as it, so that they are seen where they take longer.
-        for column, label, offset, colour in (
-            ("reference_seconds", "plain loop", -0.2, "0.72"),
-            ("ours_seconds", "this package", 0.2, palette.colour(5)),
-            ("ceiling_seconds", "its convolutions by themselves", 0.2, palette.colour(0)),
-        ):
-            axes.barh(at + offset, group[column] / group["megapixels"], 0.38, color=colour, label=label)
-            if column != "ceiling_seconds":
-                points = own[column] / group["megapixels"].reindex(own.index)
-                axes.plot(points, at.reindex(own.index) + offset, "k.", markersize=3)
-        ends = own["ours_seconds"].groupby(level=0).max() / group["megapixels"]
-        for row in group.itertuples():
-            text = f"{row.ratio:.2f}× [{row.ratio_min:.2f}, {row.ratio_max:.2f}]"
-            tip = (ends[row.Index], at[row.Index] + 0.2)
-            axes.annotate(text, tip, (5, 0), textcoords="offset points", va="center", fontsize="small")
-        labels = [f"{row.width}×{row.height}\n{row.way}" for row in group.itertuples()]
-        axes.set_yticks(at, labels, fontsize="small")
-        axes.set_title(place, loc="left", fontsize="small")
-        axes.margins(x=0.15)
-        axes.invert_yaxis()
-        axes.grid(False, axis="y")
-    grid[-1].set_xlabel("seconds of a step per megapixel")
-    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
-    return figure

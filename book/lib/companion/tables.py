@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pandas as pd
 from great_tables import GT, html, loc, style
 
-from . import cells, palette, statistics
+from . import cells, palette
 
 _SPACE = "\N{NO-BREAK SPACE}"
 _NONE = "–"
@@ -89,6 +89,7 @@ def ci_table(
     row: str | None = None,
     stub: str = "",
     note: str = "",
+    brackets: str = "95 % percentile bootstrap interval over images",
 ) -> GT:
     """A frame as a table: numbers at the right, intervals in brackets, the best of each group in bold.
 
@@ -97,6 +98,7 @@ def ci_table(
         group, row: a column, or a pattern such as ``λ = {lmbda:g}``: heads groups of rows, and each row.
         stub: heading over the rows' heads.
         note: what a reader must know beside it; what brackets and bold mean is added.
+        brackets: what the ends in brackets are.
     """
     frame = frame.reset_index(drop=True)
     columns = {name: Col(column) if isinstance(column, str) else column for name, column in columns.items()}
@@ -127,7 +129,7 @@ def ci_table(
             bold.append(f"{'lowest' if column.best == 'min' else 'highest'} {heading}")
     notes = [note] if note else []
     if any("[" in text for text in shown.to_numpy().ravel()):
-        notes.append("In brackets: 95 % percentile bootstrap interval over images.")
+        notes.append(f"In brackets: {brackets}.")
     if bold:
         notes.append(f"Bold: {', '.join(dict.fromkeys(bold))}{' of each group' if group else ''}.")
     if notes:
@@ -141,129 +143,17 @@ def show(
     *,
     name: str,
     command: str | None = None,
+    folded: str = "",
     **layout: Any,
 ) -> None:
     """Display `ci_table` with a link to the whole frame as CSV and the command that makes it.
 
     Args:
         name: of the CSV file, without its suffix.
+        folded: what stands in place of a long table until a reader opens it.
         layout: as `ci_table` takes it.
 
     Raises:
         UserError: the frame has no row.
     """
-    cells.show_table(ci_table(frame, columns, **layout), frame, name=name, command=command)
-
-
-def paired_change_table(rows: pd.DataFrame, column: str, reference: str, changed: str) -> GT:
-    """One setting against another on the same images, a line for each iteration: mean, interval, extreme, seconds.
-
-    Args:
-        rows: read-offs of both; ``column`` tells them apart by the values ``reference`` and ``changed``.
-    """
-    sides = rows.assign(arm=rows[column])
-    loss, seconds = (
-        statistics.paired(sides, name, reference, ["iteration"], exempt=[column])
-        for name in ("loss", "seconds")
-    )
-    lines = []
-    for iteration, group in loss.groupby("iteration"):
-        mean, low, high = statistics.estimate(group.set_index("image")["change"])
-        lines.append(
-            {
-                "iteration": iteration,
-                "images": len(group),
-                "mean": mean,
-                "low": low,
-                "high": high,
-                "largest": group["change"].abs().max(),
-                "reference": seconds.loc[seconds["iteration"] == iteration, "reference"].mean(),
-                "changed": seconds.loc[seconds["iteration"] == iteration, "value"].mean(),
-            }
-        )
-    return (
-        GT(pd.DataFrame(lines))
-        .cols_merge(["mean", "low", "high"], pattern="{0} [{1}, {2}]")
-        .cols_label(
-            mean="mean change of the true loss, % [95 %]",
-            largest="largest change of an image, %",
-            reference=f"{reference}, s",
-            changed=f"{changed}, s",
-        )
-        .fmt_number(["mean", "low", "high", "largest"], decimals=3)
-        .fmt_number(["reference", "changed"], decimals=1)
-        .tab_source_note("Interval: percentile bootstrap over images.")
-        .tab_options(table_font_size="14px")
-    )
-
-
-def parts_table(rows: pd.DataFrame) -> GT:
-    """Where the time of our step goes, of `speed.load`'s measurements: a line for each, grouped as in `speed_table`."""
-    parts = pd.DataFrame(list(rows["parts"]))
-    table = rows[["place", "format", "batch_size"]].assign(
-        pictures=[f"{row.width}×{row.height}" for row in rows.itertuples()], **parts
-    )
-    return (
-        GT(table, groupname_col="place", rowname_col="pictures")
-        .tab_stubhead("pictures")
-        .tab_spanner("share of the time", list(parts))
-        .cols_label(batch_size="at a time")
-        .cols_align("left", "format")
-        .fmt_percent(list(parts), decimals=0)
-        .sub_missing(missing_text="–")
-        .tab_source_note(
-            "Convolutions include copies of their arguments; normalisation is without the convolutions in it; rest: rounding, "
-            "the bits of z, the distortion, copies, sums; all that is compiled."
-        )
-        .tab_options(table_font_size="14px")
-    )
-
-
-def speed_table(rows: pd.DataFrame) -> GT:
-    """`speed.load`'s measurements: a group for each machine with its networks, a line for each configuration."""
-    table = pd.DataFrame(
-        {
-            "place": rows["place"],
-            "pictures": [f"{row.width}×{row.height}" for row in rows.itertuples()],
-            "batch_size": rows["batch_size"],
-            "format": rows["format"],
-            "plain": 1000 * rows["reference_seconds"],
-            "ours": 1000 * rows["ours_seconds"],
-            **{name: rows[name] for name in ("ratio", "ratio_min", "ratio_max", "ratio_true_loss")},
-            "per_megapixel": rows["ours_seconds"] / rows["megapixels"],
-            "share": rows["share"],
-            "plain_peak": rows["reference_peak_bytes"].astype(float) / 2**20,
-            "ours_peak": rows["ours_peak_bytes"].astype(float) / 2**20,
-        }
-    )
-    return (
-        GT(table, groupname_col="place", rowname_col="pictures")
-        .tab_stubhead("pictures")
-        .tab_spanner("step of a picture, ms", ["plain", "ours"])
-        .tab_spanner("times as fast", ["ratio", "ratio_min", "ratio_max", "ratio_true_loss"])
-        .tab_spanner("peak memory, MiB", ["plain_peak", "ours_peak"])
-        .cols_merge(["ratio", "ratio_min", "ratio_max"], pattern="{0}&nbsp;[{1},&nbsp;{2}]")
-        .cols_label(
-            batch_size="at a time",
-            plain="plain loop",
-            ratio="median [all pairs]",
-            ratio_true_loss="with true loss",
-            per_megapixel="s per Mpixel",
-            share="convo\N{SOFT HYPHEN}lutions",
-            plain_peak="plain loop",
-            ours_peak="ours",
-        )
-        .cols_align("left", "format")
-        .fmt_number(["plain", "ours", "per_megapixel"], n_sigfig=3)
-        .fmt_number(["ratio", "ratio_min", "ratio_max", "ratio_true_loss"], decimals=2)
-        .fmt_percent("share", decimals=0)
-        .fmt_integer(["plain_peak", "ours_peak"])
-        .sub_missing(missing_text="–")
-        .tab_source_note(
-            "Format and pictures at a time are those of our loop; all times are medians over the pairs. With true loss: "
-            "were it computed at every step of our loop, too. Convolutions: the time that those of our step take by "
-            "themselves, as a share of the step. Memory: on a CPU of the whole process, of the plain loop after ours "
-            "and so never below it; on a GPU of PyTorch's tensors, ours of all pictures together."
-        )
-        .tab_options(table_font_size="14px")
-    )
+    cells.show_table(ci_table(frame, columns, **layout), frame, name=name, command=command, folded=folded)

@@ -1,4 +1,4 @@
-"""How fast a step of refinement is: measurements of `sgaplus bench`, stored and made.
+"""How fast a step of refinement is: stored measurements of `sgaplus bench`.
 
 A *place* is a machine with the networks that run on it; a *way* is how our loop runs there: its number format,
 how many pictures it refines together, and whether it is compiled.
@@ -6,100 +6,64 @@ how many pictures it refines together, and whether it is compiled.
 
 from __future__ import annotations
 
-import itertools
-import re
 import shlex
-import subprocess
-import sys
-from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    ValidationError,
-)
-from tqdm import tqdm
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from sgaplus import hardware, io
-from sgaplus.bench.benchmark import Settings
-from sgaplus.errors import SystemFault, UserError
+from sgaplus.bench import measurement
+from sgaplus.bench.measurement import Settings
+from sgaplus.errors import UserError
 
-from .. import cells
+from .. import figures, palette
+from ..tables import Col
 
 _RANDOM = "random weights"
-
-
-class _Pair(BaseModel):
-    """A line of `benchmark.Measurement.table`; seconds are of one step on one picture."""
-
-    model_config = ConfigDict(allow_inf_nan=False)
-
-    reference_seconds: PositiveFloat
-    ours_seconds: PositiveFloat
-    ratio: PositiveFloat
-    true_loss_seconds: float
-    ceiling_seconds: PositiveFloat
-    share: PositiveFloat
-
-
-class _Summary(_Pair):
-    """What the page takes from `benchmark.Measurement.summary`."""
-
-    ratio_min: PositiveFloat
-    ratio_max: PositiveFloat
-    flops: PositiveFloat
-    flops_per_second: PositiveFloat
-    ceiling_flops_per_second: PositiveFloat
-    parts: dict[str, NonNegativeFloat]
-    ours_peak_bytes: PositiveInt | None
-    reference_peak_bytes: PositiveInt | None
-    pairs: PositiveInt
-    steps: PositiveInt
-    warmup: PositiveInt
-    seed: int
-    width: PositiveInt
-    height: PositiveInt
-    batch_size: PositiveInt
-    codec: str
-    lmbda: PositiveFloat
-    quality: NonNegativeInt | None
-    N: PositiveInt
-    M: PositiveInt
-    method: str
-    dtype: Literal["float32", "bfloat16"]
-    compiled: bool
-    compile_seconds: PositiveFloat | None
-    device_type: Literal["cpu", "cuda"]
-    device: str
-    git_commit: str
-    torch_version: str
-    written: str
-
-
-class _Measurement(BaseModel):
-    summary: _Summary
-    pairs: list[_Pair] = Field(min_length=1)
-
-
-def _read(path: Path) -> _Measurement:
-    try:
-        return _Measurement.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise UserError(
-            f"{path} is no measurement of `sgaplus bench` ({where}: {first['msg']}): delete it and measure again"
-        ) from error
+# How the columns of `load`, `compiled`, `formats` and `growth` are shown.
+TIMES = {
+    "batch_size": "pictures at a time",
+    "format": "format",
+    "reference_ms": Col("plain loop", 3, significant=True, under="step of a picture, ms"),
+    "ours_ms": Col("this package", 3, significant=True, under="step of a picture, ms"),
+    "ratio": Col("median [all pairs]", 2, ends=("ratio_min", "ratio_max"), under="times as fast"),
+    "ratio_true_loss": Col("with true loss", 2, under="times as fast"),
+    "per_megapixel": Col("s per megapixel", 3, significant=True),
+    "reference_mib": Col("plain loop", 0, under="peak memory, MiB"),
+    "ours_mib": Col("this package", 0, under="peak memory, MiB"),
+}
+CEILING = {
+    "batch_size": "pictures at a time",
+    "format": "format",
+    "percent": Col("convolutions, % of the step", 0),
+    "gflops": Col("step", 0, under="GFLOP/s"),
+    "ceiling_gflops": Col("convolutions", 0, under="GFLOP/s"),
+    "bound": Col("at most times as fast", 2),
+}
+COMPILED = {
+    "batch_size": "pictures at a time",
+    "dtype": "format",
+    "gain": Col("times as fast", 2),
+    "compile": Col("time to compile, s", 0),
+    "pays": Col("pays off after steps", 0),
+}
+FORMATS = {
+    "batch_size": "pictures at a time",
+    "compiled": "compiled",
+    "step": Col("step", 2, under="bfloat16, times as fast as float32"),
+    "bare": Col("convolutions by themselves", 2, under="bfloat16, times as fast as float32"),
+}
+GROWTH = {
+    "sizes": "sizes",
+    "exponent": Col("exponent of the pixels [all pairs]", 2),
+    "per_smallest": Col("smallest", 3, significant=True, under="s per megapixel of the picture"),
+    "per_largest": Col("largest", 3, significant=True, under="s per megapixel of the picture"),
+    "mib": Col("MiB for each further megapixel", 0),
+}
 
 
 def load(folder: str | Path, command: str) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -109,123 +73,119 @@ def load(folder: str | Path, command: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         command: what measures; named where nothing is stored.
 
     Returns:
-        One line per file, with the summary of `benchmark.Measurement`, ``file``, ``place``, ``way`` and ``format``
-        (number format, and whether it is compiled) in words, ``megapixels`` of a picture, and ``ratio_true_loss``: the ratio if our loop, too, computed the true loss at
-        every step (median over pairs). One line per pair, with ``file``.
+        One line per file: the summary of `measurement.Measurement`, ``file``, ``place``, ``way``, ``format`` (number
+        format, and whether it is compiled) and ``pictures`` (their size) in words, ``megapixels`` of a picture,
+        ``ratio_true_loss``, the ratio if our loop, too, computed the true loss at every step (median over pairs), and
+        in other units what `TIMES` and `CEILING` show. One line per pair, with ``file``.
 
     Raises:
         UserError: nothing is stored, a file is no measurement, or two files are of the same configuration.
     """
-    found = sorted(path for path in Path(folder).glob("*.json") if not path.name.startswith("."))
-    stored = {path.name: _read(path) for path in found}
+    paths = sorted(path for path in Path(folder).glob("*.json") if not path.name.startswith("."))
+    stored = {path.name: measurement.read(path) for path in paths}
     if not stored:
         raise UserError(f"{folder} holds no measurement: run {command}")
-    rows = pd.DataFrame([{"file": name} | m.summary.model_dump() for name, m in stored.items()])
-    pairs = pd.DataFrame([{"file": name} | p.model_dump() for name, m in stored.items() for p in m.pairs])
+    rows = pd.DataFrame([{"file": name} | found.summary for name, found in stored.items()])
+    pairs = pd.concat([found.table.assign(file=name) for name, found in stored.items()], ignore_index=True)
+    codec = (rows["codec"] + ", ").where(rows["codec"] != _RANDOM, "")
+    compiled = rows["compiled"].map({True: ", compiled", False: ""})
+    counts = rows["batch_size"].map(lambda count: f", {count} picture{'s' * (count > 1)} at a time")
     rows = rows.assign(
-        place=rows.apply(_place, axis=1),
-        way=rows.apply(_way, axis=1),
-        format=rows["dtype"] + rows["compiled"].map({True: ", compiled", False: ""}),
+        place=rows["device"]
+        + "; "
+        + codec
+        + [f"N = {n}, M = {m}" for n, m in zip(rows["N"], rows["M"], strict=True)],
+        way=rows["dtype"] + counts + compiled,
+        format=rows["dtype"] + compiled,
+        pictures=[f"{width} × {height}" for width, height in zip(rows["width"], rows["height"], strict=True)],
         megapixels=rows["width"] * rows["height"] / 1e6,
-        ratio_true_loss=rows["file"].map(_with_true_loss(pairs)),
+        ratio_true_loss=rows["file"].map(with_true_loss(pairs)),
+        reference_ms=1000 * rows["reference_seconds"],
+        ours_ms=1000 * rows["ours_seconds"],
+        reference_mib=rows["reference_peak_bytes"].astype(float) / 2**20,
+        ours_mib=rows["ours_peak_bytes"].astype(float) / 2**20,
+        percent=100 * rows["share"],
+        gflops=rows["flops_per_second"] / 1e9,
+        ceiling_gflops=rows["ceiling_flops_per_second"] / 1e9,
+        bound=(1 / rows["share"]).clip(lower=1),
     )
-    configuration = ["place", "way", "width", "height"]
+    rows["per_megapixel"] = rows["ours_seconds"] / rows["megapixels"]
+    configuration = ["place", "way", "pictures"]
     for _, same in rows[rows.duplicated(configuration, keep=False)].groupby(configuration):
         raise UserError(f"{' and '.join(same['file'])} in {folder} measure the same: delete all but one")
-    order = [
-        "device_type",
-        "device",
-        "codec",
-        "N",
-        "M",
-        "dtype",
-        "batch_size",
-        "compiled",
-        "megapixels",
-        "width",
-    ]
+    order = ["device_type", "place", "dtype", "batch_size", "compiled", "megapixels", "width"]
     ascending = [column != "dtype" for column in order]  # float32 first
     return rows.sort_values(order, ascending=ascending, ignore_index=True), pairs
 
 
-def _with_true_loss(pairs: pd.DataFrame) -> pd.Series:
-    """The ratio by file if our step had a true loss, whose time is a difference and may come out below 0."""
+def with_true_loss(pairs: pd.DataFrame) -> pd.Series:
+    """By file, the ratio of the plain loop's step to ours and a true loss, whose time noise can turn below 0."""
     ours = pairs["ours_seconds"] + pairs["true_loss_seconds"].clip(lower=0)
     return (pairs["reference_seconds"] / ours).groupby(pairs["file"]).median()
 
 
-def _place(row: pd.Series) -> str:
-    codec = "" if row["codec"] == _RANDOM else f"{row['codec']}, "
-    return f"{row['device']}; {codec}N = {row['N']}, M = {row['M']}"
+def span(values: pd.Series, form: str) -> str:
+    """The smallest and the largest value, or one where both read the same."""
+    return " to ".join(dict.fromkeys(format(value, form) for value in (values.min(), values.max())))
 
 
-def _way(row: pd.Series) -> str:
-    count = row["batch_size"]
-    return f"{row['dtype']}, {count} picture{'s' * (count > 1)} at a time{', compiled' * row['compiled']}"
+def figure(rows: pd.DataFrame, pairs: pd.DataFrame) -> Figure:
+    """Seconds of a step per megapixel: the plain loop, ours, and the convolutions of ours by themselves.
 
-
-def _arguments(settings: Settings, out: Path) -> list[str]:
-    """The arguments of ``sgaplus`` that measure ``settings``; those that are None are left out."""
-    names = {field.name: getattr(settings, field.name) for field in fields(settings)}
-    if settings.codec is not None:
-        del names["N"], names["M"]
-    flags = ["--compile"] * names.pop("compiled")
-    given = [
-        (f"--{name.replace('_', '-')}", f"{value}") for name, value in names.items() if value is not None
-    ]
-    return ["bench", *itertools.chain(*given), *flags, "--out", out.as_posix()]
-
-
-def measure(
-    folder: str | Path,
-    sizes: Sequence[Sequence[int]],
-    dtypes: Sequence[str],
-    compiled: Sequence[str] = (),
-    *,
-    device: str = "auto",
-    **settings: int | None,
-) -> None:
-    """Run ``sgaplus bench`` for every size and number format that ``folder`` lacks, each in its own process.
-
-    A process of its own has the peak of memory to itself.
+    Bars are medians, whiskers reach over all pairs; the number beside ours is the median of the ratio and its extremes.
 
     Args:
-        sizes: of the pictures, (width, height) in pixels.
-        dtypes: as `benchmark.Settings` takes them; where two mean the same, one is measured.
-        compiled: likewise, those in which a compiled loop is measured.
-        settings: of `benchmark.Settings`, others.
-
-    Raises:
-        UserError: a setting is out of range or not available here, or the memory does not suffice.
-        SystemFault: the measurement failed otherwise.
+        rows, pairs: as `load` returns them; a panel for each place.
     """
-    if not all(isinstance(size, Sequence) and len(size) == 2 for size in sizes):
-        raise UserError(f"sizes must be pairs of width and height, not {sizes}")
-    resolved = hardware.resolve_device(device)
-    ways = dict.fromkeys(
-        (f"{hardware.resolve_dtype(dtype, resolved)}".removeprefix("torch."), flag)
-        for flag, chosen in ((False, dtypes), (True, compiled))
-        for dtype in chosen
+    kinds = {"plain loop": "reference", "this package": "ours", "its convolutions by themselves": "ceiling"}
+    sides = ["file", "place", "pictures", "way", "megapixels"]
+    table = pairs.drop(columns="pair").merge(rows[sides], on="file")
+    long = pd.concat(
+        [table.assign(kind=k, seconds=table[f"{v}_seconds"] / table["megapixels"]) for k, v in kinds.items()]
     )
-    wanted: dict[Path, Settings] = {}
-    for dtype, flag in ways:
-        for width, height in sizes:
-            one = Settings(
-                width=width, height=height, device=f"{resolved}", dtype=dtype, compiled=flag, **settings
-            )
-            name = f"{hardware.describe(resolved)}_N{one.N}_M{one.M}_{width}x{height}_{dtype}"
-            name += ("" if one.batch_size is None else f"_{one.batch_size}") + "_compiled" * flag
-            path = Path(folder) / f"{re.sub(r'[^A-Za-z0-9_]+', '-', name)}.json"
-            if not path.exists():
-                wanted[path] = one
-    io.check_folder(folder)
-    for path, one in tqdm(wanted.items(), "bench", leave=False, file=cells.terminal(), disable=None):
-        run = subprocess.run(
-            [sys.executable, "-m", "sgaplus", *_arguments(one, path)], capture_output=True, text=True
-        )
-        if run.returncode:
-            said = run.stderr.strip().rsplit("error: ", 1)[-1] or "it said nothing"
-            raise (UserError if run.returncode == 2 else SystemFault)(f"sgaplus bench: {said}")
+    long["label"] = long["pictures"] + "\n" + long["way"]
+    colours = dict(zip(kinds, ("0.72", palette.colour(5), palette.colour(0)), strict=True))
+
+    def draw(axes: Axes, group: pd.DataFrame) -> None:
+        order = (group["pictures"] + "\n" + group["way"]).tolist()
+        own = long[long["place"] == group["place"].iloc[0]]
+        sns.barplot(
+            own, y="label", x="seconds", hue="kind", order=order, palette=colours, estimator="median",
+            errorbar=("pi", 100), err_kws={"linewidth": 1, "color": "0.2"}, ax=axes,
+        )  # fmt: skip
+        texts = [f"{r.ratio:.2f}× [{r.ratio_min:.2f}, {r.ratio_max:.2f}]" for r in group.itertuples()]
+        axes.bar_label(axes.containers[1], texts, padding=12, fontsize="small")
+        axes.tick_params(axis="y", labelsize="small")
+        axes.margins(x=0.15)
+
+    parts = {place.replace("; ", "\n", 1): part for place, part in rows.groupby("place", sort=False)}
+    size = (7.5, 0.7 + 0.72 * max(map(len, parts.values())))
+    return figures.panels(parts, draw, xlabel="seconds of a step per megapixel", columns=1, size=size)
+
+
+def _both(rows: pd.DataFrame, column: str, first: object, second: object) -> pd.DataFrame:
+    """Configurations that are stored with either value of a column, that of ``second`` with ``_other``."""
+    keys = {"place", "batch_size", "pictures", "dtype", "compiled"} - {column}
+    sides = (rows[rows[column] == value] for value in (first, second))
+    return next(sides).merge(next(sides), on=sorted(keys), suffixes=("", "_other"))
+
+
+def compiled(rows: pd.DataFrame) -> pd.DataFrame:
+    """How many times as fast a compiled step is (gain), the seconds to compile, and after how many steps that pays off."""
+    both = _both(rows, "compiled", False, True)
+    saved = (both["ours_seconds"] - both["ours_seconds_other"]) * both["batch_size"]
+    return both.assign(
+        gain=both["ours_seconds"] / both["ours_seconds_other"],
+        compile=both["compile_seconds_other"].astype(float),
+        pays=(both["compile_seconds_other"].astype(float) / saved).where(saved > 0),
+    )
+
+
+def formats(rows: pd.DataFrame) -> pd.DataFrame:
+    """How many times as fast bfloat16 is as float32: our step, and its convolutions by themselves (bare)."""
+    both = _both(rows, "dtype", "float32", "bfloat16")
+    step, bare = (both[x] / both[f"{x}_other"] for x in ("ours_seconds", "ceiling_seconds"))
+    return both.assign(step=step, bare=bare)
 
 
 def growth(rows: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
@@ -235,10 +195,10 @@ def growth(rows: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
         rows, pairs: as `load` returns them.
 
     Returns:
-        A line for each place and way that has several sizes: place, way, sizes (their number), smallest and largest
-        (megapixels), exponent (of the medians), exponent_low and exponent_high (extremes over pairs, the i-th
-        ones of all sizes together), per_smallest and per_largest (seconds per megapixel of those two), bytes (peak
-        memory that each further megapixel takes, from those two; NaN where the system does not say).
+        A line for each place and way that has several sizes: place, way, sizes (their number), exponent (of the medians),
+        exponent_low and exponent_high (extremes over pairs, the i-th ones of all sizes together), per_smallest and
+        per_largest (seconds per megapixel of the smallest and the largest size), mib (peak memory that each further
+        megapixel takes, from those two; NaN where the system does not say).
     """
     lines = []
     for (place, way), group in rows.groupby(["place", "way"], sort=False):
@@ -249,15 +209,13 @@ def growth(rows: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
         runs = np.stack([group["ours_seconds"], *np.stack([t[:shared] for t in times], 1)])
         exponents = np.polyfit(np.log(group["megapixels"]), np.log(runs).T, 1)[0]
         ends = group.sort_values("megapixels").iloc[[0, -1]]
-        smallest, largest = ends["megapixels"]
-        per_smallest, per_largest = ends["ours_seconds"] / ends["megapixels"]
-        peak, pixels = (ends["ours_peak_bytes"].astype(float), ends["megapixels"] * ends["batch_size"])
+        per_smallest, per_largest = ends["per_megapixel"]
+        memory = ends["ours_mib"].diff() / (ends["megapixels"] * ends["batch_size"]).diff()
         lines.append(
-            {"place": place, "way": way, "sizes": len(group), "smallest": smallest, "largest": largest}
-            | {"exponent": exponents[0], "exponent_low": exponents[1:].min()}
+            {"place": place, "way": way, "sizes": len(group), "exponent": exponents[0]}
+            | {"exponent_low": exponents[1:].min()}
             | {"exponent_high": exponents[1:].max()}
-            | {"per_smallest": per_smallest, "per_largest": per_largest}
-            | {"bytes": peak.diff().iloc[-1] / pixels.diff().iloc[-1]}
+            | {"per_smallest": per_smallest, "per_largest": per_largest, "mib": memory.iloc[-1]}
         )
     return pd.DataFrame(lines)
 
@@ -273,5 +231,17 @@ def commands(rows: pd.DataFrame, folder: str | Path) -> str:
             given["lmbda"] = None
         if row["codec"] == _RANDOM:
             given["codec"] = None
-        lines.append(shlex.join(["sgaplus", *_arguments(Settings(**given), Path(folder) / row["file"])]))
+        out = (Path(folder) / row["file"]).as_posix()
+        lines.append(shlex.join(["sgaplus", "bench", *Settings(**given).arguments(), "--out", out]))
     return "\n".join(lines)
+
+
+def origin(rows: pd.DataFrame) -> str:
+    """With which source, library and settings the measurements were made."""
+    days = rows["written"].str[:10]
+    commits = rows["git_commit"].map(lambda commit: commit[:7] + "+" * commit.endswith("+") or "none")
+    return (
+        f"<small>Measured {' to '.join(dict.fromkeys((days.min(), days.max())))} with {', '.join(rows['method'].unique())} at git commit "
+        f"{', '.join(commits.unique())} and torch {', '.join(rows['torch_version'].unique())}: {span(rows['pairs'], 'd')} pairs of "
+        f"{span(rows['steps'], 'd')} timed steps.</small>"
+    )

@@ -1,0 +1,51 @@
+"""The page on bfloat16: the true loss of the same images, refined in two number formats with the same noise."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from .. import figures, statistics
+from ..tables import Col
+
+REFERENCE, CHANGED = "float32", "bfloat16"
+# How the columns of `summary` are shown.
+COLUMNS = {
+    "images": "images",
+    "mean": Col("mean change of the true loss, %", 3, sign=True, ends=("low", "high")),
+    "largest": Col("largest change of an image, %", 3),
+    REFERENCE: Col(REFERENCE, 1, under="mean seconds of an image"),
+    CHANGED: Col(CHANGED, 1, under="mean seconds of an image"),
+}
+
+
+def changes(rows: pd.DataFrame) -> pd.DataFrame:
+    """`statistics.paired` of the true loss in bfloat16 against float32: a row per image and iteration, in percent."""
+    return statistics.paired(
+        rows.assign(arm=rows["dtype"]), "loss", REFERENCE, ["iteration"], exempt=["dtype"]
+    )
+
+
+def summary(rows: pd.DataFrame) -> pd.DataFrame:
+    """A row per iteration: images, mean with low and high, and largest of `changes`, and the seconds of both formats."""
+    sides = rows.assign(arm=rows["dtype"])
+    table = statistics.paired_means(sides, "loss", REFERENCE, ["iteration"], exempt=["dtype"])
+    largest = changes(rows).set_index("iteration")["change"].abs().groupby(level=0).max()
+    seconds = rows.pivot_table(index="iteration", columns="dtype", values="seconds")
+    return (
+        table.drop(columns="arm")
+        .assign(largest=table["iteration"].map(largest))
+        .join(seconds, on="iteration")
+    )
+
+
+def figure(rows: pd.DataFrame) -> Figure:
+    """`changes` of each image after each number of iterations, with mean and interval."""
+    table = changes(rows[rows["iteration"] > 0])
+    table = table.assign(after=[f"iteration {t:>4}" for t in table["iteration"]])
+    return figures.panels(
+        {"": table},
+        lambda axes, part: figures.points_with_means(axes, part, "change", "after"),
+        xlabel=f"true loss, {CHANGED} against {REFERENCE} (%)",
+        size=(7.5, 0.7 + 0.8 * table["after"].nunique()),
+    )
