@@ -16,74 +16,39 @@ from sgaplus.data.sources import SOURCES
 
 from .. import cells, palette, reference, statistics, tables
 from ..configurations import BASE
-from ..equal_rate import whole_images
 from ..figures import legend_above, rate_axis
 from ..tables import Col
 
-
-def rows_for(stored: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    """The lines that can stand beside published means: those of a page, or else the base on whole photographs.
-
-    Args:
-        stored: all lines of the profile, as `provenance.load` returns them.
-        rows: the page's, as `rate_distortion.select` returns them.
-    """
-    whole = rows[~rows["image"].str.contains("@")]
-    if len(whole):
-        return whole
-    base = (stored["arm"] == BASE) & (stored["lmbda"] == stored["codec_lmbda"])
-    return stored[base & ~stored["image"].str.contains("@")]
+# bpp and PSNR, (1 + resamples, λ) each, by arm.
+Curves = dict[str, tuple[pd.DataFrame, pd.DataFrame]]
 
 
-def place(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Each arm's curve of means over all images of the base.
+def place(rows: pd.DataFrame) -> Curves:
+    """Each arm's curve of means over the images, and resamples of what refinement changes: the base has none.
 
-    An arm that was run on some of these images only, is placed by what it changes there: the base's mean rate
-    over all images times the ratio of the two mean rates over the arm's, and the base's mean PSNR plus the
-    difference of the two mean PSNR. Where the arm has all images, that is its own mean.
+    A resample applies the change of its images, the ratio of the rates and the difference of the PSNR, to the base's mean
+    over all, since published curves are fixed. Arms and λ that lack an image are left out, and arms of one λ.
 
     Args:
         rows: lines of whole photographs, of the base and of refined arms at one iteration.
-
-    Returns:
-        By arm, one line per λ and resample: lmbda, sample (0: of all images), images (of the arm), bpp, psnr.
-        Arms of one λ are left out.
     """
-    anchor = rows[rows["arm"] == BASE]
-    everywhere = (
-        anchor[anchor["image"].isin(whole_images(anchor))].groupby("lmbda")[["bpp", "psnr_8bit"]].mean()
+    wide = rows.pivot_table(index="image", columns=["arm", "lmbda"], values=["bpp", "psnr_8bit"]).dropna(
+        axis=1
     )
-    images = len(whole_images(anchor))
-    found = {
-        BASE: everywhere.rename(columns={"psnr_8bit": "psnr"}).reset_index().assign(images=images, sample=0)
-    }
-    for name in palette.in_order(rows.loc[rows["arm"] != BASE, "arm"]):
-        arm = rows[rows["arm"] == name]
-        own = anchor[anchor["lmbda"].isin(arm["lmbda"])]
-        images = whole_images(own, arm)
-        if arm["lmbda"].nunique() < 2 or not images:
-            continue
-        blocks = [
-            table.pivot_table(index="image", columns="lmbda", values=value).loc[images]
-            for value in ("bpp", "psnr_8bit")
-            for table in (own, arm)
-        ]
-        means = statistics.resampled_means(pd.concat(blocks, axis=1))
-        base_bpp, bpp, base_psnr, psnr = np.split(means, 4, axis=1)
-        at = everywhere.loc[blocks[0].columns]
-        found[name] = pd.DataFrame(
-            {
-                "lmbda": np.tile(at.index, len(means)),
-                "sample": np.repeat(np.arange(len(means)), len(at)),
-                "images": len(images),
-                "bpp": (at["bpp"].to_numpy() * bpp / base_bpp).ravel(),
-                "psnr": (at["psnr_8bit"].to_numpy() + psnr - base_psnr).ravel(),
-            }
+    samples = pd.DataFrame(statistics.resampled_means(wide), columns=wide.columns)
+    found: Curves = {}
+    for arm in palette.in_order(wide["bpp"].columns.get_level_values("arm")):
+        shared = samples["bpp", arm].columns.intersection(samples["bpp", BASE].columns)
+        (bpp, base_bpp), (psnr, base_psnr) = (
+            (samples[name, arm][shared], samples[name, BASE][shared]) for name in ("bpp", "psnr_8bit")
         )
+        if len(shared) > 1:
+            curve = bpp / base_bpp * base_bpp.iloc[0], psnr - base_psnr + base_psnr.iloc[0]
+            found[arm] = (curve[0].iloc[:1], curve[1].iloc[:1]) if arm == BASE else curve
     return found
 
 
-def figure(placed: dict[str, pd.DataFrame], published: pd.DataFrame, drawn: Sequence[str]) -> Figure:
+def figure(placed: Curves, published: pd.DataFrame, drawn: Sequence[str]) -> Figure:
     """Our curves and published ones, in the range of rates of ours and a little beyond.
 
     Args:
@@ -91,73 +56,46 @@ def figure(placed: dict[str, pd.DataFrame], published: pd.DataFrame, drawn: Sequ
         published: as `reference.published` returns it.
         drawn: codecs of ``published``.
     """
-    ours = {name: table[table["sample"] == 0].sort_values("bpp") for name, table in placed.items()}
     names = dict(published[published["codec"].isin(drawn)][["codec", "name"]].itertuples(index=False))
-    looks = palette.of_arms([*ours, *(names[codec] for codec in drawn)])
+    looks = palette.of_arms([*placed, *(names[codec] for codec in drawn)])
     canvas, axes = plt.subplots(figsize=(7.5, 5.6), layout="constrained")
-    for name, line in ours.items():
-        axes.plot(line["bpp"], line["psnr"], **looks[name], markersize=4, linewidth=1.8, label=name, zorder=3)
+    for name, curve in placed.items():
+        bpp, psnr = (side.iloc[0] for side in curve)
+        axes.plot(bpp, psnr, **looks[name], markersize=4, linewidth=1.8, label=name, zorder=3)
+    rate_axis(axes)
+    low, high = axes.dataLim.x0 / 1.3, axes.dataLim.x1 * 1.3
+    shown = published[published["codec"].isin(drawn) & published["bpp"].between(low, high)]["psnr_db"]
+    levels = [axes.dataLim.y0, axes.dataLim.y1, *shown]
     for codec in drawn:
         look = looks[names[codec]] | {"marker": None}
         axes.plot(*reference.curve(published, codec), **look, linewidth=1.2, label=names[codec])
-    rate_axis(axes)
-    whole = pd.concat(ours.values())
-    low, high = whole["bpp"].min() / 1.3, whole["bpp"].max() * 1.3
-    shown = published[published["codec"].isin(drawn) & published["bpp"].between(low, high)]["psnr_db"]
-    levels = [*whole["psnr"], *shown]
     axes.set(xlim=(low, high), ylim=(min(levels) - 0.5, max(levels) + 0.5))
     axes.set_ylabel("PSNR of the 8-bit image (dB)")
     legend_above(canvas, 2)
     return canvas
 
 
-def compare(placed: dict[str, pd.DataFrame], published: pd.DataFrame, drawn: Sequence[str]) -> pd.DataFrame:
+def compare(
+    placed: Curves, published: pd.DataFrame, drawn: Sequence[str]
+) -> tuple[pd.DataFrame, dict[str, Col]]:
     """BD-rate in percent of each of our curves, at the λ that all of them have, against each published one.
 
     Returns:
-        codec, name, arm, images, points, bd_rate with bd_rate_low and bd_rate_high: 95 % intervals over
-        resamples of what the arm changes, none for the base; NaN where there is no BD-rate (`statistics.deltas`).
+        A row for each published codec: name, and a column for each arm with ``_low`` and ``_high``, NaN for the base and
+        where there is no BD-rate; and how the columns are shown.
     """
-    common = set.intersection(*(set(table["lmbda"]) for table in placed.values()))
+    common = sorted(set.intersection(*(set(bpp.columns) for bpp, _ in placed.values())))
     lines = []
     for codec in drawn:
+        line = {"name": published.loc[published["codec"] == codec, "name"].iloc[0]}
         anchor = reference.curve(published, codec)
-        name = published.loc[published["codec"] == codec, "name"].iloc[0]
-        for arm, table in placed.items():
-            table = table[table["lmbda"].isin(common)]
-            values = [
-                statistics.bd_rate(anchor, (group["bpp"].to_numpy(), group["psnr"].to_numpy()))
-                for _, group in table.groupby("sample")
-            ]
-            lines.append(
-                {
-                    "codec": codec,
-                    "name": name,
-                    "arm": arm,
-                    "images": table["images"].iloc[0],
-                    "points": table["lmbda"].nunique(),
-                    **statistics.with_interval("bd_rate", np.array(values)),
-                }
-            )
-    return pd.DataFrame(lines)
-
-
-def wide(lines: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Col]]:
-    """`compare` as a table: a row for each published codec, a column for each of our arms; and those columns."""
-    columns = {
-        line.arm: Col(f"{line.arm}, {line.points} λ", 1, sign=True, under="BD-rate, % against")
-        for line in lines.itertuples()
-    }
-    table = [
-        {"name": name}
-        | {
-            f"{line.arm}{end}": getattr(line, f"bd_rate{end}")
-            for line in group.itertuples()
-            for end in ("", "_low", "_high")
-        }
-        for name, group in lines.groupby("name", sort=False)
-    ]
-    return pd.DataFrame(table), columns
+        for arm, sides in placed.items():
+            pairs = zip(*(side[common].to_numpy() for side in sides), strict=True)
+            values = np.array([statistics.bd_rate(anchor, pair) for pair in pairs])
+            line |= statistics.with_interval(arm, values)
+        lines.append(line)
+    under = f"BD-rate, % ({len(common)} λ), against"
+    return pd.DataFrame(lines), {arm: Col(arm, 1, sign=True, under=under) for arm in placed}
 
 
 def describe_sga(dataset: str | None, lines: pd.DataFrame, arm: str, images: int, iteration: int) -> str:
@@ -196,37 +134,29 @@ def describe_sga(dataset: str | None, lines: pd.DataFrame, arm: str, images: int
 
 
 def show(rows: pd.DataFrame, dataset: str, drawn: Sequence[str], command: str, name: str) -> None:
-    """Display figure, table and what to keep in mind; nothing where the base is not on all photographs.
+    """Display figure, table and what to keep in mind; nothing where not all photographs were refined.
 
     Published means are over all photographs of the data set, and stand beside nothing else.
 
     Args:
-        rows: lines of whole photographs, as for `place`.
+        rows: the page's, as `rate_distortion.select` returns them.
         drawn: codecs of `reference.published`.
         command: that makes the page.
         name: of the table's CSV file.
     """
     total = SOURCES[dataset].images
-    placed = place(rows) if len(drawn) and len(rows) else {}
-    if not placed or int(placed[BASE]["images"].iloc[0]) < total:
+    if not len(drawn) or rows["image"].str.contains("@").any() or rows["image"].nunique() < total:
         return
-    published, title = reference.published(dataset), palette.dataset(dataset)
-    parts = sorted({int(table["images"].iloc[0]) for table in placed.values()} - {total})
-    caption = f"Means over {title}'s {total} photographs; PSNR of 8-bit images."
-    if parts:
-        caption += (
-            f" The refined curves are estimates: refined were {' or '.join(map(str, parts))} photographs, and their change of "
-            "rate and PSNR is applied to the base's means."
-        )
+    placed, published, title = place(rows), reference.published(dataset), palette.dataset(dataset)
     cells.show(
         figure(placed, published, drawn),
         alt=f"PSNR over bits per pixel of {', '.join(placed)} and of {len(drawn)} published curves on {title}.",
-        caption=caption,
+        caption=f"Means over {title}'s {total} photographs; PSNR of 8-bit images.",
         command=command,
     )
-    table, columns = wide(compare(placed, published, drawn))
+    table, columns = compare(placed, published, drawn)
     note = (
         "BD-rate by pchip over the PSNR that both curves cover; negative: fewer bits than the published codec. "
-        "Intervals are of what refinement changes, over the refined images; published curves have none."
+        "Intervals are of what refinement changes; published curves have none."
     )
     tables.show(table, columns, row="name", name=name, note=note, command=command)
