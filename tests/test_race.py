@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from companion import tables
 from companion.pages import races
 from sgaplus import datasets, refine
 from sgaplus.bench import baseline, race
@@ -137,23 +138,19 @@ def test_the_page_has_medians_and_an_interval(tmp_path, bundled):
     (line,) = races.summary(rows).to_dict("records")
     assert (line["images"], line["width"], line["height"]) == (3, 768, 512), "upright or not is one size"
     assert (line["ratio"], line["least"], line["most"]) == pytest.approx((33, 30, 36))
-    assert line["mean"] == pytest.approx(-2)
-    assert -3.01 <= line["low"] < -2 < line["high"] <= -0.99
-    text = races.describe(races.summary(rows))
-    assert "3 pictures of 768 × 512, mshyper at λ = 0.01: 100 steps of `fast` take 10.0 s where 500" in text
-    assert (
-        "take 330 s, **33 times as long** (median; 30.0 to 36.0)" in text and "%, lower. a processor" in text
-    )
-    html = races.table(rows).as_raw_html()
-    assert "kodim01, 768 × 512" in html and "100 steps of fast against 500 of the plain loop" in html
-    assert "−2.00" in html.split("kodim00")[1].split("</tr>")[0]
+    assert line["change"] == pytest.approx(-2) and line["verdict"] == "lower"
+    assert -3.01 <= line["change_low"] < -2 < line["change_high"] <= -0.99
+    assert (line["reference_seconds"], line["seconds"]) == (330, 10)
+    for frame, columns in ((races.summary(rows), races.SUMMARY), (rows, races.RACES)):
+        html = tables.ci_table(frame, columns, row=races.KIND).as_raw_html()
+        assert "100 steps of fast against 500 of the plain loop" in html and "−2.00" in html
 
 
 def test_the_commands_are_those_of_the_kinds(tmp_path, bundled):
     stored(tmp_path / "race", cards()[0].sha256)
     rows = races.load(tmp_path / "race")
     crops = rows.assign(image=rows["image"] + "@256", width=256, height=256, iterations=400)
-    assert races.command(pd.concat([crops, rows]), "r.csv").split("; ") == [
+    assert races.command(pd.concat([rows, crops]), "r.csv").split("; ") == [
         "sgaplus race kodak --codec mshyper --lmbda 0.01 --iterations 100 --reference-iterations 500 --out r.csv",
         "sgaplus race kodak --codec mshyper --lmbda 0.01 --crop 256 --iterations 400 --reference-iterations 500 --out r.csv",
     ]
@@ -161,8 +158,8 @@ def test_the_commands_are_those_of_the_kinds(tmp_path, bundled):
 
 def test_one_picture_has_no_interval(tmp_path, bundled):
     stored(tmp_path / "race", cards()[0].sha256, changes=(1.01,))
-    text = races.describe(races.summary(races.load(tmp_path / "race")))
-    assert "1 picture of" in text and "(median)" in text and "differs by +1.00 %. a processor" in text
+    (line,) = races.summary(races.load(tmp_path / "race")).to_dict("records")
+    assert line["change"] == pytest.approx(1) and pd.isna(line["change_low"]) and line["verdict"] is None
 
 
 def test_races_of_other_weights_are_not_shown(tmp_path, bundled):

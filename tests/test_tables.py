@@ -116,3 +116,10 @@ def test_ends_may_have_names_of_their_own(frame):
 def test_brackets_may_mean_something_else(frame):
     html = tables.ci_table(frame, COLUMNS, brackets="smallest and largest").as_raw_html()
     assert "In brackets: smallest and largest." in html and "percentile" not in html
+
+
+def test_names_in_a_head_keep_their_hyphens(frame):
+    html = tables.ci_table(
+        frame.assign(codec="mshyper-s", x=-1.5), COLUMNS, row="{codec} at {x:g}"
+    ).as_raw_html()
+    assert "mshyper-s at −1.5" in html

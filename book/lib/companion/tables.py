@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pandas as pd
 from great_tables import GT, html, loc, style
 
-from . import cells, palette
+from . import cells, palette, statistics
 
 _SPACE = "\N{NO-BREAK SPACE}"
 _NONE = "–"
@@ -74,7 +74,7 @@ def _said(frame: pd.DataFrame, pattern: str) -> list[str]:
     """Of each row a column's text, or ``pattern`` filled in, as in ``λ = {lmbda:g}``."""
     if "{" not in pattern:
         return [number(value) for value in frame[pattern]]
-    return [pattern.format_map(row).replace("-", "−") for row in frame.to_dict("records")]
+    return [statistics.minus(pattern.format_map(row)) for row in frame.to_dict("records")]
 
 
 def _label(text: str) -> Any:

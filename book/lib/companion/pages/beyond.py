@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pandas as pd
-from great_tables import GT
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
 
 from sgaplus.errors import UserError
 from sgaplus.plans import Plan
 
-from .. import palette, pool, provenance, statistics
+from .. import figures, palette, pool, statistics
+from ..tables import Col
 from . import rate_distortion
 from .compute_cost import megapixels, step_seconds
 
@@ -23,19 +22,43 @@ PRESET = "fast"
 TARGETS = ((50, 500), (100, 500), (200, 2000), (400, 2000), (2000, 2000))
 _TRIALS = ["what", "setting", "budget", "images", "change_percent", "low", "high", "against", "note"]
 _PROVENANCE = ["git_commit", "device"]
+# How the columns of `preset_plans`, `reached`, `in_files` and `read_trials` are shown.
+PLANS = {
+    "method": "loss",
+    "tau_first": Col("first", 3, significant=True, under="temperature τ"),
+    "tau_last": Col("last", 3, significant=True, under="temperature τ"),
+    "lr": Col("first learning rate", 3, significant=True),
+    "optimizer": "optimiser",
+}
+REACHED = {
+    "budget": f"iterations of {PRESET}",
+    "target": "of the published method",
+    "images": "images",
+    "mean": Col("change of the true loss, %", 2, sign=True, ends=("low", "high")),
+    "verdict": "true loss",
+    "speedup": Col(f"seconds, published method / {PRESET}", 1),
+}
+FILES = {"images": "photographs", "bd_rate": Col("BD-rate in the bytes of files, %", 1, sign=True)}
+TRIALS = {
+    "what": "tried",
+    "setting": "setting",
+    "images": "images",
+    "change_percent": Col("change of the true loss, %", 2, sign=True, ends=("low", "high")),
+    "note": "note",
+}
 
 
-def describe_preset(preset: Callable[[int], Plan], iterations: Sequence[int] = (25, 100, 400, 2000)) -> str:
-    """In words, what a preset chooses for some budgets: a Markdown list."""
+def preset_plans(
+    preset: Callable[[int], Plan], iterations: Sequence[int] = (25, 100, 400, 2000)
+) -> pd.DataFrame:
+    """What a preset chooses for some budgets: iterations, method, tau_first, tau_last, lr (the first), optimizer."""
     lines = []
     for budget in iterations:
         plan = preset(budget)
-        temperature, lr = plan.temperature, plan.lr
-        lines.append(
-            f"- {budget} iterations: {plan.method.label}, τ from {temperature(0, budget):.3g} to "
-            f"{temperature(budget, budget):.3g}, learning rate from {lr(0, budget):.3g}, {plan.optimizer}."
-        )
-    return "\n".join(lines)
+        taus = {"tau_first": plan.temperature(0, budget), "tau_last": plan.temperature(budget, budget)}
+        line = {"iterations": budget, "method": plan.method.label, **taus, "lr": plan.lr(0, budget)}
+        lines.append(line | {"optimizer": plan.optimizer})
+    return pd.DataFrame(lines)
 
 
 def budgets(rows: pd.DataFrame) -> pd.DataFrame:
@@ -68,53 +91,54 @@ def budgets(rows: pd.DataFrame) -> pd.DataFrame:
     return shown.sort_values(["image", "iteration"], ignore_index=True)
 
 
+def _sets(table: pd.DataFrame) -> list[str]:
+    """The data sets of `budgets`, Kodak first."""
+    return sorted(table["data"].unique(), reverse=True)
+
+
 def figure(table: pd.DataFrame) -> Figure:
     """True loss against the codec's over iterations and over seconds, a row of panels for each set of images.
 
     Args:
         table: `budgets`.
     """
-    sets = list(dict.fromkeys(table["data"].sort_values(ascending=False)))
-    looks = palette.of_arms(palette.in_order(table["arm"]))
-    made, panels = plt.subplots(
-        len(sets), 2, figsize=(9.5, 1.4 + 2.9 * len(sets)), layout="constrained", sharey="row", squeeze=False
-    )
-    for line, name in zip(panels, sets, strict=True):
-        for axes, column in zip(line, ("iteration", "seconds"), strict=True):
-            for arm, look in looks.items():
-                own = table[(table["data"] == name) & (table["arm"] == arm)]
-                means = statistics.means(own, "change", by=("iteration",)).sort_values("iteration")
-                x = own.groupby("iteration")[column].mean().sort_index()
-                axes.plot(x, means["mean"], **look, label=arm, linewidth=1.8, markersize=6)
-                if means[["low", "high"]].notna().all(axis=None):
-                    axes.fill_between(x, means["low"], means["high"], color=look["color"], alpha=0.1, lw=0)
-            axes.set_xscale("log")
-            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes.xaxis.set_major_formatter("{x:g}")
-            axes.minorticks_off()
-            axes.set_title(name)
-        line[0].set_ylabel("true R-D loss − codec's (%)")
-    panels[-1, 0].set_xlabel("iterations")
-    panels[-1, 1].set_xlabel("seconds per image")
-    made.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(looks))
-    return made
+    by = ["data", "arm", "iteration"]
+    means = statistics.means(table, "change", by).join(table.groupby(by)["seconds"].mean(), on=by)
+
+    def draw(axes: Axes, part: tuple[str, str]) -> None:
+        name, x = part
+        figures.bands(axes, means[means["data"] == name], x, "mean", ends=("low", "high"))
+        axes.set(xscale="log", xlabel="iterations" if x == "iteration" else "seconds per image")
+        figures.plain_numbers(axes.xaxis)
+
+    columns = {"iterations": "iteration", "seconds": "seconds"}
+    parts = {f"{name}, by {text}": (name, x) for name in _sets(table) for text, x in columns.items()}
+    label = "true R-D loss − codec's (%)"
+    return figures.panels(parts, draw, ylabel=label, columns=2, size=(4.2, 3.1), sharey="row")
 
 
-def at_equal_budget(table: pd.DataFrame, reference: str) -> pd.DataFrame:
-    """The preset against a published method after as many iterations, on the same image.
+def at_equal_budget(
+    table: pd.DataFrame, references: Sequence[str]
+) -> tuple[pd.DataFrame, dict[str, Col | str]]:
+    """The preset against published methods after as many iterations, on the same image.
 
     Args:
         table: `budgets`.
-        reference: the method's arm.
+        references: the methods' arms.
 
     Returns:
-        One row per set of images and budget: data, iteration, images, mean, low, high (percent of the true loss).
+        One row per set of images and budget: data, iteration, images, and under each reference's name the mean change of
+        the true loss in percent, with ``_low`` and ``_high``; and how the columns are shown.
     """
-    chosen = table[table["arm"].isin([PRESET, reference])]
-    found = statistics.paired_means(chosen, "loss", reference, by=["data", "iteration"])
-    return found.drop(columns="arm").sort_values(
-        ["data", "iteration"], ascending=[False, True], ignore_index=True
-    )
+    by, parts = ["data", "iteration"], []
+    for name in references:
+        chosen = table[table["arm"].isin([PRESET, name])]
+        found = statistics.paired_means(chosen, "loss", name, by=by).set_index([*by, "images"])
+        ends = {"mean": name, "low": f"{name}_low", "high": f"{name}_high"}
+        parts.append(found[list(ends)].rename(columns=ends))
+    found = pd.concat(parts, axis=1).reset_index()
+    shown = {name: Col(f"{name}, %", 2, sign=True, under=f"{PRESET} against") for name in references}
+    return found.sort_values(by, ascending=[False, True], ignore_index=True), {"images": "images"} | shown
 
 
 def reached(table: pd.DataFrame, reference: str) -> pd.DataFrame:
@@ -122,24 +146,23 @@ def reached(table: pd.DataFrame, reference: str) -> pd.DataFrame:
 
     Returns:
         One row per set of images and target: data, budget, target, images, mean, low, high (percent of the true
-        loss), and speedup, the ratio of the seconds of the two.
+        loss), verdict, and speedup, the ratio of the seconds of the two.
 
     Raises:
         UserError: no target has both sides.
     """
     lines = []
-    for budget, target in TARGETS:
-        ours = table[(table["arm"] == PRESET) & (table["iteration"] == budget)]
-        theirs = table[(table["arm"] == reference) & (table["iteration"] == target)]
-        for name in dict.fromkeys(table["data"].sort_values(ascending=False)):
-            pair = pd.concat([side[side["data"] == name] for side in (ours, theirs)])
+    for name in _sets(table):
+        for budget, target in TARGETS:
+            at = {PRESET: budget, reference: target}
+            pair = table[(table["data"] == name) & (table["arm"].map(at) == table["iteration"])]
             if pair["arm"].nunique() < 2:
                 continue
-            found = statistics.paired_means(pair, "loss", reference).iloc[0]
+            found = statistics.paired_means(pair, "loss", reference).drop(columns="arm").to_dict("records")[0]
             seconds = pair.groupby("arm")["seconds"].mean()
             lines.append(
-                {"data": name, "budget": budget, "target": target}
-                | found[["images", "mean", "low", "high"]].to_dict()
+                {"data": name, "budget": budget, "target": target, **found}
+                | {"verdict": statistics.verdict(found["low"], found["high"])}
                 | {"speedup": float(seconds[reference] / seconds[PRESET])}
             )
     if not lines:
@@ -171,66 +194,24 @@ def at_other_rates(rows: pd.DataFrame, published: pd.DataFrame, budget: int) -> 
     return rate_distortion.curves(pd.concat([others[others["image"].isin(ours["image"])], ours]))
 
 
-def describe_files(rates: dict[str, pd.DataFrame], anchors: Sequence[str]) -> str:
-    """In words, what the preset saves in the bytes of files, at equal PSNR of the 8-bit pictures that they decode to.
+def in_files(rates: dict[str, pd.DataFrame], anchors: Sequence[str]) -> pd.DataFrame:
+    """What the preset saves in the bytes of files, at equal PSNR of the 8-bit pictures that they decode to.
 
     Args:
         rates: as `at_other_rates` returns them.
         anchors: the arms to compare with.
+
+    Returns:
+        One row per anchor that has files at four λ: anchor and the entries of `statistics.bd_summary`, image by image.
     """
     rows = pd.concat(rates.values())
-    if "real_bpp" not in rows:
-        return "No files are stored of these."
-    rows = rows.assign(bpp=rows["real_bpp"]).dropna(subset=["bpp"])
-    said = []
-    for anchor in anchors:
-        found = statistics.bd_summary(statistics.bd_per_image(rows, anchor, PRESET, psnr="psnr_8bit"))
-        if found["images"]:
-            change = statistics.interval(*(found[f"bd_rate{end}"] for end in ("", "_low", "_high")))
-            said.append(
-                f"**{change} %** against {anchor} ({provenance.count(found['images'], 'photograph')})"
-            )
-    if not said:
-        return "No photograph has files at four λ of both."
-    return (
-        "Counted in the bytes of the files themselves, with the PSNR of the 8-bit pictures that they decode to, the "
-        f"BD-rate of `{PRESET}` is {' and '.join(said)}, image by image."
-    )
-
-
-def budget_table(ssl: pd.DataFrame, atanh: pd.DataFrame, names: tuple[str, str]) -> GT:
-    """`at_equal_budget` against two methods side by side.
-
-    Args:
-        names: the two methods, for the columns.
-    """
-    by = ["data", "iteration"]
-    shown = ssl.merge(atanh, on=by, suffixes=("_first", "_second"))
-    for side in ("first", "second"):
-        columns = shown[[f"{name}_{side}" for name in ("mean", "low", "high")]]
-        shown[side] = [statistics.interval(*line) for line in columns.itertuples(index=False)]
-    return (
-        GT(shown[[*by, "first", "second"]], rowname_col="iteration", groupname_col="data")
-        .tab_stubhead("iterations")
-        .tab_spanner(f"{PRESET} against", ["first", "second"])
-        .cols_label(first=f"{names[0]}, % [95 %]", second=f"{names[1]}, % [95 %]")
-        .cols_align("right", ["first", "second"])
-        .tab_source_note("True R-D loss on the same image, mean over images with bootstrap intervals.")
-        .tab_options(table_font_size="14px")
-    )
-
-
-def describe_reached(table: pd.DataFrame, reference: str) -> str:
-    """In words, `reached`: a Markdown list; each verdict is that of the interval."""
-    lines = []
-    for row in table.itertuples():
-        verdict = statistics.verdict(row.low, row.high)
-        change = statistics.interval(row.mean, row.low, row.high)
-        lines.append(
-            f"- {row.data}: the true loss of `{PRESET}` after {row.budget} iterations, against that of {reference} after "
-            f"{row.target}: {change} %, {verdict}, in {1 / row.speedup:.2f} times the seconds."
-        )
-    return "\n".join(lines)
+    rows = rows.assign(bpp=rows.get("real_bpp")).dropna(subset=["bpp"])
+    found = [
+        {"anchor": name}
+        | statistics.bd_summary(statistics.bd_per_image(rows, name, PRESET, psnr="psnr_8bit"))
+        for name in anchors
+    ]
+    return pd.DataFrame([line for line in found if line["images"]])
 
 
 def read_trials(folder: str | Path) -> pd.DataFrame:
@@ -248,35 +229,4 @@ def read_trials(folder: str | Path) -> pd.DataFrame:
     table = pd.read_csv(path)
     if missing := [name for name in [*_TRIALS, *_PROVENANCE] if name not in table]:
         raise UserError(f"{path} lacks the column {missing[0]}")
-    return table
-
-
-def trials_table(trials: pd.DataFrame) -> GT:
-    """`read_trials` as a table, a group for each yardstick and budget."""
-    change = trials[["change_percent", "low", "high"]]
-    group = [
-        f"{row.budget} iterations, against {row.against}"
-        for row in trials[["budget", "against"]].itertuples()
-    ]
-    shown = (
-        trials[["what", "setting", "images", "note"]]
-        .fillna("")
-        .assign(change=[statistics.interval(*line) for line in change.itertuples(index=False)], group=group)
-    )
-    return (
-        GT(shown[["group", "what", "setting", "images", "change", "note"]], groupname_col="group")
-        .cols_label(what="tried", setting="setting", images="images", change="change, % [95 %]", note="")
-        .cols_align("right", ["change"])
-        .tab_source_note(
-            "Paired change of the true loss, negative is better. One seed, crops of 128 × 128 pixels from photographs "
-            "that are in no data set of the results and did not train the codecs."
-        )
-        .tab_options(table_font_size="13px")
-    )
-
-
-def describe_trials(trials: pd.DataFrame) -> str:
-    """Where the trials come from, in a sentence."""
-    commits = ", ".join(dict.fromkeys(trials["git_commit"]))
-    devices = "; ".join(dict.fromkeys(trials["device"]))
-    return f"<small>{len(trials)} trials, with sgaplus at git commit {commits}, on {devices}.</small>"
+    return table.fillna({"note": ""})

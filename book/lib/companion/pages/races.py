@@ -1,4 +1,4 @@
-"""Stored races of the preset against the plain loop (`sgaplus.bench.race`): a table, and what they say in words."""
+"""Stored races of the preset against the plain loop (`sgaplus.bench.race`): each of them, and their means."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import shlex
 from pathlib import Path
 
 import pandas as pd
-from great_tables import GT
 
 from sgaplus.bench import race
 from sgaplus.codecs.weights import cards
 from sgaplus.errors import UserError
 
 from .. import statistics
+from ..tables import Col
 
 # Races of one kind, over which a mean is taken.
 _KIND = [
@@ -26,6 +26,27 @@ _KIND = [
     "dtype",
     "device",
 ]
+# How the columns of `summary` and of `load` are shown.
+SUMMARY = {
+    "images": "pictures",
+    "reference_seconds": Col("plain loop", 1, under="seconds, median"),
+    "seconds": Col("preset", 1, under="seconds, median"),
+    "ratio": Col("median", 1, under="times as long"),
+    "least": Col("least", 1, under="times as long"),
+    "most": Col("most", 1, under="times as long"),
+    "change": Col("change of the true loss, %", 2, sign=True),
+    "verdict": "true loss",
+}
+RACES = {
+    "reference_seconds": Col("plain loop", 1, under="seconds"),
+    "seconds": Col("preset", 1, under="seconds"),
+    "ratio": Col("times as long", 1),
+    "base_loss": Col("codec", 4, under="true R-D loss"),
+    "reference_loss": Col("plain loop", 4, under="true R-D loss"),
+    "loss": Col("preset", 4, under="true R-D loss"),
+    "change": Col("difference, %", 2, sign=True, under="true R-D loss"),
+}
+KIND = "{iterations} steps of {preset} against {reference_iterations} of the plain loop"
 
 
 def load(folder: str | Path) -> pd.DataFrame:
@@ -45,93 +66,40 @@ def load(folder: str | Path) -> pd.DataFrame:
             f"{foreign['codec_sha256'].iloc[0][:8]}…, which is not the bundled one: delete them and run them again"
         )
     sides = rows[["width", "height"]]
-    return rows.assign(width=sides.max(axis=1), height=sides.min(axis=1))
+    rows = rows.assign(width=sides.max(axis=1), height=sides.min(axis=1))
+    return rows.sort_values(["reference_iterations", "iterations", "image"], ignore_index=True)
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """A line for each kind of race, the ones with fewer steps first.
+    """A line for each kind of race, in the order of the rows.
 
     Args:
         rows: as `load` returns them.
 
     Returns:
         What makes the kind, and: images; reference_seconds and seconds (medians); ratio (median), least, most;
-        mean, low, high (of ``change``, with a 95 % interval over images).
+        change with change_low and change_high (mean, with its interval over images), and its verdict.
     """
     lines = []
     for kind, group in rows.groupby(_KIND, sort=False):
         mean, low, high = statistics.estimate(group.set_index("image")["change"])
+        verdict = statistics.verdict(low, high) if len(group) > 1 else None
         ratios = group["ratio"]
         lines.append(
             dict(zip(_KIND, kind, strict=True))
             | {"images": len(group)}
             | group[["reference_seconds", "seconds"]].median().to_dict()
             | {"ratio": ratios.median(), "least": ratios.min(), "most": ratios.max()}
-            | {"mean": mean, "low": low, "high": high}
+            | {"change": mean, "change_low": low, "change_high": high, "verdict": verdict}
         )
-    return pd.DataFrame(lines).sort_values(["reference_iterations", "iterations"], ignore_index=True)
-
-
-def table(rows: pd.DataFrame) -> GT:
-    """Every race, a line each."""
-    shown = rows.sort_values(["reference_iterations", "iterations", "image"])
-    shown = shown.assign(
-        group=[
-            f"{line.iterations} steps of {line.preset} against {line.reference_iterations} of the plain loop"
-            for line in shown.itertuples()
-        ],
-        picture=[
-            f"{line.image.partition('@')[0]}, {line.width} × {line.height}" for line in shown.itertuples()
-        ],
-    )
-    times, losses = ["reference_seconds", "seconds"], ["base_loss", "reference_loss", "loss"]
-    return (
-        GT(
-            shown[["group", "picture", *times, "ratio", *losses, "change"]],
-            rowname_col="picture",
-            groupname_col="group",
-        )
-        .tab_stubhead("picture")
-        .tab_spanner("seconds", times)
-        .tab_spanner("true R-D loss", [*losses, "change"])
-        .cols_label(
-            reference_seconds="plain loop",
-            seconds="preset",
-            ratio="times as long",
-            base_loss="codec",
-            reference_loss="plain loop",
-            loss="preset",
-            change="difference, %",
-        )
-        .fmt_number([*times, "ratio"], decimals=1)
-        .fmt_number(losses, decimals=4)
-        .fmt_number(["change"], decimals=2, force_sign=True)
-        .tab_options(table_font_size="14px")
-    )
-
-
-def describe(found: pd.DataFrame) -> str:
-    """In words, `summary`: a Markdown list; each verdict is that of the interval."""
-    lines = []
-    for row in found.itertuples():
-        spread = f"; {row.least:.1f} to {row.most:.1f}" if row.images > 1 else ""
-        change = statistics.interval(row.mean, row.low, row.high)
-        verdict = "" if row.images == 1 else f", {statistics.verdict(row.low, row.high)}"
-        lines.append(
-            f"- {row.images} picture{'s' * (row.images > 1)} of {row.width} × {row.height}, {row.codec} at "
-            f"λ = {row.codec_lmbda:g}: {row.iterations} steps of `{row.preset}` take {row.seconds:.1f} s where "
-            f"{row.reference_iterations} of the plain loop take {row.reference_seconds:.0f} s, **{row.ratio:.0f} times "
-            f"as long** (median{spread}). The true loss at the end differs by {change} %{verdict}. {row.device}, "
-            f"{row.dtype}."
-        )
-    return "\n".join(lines)
+    return pd.DataFrame(lines)
 
 
 def command(rows: pd.DataFrame, out: str) -> str:
     """The commands that race as in `load`'s rows, one for each kind, on all of Kodak; stored lines are kept."""
     lines = []
     kinds = rows.assign(crop=rows["image"].str.partition("@")[2])[[*_KIND, "crop"]].drop_duplicates()
-    for kind in kinds.sort_values(["reference_iterations", "iterations"]).itertuples():
+    for kind in kinds.itertuples():
         crop = f" --crop {kind.crop}" if kind.crop else ""
         lines.append(
             f"sgaplus race kodak --codec {shlex.quote(kind.codec)} --lmbda {kind.codec_lmbda:g}{crop} "
