@@ -31,16 +31,17 @@ def test_gain_at_equal_rate(curves):
     assert found["gain"].to_numpy() == pytest.approx(-2 * np.log2(0.85))
     assert found["low"].to_numpy() == pytest.approx(-2 * np.log2(0.9))
     assert found["high"].to_numpy() == pytest.approx(-2 * np.log2(0.8))
-    assert equal_rate.mean_gain(samples)["gain"] == pytest.approx(-2 * np.log2(0.85))
 
 
 def test_gain_at_equal_rate_of_one_image_has_no_interval(curves):
     rows = curves.assign(codec_lmbda=curves["lmbda"])[curves["image"] == "a"]
     base, ssl = (rows[rows["arm"] == arm] for arm in ("base", "ssl"))
-    found = equal_rate.mean_gain(equal_rate.gains(base, ssl)[1])
-    assert found["gain"] == pytest.approx(-2 * np.log2(0.9)) and np.isnan([found["low"], found["high"]]).all()
+    found = equal_rate.band(*equal_rate.gains(base, ssl))
+    assert found["gain"].to_numpy() == pytest.approx(-2 * np.log2(0.9)) and found[["low", "high"]].isna().all(
+        axis=None
+    )
     apart = ssl.assign(bpp=ssl["bpp"] * 100)
     rates, samples = equal_rate.gains(base, apart)
-    assert not len(rates) and np.isnan(equal_rate.mean_gain(samples)["gain"])
+    assert not len(rates) and equal_rate.band(rates, samples).empty
     with pytest.raises(UserError, match="no image has all points"):
         equal_rate.gains(base, ssl.assign(image="z"))

@@ -86,11 +86,3 @@ def band(rates: np.ndarray, samples: np.ndarray) -> pd.DataFrame:
     """`gains` as a table: bpp, gain, low and high (95 % percentile bootstrap over images; NaN of one image)."""
     low, high = statistics.ends(samples.T)
     return pd.DataFrame({"bpp": rates, "gain": samples[:, 0], "low": low, "high": high})
-
-
-def mean_gain(samples: np.ndarray) -> dict[str, float]:
-    """Mean of `gains` over the rates, on a logarithmic scale: gain, low and high in dB; NaN of no rate."""
-    if not len(samples):
-        return dict.fromkeys(("gain", "low", "high"), float("nan"))
-    means = samples.mean(0)
-    return dict(zip(("gain", "low", "high"), map(float, (means[0], *statistics.ends(means))), strict=True))

@@ -19,8 +19,8 @@ from sgaplus.studies.stored import rows_of, store_of
 from . import statistics
 from .configurations import label, with_arms
 
-# The data sets of the paper by their names here; CLIC 2025 stands for CLIC 2020.
-DATASETS = {"kodak": "Kodak", "tecnick": "Tecnick", "clic2025": "CLIC 2025"}
+# The data sets of the paper; CLIC 2025 stands for CLIC 2020.
+DATASETS = ("kodak", "tecnick", "clic2025")
 WHOLE = "whole photographs"
 # The λ of the paper's ablations, and the methods of its grid over τ_max.
 LMBDA = 0.01
