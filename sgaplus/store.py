@@ -69,7 +69,7 @@ class Store:
         return _rows([path for path in paths if path.is_file()])
 
     def of_bundled_codecs(self) -> pd.DataFrame:
-        """`load` for pages: every job as the newest algorithm computed it, with weights that are bundled now.
+        """`load` for pages, as `current` gives it.
 
         Raises:
             UserError: nothing is stored, or a row is of other weights.
@@ -77,16 +77,7 @@ class Store:
         table = self.load()
         if table.empty:
             raise UserError(f"{self.root} holds no results: run the page's command, which computes them")
-        foreign = table[~table["codec_sha256"].isin({card.sha256 for card in cards()})]
-        if len(foreign):
-            line = foreign.iloc[0]
-            raise UserError(
-                f"{self.root} holds results of a {line['codec']} with sha256 {line['codec_sha256'][:8]}…, "
-                "which is not the bundled one: rename the folder, which keeps them, and compute them again"
-            )
-        same = [name for name in jobs.IDENTITY if name != "algorithm"]
-        newest = table.groupby(same, sort=False)["algorithm"].transform("max")
-        return table[table["algorithm"] == newest].reset_index(drop=True)
+        return current(table, self.root)
 
     def put(self, job: Job, rows: pd.DataFrame) -> Path:
         """Store one job's rows, as `jobs.rows_of_run` makes them, in place of those that it had."""
@@ -145,6 +136,27 @@ def _read(path: Path) -> pd.DataFrame:
     for name, kind in _OF_FILES.items():
         table[name] = table[name].astype(kind) if name in table else pd.Series(None, table.index, kind)
     return table
+
+
+def current(table: pd.DataFrame, root: Path) -> pd.DataFrame:
+    """Of every job the rows of the newest algorithm, after a check that all are of weights that are bundled now.
+
+    Args:
+        root: where they are stored.
+
+    Raises:
+        UserError: a row is of other weights.
+    """
+    foreign = table[~table["codec_sha256"].isin({card.sha256 for card in cards()})]
+    if len(foreign):
+        line = foreign.iloc[0]
+        raise UserError(
+            f"{root} holds results of a {line['codec']} with sha256 {line['codec_sha256'][:8]}…, which is not the "
+            "bundled one: rename the folder, which keeps them, and compute them again"
+        )
+    same = [name for name in jobs.IDENTITY if name != "algorithm"]
+    newest = table.groupby(same, sort=False)["algorithm"].transform("max")
+    return table[table["algorithm"] == newest].reset_index(drop=True)
 
 
 def holding(rows: pd.DataFrame, wanted: Collection[Job], marked: bool = True) -> set[str]:

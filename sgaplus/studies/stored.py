@@ -17,7 +17,7 @@ import pandas as pd
 
 from .. import hardware, io
 from ..errors import UserError
-from ..store import Store, holding
+from ..store import Store, current, holding
 from . import planning, schema
 from .planning import Task
 from .schema import ProfileName, Study, load_study
@@ -81,8 +81,9 @@ def stored_rows(study: Study | str, profile: str, root: Path | None = None) -> p
 
 
 def rows_of(store: Store) -> pd.DataFrame:
-    """All rows of a store as `Store.of_bundled_codecs`; empty where nothing is stored."""
-    return pd.DataFrame() if store.load().empty else store.of_bundled_codecs()
+    """All rows of a store, as `store.current` gives them; empty where nothing is stored."""
+    table = store.load()
+    return table if table.empty else current(table, store.root)
 
 
 def stream_of(task: Task) -> str:
