@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from companion import reference
+from companion import figures, reference
 from companion.pages import base_codecs
 from sgaplus.codecs.weights import load_codec
 from sgaplus.data.datasets import list_images
@@ -260,7 +260,12 @@ def theirs() -> pd.DataFrame:
 
 
 def test_rd_curves_show_our_points_and_the_published_ones(points, theirs):
-    figure = base_codecs.figure(points, theirs, ["vtm", "jpeg"])
+    figure = figures.rd_curves(
+        points.rename(columns={"family": "name"}),
+        theirs,
+        ["vtm", "jpeg"],
+        base_codecs.looks(points["family"]),
+    )
     (axes,) = figure.axes
     drawn = {tuple(line.get_xdata()): tuple(line.get_ydata()) for line in axes.lines}
     assert drawn[(0.2, 0.4)] == (28.0, 31.0)

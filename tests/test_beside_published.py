@@ -70,7 +70,7 @@ def test_bd_rate_against_published(placed, published):
 def test_the_figure_has_ours_and_the_published(placed, published):
     figure = beside_published.figure(placed, published, ["vtm"])
     assert [text.get_text() for text in figure.legends[0].texts] == ["base", "fair", "good", "VTM"]
-    assert len({line.get_color() for line in figure.axes[0].lines}) == 4
+    assert len({(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines}) == 4
 
 
 def test_published_curves_stand_beside_whole_data_sets_alone(rows, published, capsys, monkeypatch):

@@ -60,6 +60,15 @@ def test_what_is_no_method_has_no_methods_colour():
     assert len({tuple(map(str, looks[name].values())) for name in names}) > 8
 
 
+def test_published_codecs_have_looks_of_their_own():
+    looks = palette.of_arms(["SSL (a = 2.3)", "VTM", "JPEG"])
+    assert looks["VTM"] == palette.of_arms(["JPEG", "VTM"])["VTM"] and looks["VTM"]["marker"] == ""
+    assert len({look[:2] for look in palette.PUBLISHED.values()}) == len(palette.PUBLISHED)
+    assert not {look[0] for look in palette.PUBLISHED.values()} & {
+        look[0] for look in palette.METHODS.values()
+    }
+
+
 def test_legends_have_the_books_order():
     assert palette.in_order(["x", "atanh (SGA)", "base"]) == ["base", "atanh (SGA)", "x"]
     assert palette.for_seaborn(["x", "atanh (SGA)", "base"])["hue_order"] == ["base", "atanh (SGA)", "x"]

@@ -224,6 +224,46 @@ def centre(image: Tensor, side: int = 128) -> Tensor:
     return image[:, top : top + side, left : left + side]
 
 
+def rd_curves(
+    ours: pd.DataFrame, published: pd.DataFrame, codecs: Sequence[str], looks: Mapping[str, Any]
+) -> Figure:
+    """PSNR over rate of our curves, bold, and of published ones, in the range of rates of ours and a little beyond.
+
+    Args:
+        ours: name, bpp, psnr; with psnr_low and psnr_high a bar for each point.
+        published: as `reference.published` returns it.
+        codecs: those of ``published`` that are drawn.
+        looks: line properties of ours, by name, as `palette.of_arms` gives them.
+    """
+    published = published[published["codec"].isin(codecs)]
+
+    def draw(axes: Axes, ours: pd.DataFrame) -> None:
+        # A curve of few points is drawn over one of many.
+        for name, look in looks.items():
+            line = ours[ours["name"] == name].sort_values("bpp")
+            look = dict(look) | {"zorder": 4 - len(line) / 100}
+            axes.plot(line["bpp"], line["psnr"], **look, linewidth=1.8, markersize=5, label=name)
+            if "psnr_low" in ours:
+                bars = [line["psnr"] - line["psnr_low"], line["psnr_high"] - line["psnr"]]
+                axes.errorbar(
+                    line["bpp"], line["psnr"], bars, color=look["color"], elinewidth=0.8, fmt="none"
+                )
+        theirs = palette.of_arms(published["name"].unique())
+        for codec in codecs:
+            line = published[published["codec"] == codec]
+            name = line["name"].iloc[0]
+            axes.plot(line["bpp"], line["psnr_db"], **theirs[name], linewidth=1.3, label=name)
+        low, high = ours["bpp"].min() / 1.3, ours["bpp"].max() * 1.3
+        levels = [
+            *ours.filter(like="psnr").to_numpy().ravel(),
+            *published.loc[published["bpp"].between(low, high), "psnr_db"],
+        ]
+        axes.set(xlim=(low, high), ylim=(min(levels) - 0.5, max(levels) + 0.5))
+
+    names = {"ylabel": "PSNR of the 8-bit image (dB)", "size": (7.5, 5.0), "legend": 2}
+    return panels({"": ours}, draw, rate=True, **names)
+
+
 def rate_axis(axes: Axes) -> None:
     """A logarithmic axis of bits per pixel that says plain numbers."""
     axes.set(xscale="log", xlabel="bits per pixel (logarithmic)")

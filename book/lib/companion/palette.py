@@ -12,6 +12,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import seaborn as sns
 
+from . import reference
 from .configurations import BASE, label
 
 # As seaborn has them: lengths of dash and gap, nothing for a solid line.
@@ -39,6 +40,22 @@ METHODS = {label(spec): look for spec, look in _METHODS.items()}
 
 # For what is no method: codecs, parts of files, published curves.
 OTHERS = ("#44AA99", "#999933", "#CC6677", "#AA4499", "#117733", "#DDCC77", "#88CCEE", "#777777")
+
+# Published codecs: those that figures draw side by side have a colour each.
+_DRAWN = (
+    "zoo-mbt2018-mean_mse",
+    "yang2020-base",
+    "yang2020-sga",
+    "vtm",
+    "bpg_444_x265_ycbcr",
+    "av1",
+    "jpeg2000",
+    "jpeg",
+)
+PUBLISHED = {
+    reference.NAMES[codec]: (OTHERS[i % 8], (DASHED, DOTTED, DASHDOT)[i % 3], "")
+    for i, codec in enumerate(dict.fromkeys((*_DRAWN, *reference.NAMES)))
+}
 
 # As readers know them; `data.sources` has the keys.
 DATASETS = {
@@ -76,7 +93,7 @@ def ordered(values: Iterable[float]) -> dict[float, Any]:
 
 
 def _known(name: str) -> tuple[str, Any, str] | None:
-    return METHODS.get("fast" if name.startswith("fast (") else name)
+    return (METHODS | PUBLISHED).get("fast" if name.startswith("fast (") else name)
 
 
 def _looks(names: Iterable[str]) -> dict[str, tuple[str, Any, str]]:

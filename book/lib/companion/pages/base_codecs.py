@@ -208,56 +208,25 @@ def shape(table: pd.DataFrame) -> dict[str, bool]:
     }
 
 
-def figure(points: pd.DataFrame, published: pd.DataFrame, codecs: Sequence[str]) -> Figure:
-    """PSNR over rate of the bundled families, with intervals of the mean PSNR, and of published codecs, dashed.
-
-    Args:
-        points: as `points` gives them, concatenated.
-        published: as `reference.published` gives it; drawn in the range of rates of ``points``, and a little beyond.
-        codecs: those of ``published`` that are drawn.
-    """
-    low, high = points["bpp"].min() / 1.3, points["bpp"].max() * 1.3
-    published = published[published["codec"].isin(codecs)]
-
-    def draw(axes: Axes, _: None) -> None:
-        for name, rows, look in _drawn(points):
-            bars = [rows["psnr"] - rows["psnr_low"], rows["psnr_high"] - rows["psnr"]]
-            axes.errorbar(rows["bpp"], rows["psnr"], bars, color=look["color"], elinewidth=0.8, fmt="none")
-            axes.plot(rows["bpp"], rows["psnr"], **look, label=name)
-        for position, codec in enumerate(codecs):
-            rows = published[published["codec"] == codec]
-            look = {"color": palette.colour(position), "linestyle": palette.DASHES[1 + position % 3]}
-            axes.plot(rows["bpp"], rows["psnr_db"], **look, linewidth=1.6, label=rows["name"].iloc[0])
-        shown = published.loc[published["bpp"].between(low, high), "psnr_db"]
-        ends = min(shown.min(), points["psnr_low"].min()), max(shown.max(), points["psnr_high"].max())
-        axes.set(xlim=(low, high), ylim=(ends[0] - 0.5, ends[1] + 0.5))
-
-    return figures.panels(
-        {"": None}, draw, rate=True, ylabel="PSNR of the 8-bit image (dB)", size=(7.5, 5.2), legend=2
-    )
-
-
-def _drawn(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame, dict]]:
-    """Families with their rows and looks; one of few points is drawn over one of many."""
-    looks = dict(
-        zip(sorted(table["family"].unique()), (("black", "o"), ("0.45", "s"), ("0.7", "D")), strict=False)
-    )
-    return [
-        (str(name), rows, {"color": looks[name][0], "marker": looks[name][1], "zorder": 4 - len(rows) / 100})
-        for name, rows in table.groupby("family")
-    ]
+def looks(families: Sequence[str]) -> dict[str, dict]:
+    """Families in black and greys, which no published curve has."""
+    styles = (("black", "o"), ("0.45", "s"), ("0.7", "D"))
+    return {
+        str(name): {"color": colour, "marker": marker}
+        for name, (colour, marker) in zip(sorted(set(families)), styles, strict=False)
+    }
 
 
 def gaps_figure(table: pd.DataFrame) -> Figure:
     """`gaps` with the published codec's name as ``reference``: a panel for each of these, a line for each family."""
 
     def draw(axes: Axes, part: pd.DataFrame) -> None:
-        for name, rows, look in _drawn(part):
-            axes.plot(rows["bpp"], rows["decibel"], **look, label=name)
-        axes.axhline(0, color="0.4", linewidth=0.8)
+        for name, look in looks(table["family"]).items():
+            rows = part[part["family"] == name]
+            axes.plot(rows["bpp"], rows["decibel"], **look, label=name, zorder=4 - len(rows) / 100)
 
     parts = {name.replace(" (", "\n("): part for name, part in table.groupby("reference", sort=False)}
-    return figures.panels(parts, draw, rate=True, ylabel="PSNR − published (dB)", sharey=True)
+    return figures.panels(parts, draw, rate=True, zero=True, ylabel="PSNR − published (dB)", sharey=True)
 
 
 def training(log: pd.DataFrame, window: int = 25) -> Figure:

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from sgaplus.data.sources import SOURCES
 
-from .. import cells, palette, reference, statistics, tables
+from .. import cells, figures, palette, reference, statistics, tables
 from ..configurations import BASE
-from ..figures import legend_above, rate_axis
 from ..tables import Col
 
 # bpp and PSNR, (1 + resamples, λ) each, by arm.
@@ -56,23 +54,11 @@ def figure(placed: Curves, published: pd.DataFrame, drawn: Sequence[str]) -> Fig
         published: as `reference.published` returns it.
         drawn: codecs of ``published``.
     """
-    names = dict(published[published["codec"].isin(drawn)][["codec", "name"]].itertuples(index=False))
-    looks = palette.of_arms([*placed, *(names[codec] for codec in drawn)])
-    canvas, axes = plt.subplots(figsize=(7.5, 5.6), layout="constrained")
-    for name, curve in placed.items():
-        bpp, psnr = (side.iloc[0] for side in curve)
-        axes.plot(bpp, psnr, **looks[name], markersize=4, linewidth=1.8, label=name, zorder=3)
-    rate_axis(axes)
-    low, high = axes.dataLim.x0 / 1.3, axes.dataLim.x1 * 1.3
-    shown = published[published["codec"].isin(drawn) & published["bpp"].between(low, high)]["psnr_db"]
-    levels = [axes.dataLim.y0, axes.dataLim.y1, *shown]
-    for codec in drawn:
-        look = looks[names[codec]] | {"marker": None}
-        axes.plot(*reference.curve(published, codec), **look, linewidth=1.2, label=names[codec])
-    axes.set(xlim=(low, high), ylim=(min(levels) - 0.5, max(levels) + 0.5))
-    axes.set_ylabel("PSNR of the 8-bit image (dB)")
-    legend_above(canvas, 2)
-    return canvas
+    ours = [
+        pd.DataFrame({"name": name, "bpp": bpp.iloc[0], "psnr": psnr.iloc[0]})
+        for name, (bpp, psnr) in placed.items()
+    ]
+    return figures.rd_curves(pd.concat(ours), published, drawn, palette.of_arms(placed))
 
 
 def compare(
