@@ -26,6 +26,14 @@ def test_a_verdict_is_said_by_read_off_with_symbol_word_and_count(claim):
     assert claims.verdict(claim) in text and "It must be so." in text and 'href="ssl-a.html"' in text
 
 
+def test_each_read_off_has_a_line_of_the_ledger(claim):
+    partly = Claim(
+        1, "x", "y", (*claim.findings[1:3], not_run("z", "rd", "cpu", 500), claim.findings[3]), ("ssl-a",)
+    )
+    assert claims.verdict(partly).startswith("◐ mixed at 500 iterations (1 of 2, 1 not run); ")
+    assert claims.ledger_table([partly]).as_raw_html().count("<br") == 1
+
+
 def test_tables_say_verdicts_by_symbol_and_word(claim):
     page = claims.ledger_table([claim]).as_raw_html()
     assert "◐ mixed at 500" in page and "– not run at 2000" in page and 'href="convergence.html"' in page

@@ -83,7 +83,7 @@ def _count(conditions: Sequence[Finding]) -> str:
         for outcome in (Verdict.HOLDS, Verdict.NOT_RUN)
     )
     run = len(conditions) - missing
-    return f" ({holds} of {run}{f'; {missing} not run' * bool(missing)})" if run else ""
+    return f" ({holds} of {run}{f', {missing} not run' * bool(missing)})" if run else ""
 
 
 def frame(ledger: Sequence[Claim]) -> pd.DataFrame:
