@@ -2,7 +2,7 @@
 
 `baseline.reference_refine`, which is how public implementations work, and `refinement.refine` run in turn in one
 process on the same pictures, in pairs, so that what else the machine does meets both. Content and weights do
-not change what a step costs; by default the weights are random and nothing has to be at hand.
+not change what a step costs; by default the weights are random and nothing is downloaded.
 
 What a better loop could still gain is bounded by a *ceiling*: the time that the convolutions of one of our
 steps, forward and backward to their inputs, take on this device by themselves, each one timed alone with the

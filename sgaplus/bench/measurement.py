@@ -37,7 +37,7 @@ class Settings:
         pairs: how often both loops run.
         steps: timed steps of each loop in a pair.
         warmup: steps before them, not timed: the first ones also wait for the system's memory.
-        N, M: widths of a mean-scale hyperprior with random weights; not looked at where ``codec`` is given.
+        N, M: widths of a mean-scale hyperprior with random weights; ignored where ``codec`` is given.
         width, height: of the pictures in pixels, multiples of 64.
         batch_size: pictures that our loop refines together; by default 1 on a CPU, 24 on CUDA. The plain
             loop takes one; all times are per picture.
@@ -126,7 +126,7 @@ def text(measurement: Measurement) -> str:
     where = ", ".join(f"{part} {share:.0%}" for part, share in s["parts"].items())
     lines.append(f"where a step's time goes, as the profiler sees it: {where}")
     if s["compiled"]:
-        lines.append(f"to compile took {s['compile_seconds']:.1f} s, without PyTorch's cache on disk")
+        lines.append(f"compiling takes {s['compile_seconds']:.1f} s without PyTorch's cache on disk")
     if not s["bfloat16_hardware"]:
         lines.append("this device does not multiply bfloat16 in hardware: float32 is the faster format on it")
     if s["ours_peak_bytes"] is not None:

@@ -39,7 +39,7 @@ def shares(
     Parts without any are left out: of a compiled step some have no operators of their own.
 
     Args:
-        run: what is looked at; called with two functions that it calls where looking begins and ends.
+        run: what is profiled; called with two functions that it calls where profiling begins and ends.
         device: on CUDA the time of kernels counts, else that of the operators on the processor.
     """
     activities = [ProfilerActivity.CPU]

@@ -15,17 +15,8 @@ from .. import statistics
 from ..tables import Col
 
 # Races of one kind, over which a mean is taken.
-_KIND = [
-    "codec",
-    "codec_lmbda",
-    "width",
-    "height",
-    "preset",
-    "iterations",
-    "reference_iterations",
-    "dtype",
-    "device",
-]
+_KIND = ["codec", "codec_lmbda", "width", "height", "preset", "iterations", "reference_iterations"]
+_KIND += ["dtype", "device"]
 # How the columns of `summary` and of `load` are shown.
 SUMMARY = {
     "images": "pictures",
