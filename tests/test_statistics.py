@@ -153,7 +153,7 @@ def test_paired_differences_cancel_what_images_differ_in():
 def test_a_pair_agrees_in_algorithm_number_format_and_codec(column, values, exempt):
     sides = zip(("base", "ssl"), values, strict=True)
     rows = pd.DataFrame(
-        [loss(arm, image, 1.0, lmbda=0.01, bpp=1.0, psnr=1.0, study="rd", **{column: kind})
+        [loss(arm, image, 1.0, lmbda=0.01, bpp=1.0, psnr=1.0, study="rd", profile="cpu", **{column: kind})
          for arm, kind in sides for image in "ab"]
     )  # fmt: skip
     rows = rows.assign(**{"codec_sha256": "aa", "dtype": "bfloat16"} | {column: rows[column]})
@@ -168,7 +168,7 @@ def test_a_pair_agrees_in_algorithm_number_format_and_codec(column, values, exem
         with pytest.raises(UserError) as raised:
             call()
         text = str(raised.value)
-        assert column in text and "2 images" in text and "sgaplus study run rd" in text
+        assert column in text and "2 images" in text and "sgaplus study run rd --profile cpu" in text
         assert all(str(1 if value != value else value) in text for value in values)
 
 

@@ -50,7 +50,7 @@ def load(profile: str, root: Path | None = None, studies: Sequence[str] | None =
     for study in load_studies():
         if profile in study.profiles and (studies is None or study.name in studies):
             rows = rows_of(store_of(study, profile, root))
-            tables.append(rows.assign(study=study.name) if len(rows) else rows)
+            tables.append(rows.assign(study=study.name, profile=profile) if len(rows) else rows)
     tables = [table for table in tables if len(table)]
     if not tables:
         return pd.DataFrame(columns=[*_COLUMNS, *_OF_ARMS])

@@ -18,7 +18,7 @@ _DIGITS = 7
 
 
 def load(study: str, profile: str, results: str | Path | None = None) -> pd.DataFrame:
-    """The stored rows of a study's profile, as `configurations.with_arms` returns them.
+    """The stored rows of a study's profile, as `configurations.with_arms` returns them, with study and profile.
 
     Args:
         results: the folder of results, those of all studies; that of the checkout where None.
@@ -26,7 +26,8 @@ def load(study: str, profile: str, results: str | Path | None = None) -> pd.Data
     Raises:
         UserError: there is no such study or profile, or nothing of it is stored.
     """
-    return with_arms(stored_rows(study, profile, Path(results) if results else None))
+    rows = stored_rows(study, profile, Path(results) if results else None)
+    return with_arms(rows).assign(study=study, profile=profile)
 
 
 def load_also(study: str | None, profile: str, results: str | Path | None = None) -> pd.DataFrame | None:

@@ -203,7 +203,7 @@ def check_pairs(
         UserError: two rows of one image differ in one of `SIDES`.
     """
     columns = [name for name in SIDES if name in rows and name not in (*exempt, *by)]
-    index, about = [*by, "image"], [name for name in ("study",) if name in rows]
+    index, about = [*by, "image"], [name for name in ("study", "profile") if name in rows]
     kinds = rows[["arm", *index, *columns, *about]].drop_duplicates()
     if "algorithm" in columns:
         kinds = kinds.assign(algorithm=kinds["algorithm"].fillna(1).astype(int))
@@ -214,11 +214,11 @@ def check_pairs(
         mixed = pairs[pairs[name] != pairs[f"{name}_reference"]]
         if len(mixed):
             line = mixed.iloc[0]
-            study = line["study"] if about else "NAME"
+            study, profile = (line.get(name, name.upper()) for name in ("study", "profile"))
             raise UserError(
                 f"{line['arm']} and {reference} on {line['image']} are no pair: their rows differ in {name} "
                 f"({line[name]} and {line[f'{name}_reference']}), as do those of {mixed['image'].nunique()} images in "
-                f"all; compute them again with `sgaplus study run {study}`"
+                f"all; compute them again with `sgaplus study run {study} --profile {profile}`"
             )
 
 
