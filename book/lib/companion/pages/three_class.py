@@ -14,7 +14,8 @@ from sgaplus.rounding import SSL, Cosine, Linear, Method, ThreeClass
 from .. import palette, statistics
 from . import descent
 
-_BASES = (Linear, Cosine, SSL)
+# The functions that have three classes, as panels name them.
+_BASES = {Linear: "linear", Cosine: "cosine", SSL: "SSL"}
 
 
 def _methods(rows: pd.DataFrame) -> dict[str, Method]:
@@ -127,7 +128,7 @@ def against_two_classes(rows: pd.DataFrame, iterations: Sequence[int]) -> pd.Dat
         rows: `select`.
 
     Returns:
-        One row per pair and iteration: two, three, iteration, images, change with its interval, verdict.
+        One row per pair and iteration: function, two, three, iteration, images, change with its interval, verdict.
 
     Raises:
         UserError: the rows lack one of the iterations.
@@ -139,15 +140,16 @@ def against_two_classes(rows: pd.DataFrame, iterations: Sequence[int]) -> pd.Dat
     lines = []
     for two, three in pairs(rows):
         both = rows[rows["arm"].isin([two, three]) & rows["iteration"].isin(list(iterations))]
-        lines.append(_changes(both, two, ["iteration"]).assign(two=two))
+        function = _BASES[type(_methods(both)[two])]
+        lines.append(_changes(both, two, ["iteration"]).assign(two=two, function=function))
     table = pd.concat(lines, ignore_index=True)
-    columns = ["two", "three", "iteration", "images", "change", "change_low", "change_high"]
+    columns = ["function", "two", "three", "iteration", "images", "change", "change_low", "change_high"]
     return statistics.with_verdicts(table[columns])
 
 
 def panels(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """`descent.changes` of the pairs by their function: three classes and what they are compared with."""
-    table, arms = descent.changes(rows), {}
+    table, methods, arms = descent.changes(rows), _methods(rows), {}
     for two, three in pairs(rows):
-        arms.setdefault(three.split(" (")[0].split(",")[0], {three}).add(two)
+        arms.setdefault(_BASES[type(methods[two])], set()).update((two, three))
     return {name: table[table["arm"].isin(own)] for name, own in arms.items()}
