@@ -53,7 +53,8 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
         raise UserError("no CUDA device is available here: use --device cpu or auto")
     if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
         raise UserError(
-            f"there is no device '{device}': this machine has {torch.cuda.device_count()} CUDA devices, from cuda:0"
+            f"there is no device '{device}': this machine has {torch.cuda.device_count()} CUDA devices, from"
+            " cuda:0"
         )
     if resolved.type not in ("cpu", "cuda"):
         raise UserError(f"device '{device}' is not supported: use auto, cpu or cuda")
@@ -79,8 +80,8 @@ def has_bfloat16(device: torch.device) -> bool:
 def cpu_is_faster_in_bfloat16() -> bool:
     """Whether this processor convolves faster in bfloat16 than in float32, measured once (some 0.1 s).
 
-    Instructions for it do not say so: with AVX-512 BF16 but without matrix tiles, some processors are twice as
-    fast and others slower.
+    Instructions for it do not say so: with AVX-512 BF16 but without matrix tiles, some processors are twice
+    as fast and others slower.
     """
     if not cpu_has_bfloat16():
         return False

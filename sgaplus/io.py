@@ -41,7 +41,8 @@ def reason(error: OSError) -> str:
 
 
 def unreadable(path: str | Path, error: OSError) -> UserError | SystemFault:
-    """The exception for a file that the system did not let us read; it says why, and nothing about its content."""
+    """The exception for a file that the system did not let us read; it says why, and nothing about its
+    content."""
     kind = SystemFault if error.errno in _FAULTS else UserError
     return kind(f"{path} cannot be read: {reason(error)}")
 

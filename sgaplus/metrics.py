@@ -133,8 +133,8 @@ def _curve(points: tuple[Sequence[float], Sequence[float]]) -> np.ndarray:
         curve = np.empty(0)
     if curve.ndim != 2 or len(curve) != 2 or curve.shape[1] < 4:
         raise UserError(
-            "a Bjøntegaard delta needs two curves, each of at least four points: a sequence of bpp and one of PSNR "
-            "of the same length"
+            "a Bjøntegaard delta needs two curves, each of at least four points: a sequence of bpp and one of"
+            " PSNR of the same length"
         )
     if not np.isfinite(curve).all() or curve[0].min() <= 0:
         raise UserError("a Bjøntegaard delta needs positive bpp and finite PSNR")

@@ -1,6 +1,7 @@
 """Parquet files that are written whole or not at all, and checked when they are read.
 
-Parquet itself does not notice a flipped bit in a number. So a file's footer holds a hash of the table's content.
+Parquet itself does not notice a flipped bit in a number. So a file's footer holds a hash of the table's
+content.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from . import io
 from .errors import SystemFault
 
 _HASH = b"sgaplus.sha256"
-# What Arrow raises for bytes that are no Parquet file; the system has no part in it, since they are in memory.
+# What Arrow raises for bytes that are no Parquet file; the system has no part in it, since they are in
+# memory.
 _UNDECODABLE = (pa.ArrowException, OSError, ValueError)
 
 
@@ -60,8 +62,8 @@ def read(path: Path) -> pd.DataFrame:
     except _UNDECODABLE as error:
         why = str(error).strip().splitlines()[0].rstrip(".")
         raise SystemFault(
-            f"{path} is damaged, or no Parquet file ({why}): restore it from a copy or with git, or rename it to "
-            f"{path.name}.damaged, and its rows are computed again"
+            f"{path} is damaged, or no Parquet file ({why}): restore it from a copy or with git, or rename it"
+            f" to {path.name}.damaged, and its rows are computed again"
         ) from error
 
 

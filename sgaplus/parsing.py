@@ -62,7 +62,8 @@ class Named:
     name: ClassVar[str]
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able and canonical: equal objects give equal dictionaries, e.g. {"method": "ssl", "a": 2.3}."""
+        """JSON-able and canonical: equal objects give equal dictionaries, e.g. {"method": "ssl", "a":
+        2.3}."""
         return {self.kind: self.name, **asdict(self)}
 
     @property

@@ -30,10 +30,10 @@ class Plan:
         temperature: τ(t), handed to `Method.relax`.
         lr: the optimiser's learning rate.
         optimizer: a name of `optimizers.OPTIMIZERS`; every published plan has Adam.
-        label: for tables and legends; by default the method in words, and what is not as published. Plans that
-            differ in it alone are equal.
-        Method and schedules may be given as specifications, so that ``Plan(**plan.as_dict())`` is the inverse of
-        `as_dict`.
+        label: for tables and legends; by default the method in words, and what is not as published. Plans
+            that differ in it alone are equal.
+        Method and schedules may be given as specifications, so that ``Plan(**plan.as_dict())`` is the inverse
+        of `as_dict`.
 
     Raises:
         UserError: a specification is wrong, the temperature starts above 1, or there is no such optimiser.
@@ -85,12 +85,12 @@ PUBLISHED: dict[type[Method], dict[str, Any]] = {
 def fast(iterations: int) -> Plan:
     """The expected loss in place of sampled ones, annealed over all iterations, from 10 of them on.
 
-    The published schedules do not depend on the number of iterations: after 500 of their steps τ is still 0.6.
-    Here τ falls from 1 to 0.2 and the learning rate to zero, however many there are, and fewer than 64 steps are
-    larger ones. SOAP over channels (`optimizers.ChannelSOAP`) takes the place of Adam.
+    The published schedules do not depend on the number of iterations: after 500 of their steps τ is still
+    0.6. Here τ falls from 1 to 0.2 and the learning rate to zero, however many there are, and fewer than 64
+    steps are larger ones. SOAP over channels (`optimizers.ChannelSOAP`) takes the place of Adam.
 
-    The numbers were found by trying, mostly with 50, 100 and 400 iterations, on crops of photographs that neither
-    trained the codecs nor are among the data sets of the results, with the codec of λ = 0.01.
+    The numbers were found by trying, mostly with 50, 100 and 400 iterations, on crops of photographs that
+    neither trained the codecs nor are among the data sets of the results, with the codec of λ = 0.01.
     """
     lr = Cosine(min(max(0.05, 0.4 / math.sqrt(max(iterations, 1))), 0.1))
     return replace(plan("expected", lr=lr), label="fast")

@@ -263,13 +263,13 @@ class Expected(SSL):
 
     SSL's probabilities, σ(a·logit(x)/τ) of ceil, but no draw. Given z, every ŷᵢ is one of two integers,
     independently of the others. Then the rate's expectation is exact, one sum over both integers, and that of
-    the distortion D to second order is D(E ŷ) + ½ Σ Hᵢᵢ Var ŷᵢ: covariances, and with them all of the Hessian H
-    but its diagonal, have no part in it. The diagonal is estimated on the way (`curvature.Curvature`). No noise
-    of y is left in the gradients, whose variance limits what few steps can do. z, which has few values on
-    which much depends, is drawn as by SSL(2.3) at τ = 1: without noise it gets stuck.
+    the distortion D to second order is D(E ŷ) + ½ Σ Hᵢᵢ Var ŷᵢ: covariances, and with them all of the Hessian
+    H but its diagonal, have no part in it. The diagonal is estimated on the way (`curvature.Curvature`). No
+    noise of y is left in the gradients, whose variance limits what few steps can do. z, which has few values
+    on which much depends, is drawn as by SSL(2.3) at τ = 1: without noise it gets stuck.
 
-    The variances count with the weight c/τ. It starts low, so that latents may leave the integer they are near
-    to, and ends above 1, where it drives them to integers.
+    The variances count with the weight c/τ. It starts low, so that latents may leave the integer they are
+    near to, and ends above 1, where it drives them to integers.
 
     Attributes:
         a: as of `SSL`.
@@ -424,8 +424,8 @@ METHODS: dict[str, type[Method]] = {
 def parse(spec: str | Mapping[str, Any] | Method) -> Method:
     """The method that a specification describes; the inverse of `Method.as_dict` and of `Method.spec`.
 
-    ``"ssl"``, ``"ssl:a=2.3"``, ``"three-class:base=ssl,a=1.4"``, ``{"method": "ssl", "a": 2.3}``. What is left
-    out takes its default. The parameters of a three-class method's base stand beside its own.
+    ``"ssl"``, ``"ssl:a=2.3"``, ``"three-class:base=ssl,a=1.4"``, ``{"method": "ssl", "a": 2.3}``. What is
+    left out takes its default. The parameters of a three-class method's base stand beside its own.
 
     Raises:
         UserError: an unknown method or parameter, or a value out of range.

@@ -1,7 +1,7 @@
 """The store of results: Parquet, keyed by content, written atomically.
 
-The rows of a job (one per evaluated iteration) are one Parquet file; files can be packed into fewer, larger ones.
-A job is stored completely or not at all, so that a run killed at any point resumes where it was.
+The rows of a job (one per evaluated iteration) are one Parquet file; files can be packed into fewer, larger
+ones. A job is stored completely or not at all, so that a run killed at any point resumes where it was.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class Store:
 
     def _files(self) -> list[Path]:
         """Single jobs first: where a packed one was computed again, they are the newer."""
-        # Unlike rglob, os.walk tries to list a folder that is missing: the book's pages note that they looked there.
+        # Unlike rglob, os.walk tries to list a folder that is missing: the book's pages note that they looked
+        # there.
         found = [Path(folder, name) for folder, _, names in os.walk(self.root) for name in names]
         found = [path for path in found if path.suffix == ".parquet" and not path.name.startswith(".")]
         return sorted(found, key=lambda path: (path.parent.name != _JOBS, path))
@@ -130,7 +131,8 @@ def _read(path: Path) -> pd.DataFrame:
     missing = sorted(needed - set(table))
     if missing:
         raise UserError(
-            f"{path} is no table of stored jobs (it has no {', '.join(missing[:3])}): move it to another folder"
+            f"{path} is no table of stored jobs (it has no {', '.join(missing[:3])}): move it to another"
+            " folder"
         )
     table = jobs.with_keys(table)
     for name, kind in _OF_FILES.items():
@@ -139,7 +141,8 @@ def _read(path: Path) -> pd.DataFrame:
 
 
 def current(table: pd.DataFrame, root: Path) -> pd.DataFrame:
-    """Of every job the rows of the newest algorithm, after a check that all are of weights that are bundled now.
+    """Of every job the rows of the newest algorithm, after a check that all are of weights that are bundled
+    now.
 
     Args:
         root: where they are stored.
@@ -151,8 +154,8 @@ def current(table: pd.DataFrame, root: Path) -> pd.DataFrame:
     if len(foreign):
         line = foreign.iloc[0]
         raise UserError(
-            f"{root} holds results of a {line['codec']} with sha256 {line['codec_sha256'][:8]}…, which is not the "
-            "bundled one: rename the folder, which keeps them, and compute them again"
+            f"{root} holds results of a {line['codec']} with sha256 {line['codec_sha256'][:8]}…, which is not"
+            " the bundled one: rename the folder, which keeps them, and compute them again"
         )
     same = [name for name in jobs.IDENTITY if name != "algorithm"]
     newest = table.groupby(same, sort=False)["algorithm"].transform("max")

@@ -1,7 +1,8 @@
 """What the algorithm of refinement computes, as numbers: compared with a stored table by `test_fingerprint`.
 
-*Parts* evaluate one component each at inputs where all of its constants count. *Refinements* run the whole loop for
-a few steps. ``python -m tests.fingerprint`` writes the table again, for a new `refinement.ALGORITHM`.
+*Parts* evaluate one component each at inputs where all of its constants count. *Refinements* run the whole
+loop for a few steps. ``python -m tests.fingerprint`` writes the table again, for a new
+`refinement.ALGORITHM`.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ from tests.conftest import untrained
 
 TABLE = Path(__file__).with_name("fingerprint.json")
 STEPS = 5
-# Largest differences that pass, relative to the largest value of a line. Processors and threads round in other places,
-# which moves parts by 2e-7, refinements in float32 by 1e-5, and in bfloat16 losses by 1e-5 and latents by 7 %.
+# Largest differences that pass, relative to the largest value of a line. Processors and threads round in
+# other places, which moves parts by 2e-7, refinements in float32 by 1e-5, and in bfloat16 losses by 1e-5 and
+# latents by 7 %.
 TOLERANCES = {"part": 1e-5, "float32": 1e-4, "bfloat16, losses": 2e-4, "bfloat16, moves": 0.2}
 
 Lines = dict[str, list[float]]
@@ -190,7 +192,8 @@ PARTS: dict[str, Callable[[], Lines]] = {
 
 
 def _codec(dtype: str) -> Codec:
-    """So narrow that the gradients of y and z have full rank: elsewhere SOAP's axes are a matter of rounding."""
+    """So narrow that the gradients of y and z have full rank: elsewhere SOAP's axes are a matter of
+    rounding."""
     return Codec("untrained", 2e-5, freeze(untrained(4, 6)), sha256="").to("cpu", dtype)
 
 

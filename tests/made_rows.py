@@ -64,7 +64,8 @@ FACTORS = {
 
 
 def curves_of() -> pd.DataFrame:
-    """Whole images a, b and c of the base, of which two are refined, and two crops; 2 dB for each doubling."""
+    """Whole images a, b and c of the base, of which two are refined, and two crops; 2 dB for each
+    doubling."""
     lines = []
     for crop, side in ((False, ""), (True, "@64")):
         for arm, factors in FACTORS.items():

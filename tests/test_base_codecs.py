@@ -18,7 +18,8 @@ LAMBDAS = (0.0025, 0.005, 0.01, 0.02, 0.04)
 
 
 def ideal(lmbdas=LAMBDAS, family="ideal", images=6, spread=0.3) -> pd.DataFrame:
-    """Rows of codecs that are the best for their λ: R = b − a·ln D has the slope −λ·255² at D = a/(λ·255²)."""
+    """Rows of codecs that are the best for their λ: R = b − a·ln D has the slope −λ·255² at D =
+    a/(λ·255²)."""
     rows = []
     for image in range(images):
         b = -0.7 + spread * image / images
@@ -39,7 +40,8 @@ def published(bpp, psnr) -> pd.DataFrame:
 
 
 def family_on(bpp, psnr, images=2, spread=0.0) -> pd.DataFrame:
-    """Rows of one codec for each point; PSNR differs between images by at most ``spread`` dB from the mean."""
+    """Rows of one codec for each point; PSNR differs between images by at most ``spread`` dB from the
+    mean."""
     offsets = np.linspace(-spread, spread, images) if images > 1 else [0.0]
     return pd.DataFrame(
         [

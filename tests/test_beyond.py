@@ -1,4 +1,5 @@
-"""The page beyond the paper, on rows made up by hand: whose budgets are compared, and what is said about them."""
+"""The page beyond the paper, on rows made up by hand: whose budgets are compared, and what is said about
+them."""
 
 import json
 
@@ -38,7 +39,12 @@ def job(image: str, plan: plans.Plan, iterations: int, factors: dict[int, float]
     } | values
     return [
         line
-        | {"iteration": t, "loss": COST[image] * factor, "seconds": 0.02 * t, "read_off": t not in traced}
+        | {
+            "iteration": t,
+            "loss": COST[image] * factor,
+            "seconds": 0.02 * t,
+            "read_off": t not in traced,
+        }
         for t, factor in factors.items()
     ]
 
@@ -52,7 +58,8 @@ def of_preset(image: str, iterations: int, factor: float):
 
 @pytest.fixture
 def rows() -> pd.DataFrame:
-    """`fast` is 2 % better than SSL at 100; at 100 as good as SSL at 500 on Kodak, 5 % worse on the other image."""
+    """`fast` is 2 % better than SSL at 100; at 100 as good as SSL at 500 on Kodak, 5 % worse on the other
+    image."""
     lines = []
     for image in COST:
         for method in ("ssl:a=2.3", "atanh"):

@@ -45,7 +45,8 @@ def write_pages(root: Path, *entries: dict) -> list[pages.Page]:
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    """A repository without pages, data and studies: kernels that are started in it import its own copy of the code."""
+    """A repository without pages, data and studies: kernels that are started in it import its own copy of the
+    code."""
     (tmp_path / "notebooks").mkdir()
     for package in ("sgaplus", "book/lib/companion"):
         shutil.copytree(REPOSITORY / package, tmp_path / package)
@@ -95,7 +96,8 @@ def test_a_page_runs_with_its_parameters_and_says_what_it_was_made_from(root, ca
     assert list((root / "book" / "executed").iterdir()) == [pages.output_path(page, root)]
 
 
-# Everything that a page can read: by our own readers, by the libraries, by other processes, and by their names.
+# Everything that a page can read: by our own readers, by the libraries, by other processes, and by their
+# names.
 READS = """
 import csv, glob, json, multiprocessing, subprocess, sys, threading
 from concurrent.futures import ProcessPoolExecutor
@@ -120,13 +122,15 @@ coder.gaussian()
 read_image(data / "photo.png")
 pd.read_csv(data / "pandas.csv")
 list(csv.reader((data / "lines.csv").open()))
-np.load(data / "array.npz")["x"], np.load(data / "array.npy", mmap_mode="r"), np.memmap(data / "raw.bin", np.uint8, "r")
+np.load(data / "array.npz")["x"], np.load(data / "array.npy", mmap_mode="r")
+np.memmap(data / "raw.bin", np.uint8, "r")
 thread = threading.Thread(target=Path("data/thread.txt").read_bytes)
 thread.start()
 thread.join()
 glob.glob("nowhere/lib/*.so")
 Store(data / "results" / "later").load()
-sorted(Path("data/listed").glob("*.txt")), list(Path("data/iterated").iterdir()), list(Path("data/walked").rglob("*"))
+sorted(Path("data/listed").glob("*.txt")), list(Path("data/iterated").iterdir())
+list(Path("data/walked").rglob("*"))
 Path("data/optional.txt").exists() and Path("data/optional.txt").read_text()
 try:
     Path("data/missing.txt").read_text()
@@ -247,7 +251,10 @@ def test_a_page_is_stale_when_its_template_title_or_parameters_have_changed(root
 def test_a_page_is_stale_at_once_when_a_file_changed_after_it_was_read(root):
     """Rows may be stored while a page runs: what it shows is then older than the file."""
     (root / "rows.csv").write_text("1")
-    change = "import subprocess, sys\nsubprocess.run([sys.executable, '-c', \"open('rows.csv', 'w').write('22')\"])"
+    change = (
+        "import subprocess, sys\nsubprocess.run([sys.executable, '-c', \"open('rows.csv',"
+        " 'w').write('22')\"])"
+    )
     write_template(root, "print(open('rows.csv').read())", change)
     [page] = write_pages(root, {"name": "one", "template": "tiny"})
     pages.execute(page, root)

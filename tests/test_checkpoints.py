@@ -1,4 +1,5 @@
-"""Checkpoints however they were saved: what is in them is what is used, or they are refused in one sentence."""
+"""Checkpoints however they were saved: what is in them is what is used, or they are refused in one
+sentence."""
 
 import argparse
 import collections

@@ -1,4 +1,5 @@
-"""The adapter against CompressAI's own forward pass, and against a float64 computation written from the formulas."""
+"""The adapter against CompressAI's own forward pass, and against a float64 computation written from the
+formulas."""
 
 import numpy as np
 import pytest

@@ -65,7 +65,8 @@ def hard_latents(codec: Codec, image: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 def compressai(codec: Codec, data: bytes, model) -> torch.Tensor:
-    """What an unmodified CompressAI decodes: x̂, clamped; the latents that its g_s was given are kept in it."""
+    """What an unmodified CompressAI decodes: x̂, clamped; the latents that its g_s was given are kept in
+    it."""
     content = container.unpack(data)
     strings = [[content.y], [content.z]] if content.z else [[content.y]]
     seen = []
@@ -110,7 +111,8 @@ def test_the_example_of_the_book_decodes_with_plain_compressai(bundled, tmp_path
 
 
 def test_compressai_in_float32_decodes_them_where_no_index_differs(codec):
-    # So few symbols have no scale within float32's precision of a border; a photograph's hundred thousands do.
+    # So few symbols have no scale within float32's precision of a border; a photograph's hundred thousands
+    # do.
     image = picture(64, 64)
     data = bitstream.encode(codec, hard_latents(codec, image))
     model = MeanScaleHyperprior(8, 12)
@@ -155,7 +157,8 @@ def test_fewer_symbols_than_the_encoder_has_memory_for_are_refused():
 
 @pytest.mark.parametrize("spread", [1, 3, 40])
 def test_a_string_is_as_long_as_its_tables_say(spread):
-    """−Σ log₂ of the symbols' frequencies, four bits for each nibble of an escape, and the coder's last state."""
+    """−Σ log₂ of the symbols' frequencies, four bits for each nibble of an escape, and the coder's last
+    state."""
     generator = np.random.default_rng(spread)
     indexes = generator.integers(0, 64, 3000).astype(np.uint16)
     symbols = np.round(generator.normal(0, spread, 3000)).astype(int)
@@ -309,7 +312,8 @@ def test_another_codec_than_the_files_is_refused(codec):
 
 
 def test_a_file_decodes_with_its_weights_however_they_were_saved(bundled, tmp_path, no_zoo):
-    """Before and after `update`, in another kind of file, as the bundled codec; but not with other weights."""
+    """Before and after `update`, in another kind of file, as the bundled codec; but not with other
+    weights."""
     own = bundled / "mshyper-s_lambda0.01.safetensors"
     weights_of = untrained().state_dict()  # those of the bundled codec, but for half precision
     weights_of |= {name: value.float() for name, value in checkpoints.read_safetensors(own).items()}

@@ -63,7 +63,8 @@ def test_seconds_are_per_megapixel_and_step(traced):
 
 @pytest.fixture
 def measured() -> pd.DataFrame:
-    """Two sizes of pictures in bfloat16, one of them compiled too, and one in float32, as `speed.load` returns them."""
+    """Two sizes of pictures in bfloat16, one of them compiled too, and one in float32, as `speed.load`
+    returns them."""
     return pd.DataFrame(
         {
             "place": "a machine; N = 128, M = 192",

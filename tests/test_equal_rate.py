@@ -21,7 +21,8 @@ def curves():
 
 
 def test_gain_at_equal_rate(curves):
-    """Both images' curves are lines in the logarithm of the rate, 2 dB for each doubling, and so are the means."""
+    """Both images' curves are lines in the logarithm of the rate, 2 dB for each doubling, and so are the
+    means."""
     rows = curves.assign(codec_lmbda=curves["lmbda"])
     base, ssl = (rows[rows["arm"] == arm] for arm in ("base", "ssl"))
     rates, samples = equal_rate.gains(base, ssl)

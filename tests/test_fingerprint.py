@@ -30,8 +30,9 @@ def test_the_table_is_of_this_algorithm():
 def test_the_algorithm_computes_what_it_did(part):
     different = fingerprint.differences(part, STORED[part], fingerprint.compute(part))
     assert not different, (
-        f"{part} differs from what algorithm {ALGORITHM} computes, which stored rows rest on: undo the change, or "
-        f"raise refinement.ALGORITHM and run `python -m tests.fingerprint`: {'; '.join(different)}"
+        f"{part} differs from what algorithm {ALGORITHM} computes, which stored rows rest on: undo the"
+        " change, or raise refinement.ALGORITHM and run `python -m tests.fingerprint`:"
+        f" {'; '.join(different)}"
     )
 
 

@@ -1,4 +1,5 @@
-"""The loss as a compiled program: the same values, few programs, and a sentence where nothing can be compiled."""
+"""The loss as a compiled program: the same values, few programs, and a sentence where nothing can be
+compiled."""
 
 import pytest
 import torch

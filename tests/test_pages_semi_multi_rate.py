@@ -1,4 +1,5 @@
-"""One codec at other λ: curves, reach and cost, on a family and a refined codec that are known by construction."""
+"""One codec at other λ: curves, reach and cost, on a family and a refined codec that are known by
+construction."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,5 @@
-"""A page's parameters: of the declared type or refused in a sentence; the command gives the same ones again."""
+"""A page's parameters: of the declared type or refused in a sentence; the command gives the same ones
+again."""
 
 import ast
 import json

@@ -48,7 +48,8 @@ def interval(line, mean, low="low", high="high"):
 
 @pytest.mark.slow
 def test_a_claim_has_the_digits_of_the_page_that_it_links_to(findings):
-    """Studies share methods and images, and one goes on to 2000 iterations: no page counts its rows as further seeds."""
+    """Studies share methods and images, and one goes on to 2000 iterations: no page counts its rows as
+    further seeds."""
     rows = three_class.select(provenance.load("rd", "cpu"), pool.LMBDA)
     page = three_class.against_two_classes(rows, [100]).set_index("two").loc["SSL (a = 2.3)"]
     claim = next(f for f in findings[5] if f.what.startswith("true loss, SSL") and f.iteration == 100)

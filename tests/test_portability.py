@@ -70,7 +70,10 @@ def test_a_user_without_a_home(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "mshyper-s" in done.stdout
     assert list(tmp_path.rglob("~")) == []
-    code = "import os, pwd\ndef none(*_): raise KeyError\npwd.getpwuid = none\nfrom sgaplus import io; print(io.cache_folder())"
+    code = (
+        "import os, pwd\ndef none(*_): raise KeyError\npwd.getpwuid = none\nfrom sgaplus import io;"
+        " print(io.cache_folder())"
+    )
     done = python(code, tmp_path, "HOME", "XDG_CACHE_HOME", TMPDIR=str(tmp_path))
     assert done.stdout == f"{tmp_path}/sgaplus-{os.getuid()}\n", done.stderr
 
@@ -208,6 +211,7 @@ sys.meta_path.insert(0, Interrupted())
         command = COMMAND.format(arguments=["codecs"])
         done = python(f"interrupted = {interrupted!r}{code}{command}", tmp_path)
         assert done.returncode == 2, interrupted
-        assert (done.stdout, done.stderr) == ("", "error: stopped: no file was left half-written\n"), (
-            interrupted
-        )
+        assert (done.stdout, done.stderr) == (
+            "",
+            "error: stopped: no file was left half-written\n",
+        ), interrupted

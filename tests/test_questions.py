@@ -1,4 +1,5 @@
-"""The answers to the ten questions: numbers from formulas against known values, tables from rows made by hand."""
+"""The answers to the ten questions: numbers from formulas against known values, tables from rows made by
+hand."""
 
 import matplotlib.pyplot as plt
 import numpy as np

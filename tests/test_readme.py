@@ -30,7 +30,8 @@ def test_the_saving_is_that_of_the_stored_rows():
 
 def test_the_preset_reaches_a_lower_loss_in_fewer_iterations():
     [said] = re.findall(
-        r"method, iterations=(\d+).*\n.*iterations=(\d+)\)  # a preset; reaches a lower loss than that", README
+        r"method, iterations=(\d+).*\n.*iterations=(\d+)\)  # a preset; reaches a lower loss than that",
+        README,
     )
     losses = []
     for study, method, iterations in (("fast", "expected", said[1]), ("rd", "ssl", said[0])):

@@ -9,7 +9,8 @@ from companion.pages import refining
 
 @pytest.fixture
 def rows() -> pd.DataFrame:
-    """Two methods on three images; "better" gains 2 % of each image's loss per ten iterations, "worse" 1 %."""
+    """Two methods on three images; "better" gains 2 % of each image's loss per ten iterations, "worse" 1
+    %."""
     lines = []
     for method, gain in (("worse", 0.01), ("better", 0.02)):
         for image, loss in (("a", 1.0), ("b", 2.0), ("c", 4.0)):

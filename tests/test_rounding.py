@@ -162,7 +162,8 @@ def test_only_atanh_and_linear_keep_a_slope_at_the_ends():
         method.probabilities(x)[0, 1].backward()
         return x.grad.item()
 
-    # p(ceil) goes as √(x/2) for atanh, so that its slope grows without bound; as x; and faster for the others.
+    # p(ceil) goes as √(x/2) for atanh, so that its slope grows without bound; as x; and faster for the
+    # others.
     assert slope(Atanh()) == pytest.approx(0.5 / math.sqrt(2e-3), rel=0.1)
     assert slope(Linear()) == pytest.approx(1)
     assert slope(Cosine()) < 0.01

@@ -19,7 +19,8 @@ GPU = {"device": "a GPU", "device_type": "cuda", "batch_size": 24}
 
 
 def write_measurement(folder, name, ours=(0.2, 0.25, 0.3), **changes):
-    """A file as `sgaplus bench` writes it: the plain loop takes 1 s, a true loss 0.25 s, the convolutions 0.1 s."""
+    """A file as `sgaplus bench` writes it: the plain loop takes 1 s, a true loss 0.25 s, the convolutions 0.1
+    s."""
     pairs = pd.DataFrame({"pair": range(len(ours)), "reference_seconds": 1.0, "ours_seconds": ours})
     pairs = pairs.assign(true_loss_seconds=0.25, ceiling_seconds=0.1)
     pairs["ratio"] = pairs["reference_seconds"] / pairs["ours_seconds"]

@@ -125,7 +125,8 @@ def test_the_keys_of_stored_jobs_stay_as_they_are(job):
 
 
 def test_rows_with_keys_of_an_older_kind_are_found(tmp_path, codec, photographs, monkeypatch):
-    """The first keys counted the read-offs too; then there was no column for optimiser, algorithm and label."""
+    """The first keys counted the read-offs too; then there was no column for optimiser, algorithm and
+    label."""
     store = Store(tmp_path / "results")
     table = run(store, codec, photographs)
     for path in list(store.root.rglob("*.parquet")):
@@ -190,8 +191,7 @@ def test_rows_of_an_older_algorithm_stay_but_are_not_shown(tmp_path, codec, phot
 @pytest.mark.slow
 def test_a_killed_run_resumes_without_losing_or_doubling_a_row(tmp_path, photographs):
     """A real process, killed with no chance to tidy up while it refines its second image."""
-    program = textwrap.dedent(
-        """
+    program = textwrap.dedent("""
         import os, sys, signal
         from sgaplus.data import datasets
         from sgaplus import store as results
@@ -204,8 +204,7 @@ def test_a_killed_run_resumes_without_losing_or_doubling_a_row(tmp_path, photogr
                 os.kill(os.getpid(), signal.SIGKILL)
         codec = Codec("untrained", 0.01, freeze(untrained(8, 8)), sha256="ab" * 32)
         run(results.Store(sys.argv[1]), codec, datasets.list_images(sys.argv[2]), progress=progress)
-        """
-    )
+        """)
     root, folder = tmp_path / "results", tmp_path / "in"
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program, str(root), str(folder)],

@@ -734,8 +734,7 @@ def test_a_job_of_two_grids_keeps_the_iterations_of_both(tmp_path, bundled):
 
 # Processes
 
-PROGRAM = textwrap.dedent(
-    """
+PROGRAM = textwrap.dedent("""
     import sys, time
     from pathlib import Path
     import torch
@@ -759,8 +758,7 @@ PROGRAM = textwrap.dedent(
     running.refine = counted
     study = load_study(folder / "tiny.yaml")
     running.run(study, "cpu", device="cpu", root=folder / "results")
-    """
-)
+    """)
 
 
 def start(folder: Path, bundled: Path, me: str = "a", *others: str) -> subprocess.Popen:
@@ -777,7 +775,8 @@ def computed(output: str) -> int:
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_without_losing_or_doubling_a_row(tmp_path, bundled):
-    """A real process, killed from outside when it has stored something; it waits for another that never comes."""
+    """A real process, killed from outside when it has stored something; it waits for another that never
+    comes."""
     study = tiny(tmp_path, methods=["ssl", "atanh", "linear", "cosine"])
     jobs = tmp_path / "results" / "tiny" / "cpu" / "jobs"
     process = start(tmp_path, bundled, "a", "never")

@@ -133,8 +133,8 @@ def test_a_rising_curve_that_drifts_is_searched_in_few_steps(slope, bend, reache
 
 
 def test_an_early_file_does_not_bracket_the_target():
-    """Measured: the first 100 steps end above 1024 bytes, all later files of smaller λ below, whatever λ is tried
-    between the two.
+    """Measured: the first 100 steps end above 1024 bytes, all later files of smaller λ below, whatever λ is
+    tried between the two.
     """
     sizes = [(0.00248, 1092), (0.002, 948), (0.00225, 940), (0.00236, 940), (0.00242, 948)]
     known = [(math.log(lmbda), math.log(size)) for lmbda, size in sizes]

@@ -1,4 +1,5 @@
-"""Two classes or three: pairs of the same function on the same images, and against SSL of the same sharpness."""
+"""Two classes or three: pairs of the same function on the same images, and against SSL of the same
+sharpness."""
 
 import pandas as pd
 import pytest

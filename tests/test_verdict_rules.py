@@ -56,7 +56,8 @@ def table(jobs):
 
 
 def levels(by_method, images=KODAK, iterations=(500,), **values):
-    """Runs in which every image ends at its own level times the method's; ``jitter`` alternates over images."""
+    """Runs in which every image ends at its own level times the method's; ``jitter`` alternates over
+    images."""
     jitter = values.pop("jitter", 0.0)
     return [
         job(image, method, {0: 3.0 + k} if method == "base" else {0: 3.0 + k, t: (1 + k) * scale}, **values)
@@ -131,7 +132,8 @@ def test_smoothness_and_gap(ssl, gap, atanh, verdict):
 
 
 def test_the_gap_is_judged_at_each_lambda():
-    """SSL's |gap| is far smaller at the lowest λ and larger at the others: no mean over λ may say that it is smaller."""
+    """SSL's |gap| is far smaller at the lowest λ and larger at the others: no mean over λ may say that it is
+    smaller."""
     jobs = []
     for lmbda, ssl in ((0.001, 0.01), (0.01, 0.2), (0.04, 0.2)):
         for image in KODAK:
@@ -334,7 +336,8 @@ def published_curves():
 
 
 def saved(factor, shrinks=True, iterations=(500, 2000), images=KODAK):
-    """Curves of base and atanh, the latter with ``factor`` of the rate; its gain in loss falls with λ, or rises."""
+    """Curves of base and atanh, the latter with ``factor`` of the rate; its gain in loss falls with λ, or
+    rises."""
     jobs = []
     for k, lmbda in enumerate((0.001, 0.0025, 0.005, 0.01, 0.02)):
         gain = 0.1 + (0.01 if shrinks else -0.01) * (4 - k)

@@ -134,7 +134,8 @@ def python(wheel, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def call(python, tmp_path):
-    """Run a program of that environment in an empty folder outside of the checkout; gives its standard output."""
+    """Run a program of that environment in an empty folder outside of the checkout; gives its standard
+    output."""
     hidden = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "SGAPLUS_DATA")
     environment = {key: value for key, value in os.environ.items() if key not in hidden}
     environment |= {"COLUMNS": "120", "PYTHONDONTWRITEBYTECODE": "1"}

@@ -1,4 +1,5 @@
-"""The book's Sphinx extension: every stale page runs before Sphinx reads the sources; MathJax travels with the book."""
+"""The book's Sphinx extension: every stale page runs before Sphinx reads the sources; MathJax travels with
+the book."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The benchmark: our refinement loop against the plain one, and against the device's bare convolutions.
 
-`baseline.reference_refine`, which is how public implementations work, and `refinement.refine` run in turn in one
-process on the same pictures, in pairs, so that what else the machine does meets both. Content and weights do
-not change what a step costs; by default the weights are random and nothing is downloaded.
+`baseline.reference_refine`, which is how public implementations work, and `refinement.refine` run in turn in
+one process on the same pictures, in pairs, so that what else the machine does meets both. Content and weights
+do not change what a step costs; by default the weights are random and nothing is downloaded.
 
 What a better loop could still gain is bounded by a *ceiling*: the time that the convolutions of one of our
 steps, forward and backward to their inputs, take on this device by themselves, each one timed alone with the

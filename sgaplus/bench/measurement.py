@@ -98,10 +98,10 @@ class Measurement:
             the two; ``true_loss_seconds``: one true loss of ours, with all metrics; ``ceiling_seconds``: the
             bare convolutions of one step of ours on one picture; ``share``: of them in ours_seconds.
         summary: medians over the pairs under the same names, quartiles and extremes of the ratio,
-            ``seconds_per_megapixel_iteration`` of ours, convolution FLOPs of its step on one picture and FLOPs
-            per second reached, ``parts`` (see `parts`), peak memory in bytes, ``compile_seconds`` where the
-            loop was compiled (see `time_to_compile`), whether the device has bfloat16 (``bfloat16_hardware``),
-            settings and provenance; JSON-able.
+            ``seconds_per_megapixel_iteration`` of ours, convolution FLOPs of its step on one picture and
+            FLOPs per second reached, ``parts`` (see `parts`), peak memory in bytes, ``compile_seconds`` where
+            the loop was compiled (see `time_to_compile`), whether the device has bfloat16
+            (``bfloat16_hardware``), settings and provenance; JSON-able.
     """
 
     table: pd.DataFrame
@@ -112,16 +112,25 @@ def text(measurement: Measurement) -> str:
     """The summary in words, some lines without a last line break."""
     s = measurement.summary
     lines = [
-        f"{s['codec']}, N = {s['N']}, M = {s['M']}; pictures of {s['width']}×{s['height']} pixels; {s['method']}; "
-        f"{s['device']}",
+        (
+            f"{s['codec']}, N = {s['N']}, M = {s['M']}; pictures of {s['width']}×{s['height']} pixels;"
+            f" {s['method']}; {s['device']}"
+        ),
         f"plain loop, float32, one picture at a time: {s['reference_seconds']:.4f} s per step",
-        f"this package, {s['dtype']}, {s['batch_size']} at a time{', compiled' * s['compiled']}: {s['ours_seconds']:.4f} s per step and picture, "
-        f"{s['seconds_per_megapixel_iteration']:.4f} s per megapixel; a true loss takes "
-        f"{s['true_loss_seconds']:.4f} s",
-        f"{s['ratio']:.2f} times as fast: median of {s['pairs']} pairs, quartiles {s['ratio_lower_quartile']:.2f} "
-        f"to {s['ratio_upper_quartile']:.2f}, all within {s['ratio_min']:.2f} to {s['ratio_max']:.2f}",
-        f"its convolutions by themselves take {s['ceiling_seconds']:.4f} s, {s['share']:.0%} of the step: "
-        f"{s['flops_per_second'] / 1e9:.0f} of {s['ceiling_flops_per_second'] / 1e9:.0f} GFLOP/s",
+        (
+            f"this package, {s['dtype']}, {s['batch_size']} at a time{', compiled' * s['compiled']}:"
+            f" {s['ours_seconds']:.4f} s per step and picture, {s['seconds_per_megapixel_iteration']:.4f} s"
+            f" per megapixel; a true loss takes {s['true_loss_seconds']:.4f} s"
+        ),
+        (
+            f"{s['ratio']:.2f} times as fast: median of {s['pairs']} pairs, quartiles"
+            f" {s['ratio_lower_quartile']:.2f} to {s['ratio_upper_quartile']:.2f}, all within"
+            f" {s['ratio_min']:.2f} to {s['ratio_max']:.2f}"
+        ),
+        (
+            f"its convolutions by themselves take {s['ceiling_seconds']:.4f} s, {s['share']:.0%} of the step:"
+            f" {s['flops_per_second'] / 1e9:.0f} of {s['ceiling_flops_per_second'] / 1e9:.0f} GFLOP/s"
+        ),
     ]
     where = ", ".join(f"{part} {share:.0%}" for part, share in s["parts"].items())
     lines.append(f"where a step's time goes, as the profiler sees it: {where}")
@@ -137,7 +146,8 @@ def text(measurement: Measurement) -> str:
 
 
 def write(measurement: Measurement, path: str | Path) -> None:
-    """Write a measurement: all of it as .json, or the pairs as .csv, each line with the settings and provenance.
+    """Write a measurement: all of it as .json, or the pairs as .csv, each line with the settings and
+    provenance.
 
     Raises:
         UserError: the suffix is another one, or the file cannot be written.

@@ -2,7 +2,8 @@
 
 On each photograph both run once, in turn and in one process, from reading the latents off the encoder to the
 true loss after the last step: `baseline.reference_refine`, which is how public implementations work, and
-`refinement.refine` with the preset, whose steps are fewer and cheaper. One line holds what both together bring.
+`refinement.refine` with the preset, whose steps are fewer and cheaper. One line holds what both together
+bring.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from ..refinement import Progress, refine
 from .baseline import METHOD, plain_model, reference_refine
 from .ceiling import now
 
-# Steps of both, not timed, before the first race: libraries choose their kernels, the system hands out memory.
+# Steps of both, not timed, before the first race: libraries choose their kernels, the system hands out
+# memory.
 _WARMUP = 4
 # What makes two races the same one.
 IDENTITY = [
@@ -114,7 +116,8 @@ def _plain(
 
 
 def _ours(codec: Codec, x: Tensor, settings: Settings, progress: Progress) -> tuple[float, float, float]:
-    """Seconds, the true loss before the first and after the last step, of the preset on one image (3, H, W)."""
+    """Seconds, the true loss before the first and after the last step, of the preset on one image (3, H,
+    W)."""
     begun = now(codec.device)
     run = refine(
         codec,
@@ -175,7 +178,8 @@ def read(path: str | Path) -> pd.DataFrame:
 
 
 def compared(table: pd.DataFrame) -> pd.DataFrame:
-    """Races with ``ratio``, the ratio of the two times, and ``change``, by how many percent the true loss differs."""
+    """Races with ``ratio``, the ratio of the two times, and ``change``, by how many percent the true loss
+    differs."""
     return table.assign(
         ratio=table["reference_seconds"] / table["seconds"],
         change=100 * (table["loss"] / table["reference_loss"] - 1),
@@ -193,14 +197,15 @@ def run(
 
     Args:
         path: a .csv file; made where it is missing.
-        codec: a mean-scale hyperprior. The plain loop runs on its device in float32, the preset in its format.
+        codec: a mean-scale hyperprior. The plain loop runs on its device in float32, the preset in its
+            format.
         images: their sides are multiples of 64, since the plain loop does not pad.
         progress: called with (steps done, steps in all), those of both loops.
 
     Returns:
-        The lines of these photographs: `IDENTITY`; image, width, height; lmbda; ``base_loss``, the true loss of
-        the unrefined latents; ``reference_loss`` and ``loss``, those after the plain loop's and the preset's
-        last step; ``reference_seconds`` and ``seconds``, all in all; provenance.
+        The lines of these photographs: `IDENTITY`; image, width, height; lmbda; ``base_loss``, the true loss
+        of the unrefined latents; ``reference_loss`` and ``loss``, those after the plain loop's and the
+        preset's last step; ``reference_seconds`` and ``seconds``, all in all; provenance.
 
     Raises:
         UserError: the codec is another one, a side is no multiple of 64, or the file is no table of races.

@@ -19,8 +19,9 @@ What an unmodified CompressAI makes of the strings:
 - With tables of its own (``model.update()``, in float32) it does so only if they are the same. Where float32
   rounds a frequency to another integer they are not, as for several of the bundled codecs.
 - In float32 it does so only where no index differs. That is rare for real photographs: with ``mshyper-s`` at
-  λ = 0.01, 16 of the 24 Kodak images have indexes that differ, mostly one or two, and one is enough to lose the
-  rest of the image. CompressAI's own float32 strings share the problem as soon as two machines are involved.
+  λ = 0.01, 16 of the 24 Kodak images have indexes that differ, mostly one or two, and one is enough to lose
+  the rest of the image. CompressAI's own float32 strings share the problem as soon as two machines are
+  involved.
 
 The symbols themselves depend on the means only through round(y − μ), and hard latents lie in the middle of
 their interval: μ of another device, even in bfloat16, gives the same symbols.
@@ -241,7 +242,8 @@ def decode_latents(coder: Coder, y: bytes, z: bytes, shape: tuple[int, int]) -> 
     if coder.h_s is None:
         if z:
             raise UserError(
-                "the file does not fit its codec: it holds a string for a hyperprior, which the codec does not have"
+                "the file does not fit its codec: it holds a string for a hyperprior, which the codec does"
+                " not have"
             )
         return {
             "y": _on_grid(rans.decode(y, _channels(first_shape), coder.tables), coder.medians, first_shape)

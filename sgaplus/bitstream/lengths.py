@@ -90,15 +90,18 @@ def lengths(data: bytes, symbols: Symbols) -> dict[str, float]:
     return {
         "exact": z_bits + gaussian_bits(symbols.y, symbols.scales).sum(),
         "levels": z_bits + gaussian_bits(symbols.y, table_scales[symbols.y_tables]).sum(),
-        "tables": table_bits(symbols.z, symbols.z_tables, symbols.z_coder)
-        + table_bits(symbols.y, symbols.y_tables, symbols.y_coder),
+        "tables": (
+            table_bits(symbols.z, symbols.z_tables, symbols.z_coder)
+            + table_bits(symbols.y, symbols.y_tables, symbols.y_coder)
+        ),
         "strings": float(strings),
         "file": 8.0 * len(data),
     }
 
 
 def gaussian_bits(symbols: np.ndarray, scales: np.ndarray) -> np.ndarray:
-    """−log₂ of the mass that N(0, σ²) * U(−½, ½) has at each integer symbol, (n,); also far out in the tails."""
+    """−log₂ of the mass that N(0, σ²) * U(−½, ½) has at each integer symbol, (n,); also far out in the
+    tails."""
     distance, scale = torch.from_numpy(np.abs(symbols).astype(float)), torch.from_numpy(scales)
     upper = torch.special.log_ndtr((0.5 - distance) / scale)
     lower = torch.special.log_ndtr((-0.5 - distance) / scale)

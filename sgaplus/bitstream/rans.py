@@ -24,8 +24,8 @@ _LOW = 1 << 31  # the state is in [2³¹, 2⁶³); the encoder begins with 2³¹
 _NIBBLE = 4
 # Seven nibbles: with more, the encoder of CompressAI would not end.
 _MAX_NIBBLES = 7
-# The encoder of CompressAI writes beyond its memory where there are fewer: it takes a word for each symbol, and
-# two rare ones with the last state need three words.
+# The encoder of CompressAI writes beyond its memory where there are fewer: it takes a word for each symbol,
+# and two rare ones with the last state need three words.
 _MIN_SYMBOLS = 3
 # Far more than a float32 latent can tell apart, and less than seven nibbles say.
 MAX_SYMBOL = 2**24

@@ -47,7 +47,8 @@ def encode(codec: Codec, latents: Latents, size: Sequence[int] | None = None) ->
         codec: the codec that they belong to.
         latents: of one image, each (C, h, w) or (1, C, h, w), as `Run.latents` or `Codec.decode` give them.
             Continuous ones are rounded as the true loss rounds them.
-        size: height and width of the photograph in pixels, or its shape; without it, all that the latents cover.
+        size: height and width of the photograph in pixels, or its shape; without it, all that the latents
+            cover.
 
     Raises:
         UserError: the latents are not those of this codec and size, or cannot be written.
@@ -81,8 +82,8 @@ def unpack(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Container:
     content, max_pixels = container.unpack(data), whole(max_pixels, "max_pixels", 1)
     if content.pixels > max_pixels:
         raise UserError(
-            f"the photograph has {content.pixels / 1e6:.3g} megapixels, more than the {max_pixels / 1e6:g} that "
-            "are allowed (--max-megapixels, max_pixels)"
+            f"the photograph has {content.pixels / 1e6:.3g} megapixels, more than the {max_pixels / 1e6:g}"
+            " that are allowed (--max-megapixels, max_pixels)"
         )
     return content
 
@@ -122,7 +123,8 @@ def reconstruction(
 def read_latents(
     data: bytes | Container, codec: Codec | None = None, *, max_pixels: int = MAX_PIXELS
 ) -> Latents:
-    """The latents of a file's content, float64 on the codec's grid, each (C, h, w); arguments as of `decode`."""
+    """The latents of a file's content, float64 on the codec's grid, each (C, h, w); arguments as of
+    `decode`."""
     content = _content(data, max_pixels)
     return _latents(content, _checked(content, codec))
 
@@ -179,7 +181,10 @@ def find_codec(data: bytes | Container, *, fetch: bool = False) -> Codec:
     if same:
         where = f"the one bundled here has the weights {same[0].sha256[:16]}…: use another version of sgaplus"
     elif content.name in {card.name for card in cards}:
-        where = "which is not bundled here: use another version of sgaplus, or give its weights (--codec, --lmbda)"
+        where = (
+            "which is not bundled here: use another version of sgaplus, or give its weights (--codec,"
+            " --lmbda)"
+        )
     else:
         where = "which is not bundled here: give its weights' file and λ (--codec, --lmbda)"
     raise UserError(f"the file was written with {content.codec}; {where}")
@@ -196,8 +201,8 @@ def _downloadable(content: Container, name: str, quality: int, metric: str, fetc
         and not (weights.zoo_folder() / model_urls[name][metric][quality].rsplit("/", 1)[1]).is_file()
     ):
         raise UserError(
-            f"the file was written with {name} of quality {quality} ({metric}) from CompressAI's zoo, which is "
-            f"not downloaded yet: give its name to download it (--codec {name})"
+            f"the file was written with {name} of quality {quality} ({metric}) from CompressAI's zoo, which"
+            f" is not downloaded yet: give its name to download it (--codec {name})"
         )
     lmbda = None if metric == "mse" else content.lmbda
     with warnings.catch_warnings():
@@ -209,7 +214,8 @@ def _identity(codec: Codec) -> bytes:
     """The first 8 bytes of the SHA-256 of a codec's weights."""
     if not re.fullmatch(r"[0-9a-f]{64}", codec.sha256):
         raise UserError(
-            f"{codec.name} does not say which weights it has (sha256 is {codec.sha256!r}): load it with load_codec"
+            f"{codec.name} does not say which weights it has (sha256 is {codec.sha256!r}): load it with"
+            " load_codec"
         )
     return bytes.fromhex(codec.sha256)[:8]
 

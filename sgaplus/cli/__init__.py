@@ -1,4 +1,5 @@
-"""The command line: ``sgaplus refine``, ``encode``, ``decode``, ``info``, ``codecs``, ``data``, ``train``, …"""
+"""The command line: ``sgaplus refine``, ``encode``, ``decode``, ``info``, ``codecs``, ``data``, ``train``,
+…"""
 
 from __future__ import annotations
 

@@ -35,8 +35,8 @@ Dtype = Annotated[
 Compiled = Annotated[
     bool,
     option(
-        "Compile the refinement step with torch.compile. It needs a C++ compiler, takes about 30 s per image size and "
-        "pays off only for long runs.",
+        "Compile the refinement step with torch.compile. It needs a C++ compiler, takes about 30 s per image"
+        " size and pays off only for long runs.",
         HARDWARE,
         "--compile",
     ),
@@ -49,8 +49,8 @@ def _main(version: Annotated[bool, option("Show the version.", None, "--version"
 
     A neural codec turns a photograph into *latents*, the numbers stored in its file, by one pass through a
     network that was trained for all photographs. Refinement (the methods SGA and SGA+) then optimises these
-    numbers for one photograph. It minimises λ · distortion + bits: a larger **λ** (lmbda) gives more weight to
-    quality.
+    numbers for one photograph. It minimises λ · distortion + bits: a larger **λ** (lmbda) gives more weight
+    to quality.
 
     - `sgaplus codecs` lists the codecs
     - `sgaplus refine photo.png` refines a photograph and writes the result to `refined/`

@@ -41,8 +41,9 @@ def bench(
 ) -> None:
     """Measure how much faster a refinement step is than in the plain loop of public implementations.
 
-    Both loops run in turn, in one process, on the same images. The plain loop computes in float32, one image at a
-    time, with gradients of the weights and with the true loss at every step. The time of the step's convolutions
+    Both loops run in turn, in one process, on the same images. The plain loop computes in float32, one image
+    at a time, with gradients of the weights and with the true loss at every step. The time of the step's
+    convolutions
     alone is reported as well: no loop on this device can be faster.
 
     - `sgaplus bench`

@@ -71,9 +71,9 @@ def encode(
     The file has a header of 32 bytes and the refined latents, in CompressAI's entropy code. It decodes to the
     same latents on every machine, and encoding ends with decoding it as a check.
 
-    With a **target**, the command searches for the codec of that name and the λ that meet it. It takes at most 12
-    refinements, usually 2 to 5, and each continues the last one. If the target is missed, the closest file is
-    written and the exit code is 1.
+    With a **target**, the command searches for the codec of that name and the λ that meet it. It takes at
+    most 12 refinements, usually 2 to 5, and each continues the last one. If the target is missed, the closest
+    file is written and the exit code is 1.
 
     - `sgaplus encode photo.png -o photo.sga`
     - `sgaplus encode photo.png -o photo.sga --method ssl --iterations 2000`
@@ -223,8 +223,8 @@ def info(file: File) -> None:
     terminal.show(f"weights: SHA-256 {found['weights']}…")
     terminal.show(f"photograph: {found['width']}×{found['height']} pixels")
     terminal.show(
-        f"bytes: {found['bytes']} ({found['header_bytes']} header, {found['z_bytes']} z, {found['y_bytes']} y), "
-        f"{found['bpp']:.4f} bpp"
+        f"bytes: {found['bytes']} ({found['header_bytes']} header, {found['z_bytes']} z, {found['y_bytes']}"
+        f" y), {found['bpp']:.4f} bpp"
     )
 
 

@@ -22,9 +22,10 @@ def codecs() -> None:
     """List the codecs: where they are, their λ and size, and their results on Kodak without refinement.
 
     A codec is *bundled* with this package, *downloadable* (on first use), or *cached* after that. A larger λ
-    means better pictures and larger files. **bpp** is bits per pixel, **psnr** the PSNR in dB (higher is better).
-    Both are means over the 24 Kodak photographs, the usual test images: measured for bundled codecs, as published
-    by CompressAI for the others.
+    means better pictures and larger files. **bpp** is bits per pixel, **psnr** the PSNR in dB (higher is
+    better).
+    Both are means over the 24 Kodak photographs, the usual test images: measured for bundled codecs, as
+    published by CompressAI for the others.
     """
     import pandas as pd
 
@@ -80,6 +81,7 @@ def pages_build(
         from companion import build  # beside the book, in a checkout; papermill belongs to the extra `book`
     except ImportError as error:
         raise UserError(
-            f"the book's own package is not here ({error}): work in a checkout of the repository, with make book"
+            f"the book's own package is not here ({error}): work in a checkout of the repository, with make"
+            " book"
         ) from error
     build.execute_all(force=force)

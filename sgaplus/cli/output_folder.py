@@ -1,7 +1,8 @@
-"""The folder of `sgaplus refine`: pictures that hold the rows and the settings they were made with, and a table.
+"""The folder of `sgaplus refine`: pictures that hold the rows and the settings they were made with, and a
+table.
 
-A picture is written in one piece as soon as its photograph is refined. So a run that ends at any moment loses no
-more than the photographs in flight, the next one knows what is done, and what is no such picture is never
+A picture is written in one piece as soon as its photograph is refined. So a run that ends at any moment loses
+no more than the photographs in flight, the next one knows what is done, and what is no such picture is never
 replaced. The table is put together from the pictures.
 """
 
@@ -30,7 +31,8 @@ from ..plans import Plan
 from ..refinement import ALGORITHM, Run
 from . import terminal
 
-# The name of the text in a PNG that holds a picture's record, and of the table's column that tells settings apart.
+# The name of the text in a PNG that holds a picture's record, and of the table's column that tells settings
+# apart.
 _RECORD, _SETTINGS = "sgaplus", "settings"
 _TEXTS = ("image", "method", "codec", _SETTINGS)
 
@@ -125,9 +127,11 @@ class Folder:
         content = {
             "settings": self.settings,
             "image_sha256": photograph.sha256,
-            "rows": rows.assign(codec=self.settings["codec"], codec_lmbda=self.settings["codec_lmbda"])
-            .assign(**{_SETTINGS: self.key})
-            .to_dict("records"),
+            "rows": (
+                rows.assign(codec=self.settings["codec"], codec_lmbda=self.settings["codec_lmbda"])
+                .assign(**{_SETTINGS: self.key})
+                .to_dict("records")
+            ),
         }
         text = json.dumps(content)
         images.write_image(self.target(photograph.image), picture, {_RECORD: text})
@@ -212,11 +216,12 @@ def refine_all(
 
     Args:
         refine: refines a batch.
-        report: called with each photograph and its rows, when its picture is written, or with why it cannot be
-            read or refined; the others go on.
+        report: called with each photograph and its rows, when its picture is written, or with why it cannot
+            be read or refined; the others go on.
 
     Raises:
-        UserError, SystemFault: the settings are to blame, or a picture cannot be written: no other would fare better.
+        UserError, SystemFault: the settings are to blame, or a picture cannot be written: no other would fare
+            better.
     """
     for batch in _batches(todo, batch_size):
         read = []

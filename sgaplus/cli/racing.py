@@ -48,11 +48,11 @@ def race(
 ) -> None:
     """Measure how long a preset needs to reach the final loss of the plain loop of public implementations.
 
-    Both refine each photograph, in turn and in one process. The plain loop uses SSL (a = 2.3) with its published
-    settings in float32 and computes the true loss at every step. **plain** and **preset** are the wall-clock
-    times in seconds, **ratio** is their quotient, and **loss** is the difference of the preset's final true loss
-    from the plain loop's in percent. Photographs that are already in the table are skipped, so that an
-    interrupted race continues.
+    Both refine each photograph, in turn and in one process. The plain loop uses SSL (a = 2.3) with its
+    published settings in float32 and computes the true loss at every step. **plain** and **preset** are the
+    wall-clock times in seconds, **ratio** is their quotient, and **loss** is the difference of the preset's
+    final true loss from the plain loop's in percent. Photographs that are already in the table are skipped,
+    so that an interrupted race continues.
 
     - `sgaplus race kodak --limit 3`
     - `sgaplus race photo.png --crop 256 --reference-iterations 2000 --iterations 400`
@@ -81,8 +81,8 @@ def race(
     shown = table.assign(plain=table["reference_seconds"], preset=table["seconds"], loss=change)
     terminal.show(terminal.table(shown, _TABLE))
     terminal.show(
-        f"{reference_iterations} steps of the plain loop take {table['ratio'].median():.1f} times as long (median) "
-        f"as {iterations} of {preset}, whose true loss differs by {change.mean():+.2f} % (mean; from "
-        f"{change.min():+.2f} to {change.max():+.2f})"
+        f"{reference_iterations} steps of the plain loop take {table['ratio'].median():.1f} times as long"
+        f" (median) as {iterations} of {preset}, whose true loss differs by {change.mean():+.2f} % (mean;"
+        f" from {change.min():+.2f} to {change.max():+.2f})"
     )
     terminal.show(f"table: {out}")

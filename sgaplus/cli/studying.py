@@ -30,8 +30,8 @@ _Profile = Annotated[
 _Results = Annotated[
     Path | None,
     option(
-        "Folder of the results. Default: data/results of the checkout, or the folder results beside a study file "
-        "from elsewhere."
+        "Folder of the results. Default: data/results of the checkout, or the folder results beside a study"
+        " file from elsewhere."
     ),
 ]
 
@@ -63,9 +63,9 @@ def study_list(results: _Results = None) -> None:
     """List the studies with their numbers of jobs, of stored jobs, and of minutes.
 
     A job is one photograph refined with one configuration. **minutes** is the time for all jobs of a profile,
-    **left** the time for those that are not stored. Both are estimated from jobs measured on this computer; if
-    there are none, from an assumption about the device that the profile is meant for. `sgaplus study status NAME`
-    describes one study.
+    **left** the time for those that are not stored. Both are estimated from jobs measured on this computer;
+    if there are none, from an assumption about the device that the profile is meant for.
+    `sgaplus study status NAME` describes one study.
     """
     import pandas as pd
 
@@ -129,8 +129,8 @@ def study_status(name: _Name, profile: _Profile = None, results: _Results = None
     elsewhere = f", {found.elsewhere} more by other studies" if found.elsewhere else ""
     rate = "measured here" if found.rate.measured else f"assumed for {study.profile(profile).device}"
     terminal.show(
-        f"{found.stored} of {found.jobs} jobs are stored{elsewhere}; about {found.minutes_left:.0f} minutes are left "
-        f"({found.rate.seconds:.2g} s per megapixel and iteration, {rate})"
+        f"{found.stored} of {found.jobs} jobs are stored{elsewhere}; about {found.minutes_left:.0f} minutes"
+        f" are left ({found.rate.seconds:.2g} s per megapixel and iteration, {rate})"
     )
     _note_missing(found.not_bundled)
 

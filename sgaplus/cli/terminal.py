@@ -166,8 +166,10 @@ def _outcome(app: typer.Typer, arguments: Sequence[str] | None) -> tuple[str, in
             raise
         first = next(iter(str(error).splitlines()), "no message")
         return (
-            f"unexpected {type(error).__name__} ({first}): set SGAPLUS_TRACEBACK=1 to see where it comes from, "
-            "and please report it",
+            (
+                f"unexpected {type(error).__name__} ({first}): set SGAPLUS_TRACEBACK=1 to see where it comes"
+                " from, and please report it"
+            ),
             1,
         )
     return (_STOPPED, 2) if code == _INTERRUPTED else ("", code)

@@ -34,7 +34,8 @@ def train(
     lmbda: Annotated[
         list[float] | None,
         option(
-            "λ: a larger one gives better pictures and larger files; give several for a family. Default: 0.01."
+            "λ: a larger one gives better pictures and larger files; give several for a family. Default:"
+            " 0.01."
         ),
     ] = None,
     n: Annotated[int, option("Width of the networks.", _MODEL, "--N")] = 64,
@@ -69,9 +70,9 @@ def train(
     """Train a codec, or a family of codecs of several λ, on photographs of your own.
 
     The codec is a mean-scale hyperprior (Minnen, Ballé and Toderici 2018). Interrupted at any point, the same
-    command continues from its last checkpoint, with the same result. The codec is evaluated every 100 steps on
-    held-out photographs, and at the end on Kodak if that data set is on this computer. The published weights are
-    an average over the last steps.
+    command continues from its last checkpoint, with the same result. The codec is evaluated every 100 steps
+    on held-out photographs, and at the end on Kodak if that data set is on this computer. The published
+    weights are an average over the last steps.
 
     A family is best made in two rounds: first all λ together, which share one network. Then each λ alone,
     from what the first round made of it, with

@@ -37,10 +37,10 @@ def verify(
 ) -> None:
     """Decode the stored files and compare them with the rows that name them.
 
-    A file is verified if its length, checksum and codec are those of its row, if it decodes, and if the picture
-    has the row's PSNR. The PSNR needs the photograph (`sgaplus data list`): **compared** is the number of files for
-    which it is on this computer, **dB** the largest difference. **bytes** is the mean size of a file. Files that no
-    row names are reported, too.
+    A file is verified if its length, checksum and codec are those of its row, if it decodes, and if the
+    picture has the row's PSNR. The PSNR needs the photograph (`sgaplus data list`): **compared** is the
+    number of files for which it is on this computer, **dB** the largest difference. **bytes** is the mean
+    size of a file. Files that no row names are reported, too.
 
     - `sgaplus verify`
     - `sgaplus verify data/results/streams/mshyper-s_lambda0.01`

@@ -107,7 +107,8 @@ def _nothing_allowed() -> Iterator[None]:
 
 
 def _stand_in(name: str) -> tuple[Callable, str]:
-    """What is made in place of objects of the class ``name``: the unpickler fills plain dictionaries alone."""
+    """What is made in place of objects of the class ``name``: the unpickler fills plain dictionaries
+    alone."""
     return (lambda *_: {}) if name == "collections.defaultdict" else _Unknown, name
 
 
@@ -227,8 +228,8 @@ def recognise(weights: Mapping[str, Tensor]) -> CompressionModel:
     else:
         what = f"none of CompressAI's models {', '.join(REFINABLE)}"
     raise UserError(
-        f"the weights are those of {what}, which cannot be refined yet: use a codec that `sgaplus codecs` lists, "
-        "or add its class as sgaplus.codecs.models.FAMILIES describes"
+        f"the weights are those of {what}, which cannot be refined yet: use a codec that `sgaplus codecs`"
+        " lists, or add its class as sgaplus.codecs.models.FAMILIES describes"
     )
 
 
@@ -284,8 +285,8 @@ def _load_buffer(name: str, own: Tensor, given: Tensor) -> None:
         later = torch.arange(height * width).reshape(height, width) >= height * width // 2
         if not ((given == 0) | (given == 1)).all() or given[..., later].any():
             raise UserError(
-                f"{name} looks at latents that are decoded later, as a checkerboard context does, while latents "
-                "are decoded here row by row: such a context model cannot be refined yet"
+                f"{name} looks at latents that are decoded later, as a checkerboard context does, while"
+                " latents are decoded here row by row: such a context model cannot be refined yet"
             )
     if last == "bound" and not (given > 0).all():
         raise UserError(f"{name} must be positive, not {given.min():g}")

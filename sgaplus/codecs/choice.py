@@ -1,4 +1,5 @@
-"""A latent that is not decided yet: which of two neighbouring integers it will be, and with what probability."""
+"""A latent that is not decided yet: which of two neighbouring integers it will be, and with what
+probability."""
 
 from __future__ import annotations
 

@@ -1,11 +1,12 @@
 """How each of CompressAI's models is analysed and decoded, and what its latents cost.
 
-A *quantiser* ``quantise(v, name)`` receives the distance ``v`` of a latent from the origin of the codec's grid
-(y − μ, z − median) and returns the value to code: `hard` for what a decoder sees, a relaxed sample while
+A *quantiser* ``quantise(v, name)`` receives the distance ``v`` of a latent from the origin of the codec's
+grid (y − μ, z − median) and returns the value to code: `hard` for what a decoder sees, a relaxed sample while
 refining, ``v`` plus uniform noise while training. The origin is added back here, so that whatever a quantiser
 returns, an integer lies on the grid that CompressAI's entropy coder uses.
 
-It may also return a `Choice` between two integers: then the networks see its mean, and the bits are expected ones.
+It may also return a `Choice` between two integers: then the networks see its mean, and the bits are expected
+ones.
 """
 
 from __future__ import annotations
@@ -216,8 +217,8 @@ def _hyperprior(
 _FACTORIZED = Family(_analyse_factorized, _decode_factorized, ("g_s",), stride=16)
 _CONTEXT = _hyperprior(_settle_context, _analyse_hyperprior, "context_prediction", "entropy_parameters")
 
-# Classes are looked up by exact type: a subclass may well decode in another way. An entry adds a class of one's
-# own, which `Codec("name", lmbda, freeze(model), content_hash(model))` then takes.
+# Classes are looked up by exact type: a subclass may well decode in another way. An entry adds a class of
+# one's own, which `Codec("name", lmbda, freeze(model), content_hash(model))` then takes.
 FAMILIES: dict[type, Family] = {
     FactorizedPrior: _FACTORIZED,
     FactorizedPriorReLU: _FACTORIZED,

@@ -186,9 +186,9 @@ def _load_zoo(name: str, lmbda: float | None, quality: int | None, metric: str) 
     if metric != "mse":
         if lmbda is None:
             raise UserError(
-                f"{name} of quality {quality} was trained for {metric.upper()}, while refinement minimises "
-                f"λ·255²·MSE + bpp, so that its λ does not apply: give the λ to use (lmbda), such as {trained:g}, "
-                "that of the model of this quality for MSE"
+                f"{name} of quality {quality} was trained for {metric.upper()}, while refinement minimises"
+                " λ·255²·MSE + bpp, so that its λ does not apply: give the λ to use (lmbda), such as"
+                f" {trained:g}, that of the model of this quality for MSE"
             )
         warnings.warn(
             f"{name} of quality {quality} was trained for {metric.upper()}; refinement minimises MSE, and "

@@ -1,4 +1,5 @@
-"""Data sets: what belongs to them, where it is, and how it is fetched and checked; reading and writing images."""
+"""Data sets: what belongs to them, where it is, and how it is fetched and checked; reading and writing
+images."""
 
 from . import datasets, images
 

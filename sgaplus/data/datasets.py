@@ -68,9 +68,10 @@ class ImageFile:
         if self.expected not in (None, found):
             folder = self.path.parent
             raise UserError(
-                f"{self.path} is not the registered image (expected SHA-256 {self.expected}, found {found}): fetch "
-                f"the data set again (`sgaplus data fetch {folder.name}`, which keeps this file under another name), "
-                f"or name the folder itself to use your own files as they are ({folder.absolute()})"
+                f"{self.path} is not the registered image (expected SHA-256 {self.expected}, found {found}):"
+                f" fetch the data set again (`sgaplus data fetch {folder.name}`, which keeps this file under"
+                " another name), or name the folder itself to use your own files as they are"
+                f" ({folder.absolute()})"
             )
         if self.crop is None:
             return found
@@ -165,8 +166,8 @@ def list_images(
 def photographs_in(paths: Iterable[Path], folder: Path, complain: bool = True) -> list[Path]:
     """Those among the ``paths`` in a ``folder`` that are photographs by their endings, in their order.
 
-    Hidden files and folders do not count. Photographs of a kind that cannot be read here are left out, with an
-    `ImageNote` where ``complain``.
+    Hidden files and folders do not count. Photographs of a kind that cannot be read here are left out, with
+    an `ImageNote` where ``complain``.
 
     Raises:
         UserError: there is none, or the folder cannot be read.

@@ -24,9 +24,9 @@ def fetch(name: str, progress: bool = True) -> Path:
     """Download what is missing or damaged of a named data set; returns its folder.
 
     A run that was broken off goes on with the next file. A file gets its name only when it is complete and
-    its checksum is right; what was there before under that name is kept under another one. An archive is unpacked
-    and removed; one that was downloaded by hand into the data set's folder is used instead of the network, and
-    stays there.
+    its checksum is right; what was there before under that name is kept under another one. An archive is
+    unpacked and removed; one that was downloaded by hand into the data set's folder is used instead of the
+    network, and stays there.
 
     Args:
         progress: show a bar on standard error.

@@ -1,8 +1,8 @@
 """Photographs as tensors, and back.
 
 A codec sees 8-bit sRGB. What a file holds beyond that (an alpha channel, CMYK, the camera's orientation) is
-converted with a note, never silently; what cannot be converted without guessing is refused. Pixels are sRGB: an
-ICC profile is followed as a viewer follows it.
+converted with a note, never silently; what cannot be converted without guessing is refused. Pixels are sRGB:
+an ICC profile is followed as a viewer follows it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Metadata are not the picture: what is damaged or too long in them does not keep a photograph from being read."""
+"""Metadata are not the picture: what is damaged or too long in them does not keep a photograph from being
+read."""
 
 from __future__ import annotations
 

@@ -24,9 +24,9 @@ from ..plans import Plan
 from . import objective
 from .curvature import Curvature
 
-# The number of the algorithm that refines: of the loss, the steps, the codecs' networks and likelihoods, the true
-# loss. Stored rows name theirs, and only rows of one algorithm are compared. Raise it with every change that moves
-# numbers beyond rounding; tests/test_fingerprint.py notices them.
+# The number of the algorithm that refines: of the loss, the steps, the codecs' networks and likelihoods, the
+# true loss. Stored rows name theirs, and only rows of one algorithm are compared. Raise it with every change
+# that moves numbers beyond rounding; tests/test_fingerprint.py notices them.
 ALGORITHM = 1
 # So many steps of an image may have gradients that are not finite.
 MOST_BROKEN_STEPS = 3

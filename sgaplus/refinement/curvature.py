@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Steps between two probes, how much of the estimate a probe replaces, and the window over which it is averaged.
+# Steps between two probes, how much of the estimate a probe replaces, and the window over which it is
+# averaged.
 _EVERY = 10
 _SHARE = 0.5
 _WINDOW = 5
@@ -25,9 +26,10 @@ def signs(like: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
 class Curvature:
     """A running estimate of Σₚ (∂x̂ₚ/∂ŷᵢ)², the Gauss-Newton diagonal of ½‖x − x̂(ŷ)‖².
 
-    One product of the Jacobian with random signs r has, squared, that expectation: E (Jᵀr)ᵢ² = Σₚ Jₚᵢ² (Martens,
-    Sutskever and Swersky, arXiv 1206.6464). It costs one backward pass. As the synthesis is a convolution the
-    diagonal varies slowly over positions, and a mean over neighbours does for a mean over many probes.
+    One product of the Jacobian with random signs r has, squared, that expectation: E (Jᵀr)ᵢ² = Σₚ Jₚᵢ²
+    (Martens, Sutskever and Swersky, arXiv 1206.6464). It costs one backward pass. As the synthesis is a
+    convolution the diagonal varies slowly over positions, and a mean over neighbours does for a mean over
+    many probes.
     """
 
     steps: int = 0

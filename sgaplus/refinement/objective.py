@@ -129,8 +129,8 @@ def compiled_loss(
 ) -> Tensor:
     """`loss` of `relax` as one compiled program; what it takes of each.
 
-    Made at the first call for images of a shape, which takes tens of seconds, or seconds where PyTorch's cache
-    on disk has it.
+    Made at the first call for images of a shape, which takes tens of seconds, or seconds where PyTorch's
+    cache on disk has it.
 
     Raises:
         UserError: PyTorch cannot compile it here, for want of a C++ compiler above all.

@@ -1,10 +1,10 @@
 """Refinement: optimise the latents of given images, every network fixed.
 
 The loss of each image is L(λ) = λ·255²·MSE + bpp on its original pixels, with the latents relaxed by a
-rounding method at temperature τ(t). Images of one shape are refined together. Each image's noise comes from its
-own generator and the optimiser treats each image by itself, so that a result is the same in any batch up to
-rounding, as convolutions of another batch add in another order. Four crops of 128 pixels, refined one by one and
-all at once for 40 steps, differed in loss by 2·10⁻⁷ in float32 and by 3·10⁻⁴ in bfloat16.
+rounding method at temperature τ(t). Images of one shape are refined together. Each image's noise comes from
+its own generator and the optimiser treats each image by itself, so that a result is the same in any batch up
+to rounding, as convolutions of another batch add in another order. Four crops of 128 pixels, refined one by
+one and all at once for 40 steps, differed in loss by 2·10⁻⁷ in float32 and by 3·10⁻⁴ in bfloat16.
 
 The *true* loss is what hard rounding gives. It is computed only at the iterations asked for, in float32
 whatever the number format of the loop.
@@ -112,7 +112,8 @@ def refine(
         seed: of the rounding noise.
         names: the images' names in the tables; by default ``image-0``, …
         batch_size: most images refined together, which changes results only as rounding does; by default 1 on
-            a CPU, 24 on CUDA. Where a batch does not fit in the memory of a GPU, it is halved, with a warning.
+            a CPU, 24 on CUDA. Where a batch does not fit in the memory of a GPU, it is halved, with a
+            warning.
         compiled: make a program of the steps' loss with `torch.compile`, once for images of a shape, see
             `objective`. Results differ as rounding in other places makes them.
         streams: write the hard latents of every read-off as files, which end with decoding them for a check.
@@ -122,8 +123,8 @@ def refine(
         A `Run`. Its latents are the best seen, so that a reconstruction is never worse than the codec's.
 
     Raises:
-        UserError: an argument is out of range or no plan, files are asked for of a codec whose latents cannot be
-            written, or PyTorch cannot compile here.
+        UserError: an argument is out of range or no plan, files are asked for of a codec whose latents cannot
+            be written, or PyTorch cannot compile here.
         SystemFault: a loss or gradients are no longer finite; the message names the image.
     """
     codec, images = codec_of(codec), images_of(images)

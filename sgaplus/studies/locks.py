@@ -1,6 +1,7 @@
 """Claims of jobs among processes that work on one store: byte locks of one file.
 
-The kernel drops a process's locks when it ends, also when it is killed. Windows has no such locks that could be
+The kernel drops a process's locks when it ends, also when it is killed. Windows has no such locks that could
+be
 shared: there one process at a time works on a store.
 """
 
@@ -96,7 +97,8 @@ def claims_on(folder: Path) -> Iterator[Claims | SoleClaims]:
     """Claims on a store while the block runs.
 
     Raises:
-        UserError: the folder cannot be written to, or another process works on it and this system cannot share.
+        UserError: the folder cannot be written to, or another process works on it and this system cannot
+            share.
     """
     io.check_folder(folder)
     claims = SoleClaims(folder) if fcntl is None else Claims(folder)

@@ -69,7 +69,8 @@ class Task:
 
     @property
     def cell(self) -> tuple[float, float, str, int, int]:
-        """What a study compares: λ of the codec, λ of the refinement, the plan in words, iterations, the seed."""
+        """What a study compares: λ of the codec, λ of the refinement, the plan in words, iterations, the
+        seed."""
         return self.job.codec_lmbda, self.job.lmbda, self.label, self.job.iterations, self.job.seed
 
 
@@ -136,8 +137,9 @@ def _images(grid: Grid) -> list[ImageFile]:
     name = grid.dataset
     if name in sources.SOURCES and not sources.present(name):
         raise UserError(
-            f"the {name} images are not in {sources.folder_of(name)}: run `sgaplus data fetch {name}`, or set "
-            f"SGAPLUS_DATA to the folder that holds {name}/; until then the pages show the rows that are stored"
+            f"the {name} images are not in {sources.folder_of(name)}: run `sgaplus data fetch {name}`, or set"
+            f" SGAPLUS_DATA to the folder that holds {name}/; until then the pages show the rows that are"
+            " stored"
         )
     return list_images(name, images=grid.images, crop=grid.crop)
 
@@ -224,8 +226,8 @@ def table(
         seconds: per megapixel-iteration.
 
     Returns:
-        ``codec_lmbda``, ``lmbda``, ``method``, ``iterations``, ``pictures`` (a crop's side, or whole), ``jobs``,
-        ``stored``, ``missing`` (stored nowhere) and ``minutes`` for these.
+        ``codec_lmbda``, ``lmbda``, ``method``, ``iterations``, ``pictures`` (a crop's side, or whole),
+        ``jobs``, ``stored``, ``missing`` (stored nowhere) and ``minutes`` for these.
     """
     rows = [
         {

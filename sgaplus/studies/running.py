@@ -80,8 +80,8 @@ def run(
     ready = [task for task in tasks if task.bundled]
     if not ready:
         raise UserError(
-            f"study {study.name}, profile {profile}, needs {planning.words(planning.not_bundled(tasks))}, which is "
-            "not bundled yet: `sgaplus codecs` shows what is, and `sgaplus train` makes codecs"
+            f"study {study.name}, profile {profile}, needs {planning.words(planning.not_bundled(tasks))},"
+            " which is not bundled yet: `sgaplus codecs` shows what is, and `sgaplus train` makes codecs"
         )
     root = results(study, root)
     store = store_of(study, profile, root)
@@ -119,8 +119,8 @@ def run(
                 leftover.unlink()
     if failures:
         raise SystemFault(
-            f"{len(failures)} jobs of study {study.name}, profile {profile}, have no result, all others are stored; "
-            f"the first: {failures[0]}"
+            f"{len(failures)} jobs of study {study.name}, profile {profile}, have no result, all others are"
+            f" stored; the first: {failures[0]}"
         )
     return len({task.job.key for task in ready} - complete(rows_of(store), ready, root))
 
@@ -144,7 +144,8 @@ def _codec_for(task: Task, codec: Codec | None, device: str) -> Codec:
         codec = load_codec(task.job.codec, task.job.codec_lmbda, device=device, dtype=task.job.dtype)
     if codec.sha256 != task.job.codec_sha256:
         raise UserError(
-            f"the weights of {codec.name} at lambda {codec.lmbda:g} have changed while the study ran: run it again"
+            f"the weights of {codec.name} at lambda {codec.lmbda:g} have changed while the study ran: run it"
+            " again"
         )
     return codec
 

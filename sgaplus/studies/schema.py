@@ -90,8 +90,8 @@ class Grid(_Strict):
         dataset: a name in `datasets.NAMES`.
         images: of it only these, in this order; all where left out.
         crop: of each only the centre of so many pixels a side; the whole photograph where left out.
-        methods: specifications as `rounding.parse` takes them; presets, which bring schedules and an optimiser
-            of their own; and ``base``, the codec without refinement.
+        methods: specifications as `rounding.parse` takes them; presets, which bring schedules and an
+            optimiser of their own; and ``base``, the codec without refinement.
         temperatures, lrs: specifications of schedules, each of them for every method but ``base``; a method's
             published one where left out.
         train_lmbdas: λ of the codecs.
@@ -209,7 +209,8 @@ def load_studies() -> list[Study]:
     found = [_read(path) for path in _files()]
     if not found:
         raise UserError(
-            f"there are no studies in {folder()}: work in a checkout of the repository, or name the file of a study"
+            f"there are no studies in {folder()}: work in a checkout of the repository, or name the file of a"
+            " study"
         )
     return found
 

@@ -1,8 +1,8 @@
 """What of a study is stored: its rows, its files, and how much is missing.
 
-The rows of a profile are a `store.Store` in ``<study>/<profile>`` of a folder of results. The files, which studies
-share as they share jobs, are in ``streams/<codec>_lambda<λ>/<method>`` of that folder; a job's last row says where
-(``stream``).
+The rows of a profile are a `store.Store` in ``<study>/<profile>`` of a folder of results. The files, which
+studies share as they share jobs, are in ``streams/<codec>_lambda<λ>/<method>`` of that folder; a job's last
+row says where (``stream``).
 """
 
 from __future__ import annotations
@@ -30,23 +30,24 @@ _SUFFIX = ".sga"
 def results(study: Study | None = None, root: Path | None = None) -> Path:
     """The folder of results.
 
-    That of the checkout's own studies is its ``data/results``; that of a study from elsewhere is ``results`` beside
-    its file, so that it never meddles with theirs.
+    That of the checkout's own studies is its ``data/results``; that of a study from elsewhere is ``results``
+    beside its file, so that it never meddles with theirs.
 
     Args:
         study: whose; where None, the checkout's, or without a checkout ``results`` in the working folder.
         root: the folder, where it was chosen.
 
     Raises:
-        UserError: the study is from elsewhere, and ``root`` holds the rows of the checkout's study of its name.
+        UserError: the study is from elsewhere, and ``root`` holds the rows of the checkout's study of its
+            name.
     """
     tracked = io.CHECKOUT / "data" / "results"
     if root is not None:
         taken = study is not None and not study.ours and (schema.folder() / study.path.name).is_file()
         if study is not None and taken and Path(root).resolve() == tracked.resolve():
             raise UserError(
-                f"{root} holds the results of this repository's study {study.name}: give {study.path} another "
-                "name, or another --results"
+                f"{root} holds the results of this repository's study {study.name}: give {study.path} another"
+                " name, or another --results"
             )
         return Path(root)
     if study is not None and not study.ours:

@@ -1,8 +1,8 @@
 """Whether the stored files are what the stored rows say of them.
 
-A file *verifies* where it has as many bytes as its row says, its checksum is right, its header names the row's
-codec, it decodes, and, where the photograph is at hand, what it decodes to has the row's PSNR. Nothing is
-encoded again. A file that no row names does not verify, nor does a row whose file is missing.
+A file *verifies* where it has as many bytes as its row says, its checksum is right, its header names the
+row's codec, it decodes, and, where the photograph is at hand, what it decodes to has the row's PSNR. Nothing
+is encoded again. A file that no row names does not verify, nor does a row whose file is missing.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from ..errors import SystemFault, UserError
 from .stored import STREAMS, results, tables
 
 # Of PSNR, between the row and what is decoded. Both pictures are computed in float32, with another number of
-# threads, batch or device perhaps. On a CPU that moves PSNR by some 1e-6 dB, and that of 8 bits, where a pixel
-# lies halfway between two values, by some 1e-5 dB; other weights or another photograph, by whole decibels.
+# threads, batch or device perhaps. On a CPU that moves PSNR by some 1e-6 dB, and that of 8 bits, where a
+# pixel lies halfway between two values, by some 1e-5 dB; other weights or another photograph, by whole
+# decibels.
 TOLERANCE_DB = 1e-3
 _PSNR = ("psnr", "psnr_8bit")
 # The photographs of all data sets that are here, by name.
@@ -55,14 +56,15 @@ def verify(
     Args:
         root: the folder of results, as of `stored.results`.
         folder: only the files in this one, which lies in the folder of files; all where None.
-        decode: of how many files the picture is decoded and compared, spread evenly over the list; of all where
-            None. Bytes, checksum and header are checked of all.
+        decode: of how many files the picture is decoded and compared, spread evenly over the list; of all
+            where None. Bytes, checksum and header are checked of all.
         progress: called with files done and in all.
 
     Returns:
         One row per file: stream (its path in the folder of results), codec, codec_lmbda, label (the plan in
         words), image, iteration, bytes, decoded, psnr_difference and psnr_8bit_difference (dB, decoded minus
-        row; NaN where it was not decoded or the photograph is not at hand), problem (empty where it verifies).
+        row; NaN where it was not decoded or the photograph is not at hand), problem (empty where it
+        verifies).
 
     Raises:
         UserError: ``folder`` is none of stored files, or no row names a file in it.
@@ -100,7 +102,8 @@ def require(table: pd.DataFrame) -> None:
     if len(wrong):
         first = wrong.iloc[0]
         raise SystemFault(
-            f"{len(wrong)} of {len(table)} stored files do not verify; the first, {first['stream']}: {first['problem']}"
+            f"{len(wrong)} of {len(table)} stored files do not verify; the first, {first['stream']}:"
+            f" {first['problem']}"
         )
 
 

@@ -126,7 +126,8 @@ class _Walk:
             self.latents = codec.to(dtype="float32").analyse(codec.pad(self.x))
 
     def refine(self, advance: Callable[[], None]) -> list[File]:
-        """Files of the λ to look at: of the last steps of its refinement, of which the last one counts most."""
+        """Files of the λ to look at: of the last steps of its refinement, of which the last one counts
+        most."""
         lmbda = math.exp(self.log_lmbda)
         generator = torch.Generator(self.codec.device).manual_seed(self.seed)
         batch = Batch(self.codec, self.x, ["photograph"], self.plan, lmbda, self.latents, [generator])
@@ -147,7 +148,8 @@ class _Walk:
         ]
 
     def learn(self, value: float, wanted: Target) -> int:
-        """Take in the value of the last file, and move λ; otherwise where the series has to go on: −1 or 1."""
+        """Take in the value of the last file, and move λ; otherwise where the series has to go on: −1 or
+        1."""
         low, high = self.bounds
         if value < wanted.aim and self.log_lmbda >= high:
             return 1
@@ -251,8 +253,8 @@ def _check_reach(wanted: Target, last: File) -> None:
         return
     found = f"{len(last.data)} bytes, {last.bpp:.4g} bpp" if wanted.rate else f"{last.psnr:.2f} dB"
     raise UserError(
-        f"{wanted.text} is out of these codecs' reach for this photograph: λ = {last.lmbda:.3g} with the codec "
-        f"of λ = {last.codec_lmbda:g} gives {found}, and is as far as they go"
+        f"{wanted.text} is out of these codecs' reach for this photograph: λ = {last.lmbda:.3g} with the"
+        f" codec of λ = {last.codec_lmbda:g} gives {found}, and is as far as they go"
     )
 
 
@@ -266,6 +268,7 @@ def _nearest(wanted: Target, files: list[File]) -> File:
     if not allowed:
         smallest = min(len(file.data) for file in files)
         raise UserError(
-            f"no file of at most {wanted.text} was found for this photograph: the smallest has {smallest} bytes"
+            f"no file of at most {wanted.text} was found for this photograph: the smallest has {smallest}"
+            " bytes"
         )
     return min(allowed, key=lambda f: abs(wanted.value(len(f.data), f.psnr) - wanted.aim))

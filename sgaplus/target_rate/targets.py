@@ -102,10 +102,10 @@ def next_log_lmbda(
 ) -> float:
     """Where to look next on log λ, within ``bounds``.
 
-    Each refinement continues the one before, so that the value at one λ drifts: an early file of a λ is larger
-    than a later one, and two files on either side of the target do not bracket it. The model is therefore
-    value = a + slope · log λ + drift / n for the n-th refinement, fitted by ridge regression around the latest
-    point, with older points counting half as much each.
+    Each refinement continues the one before, so that the value at one λ drifts: an early file of a λ is
+    larger than a later one, and two files on either side of the target do not bracket it. The model is
+    therefore value = a + slope · log λ + drift / n for the n-th refinement, fitted by ridge regression around
+    the latest point, with older points counting half as much each.
 
     Args:
         points: (log λ, value) of one codec in the order in which they were found, at least one.

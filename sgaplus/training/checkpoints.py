@@ -1,4 +1,5 @@
-"""Checkpoints of training runs. They took hours: what is not proved damaged is not called so, and nothing is deleted."""
+"""Checkpoints of training runs. They took hours: what is not proved damaged is not called so, and nothing is
+deleted."""
 
 from __future__ import annotations
 

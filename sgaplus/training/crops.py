@@ -63,7 +63,8 @@ def generator_for(seed: int, step: int) -> torch.Generator:
 
 
 def sample_crops(photographs: Sequence[Tensor], side: int, count: int, generator: torch.Generator) -> Tensor:
-    """Random crops (count, 3, side, side) in [0, 1], photographs drawn by area, turned and mirrored at random.
+    """Random crops (count, 3, side, side) in [0, 1], photographs drawn by area, turned and mirrored at
+    random.
 
     Args:
         photographs: uint8 tensors (3, H, W), at least as large as the crops.

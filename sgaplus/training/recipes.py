@@ -31,8 +31,8 @@ class Recipe:
     Attributes:
         name: family name of the result.
         N, M: channels of the transforms and of the latent y.
-        lmbda: λ of the loss. In a family it is the λ whose gains start at 1, that of the weights which the run
-            starts from; the family need not contain it.
+        lmbda: λ of the loss. In a family it is the λ whose gains start at 1, that of the weights which the
+            run starts from; the family need not contain it.
         family: the λ that are trained together; empty for ``lmbda`` alone.
         steps: optimiser steps in all; may be raised on resuming while the cool-down has not begun.
         cooldown: the last steps, over which the learning rate falls linearly to zero.
@@ -45,8 +45,8 @@ class Recipe:
         per_step: how many λ of a family one step trains, drawn at random.
         seed: of the initial weights, the crops and the noise.
         holdout: number of photographs, the last ones by name, that are evaluated and never trained on.
-        average: decay per step of the average that is evaluated and published, see `averages`; with 0 it is the last
-            weights.
+        average: decay per step of the average that is evaluated and published, see `averages`; with 0 it is
+            the last weights.
     """
 
     name: str = "mshyper-s"
@@ -93,7 +93,8 @@ class Recipe:
             )
 
     def untrained(self) -> MeanScaleHyperprior:
-        """A model with the random weights of the seed. The global generator of random numbers stays as it is."""
+        """A model with the random weights of the seed. The global generator of random numbers stays as it
+        is."""
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.seed)
             return MeanScaleHyperprior(self.N, self.M)

@@ -146,8 +146,8 @@ class Run:
         """Continue from a checkpoint of the same recipe; only ``steps`` and ``cooldown`` may differ.
 
         Raises:
-            UserError: it may not be read, is no checkpoint, or one of another recipe, or its cool-down has begun
-                and would change.
+            UserError: it may not be read, is no checkpoint, or one of another recipe, or its cool-down has
+                begun and would change.
             SystemFault: the disk fails, or too many files are open.
         """
         state, stored = checkpoints.read(path)
@@ -156,7 +156,8 @@ class Run:
         if replace(stored, steps=recipe.steps, cooldown=recipe.cooldown) != recipe:
             differing = [k for k, v in asdict(stored).items() if asdict(recipe)[k] != v]
             raise UserError(
-                f"{path} was made with other settings ({', '.join(differing)}): use another file or these settings"
+                f"{path} was made with other settings ({', '.join(differing)}): use another file or these"
+                " settings"
             )
         if stored != recipe and state["step"] > min(
             stored.steps - stored.cooldown, recipe.steps - recipe.cooldown
@@ -208,7 +209,8 @@ class Run:
         norm = torch.nn.utils.clip_grad_norm_(group["params"], recipe.clip)
         if not all(math.isfinite(value) for value in (norm.item(), *(row["loss"] for row in measured))):
             raise SystemFault(
-                f"the loss or its gradient is not finite at step {self.step}: start anew with a lower learning rate"
+                f"the loss or its gradient is not finite at step {self.step}: start anew with a lower"
+                " learning rate"
             )
         group["lr"] = recipe.learning_rate(self.step)
         self.optimizer.step()
@@ -218,7 +220,8 @@ class Run:
         return measured
 
     def averaged(self) -> tuple[MeanScaleHyperprior, Gains | None]:
-        """Copies of the model and of the gains with the average of all steps; initial weights before the first one."""
+        """Copies of the model and of the gains with the average of all steps; initial weights before the
+        first one."""
         model, gains = copy.deepcopy((self.codec.model, self.gains))
         with torch.no_grad():
             for value, mean in zip(_parameters(model, gains), self.average, strict=True):
@@ -226,7 +229,8 @@ class Run:
         return model, gains
 
     def weights(self) -> dict[float, dict[str, Tensor]]:
-        """The plain architecture's averaged parameters for each λ, with the quantiles of the prior found anew."""
+        """The plain architecture's averaged parameters for each λ, with the quantiles of the prior found
+        anew."""
         model, gains = self.averaged()
         if gains is None:
             found = {self.recipe.lmbda: dict(model.named_parameters())}

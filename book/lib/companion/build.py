@@ -1,10 +1,10 @@
 """The book's pages: templates run by papermill, each again when something that it read has changed.
 
 ``book/pages.yml`` lists the pages. Each is a template of ``notebooks/`` with parameters; papermill writes
-it to ``book/executed/<name>.ipynb``, the name in ``book/_toc.yml``. The executed notebook keeps the digests of
-what its kernel read (`reads`): when one of these, the template, the entry in ``pages.yml`` or
-the lock file has changed, the page is stale. The Sphinx extension runs every stale page before Sphinx reads the
-sources, so that ``jupyter-book build book/`` publishes no stale page.
+it to ``book/executed/<name>.ipynb``, the name in ``book/_toc.yml``. The executed notebook keeps the digests
+of what its kernel read (`reads`): when one of these, the template, the entry in ``pages.yml`` or
+the lock file has changed, the page is stale. The Sphinx extension runs every stale page before Sphinx reads
+the sources, so that ``jupyter-book build book/`` publishes no stale page.
 
 What the templates themselves call is in `cells`.
 """
@@ -126,13 +126,15 @@ def _source(cell: Mapping[str, Any]) -> str:
 
 
 def template_digest(page: Page, root: Path) -> str:
-    """SHA-256 (hexadecimal) of what ``book/pages.yml`` and the template, without its outputs, say of a page."""
+    """SHA-256 (hexadecimal) of what ``book/pages.yml`` and the template, without its outputs, say of a
+    page."""
     cells = [[c["cell_type"], _source(c), c["metadata"]] for c in read_template(page, root)["cells"]]
     return hashlib.sha256(json.dumps([cells, page.title, page.parameters]).encode()).hexdigest()
 
 
 def stale(page: Page, root: Path) -> str | None:
-    """What makes the executed notebook of ``page`` stale: the first input that has changed; None where it is fresh."""
+    """What makes the executed notebook of ``page`` stale: the first input that has changed; None where it is
+    fresh."""
     try:
         executed = json.loads(output_path(page, root).read_text(encoding="utf-8"))
         record = executed["metadata"]["sgaplus"]
@@ -259,7 +261,8 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 def execute_all(
     root: Path = Path(), force: bool = False, log: Log = print, at_once: int | None = None
 ) -> int:
-    """Run every stale page of the book, several at once; a line says what made each stale, one when it is done.
+    """Run every stale page of the book, several at once; a line says what made each stale, one when it is
+    done.
 
     Args:
         root, force, log: as `execute` takes them; the root is the working directory when left out.
@@ -302,8 +305,8 @@ def _executed(page: Page, root: Path, threads: int) -> tuple[float, list[str]]:
     """Seconds that a page took, and what it said; runs in a process of its own.
 
     Args:
-        threads: of the page's kernel. Threads that wait for each other on processors that others use take many
-            times as long.
+        threads: of the page's kernel. Threads that wait for each other on processors that others use take
+            many times as long.
     """
     lines: list[str] = []
     with _environment({"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}):

@@ -17,10 +17,10 @@ def with_arms(rows: pd.DataFrame) -> pd.DataFrame:
     """Stored rows with what their specifications say.
 
     Returns:
-        The rows with ``arm``, their label: the method in words and its schedules where they are not the published
-        ones (``base`` for a codec without refinement); ``family``, the method's name as specifications have it;
-        ``a``, SSL's slope; ``tau_max``, the highest temperature of an exponential schedule; ``rate``, a
-        constant learning rate; NaN where there is none.
+        The rows with ``arm``, their label: the method in words and its schedules where they are not the
+        published ones (``base`` for a codec without refinement); ``family``, the method's name as
+        specifications have it; ``a``, SSL's slope; ``tau_max``, the highest temperature of an exponential
+        schedule; ``rate``, a constant learning rate; NaN where there is none.
     """
     columns = ["method", "temperature", "lr", "iterations"]
     found = {

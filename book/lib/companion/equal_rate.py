@@ -41,7 +41,8 @@ def gains(
         points: rates, at equal distances on a logarithmic scale.
 
     Returns:
-        The rates in bpp (points,), and the gain in dB (points, 1 + resamples), first of all images. A resample
+        The rates in bpp (points,), and the gain in dB (points, 1 + resamples), first of all images. A
+        resample
         of costlier images has higher rates: its gains are those at the same places within the range that its
         own two curves share, NaN where there is none. One image has no resample, and curves without a common
         rate have no rates.
@@ -83,6 +84,7 @@ def _at(rates: np.ndarray, bpp: np.ndarray, decibel: np.ndarray) -> np.ndarray:
 
 
 def band(rates: np.ndarray, samples: np.ndarray) -> pd.DataFrame:
-    """`gains` as a table: bpp, gain, low and high (95 % percentile bootstrap over images; NaN of one image)."""
+    """`gains` as a table: bpp, gain, low and high (95 % percentile bootstrap over images; NaN of one
+    image)."""
     low, high = statistics.ends(samples.T)
     return pd.DataFrame({"bpp": rates, "gain": samples[:, 0], "low": low, "high": high})

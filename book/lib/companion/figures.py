@@ -1,7 +1,8 @@
-"""Figures from tables and methods alone: means with intervals by seaborn, one look and one legend for all pages.
+"""Figures from tables and methods alone: means with intervals by seaborn, one look and one legend for all
+pages.
 
-A figure is `panels` of what one function draws: `lines`, `bands`, `points_with_means`, `heat_map`. Nothing here computes
-a result but means over images and their intervals.
+A figure is `panels` of what one function draws: `lines`, `bands`, `points_with_means`, `heat_map`. Nothing
+here computes a result but means over images and their intervals.
 """
 
 from __future__ import annotations
@@ -89,13 +90,14 @@ def legend_above(figure: Figure, columns: int = 4) -> None:
 
 
 def lines(axes: Axes, rows: pd.DataFrame, x: str, y: str, by: str = "arm", **style: Any) -> None:
-    """The mean of ``y`` over ``x`` with its 95 % bootstrap band over images: a line for each value of ``by``."""
+    """The mean of ``y`` over ``x`` with its 95 % bootstrap band over images: a line for each value of
+    ``by``."""
     looks, rows = palette.for_seaborn(rows[by]), _by_image(rows)
     shown = rows.groupby([by, x], sort=False)[y].transform("size").max() > 1
     errorbar = statistics.ends_of if shown else None
     sns.lineplot(
-        rows, x=x, y=y, hue=by, style=by, **looks, errorbar=errorbar, ax=axes, markevery=_every(rows.groupby(by)[x].nunique().max()),
-        err_kws={"alpha": 0.12, "linewidth": 0}, markersize=6, **style,
+        rows, x=x, y=y, hue=by, style=by, **looks, errorbar=errorbar, ax=axes, markersize=6, **style,
+        err_kws={"alpha": 0.12, "linewidth": 0}, markevery=_every(rows.groupby(by)[x].nunique().max()),
     )  # fmt: skip
     axes.set_xlabel(x)
 
@@ -111,7 +113,8 @@ def _every(points: int) -> int:
 
 
 def bands(axes: Axes, table: pd.DataFrame, x: str, y: str, by: str = "arm", ends: Sequence[str] = ()) -> None:
-    """Means that are known already, with bands between the columns ``ends`` (``<y>_low`` and ``<y>_high``)."""
+    """Means that are known already, with bands between the columns ``ends`` (``<y>_low`` and
+    ``<y>_high``)."""
     low, high = ends or (f"{y}_low", f"{y}_high")
     for name, look in palette.of_arms(palette.in_order(table[by])).items():
         line = table[table[by] == name].sort_values(x)
@@ -122,7 +125,8 @@ def bands(axes: Axes, table: pd.DataFrame, x: str, y: str, by: str = "arm", ends
 
 
 def points_with_means(axes: Axes, rows: pd.DataFrame, value: str, by: str = "arm") -> None:
-    """Images as points, a row for each value of ``by``, and over them the mean with its 95 % bootstrap interval."""
+    """Images as points, a row for each value of ``by``, and over them the mean with its 95 % bootstrap
+    interval."""
     looks, rows = palette.for_seaborn(rows[by]), _by_image(rows)
     order, colours = looks["hue_order"], looks["palette"]
     common: dict[str, Any] = {"x": value, "y": by, "hue": by, "order": order, "hue_order": order, "ax": axes}
@@ -150,7 +154,8 @@ def heat_map(
     sign: bool = False,
     **style: Any,
 ) -> None:
-    """Numbers of ``value`` in cells, darker where larger, with true minus signs and in the order of the table."""
+    """Numbers of ``value`` in cells, darker where larger, with true minus signs and in the order of the
+    table."""
     wide = table.pivot_table(index=row, columns=column, values=value, sort=False).sort_index(axis=1)
     wide.columns = [f"{name:g}" if isinstance(name, float) else name for name in wide.columns]
     texts = wide.map(lambda number: f"{number:{'+' if sign else ''}.{digits}f}".replace("-", "−"))
@@ -162,8 +167,9 @@ def heat_map(
 def probability_space(methods: Sequence[Method], tau: float = 1.0, points: int = 1001) -> Figure:
     """Probability of every class over v in [−½, 3/2], at temperature τ (paper, Figure 1).
 
-    Two-class methods show p(⌊v⌋) and p(⌈v⌉), three-class ones all classes that can be reached there, and those a
-    second time on a logarithmic scale. A colour is a function f, a dash an integer; three classes are drawn bold.
+    Two-class methods show p(⌊v⌋) and p(⌈v⌉), three-class ones all classes that can be reached there, and
+    those a second time on a logarithmic scale. A colour is a function f, a dash an integer; three classes are
+    drawn bold.
     """
     v = torch.linspace(-0.5, 1.5, points, dtype=torch.float64)
     several = any(isinstance(method, ThreeClass) for method in methods)
@@ -188,7 +194,8 @@ def probability_space(methods: Sequence[Method], tau: float = 1.0, points: int =
 
 
 def rounding_slopes(methods: Sequence[Method], tau: float = 1.0, points: int = 1001) -> Figure:
-    """dp(⌈v⌉)/dv over x = v − ⌊v⌋ in (0, 1), by automatic differentiation: where each method lets latents move."""
+    """dp(⌈v⌉)/dv over x = v − ⌊v⌋ in (0, 1), by automatic differentiation: where each method lets latents
+    move."""
     x = torch.linspace(0, 1, points + 2, dtype=torch.float64)[1:-1].requires_grad_()
     looks = palette.of_arms([method.label for method in methods])
 
@@ -227,7 +234,8 @@ def centre(image: Tensor, side: int = 128) -> Tensor:
 def rd_curves(
     ours: pd.DataFrame, published: pd.DataFrame, codecs: Sequence[str], looks: Mapping[str, Any]
 ) -> Figure:
-    """PSNR over rate of our curves, bold, and of published ones, in the range of rates of ours and a little beyond.
+    """PSNR over rate of our curves, bold, and of published ones, in the range of rates of ours and a little
+    beyond.
 
     Args:
         ours: name, bpp, psnr; with psnr_low and psnr_high a bar for each point.

@@ -1,4 +1,5 @@
-"""SSL's lead over atanh at the ablations' λ: as the paper has it, with better temperatures, and after more iterations."""
+"""SSL's lead over atanh at the ablations' λ: as the paper has it, with better temperatures, and after more
+iterations."""
 
 from __future__ import annotations
 
@@ -37,8 +38,8 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
         rows: as `pool.load` returns them.
 
     Returns:
-        One row per comparison that has rows: settings, iteration, data, images, mean, low, high, verdict, and all of
-        the first three in words (what).
+        One row per comparison that has rows: settings, iteration, data, images, mean, low, high, verdict, and
+        all of the first three in words (what).
     """
     lines = []
     for dataset in ("kodak", "clic2025"):
@@ -77,17 +78,20 @@ _SAID = {
 
 
 def describe(found: pd.DataFrame, dataset: str = "kodak") -> str:
-    """In one sentence for the crops of a data set: the lead at 500 iterations, at the best temperatures, and at 2000.
+    """In one sentence for the crops of a data set: the lead at 500 iterations, at the best temperatures, and
+    at 2000.
 
     Args:
-        found: as `table` returns it; an empty string where there is nothing beside the published settings at 500.
+        found: as `table` returns it; an empty string where there is nothing beside the published settings at
+            500.
     """
     own = found[found["data"].str.startswith(palette.dataset(dataset))]
     if own.empty:
         return ""
     own = own[own["data"] == own["data"].mode().iloc[0]].set_index(["settings", "iteration"])
     parts = [
-        f"{statistics.interval(*own.loc[key, ['mean', 'low', 'high']])} % {words} ({own.loc[key, 'images']} crops)"
+        f"{statistics.interval(*own.loc[key, ['mean', 'low', 'high']])} % {words} ({own.loc[key, 'images']}"
+        " crops)"
         for key, words in _SAID.items()
         if key in own.index
     ]

@@ -1,7 +1,7 @@
 """The book's look: one colour, dash and marker for each method on every page, and readable names.
 
-Colours of methods are Okabe and Ito's and two of Tol's, which readers with any colour vision can tell apart. What is
-no method (a codec, a part of a file, a published curve) never has a method's colour.
+Colours of methods are Okabe and Ito's and two of Tol's, which readers with any colour vision can tell apart.
+What is no method (a codec, a part of a file, a published curve) never has a method's colour.
 """
 
 from __future__ import annotations
@@ -107,7 +107,8 @@ def _looks(names: Iterable[str]) -> dict[str, tuple[str, Any, str]]:
 
 
 def of_arms(names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Line properties by name, as `matplotlib.axes.Axes.plot` takes them; same name, same look on every page."""
+    """Line properties by name, as `matplotlib.axes.Axes.plot` takes them; same name, same look on every
+    page."""
     return {
         name: {"color": colour, "linestyle": (0, dash) if dash else "-", "marker": marker}
         for name, (colour, dash, marker) in _looks(names).items()
@@ -115,7 +116,8 @@ def of_arms(names: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def for_seaborn(names: Iterable[str]) -> dict[str, Any]:
-    """The same as seaborn's ``palette``, ``dashes`` and ``markers``, with ``hue_order`` and ``style_order``."""
+    """The same as seaborn's ``palette``, ``dashes`` and ``markers``, with ``hue_order`` and
+    ``style_order``."""
     looks = _looks(in_order(names))
     parts = ({name: look[i] for name, look in looks.items()} for i in range(3))
     order = {"hue_order": list(looks), "style_order": list(looks)}
@@ -123,6 +125,7 @@ def for_seaborn(names: Iterable[str]) -> dict[str, Any]:
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Methods in the order of the book's legends and tables: the base, as the paper's figures have them, others."""
+    """Methods in the order of the book's legends and tables: the base, as the paper's figures have them,
+    others."""
     rank = {name: position for position, name in enumerate(METHODS)}
     return sorted(set(names), key=lambda name: (rank.get(name, len(rank)), name))

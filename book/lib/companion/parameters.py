@@ -1,4 +1,5 @@
-"""A page's parameters: what its template declares, what papermill gave, and the command that gives the same again."""
+"""A page's parameters: what its template declares, what papermill gave, and the command that gives the same
+again."""
 
 from __future__ import annotations
 
@@ -132,7 +133,8 @@ def _reads_as_other(text: str) -> bool:
 
 
 def shown(path: Path) -> str:
-    """A path for a shell command: relative where it is in the working directory, so that no page names a machine."""
+    """A path for a shell command: relative where it is in the working directory, so that no page names a
+    machine."""
     here = Path.cwd()
     inside = (way.relative_to(here) for way in (path.absolute(), path.resolve()) if way.is_relative_to(here))
     return next(inside, path.absolute()).as_posix()

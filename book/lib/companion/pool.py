@@ -39,9 +39,9 @@ def load(profile: str, root: Path | None = None, studies: Sequence[str] | None =
         studies: only these, by name.
 
     Returns:
-        The rows as `configurations.with_arms` gives them, with ``study`` (the first that holds the job), ``dataset``
-        (a key of `DATASETS`) and ``scope``: whole photographs, or centres of so many pixels a side. The two
-        are never mixed.
+        The rows as `configurations.with_arms` gives them, with ``study`` (the first that holds the job),
+        ``dataset`` (a key of `DATASETS`) and ``scope``: whole photographs, or centres of so many pixels a
+        side. The two are never mixed.
 
     Raises:
         UserError: a row is of weights that are not the bundled ones, or of an image of no data set.
@@ -112,8 +112,8 @@ def differences(
         column, relative: as for `statistics.paired`.
 
     Returns:
-        (images, λ): those λ at which both arms were run on at least as many images as at the median λ, and the
-        images that have all of them; None where nothing can be paired.
+        (images, λ): those λ at which both arms were run on at least as many images as at the median λ, and
+        the images that have all of them; None where nothing can be paired.
     """
     chosen = rows[rows["arm"].isin([arm, reference])]
     keys = [set(map(tuple, group[["image", by]].to_numpy())) for _, group in chosen.groupby("arm")]
@@ -165,7 +165,8 @@ def temperature_grid(rows: pd.DataFrame, iteration: int) -> pd.DataFrame | None:
 
 
 def slopes(rows: pd.DataFrame, iteration: int) -> pd.DataFrame | None:
-    """True losses of SSL over a with otherwise published settings: (images, a); None where there are not three."""
+    """True losses of SSL over a with otherwise published settings: (images, a); None where there are not
+    three."""
     tables = []
     for _, group in scopes(rows[rows["lmbda"] == LMBDA], iteration):
         group = group[group["family"] == "ssl"]

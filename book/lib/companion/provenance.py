@@ -18,7 +18,8 @@ _DIGITS = 7
 
 
 def load(study: str, profile: str, results: str | Path | None = None) -> pd.DataFrame:
-    """The stored rows of a study's profile, as `configurations.with_arms` returns them, with study and profile.
+    """The stored rows of a study's profile, as `configurations.with_arms` returns them, with study and
+    profile.
 
     Args:
         results: the folder of results, those of all studies; that of the checkout where None.
@@ -45,7 +46,8 @@ def about(study: str, profile: str) -> str:
 
 
 def folder(given: str | Path | None, name: str) -> Path:
-    """The folder that a page was ``given`` for results that are no study's; where None, the checkout's own."""
+    """The folder that a page was ``given`` for results that are no study's; where None, the checkout's
+    own."""
     return results_folder() / name if given is None else Path(given)
 
 
@@ -62,8 +64,10 @@ def provenance(rows: pd.DataFrame) -> str:
     days = sorted({str(time)[:10] for time in rows["written"]})
     commits = _few(commit[:_DIGITS] + "+" * commit.endswith("+") for commit in rows["git_commit"] if commit)
     parts = [
-        f"{count(len(rows), 'row')} of {count(rows['key'].nunique(), 'job')} on "
-        f"{count(rows['image'].nunique(), 'image')}",
+        (
+            f"{count(len(rows), 'row')} of {count(rows['key'].nunique(), 'job')} on "
+            f"{count(rows['image'].nunique(), 'image')}"
+        ),
         f"codec {' and '.join(codecs)}, loop in {_few(rows['dtype'])}",
         f"computed on {_few(rows['device'], '; ')}",
         f"{' to '.join(dict.fromkeys((days[0], days[-1])))}",

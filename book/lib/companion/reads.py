@@ -22,7 +22,8 @@ def recording(log: Path, root: Path) -> dict[str, str]:
 
 
 def digest(root: Path, name: str) -> str | None:
-    """SHA-256 of a file, or of the names in a folder where ``name`` ends with a slash; None where there is none.
+    """SHA-256 of a file, or of the names in a folder where ``name`` ends with a slash; None where there is
+    none.
 
     Args:
         name: the path, relative to ``root``.
@@ -44,7 +45,8 @@ def _sha256(path: Path, changed: int, size: int) -> str:
 
 
 def _counts(path: Path) -> bool:
-    """Whether a page depends on ``path``, relative to the repository: not on what is hidden or made from it."""
+    """Whether a page depends on ``path``, relative to the repository: not on what is hidden or made from
+    it."""
     made = {"_build", "__pycache__", "site-packages"}
     return not (
         any(part.startswith(".") or part in made for part in path.parts)
@@ -55,7 +57,8 @@ def _counts(path: Path) -> bool:
 def files_read(log: Path, root: Path) -> dict[str, str | None]:
     """The files and listed folders in ``log``, relative to the repository, with their digests.
 
-    What has changed since a process opened it has a digest that no file has, so that the page is stale at once.
+    What has changed since a process opened it has a digest that no file has, so that the page is stale at
+    once.
     """
     found: dict[str, str | None] = {}
     for entry in log.read_bytes().split(b"\0")[:-1]:

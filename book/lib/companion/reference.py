@@ -95,7 +95,8 @@ def curve(table: pd.DataFrame, codec: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def sga_gain(table: pd.DataFrame, lmbdas: slice = slice(None)) -> float:
-    """BD-rate in percent of SGA against its base, both of Yang et al. 2020 (pchip), of some of the points by λ.
+    """BD-rate in percent of SGA against its base, both of Yang et al. 2020 (pchip), of some of the points by
+    λ.
 
     Args:
         table: as `published` returns it.

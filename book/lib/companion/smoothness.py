@@ -46,7 +46,8 @@ def smoothness(rows: pd.DataFrame, until: int | None = None) -> pd.DataFrame:
 
 
 def with_gap(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with ``gap``, the method's loss − the true loss, and ``gap_size``, |gap| in percent of the latter.
+    """The rows with ``gap``, the method's loss − the true loss, and ``gap_size``, |gap| in percent of the
+    latter.
 
     The method's loss is one sample of its relaxed loss; both are NaN at iteration 0.
     """

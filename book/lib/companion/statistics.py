@@ -1,8 +1,9 @@
 """The book's statistics: means over images with intervals, paired differences, Bjøntegaard deltas.
 
-Every interval is a 95 % percentile bootstrap over images (Efron and Tibshirani 1993, chapter 13). All quantities of one
-table are resampled together. Rows are ordered by image, and the draws depend on the images' names alone: neither the
-order of rows nor what stands beside a quantity changes a digit. Where an image has several seeds, their mean is its value.
+Every interval is a 95 % percentile bootstrap over images (Efron and Tibshirani 1993, chapter 13). All
+quantities of one table are resampled together. Rows are ordered by image, and the draws depend on the images'
+names alone: neither the order of rows nor what stands beside a quantity changes a digit. Where an image has
+several seeds, their mean is its value.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def resampled_means(table: pd.DataFrame | pd.Series) -> np.ndarray:
         table: indexed by image; an image that stands there several times counts by its mean.
 
     Returns:
-        (1 + resamples, quantities): the means themselves, then those of the resamples; one image has none of these.
+        (1 + resamples, quantities): the means themselves, then those of the resamples; one image has none of
+        these.
     """
     values = pd.DataFrame(table).groupby(level=0).mean()
     means = values.mean(skipna=False).to_numpy(dtype=float)[None]
@@ -65,7 +67,8 @@ def ends(samples: np.ndarray) -> np.ndarray:
 
 
 def with_interval(name: str, samples: np.ndarray) -> dict[str, float]:
-    """A statistic of `resampled_means`, (1 + resamples,), under ``name``, its interval as ``_low`` and ``_high``."""
+    """A statistic of `resampled_means`, (1 + resamples,), under ``name``, its interval as ``_low`` and
+    ``_high``."""
     return {name: float(samples[0])} | dict(zip((f"{name}_low", f"{name}_high"), ends(samples), strict=True))
 
 
@@ -114,10 +117,11 @@ def minus(text: str) -> str:
 
 
 def at(rows: pd.DataFrame, iteration: int | None = None) -> pd.DataFrame:
-    """The rows of every configuration at one iteration, in the order of the images, and those of codecs not refined.
+    """The rows of every configuration at one iteration, in the order of the images, and those of codecs not
+    refined.
 
-    A run with a larger budget passes the same iteration: where a seed has several runs, that with the smallest budget
-    counts, so that an image's value does not depend on which other studies went further.
+    A run with a larger budget passes the same iteration: where a seed has several runs, that with the
+    smallest budget counts, so that an image's value does not depend on which other studies went further.
 
     Args:
         rows: as `configurations.with_arms` returns them.
@@ -140,7 +144,8 @@ def at(rows: pd.DataFrame, iteration: int | None = None) -> pd.DataFrame:
 
 
 def over_seeds(rows: pd.DataFrame, columns: Sequence[str], by: Sequence[str]) -> pd.DataFrame:
-    """Mean over the seeds of each image: one row per group and image, in order, with ``by``, image and ``columns``."""
+    """Mean over the seeds of each image: one row per group and image, in order, with ``by``, image and
+    ``columns``."""
     return rows.groupby([*by, "image"], dropna=False)[list(columns)].mean().reset_index()
 
 
@@ -168,7 +173,8 @@ def _summaries(table: pd.DataFrame, column: str, by: Sequence[str], name: str = 
 
 
 def rank_correlation(table: pd.DataFrame, x: str, y: str) -> tuple[float, float, float]:
-    """Spearman's rank correlation of two columns over images, the table's index, and both ends of its interval."""
+    """Spearman's rank correlation of two columns over images, the table's index, and both ends of its
+    interval."""
     columns = [column.to_numpy(dtype=float) for _, column in table.groupby(level=0)[[x, y]].mean().items()]
 
     def rho(*sides: np.ndarray) -> float:
@@ -216,9 +222,9 @@ def check_pairs(
             line = mixed.iloc[0]
             study, profile = (line.get(name, name.upper()) for name in ("study", "profile"))
             raise UserError(
-                f"{line['arm']} and {reference} on {line['image']} are no pair: their rows differ in {name} "
-                f"({line[name]} and {line[f'{name}_reference']}), as do those of {mixed['image'].nunique()} images in "
-                f"all; compute them again with `sgaplus study run {study} --profile {profile}`"
+                f"{line['arm']} and {reference} on {line['image']} are no pair: their rows differ in {name}"
+                f" ({line[name]} and {line[f'{name}_reference']}), as do those of {mixed['image'].nunique()}"
+                f" images in all; compute them again with `sgaplus study run {study} --profile {profile}`"
             )
 
 
@@ -268,7 +274,8 @@ def paired_means(
     exempt: Sequence[str] = (),
     name: str = "",
 ) -> pd.DataFrame:
-    """`paired`, its mean over images: one row per arm and ``by``, in order, with columns as `means` has them."""
+    """`paired`, its mean over images: one row per arm and ``by``, in order, with columns as `means` has
+    them."""
     return _summaries(paired(rows, column, reference, by, relative, exempt), "change", ["arm", *by], name)
 
 
@@ -287,7 +294,8 @@ _Curve = tuple[np.ndarray, np.ndarray]
 def bd_rate(
     anchor: _Curve, test: _Curve, delta: Callable[[_Curve, _Curve], float] = metrics.bd_rate
 ) -> float:
-    """`metrics.bd_rate` (percent) or `metrics.bd_psnr` (dB) of ``test``, each (bpp, PSNR); NaN where there is none."""
+    """`metrics.bd_rate` (percent) or `metrics.bd_psnr` (dB) of ``test``, each (bpp, PSNR); NaN where there is
+    none."""
     with warnings.catch_warnings():
         # Curves at one set of λ overlap largely, not wholly, and published curves reach further than ours.
         warnings.filterwarnings("ignore", message="Insufficient curve overlap")
@@ -306,13 +314,14 @@ def bd_per_image(rows: pd.DataFrame, anchor: str, arm: str, psnr: str = "psnr") 
     """BD-rate and BD-PSNR of one arm against another on every image that has both curves.
 
     Args:
-        rows: as `configurations.with_arms` returns them, at one iteration; the points of a curve differ in lmbda.
+        rows: as `configurations.with_arms` returns them, at one iteration; the points of a curve differ in
+            lmbda.
         anchor, arm: names of arms.
         psnr: ``psnr`` (floats, the paper's) or ``psnr_8bit``.
 
     Returns:
-        One row per image, in order: image, points (λ in common), bd_rate in percent and bd_psnr in dB; NaN where
-        fewer than four λ are common or a curve is not monotone.
+        One row per image, in order: image, points (λ in common), bd_rate in percent and bd_psnr in dB; NaN
+        where fewer than four λ are common or a curve is not monotone.
 
     Raises:
         UserError: two rows are no pair (`check_pairs`).
@@ -336,7 +345,8 @@ def bd_per_image(rows: pd.DataFrame, anchor: str, arm: str, psnr: str = "psnr") 
 
 
 def bd_summary(table: pd.DataFrame) -> dict[str, float]:
-    """Of `bd_per_image`: images with a value, and for bd_rate and bd_psnr mean, median, low, high, least, most."""
+    """Of `bd_per_image`: images with a value, and for bd_rate and bd_psnr mean, median, low, high, least,
+    most."""
     whole = table.dropna(subset=["bd_rate"]).set_index("image")
     found: dict[str, float] = {"images": len(whole)}
     for name in _DELTAS:

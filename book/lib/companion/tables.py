@@ -1,4 +1,5 @@
-"""The book's tables: a frame and a declaration of its columns become a table with intervals, notes and a CSV link."""
+"""The book's tables: a frame and a declaration of its columns become a table with intervals, notes and a CSV
+link."""
 
 from __future__ import annotations
 
@@ -22,10 +23,12 @@ class Col:
 
     Attributes:
         label: its heading.
-        digits: decimals; None shows text and whole numbers as they are, and other numbers as short as they go.
+        digits: decimals; None shows text and whole numbers as they are, and other numbers as short as they
+            go.
         significant: whether ``digits`` counts significant digits.
         sign: whether positive numbers have a plus.
-        ends: the columns of the interval's ends; where None, ``<name>_low`` and ``<name>_high`` if there are such.
+        ends: the columns of the interval's ends; where None, ``<name>_low`` and ``<name>_high`` if there are
+            such.
         best: which value of each group is bold.
         under: a heading over neighbouring columns.
     """
@@ -94,7 +97,8 @@ def ci_table(
     """A frame as a table: numbers at the right, intervals in brackets, the best of each group in bold.
 
     Args:
-        columns: what is shown, by the frame's columns; text alone is a heading. One without any value is left out.
+        columns: what is shown, by the frame's columns; text alone is a heading. One without any value is left
+            out.
         group, row: a column, or a pattern such as ``λ = {lmbda:g}``: heads groups of rows, and each row.
         stub: heading over the rows' heads.
         note: what a reader must know beside it; what brackets and bold mean is added.

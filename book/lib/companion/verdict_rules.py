@@ -92,7 +92,8 @@ def _compared(
     by_lambda: bool = False,
     below: bool | None = True,
 ) -> list[Finding]:
-    """A condition for each scope in which both arms were run, and each λ if wanted: the arm is below the reference."""
+    """A condition for each scope in which both arms were run, and each λ if wanted: the arm is below the
+    reference."""
     what, unit = f"{quantity}, {arm} − {reference}, {iteration} iterations", "%" if relative else "pp"
     found = []
     for scope, group in pool.scopes(rows, iteration, dataset):
@@ -200,7 +201,10 @@ def temperature(rows: pd.DataFrame, profile: str) -> list[Finding]:
         }
         common = {"unit": "× 10⁻³", "iteration": iteration}
         for name, values in ranges.items():
-            text = f"range of the mean true loss of {name}, τ_max from {taus[0]:g} to {taus[-1]:g}, {iteration} iterations"
+            text = (
+                f"range of the mean true loss of {name}, τ_max from {taus[0]:g} to {taus[-1]:g}, {iteration}"
+                " iterations"
+            )
             found.append(of_resamples(text, values, len(table), None, form=".2f", **common))
         pairs = [(linear, other) for other in (atanh, cosine, ssl)] + [(cosine, atanh), (ssl, atanh)]
         for first, second in pairs:
@@ -221,7 +225,10 @@ def slope(rows: pd.DataFrame, profile: str) -> list[Finding]:
             continue
         for end in (table.columns[0], table.columns[-1]):
             change = (100 * (table[end] / table[published] - 1)).rename(pool.LMBDA)
-            text = f"true loss at a = {end:g} against a = {published:g}, {iteration} iterations (Kodak, λ = {pool.LMBDA:g})"
+            text = (
+                f"true loss at a = {end:g} against a = {published:g}, {iteration} iterations (Kodak, λ ="
+                f" {pool.LMBDA:g})"
+            )
             found.append(of_images(text, change, below=False, iteration=iteration))
         best = table.columns.to_numpy()[statistics.resampled_means(table).argmin(1)]
         text = f"a with the lowest mean true loss among {len(table.columns)}, {iteration} iterations"
@@ -305,8 +312,9 @@ def _limits(
         # Two codecs are what is compared.
         table = statistics.paired(sides, "loss", tested, exempt=["codec_sha256"])
         text = (
-            f"codec of λ = {trained:g} at λ = {tested:g} (ratio {max(tested / trained, trained / tested):.3g}): true loss "
-            f"against the codec trained for it ({where})"
+            f"codec of λ = {trained:g} at λ = {tested:g} (ratio"
+            f" {max(tested / trained, trained / tested):.3g}): true loss against the codec trained for it"
+            f" ({where})"
         )
         change = table.set_index("image")["change"].rename(tested)
         found.append(of_images(text, change, None, iteration=iteration))
@@ -393,8 +401,8 @@ def _with_the_rate(rows: pd.DataFrame, profile: str) -> list[Finding]:
     for scope, (iteration, table) in sorted(tables.items()):
         low, high = table.columns[0], table.columns[-1]
         text = (
-            f"change of the true loss against the base, at λ = {high:g} − at λ = {low:g}, {iteration} iterations "
-            f"(Kodak, {scope})"
+            f"change of the true loss against the base, at λ = {high:g} − at λ = {low:g}, {iteration}"
+            f" iterations (Kodak, {scope})"
         )
         change = (table[high] - table[low]).rename(high)
         found.append(of_images(text, change, below=False, unit="pp", iteration=iteration))

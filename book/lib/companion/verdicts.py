@@ -1,7 +1,8 @@
 """What a claim's verdict is made of: conditions with numbers, each of which can fail.
 
-A condition about a difference *holds* where its whole 95 % interval is on the claimed side of zero, is *contradicted*
-where the whole interval is on the other side, and is *open* otherwise. Without rows it was *not run*.
+A condition about a difference *holds* where its whole 95 % interval is on the claimed side of zero, is
+*contradicted* where the whole interval is on the other side, and is *open* otherwise. Without rows it was
+*not run*.
 """
 
 from __future__ import annotations
@@ -96,7 +97,8 @@ class Claim:
 
 
 def together(findings: Iterable[Finding]) -> Verdict:
-    """All that were run hold, some do, none does and one is contradicted, nothing is decided, or none was run."""
+    """All that were run hold, some do, none does and one is contradicted, nothing is decided, or none was
+    run."""
     outcomes = {finding.outcome for finding in findings} - {Verdict.NOT_RUN, None}
     if not outcomes:
         return Verdict.NOT_RUN
@@ -124,8 +126,8 @@ def of_images(
     """The finding of a mean over images that should be below zero (or above; None: for context).
 
     Args:
-        table: one value per image; or a column for each λ, of which the mean counts. A λ at which the interval alone
-            is on the other side of zero makes the outcome mixed, so that no mean hides it.
+        table: one value per image; or a column for each λ, of which the mean counts. A λ at which the
+            interval alone is on the other side of zero makes the outcome mixed, so that no mean hides it.
     """
     table = pd.DataFrame(table)
     mean, low, high = statistics.estimate(table.mean(axis=1))

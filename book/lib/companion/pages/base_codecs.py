@@ -58,7 +58,8 @@ def load(store: Store, command: str) -> pd.DataFrame:
     for card in cards():
         if counts.get(card.sha256, 0) < images:
             raise UserError(
-                f"{store.root} lacks images of {card.name} with lambda {card.lmbda:g}: compute them ({command})"
+                f"{store.root} lacks images of {card.name} with lambda {card.lmbda:g}: compute them"
+                f" ({command})"
             )
     rows = rows.drop(columns="lmbda").rename(columns={"codec": "family", "codec_lmbda": "lmbda"})
     return rows.sort_values(["family", "lmbda", "image"], ignore_index=True)
@@ -112,7 +113,8 @@ def points(curve: Curve) -> pd.DataFrame:
 
 
 def _distances(curve: Curve, published: pd.DataFrame, codec: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Distances of each point from a published curve, (points, 1 + resamples), and which it can be given for."""
+    """Distances of each point from a published curve, (points, 1 + resamples), and which it can be given
+    for."""
     rate, psnr = reference.curve(published, codec)
     psnr_at = interpolate(np.log(rate), psnr, "pchip")
     log_rate_at = interpolate(psnr, np.log(rate), "pchip")
@@ -127,7 +129,8 @@ def _distances(curve: Curve, published: pd.DataFrame, codec: str) -> dict[str, t
 
 
 def gaps(curve: Curve, published: pd.DataFrame, codec: str) -> pd.DataFrame:
-    """How far each point lies from a published curve, which pchip interpolates over the logarithm of the rate.
+    """How far each point lies from a published curve, which pchip interpolates over the logarithm of the
+    rate.
 
     Args:
         published: as `reference.published` returns it.
@@ -200,7 +203,8 @@ def slopes(curve: Curve) -> pd.DataFrame:
 
 
 def shape(table: pd.DataFrame) -> dict[str, bool]:
-    """Of one family's `slopes`: whether its curve is monotone, convex (D as a function of R), and fits all its λ."""
+    """Of one family's `slopes`: whether its curve is monotone, convex (D as a function of R), and fits all
+    its λ."""
     return {
         "monotone": bool((table[["delta_bpp", "delta_psnr"]] > 0).all(axis=None)),
         "convex": bool((table["slope"].diff().dropna() > 0).all()),
@@ -218,7 +222,8 @@ def looks(families: Sequence[str]) -> dict[str, dict]:
 
 
 def gaps_figure(table: pd.DataFrame) -> Figure:
-    """`gaps` with the published codec's name as ``reference``: a panel for each of these, a line for each family."""
+    """`gaps` with the published codec's name as ``reference``: a panel for each of these, a line for each
+    family."""
 
     def draw(axes: Axes, part: pd.DataFrame) -> None:
         for name, look in looks(table["family"]).items():

@@ -24,8 +24,9 @@ Curves = dict[str, tuple[pd.DataFrame, pd.DataFrame]]
 def place(rows: pd.DataFrame) -> Curves:
     """Each arm's curve of means over the images, and resamples of what refinement changes: the base has none.
 
-    A resample applies the change of its images, the ratio of the rates and the difference of the PSNR, to the base's mean
-    over all, since published curves are fixed. Arms and λ that lack an image are left out, and arms of one λ.
+    A resample applies the change of its images, the ratio of the rates and the difference of the PSNR, to the
+    base's mean over all, since published curves are fixed. Arms and λ that lack an image are left out, and
+    arms of one λ.
 
     Args:
         rows: lines of whole photographs, of the base and of refined arms at one iteration.
@@ -67,8 +68,8 @@ def compare(
     """BD-rate in percent of each of our curves, at the λ that all of them have, against each published one.
 
     Returns:
-        A row for each published codec: name, and a column for each arm with ``_low`` and ``_high``, NaN for the base and
-        where there is no BD-rate; and how the columns are shown.
+        A row for each published codec: name, and a column for each arm with ``_low`` and ``_high``, NaN for
+        the base and where there is no BD-rate; and how the columns are shown.
     """
     common = sorted(set.intersection(*(set(bpp.columns) for bpp, _ in placed.values())))
     lines = []
@@ -85,7 +86,8 @@ def compare(
 
 
 def describe_sga(dataset: str | None, lines: pd.DataFrame, arm: str, images: int, iteration: int) -> str:
-    """SGA's published BD-rate against its own base, and ours where all photographs of the data set were refined.
+    """SGA's published BD-rate against its own base, and ours where all photographs of the data set were
+    refined.
 
     Args:
         dataset: on which Yang et al. published; nothing is said where None.
@@ -99,8 +101,8 @@ def describe_sga(dataset: str | None, lines: pd.DataFrame, arm: str, images: int
     theirs, total = reference.sga_gain(reference.published(dataset)), SOURCES[dataset].images
     name, value = palette.dataset(dataset), f"{theirs:.1f}".replace("-", "−")
     text = (
-        f"As published, SGA of Yang et al. 2020 has a BD-rate of {value} % against its own base codec on {name}: curves of means "
-        f"over {total} photographs, 2000 iterations."
+        f"As published, SGA of Yang et al. 2020 has a BD-rate of {value} % against its own base codec on"
+        f" {name}: curves of means over {total} photographs, 2000 iterations."
     )
     own = lines[(lines["anchor"] == BASE) & (lines["arm"] == arm)] if len(lines) else lines
     if images < total or own.empty or pd.isna(own["means_bd_rate"].iloc[0]):
@@ -112,7 +114,8 @@ def describe_sga(dataset: str | None, lines: pd.DataFrame, arm: str, images: int
         found = line[[f"{prefix}bd_rate{end}" for end in ("", "_low", "_high")]]
         inside = "inside" if found.iloc[1] <= theirs <= found.iloc[2] else "outside"
         said.append(
-            f"{statistics.interval(*found, decimals=1)} % {kind} (the published value lies {inside} that interval)"
+            f"{statistics.interval(*found, decimals=1)} % {kind} (the published value lies {inside} that"
+            " interval)"
         )
     return (
         f"{text} Here, after {iteration} iterations and with another base codec, it has {' and '.join(said)}."
@@ -136,13 +139,16 @@ def show(rows: pd.DataFrame, dataset: str, drawn: Sequence[str], command: str, n
     placed, published, title = place(rows), reference.published(dataset), palette.dataset(dataset)
     cells.show(
         figure(placed, published, drawn),
-        alt=f"PSNR over bits per pixel of {', '.join(placed)} and of {len(drawn)} published curves on {title}.",
+        alt=(
+            f"PSNR over bits per pixel of {', '.join(placed)} and of {len(drawn)} published curves on"
+            f" {title}."
+        ),
         caption=f"Means over {title}'s {total} photographs; PSNR of 8-bit images.",
         command=command,
     )
     table, columns = compare(placed, published, drawn)
     note = (
-        "BD-rate by pchip over the PSNR that both curves cover; negative: fewer bits than the published codec. "
-        "Intervals are of what refinement changes; published curves have none."
+        "BD-rate by pchip over the PSNR that both curves cover; negative: fewer bits than the published"
+        " codec. Intervals are of what refinement changes; published curves have none."
     )
     tables.show(table, columns, row="name", name=name, note=note, command=command)

@@ -1,4 +1,5 @@
-"""The page beyond the paper: the preset `fast` against published methods at equal budget, and what else was tried."""
+"""The page beyond the paper: the preset `fast` against published methods at equal budget, and what else was
+tried."""
 
 from __future__ import annotations
 
@@ -51,7 +52,8 @@ TRIALS = {
 def preset_plans(
     preset: Callable[[int], Plan], iterations: Sequence[int] = (25, 100, 400, 2000)
 ) -> pd.DataFrame:
-    """What a preset chooses for some budgets: iterations, method, tau_first, tau_last, lr (the first), optimizer."""
+    """What a preset chooses for some budgets: iterations, method, tau_first, tau_last, lr (the first),
+    optimizer."""
     lines = []
     for budget in iterations:
         plan = preset(budget)
@@ -69,7 +71,8 @@ def budgets(rows: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         The rows of images on which there is a published method too, with ``data`` (Kodak or CLIC 2025) and
-        ``change``, the true loss against the unrefined codec's in percent, in the order of the images. ``seconds``
+        ``change``, the true loss against the unrefined codec's in percent, in the order of the images.
+        ``seconds``
         are iterations times the time of a step in the fastest run of the arm: what else the machine does only
         makes a run slower.
 
@@ -127,8 +130,8 @@ def at_equal_budget(
         references: the methods' arms.
 
     Returns:
-        One row per set of images and budget: data, iteration, images, and under each reference's name the mean change of
-        the true loss in percent, with ``_low`` and ``_high``; and how the columns are shown.
+        One row per set of images and budget: data, iteration, images, and under each reference's name the
+        mean change of the true loss in percent, with ``_low`` and ``_high``; and how the columns are shown.
     """
     by, parts = ["data", "iteration"], []
     for name in references:
@@ -142,11 +145,12 @@ def at_equal_budget(
 
 
 def reached(table: pd.DataFrame, reference: str) -> pd.DataFrame:
-    """The preset after few iterations against a published method after many: `TARGETS`, for those that are there.
+    """The preset after few iterations against a published method after many: `TARGETS`, for those that are
+    there.
 
     Returns:
-        One row per set of images and target: data, budget, target, images, mean, low, high (percent of the true
-        loss), verdict, and speedup, the ratio of the seconds of the two.
+        One row per set of images and target: data, budget, target, images, mean, low, high (percent of the
+        true loss), verdict, and speedup, the ratio of the seconds of the two.
 
     Raises:
         UserError: no target has both sides.
@@ -188,7 +192,8 @@ def at_other_rates(rows: pd.DataFrame, published: pd.DataFrame, budget: int) -> 
     ours = rows[(rows["arm"] == PRESET) & ended & ~rows["image"].str.contains("@")]
     if ours.empty:
         raise UserError(
-            f"no whole photograph was refined with {budget} iterations of {PRESET}: run the study fast to its end"
+            f"no whole photograph was refined with {budget} iterations of {PRESET}: run the study fast to"
+            " its end"
         )
     others = rate_distortion.select(published)
     return rate_distortion.curves(pd.concat([others[others["image"].isin(ours["image"])], ours]))
@@ -202,7 +207,8 @@ def in_files(rates: dict[str, pd.DataFrame], anchors: Sequence[str]) -> pd.DataF
         anchors: the arms to compare with.
 
     Returns:
-        One row per anchor that has files at four λ: anchor and the entries of `statistics.bd_summary`, image by image.
+        One row per anchor that has files at four λ: anchor and the entries of `statistics.bd_summary`, image
+        by image.
     """
     rows = pd.concat(rates.values())
     rows = rows.assign(bpp=rows.get("real_bpp")).dropna(subset=["bpp"])

@@ -1,4 +1,5 @@
-"""The page on real bits: where the bits of a file beyond the estimate go, and a cross-check by another coder."""
+"""The page on real bits: where the bits of a file beyond the estimate go, and a cross-check by another
+coder."""
 
 from __future__ import annotations
 
@@ -49,9 +50,9 @@ def count(
         results: the folder of results; that of the checkout where None.
 
     Returns:
-        One row per file: lmbda, arm, image, stream; in bits estimated, exact, levels, tables, strings, file and
-        the columns of `FINER`; y_share, the share of y in exact; check, bits that constriction's coder wrote for y
-        with the exact scales, and expected, what they should be.
+        One row per file: lmbda, arm, image, stream; in bits estimated, exact, levels, tables, strings, file
+        and the columns of `FINER`; y_share, the share of y in exact; check, bits that constriction's coder
+        wrote for y with the exact scales, and expected, what they should be.
 
     Raises:
         UserError: there is no file of these images, or one does not decode.
@@ -117,7 +118,8 @@ def parts_figure(table: pd.DataFrame) -> Figure:
 
 
 def shares(table: pd.DataFrame) -> pd.DataFrame:
-    """What each part adds over all files of `count`, the largest first: part, share (% of the estimate), least, most.
+    """What each part adds over all files of `count`, the largest first: part, share (% of the estimate),
+    least, most.
 
     The last two are of a single file, in bits.
     """
@@ -133,8 +135,9 @@ def check(table: pd.DataFrame) -> dict[str, float]:
     """constriction's coder against the ideal length of y, for the files of `count`.
 
     Returns:
-        least and most, bits beyond what is expected of it; relative, the largest of these in percent of y's bits; floor,
-        by how many percent its expectation is below the exact bits, since no symbol costs it more than 24 bits.
+        least and most, bits beyond what is expected of it; relative, the largest of these in percent of y's
+        bits; floor, by how many percent its expectation is below the exact bits, since no symbol costs it
+        more than 24 bits.
     """
     over, exact = table["check"] - table["expected"], table["exact"] * table["y_share"]
     return {

@@ -1,4 +1,5 @@
-"""The claims ledger: verdicts as a table, and for each claim its criterion, its numbers and where they are shown."""
+"""The claims ledger: verdicts as a table, and for each claim its criterion, its numbers and where they are
+shown."""
 
 from __future__ import annotations
 
@@ -66,7 +67,8 @@ def link(page: str, text: str | None = None) -> str:
 
 
 def verdict(claim: Claim) -> str:
-    """A claim's verdict at each read-off by symbol, word and count, as in ``✓ holds at 500 iterations (9 of 9)``."""
+    """A claim's verdict at each read-off by symbol, word and count, as in ``✓ holds at 500 iterations (9 of
+    9)``."""
     return "; ".join(
         f"{_said(together(conditions))}{f' at {t} iterations' if t else ''}{_count(conditions)}"
         for t, conditions in claim.by_iteration.items()
@@ -87,7 +89,8 @@ def _count(conditions: Sequence[Finding]) -> str:
 
 
 def frame(ledger: Sequence[Claim]) -> pd.DataFrame:
-    """All findings of all claims: claim, verdict, role, iteration, what, value, low, high, unit, images, note."""
+    """All findings of all claims: claim, verdict, role, iteration, what, value, low, high, unit, images,
+    note."""
     names = ("what", "value", "low", "high", "unit", "images", "note")
     return pd.DataFrame(
         [
@@ -151,7 +154,10 @@ def findings_table(claim: Claim) -> GT:
 def describe(claim: Claim) -> str:
     """The claim with criterion, verdict and links, in Markdown."""
     pages = " and ".join(map(link, claim.pages))
-    return f"**Claim.** {claim.says}\n\n**Criterion.** {claim.criterion}\n\n**Verdict: {verdict(claim)}**. In detail: {pages}."
+    return (
+        f"**Claim.** {claim.says}\n\n**Criterion.** {claim.criterion}\n\n**Verdict: {verdict(claim)}**. In"
+        f" detail: {pages}."
+    )
 
 
 def describe_ledger(ledger: Sequence[Claim]) -> str:
@@ -167,7 +173,8 @@ def describe_ledger(ledger: Sequence[Claim]) -> str:
 
 
 def describe_rows(rows: pd.DataFrame, profile: str) -> str:
-    """Which studies the verdicts rest on, how each differs from the paper's protocol, and where the rows are from.
+    """Which studies the verdicts rest on, how each differs from the paper's protocol, and where the rows are
+    from.
 
     Args:
         rows: as `load` returns them.

@@ -1,7 +1,9 @@
-"""The page on what a gain costs: gain against iterations and against seconds, and the seconds of a given gain.
+"""The page on what a gain costs: gain against iterations and against seconds, and the seconds of a given
+gain.
 
 The *gain* is the reduction of the true loss against the codec's own, in percent: the mean over images of each
-image's. Seconds are of encoding, per megapixel; the decoder does the same work as before. All methods take the same
+image's. Seconds are of encoding, per megapixel; the decoder does the same work as before. All methods take
+the same
 time for a step: what differs between them is less than what differs between the jobs of one.
 """
 
@@ -58,7 +60,8 @@ def step_seconds(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def quiet_seconds(measured: pd.DataFrame, dtype: str) -> pd.DataFrame:
-    """Seconds of a step per megapixel where nothing else ran, from the measurements of `sgaplus bench`, not compiled.
+    """Seconds of a step per megapixel where nothing else ran, from the measurements of `sgaplus bench`, not
+    compiled.
 
     Args:
         measured: the first table of `speed.load`.
@@ -79,7 +82,8 @@ def quiet_seconds(measured: pd.DataFrame, dtype: str) -> pd.DataFrame:
 
 
 def curve(rows: pd.DataFrame, arm: str) -> tuple[np.ndarray, np.ndarray]:
-    """Traced iterations (T,), 0 among them, and the mean gain there, of all images and of samples (1 + R, T)."""
+    """Traced iterations (T,), 0 among them, and the mean gain there, of all images and of samples (1 + R,
+    T)."""
     own = descent.changes(rows[rows["arm"] == arm])
     wide = -own.pivot_table(index="image", columns="iteration", values="change")
     return wide.columns.to_numpy(), statistics.resampled_means(wide)
@@ -92,8 +96,8 @@ def over_iterations(rows: pd.DataFrame, iterations: Sequence[int]) -> tuple[pd.D
         rows: stored lines, as `configurations.with_arms` returns them.
 
     Returns:
-        One row per arm: arm and, for each iteration, ``gain_…`` in percent and ``share_…`` in percent of the gain
-        after the last, each with ``_low`` and ``_high``; and how these are shown.
+        One row per arm: arm and, for each iteration, ``gain_…`` in percent and ``share_…`` in percent of the
+        gain after the last, each with ``_low`` and ``_high``; and how these are shown.
 
     Raises:
         UserError: an iteration was not traced for every arm.
@@ -123,8 +127,8 @@ def levels(rows: pd.DataFrame, percent: Sequence[float]) -> pd.DataFrame:
         percent: the levels.
 
     Returns:
-        One row per level and arm: level, arm, iterations with iterations_low and iterations_high; NaN where the level
-        is not reached.
+        One row per level and arm: level, arm, iterations with iterations_low and iterations_high; NaN where
+        the level is not reached.
     """
     lines = []
     for level in percent:
@@ -136,7 +140,8 @@ def levels(rows: pd.DataFrame, percent: Sequence[float]) -> pd.DataFrame:
 
 
 def _crossing(times: np.ndarray, gains: np.ndarray, level: float) -> float:
-    """The first time at which a curve that starts at 0 reaches a level above 0; infinite where it does not."""
+    """The first time at which a curve that starts at 0 reaches a level above 0; infinite where it does
+    not."""
     above = np.flatnonzero(gains >= level)
     if not len(above):
         return float("inf")
@@ -147,7 +152,8 @@ def _crossing(times: np.ndarray, gains: np.ndarray, level: float) -> float:
 
 
 def costs(reached: pd.DataFrame, step: float, quiet: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Col]]:
-    """`levels` with the encoding seconds per megapixel: ``stored``, and a column for each place of `quiet_seconds`.
+    """`levels` with the encoding seconds per megapixel: ``stored``, and a column for each place of
+    `quiet_seconds`.
 
     Args:
         step: seconds of a step per megapixel, of all methods.
@@ -189,23 +195,24 @@ def curves(rows: pd.DataFrame, step: float) -> Figure:
 
 
 def describe_seconds(steps: pd.DataFrame, quiet: pd.DataFrame, rows: pd.DataFrame) -> str:
-    """In words, what a step costs, how far jobs and methods differ, and of which network the quiet machine's times are."""
+    """In words, what a step costs, how far jobs and methods differ, and of which network the quiet machine's
+    times are."""
     within, across = (steps["most"] / steps["least"]).max(), steps["seconds"].max() / steps["seconds"].min()
     card = next(card for card in cards() if card.name == rows["codec"].iloc[0])
     text = (
-        f"As stored (on {', '.join(rows['device'].unique())}), a step takes {steps['seconds'].median():.3g} s per megapixel "
-        f"(median over methods of the median over jobs). Jobs of one method differ by a factor of up to {within:.2f}, the "
-        f"medians of the methods by {across:.2f}, "
+        f"As stored (on {', '.join(rows['device'].unique())}), a step takes {steps['seconds'].median():.3g} s"
+        " per megapixel (median over methods of the median over jobs). Jobs of one method differ by a factor"
+        f" of up to {within:.2f}, the medians of the methods by {across:.2f}, "
         + ("so one time stands for all." if across <= within else "so one time for all is a simplification.")
     )
     for row in quiet.itertuples():
         text += (
-            f" On {row.place}, with nothing else running, it takes {row.seconds:.3g} s ({row.least:.3g} to {row.most:.3g} over "
-            f"{row.sizes} sizes of pictures)."
+            f" On {row.place}, with nothing else running, it takes {row.seconds:.3g} s ({row.least:.3g} to"
+            f" {row.most:.3g} over {row.sizes} sizes of pictures)."
         )
         if (row.N, row.M) != (card.N, card.M):
             text += (
-                f" That network has N = {row.N} and M = {row.M}, while `{card.name}` has N = {card.N} and M = {card.M}: as many "
-                "steps take so long with it; they need not gain as much."
+                f" That network has N = {row.N} and M = {row.M}, while `{card.name}` has N = {card.N} and M ="
+                f" {card.M}: as many steps take so long with it; they need not gain as much."
             )
     return text

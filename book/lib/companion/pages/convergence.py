@@ -65,7 +65,8 @@ def longer(rows: pd.DataFrame, trace: pd.DataFrame, arms: Sequence[str]) -> pd.D
 
 
 def from_start(trace: pd.DataFrame, by: str = "arm") -> pd.DataFrame:
-    """One line per curve, image and iteration, mean over seeds: the gap and the differences from iteration 0."""
+    """One line per curve, image and iteration, mean over seeds: the gap and the differences from iteration
+    0."""
     table = trace.assign(gap=trace["method_loss"] - trace["loss"])
     table = statistics.over_seeds(table, ["loss", "psnr", "bpp", "gap"], [by, "iteration"])
     start = table[table["iteration"] == 0].set_index([by, "image"])
@@ -136,10 +137,11 @@ def at_end(trace: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         arm, images, loss (mean at the last iteration); gain, the change of the true loss from iteration 0 in
-        percent; against, the paired difference from the arm of the lowest mean loss in percent, and its verdict; gap, in
-        the loss's unit; tau, the temperature, NaN for methods without one; rising, the share in percent of the steps
-        between neighbouring traced iterations over which an image's true loss rises; climbed, the sum of these rises in
-        percent of the image's loss at iteration 0. Those that are means of each image's value have ``_low`` and ``_high``.
+        percent; against, the paired difference from the arm of the lowest mean loss in percent, and its
+        verdict; gap, in the loss's unit; tau, the temperature, NaN for methods without one; rising, the share
+        in percent of the steps between neighbouring traced iterations over which an image's true loss rises;
+        climbed, the sum of these rises in percent of the image's loss at iteration 0. Those that are means of
+        each image's value have ``_low`` and ``_high``.
     """
     table = from_start(trace).sort_values(["arm", "image", "iteration"])
     steps = table.groupby(["arm", "image"])["loss"].diff()
@@ -183,9 +185,9 @@ def reaching(trace: pd.DataFrame) -> pd.DataFrame:
     """Iterations until an arm is at or below the true loss that another arm has at its end.
 
     Returns:
-        One line per arm and one column per target, both in the book's order: the first traced iteration on the curve of
-        means over images, – where the arm does not get there, and of how many images the own curve gets there. The
-        first column is ``arm``.
+        One line per arm and one column per target, both in the book's order: the first traced iteration on
+        the curve of means over images, – where the arm does not get there, and of how many images the own
+        curve gets there. The first column is ``arm``.
     """
     means = trace.pivot_table(index="iteration", columns="arm", values="loss")
     names = palette.in_order(means.columns)

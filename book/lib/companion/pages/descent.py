@@ -16,7 +16,8 @@ def changes(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of refinements with ``change``: the true loss against the same job's at iteration 0, in percent.
 
     Args:
-        rows: stored lines, as `configurations.with_arms` returns them; those of codecs without refinement drop out.
+        rows: stored lines, as `configurations.with_arms` returns them; those of codecs without refinement
+            drop out.
     """
     # In the order of the images, so that every arm's interval comes from the same samples of images.
     refined = rows[rows["iterations"] > 0].sort_values(["image", "iteration"], kind="stable")

@@ -58,8 +58,8 @@ def overview() -> pd.DataFrame:
     """One row per bundled codec.
 
     Returns:
-        family, lmbda, N, M, parameters, bytes; images, bpp, psnr and loss of the card's Kodak point; steps and
-        hours of training, all stages together.
+        family, lmbda, N, M, parameters, bytes; images, bpp, psnr and loss of the card's Kodak point; steps
+        and hours of training, all stages together.
 
     Raises:
         UserError: there is no bundled codec, or the weights of one are missing.
@@ -100,8 +100,8 @@ def stages() -> pd.DataFrame:
     A stage that several codecs share stands in one line, and so do stages that differ in λ alone.
 
     Returns:
-        One row per stage: family, stage (its number in `training_log`), lmbda (a list), joint (whether one network
-        was trained for all of them), start (file name of the weights; of
+        One row per stage: family, stage (its number in `training_log`), lmbda (a list), joint (whether one
+        network was trained for all of them), start (file name of the weights; of
         codecs trained alone with ``{}`` for their λ), steps, hours (of all runs
         together), hardware, data and recipe (without λ).
     """
@@ -136,7 +136,8 @@ def stages() -> pd.DataFrame:
 
 
 def commands(table: pd.DataFrame) -> str:
-    """The shell commands of the stages in `stages`, a loop where only λ differs; each writes its own folder."""
+    """The shell commands of the stages in `stages`, a loop where only λ differs; each writes its own
+    folder."""
     lines = []
     for row in table.itertuples():
         looped = not row.joint and len(row.lmbda) > 1

@@ -51,9 +51,10 @@ def summary(rows: pd.DataFrame, setting: str) -> pd.DataFrame:
     """Every cell of a `grid`.
 
     Returns:
-        One row per label and setting, in order: label, ``setting``, images; loss with loss_low and loss_high; seeds,
-        spread (standard deviation over them, NaN for one); best, whether it is the method's lowest mean; change with
-        change_low and change_high, paired differences from the method's best in percent of it, NaN for the best.
+        One row per label and setting, in order: label, ``setting``, images; loss with loss_low and loss_high;
+        seeds, spread (standard deviation over them, NaN for one); best, whether it is the method's lowest
+        mean; change with change_low and change_high, paired differences from the method's best in percent of
+        it, NaN for the best.
     """
     by = ["label", setting]
     table = statistics.means(rows, "loss", by, "loss").merge(statistics.seed_spread(rows, "loss", by), on=by)
@@ -75,9 +76,10 @@ def ranges(rows: pd.DataFrame, setting: str) -> pd.DataFrame:
         rows: `grid`.
 
     Returns:
-        One row per method, the smallest range first: label, images, best and worst (settings), range with its interval,
-        and difference, its range minus the smallest one, with its interval, NaN for the first. All cells share the
-        images of a resample. A range is biased upwards in a resample, so only the difference is a test.
+        One row per method, the smallest range first: label, images, best and worst (settings), range with its
+        interval, and difference, its range minus the smallest one, with its interval, NaN for the first. All
+        cells share the images of a resample. A range is biased upwards in a resample, so only the difference
+        is a test.
     """
     wide = rows.pivot_table(index="image", columns=["label", setting], values="loss")
     means = statistics.resampled_means(wide)
@@ -97,7 +99,8 @@ def ranges(rows: pd.DataFrame, setting: str) -> pd.DataFrame:
 
 
 def kept(rows: pd.DataFrame) -> list[float]:
-    """Those τ_max at which a run still is at the iteration of its `grid`, so that it had one temperature throughout."""
+    """Those τ_max at which a run still is at the iteration of its `grid`, so that it had one temperature
+    throughout."""
     last = rows.groupby("tau_max")["tau"].max()
     return list(last.index[last >= last.index * (1 - 1e-9)])
 
@@ -132,7 +135,8 @@ def curves(rows: pd.DataFrame, setting: str, name: str) -> Figure:
 
 
 def between(rows: pd.DataFrame, setting: str, reference: str) -> pd.DataFrame:
-    """The other methods against ``reference``, a label, at the same setting and on the same image, in percent.
+    """The other methods against ``reference``, a label, at the same setting and on the same image, in
+    percent.
 
     Returns:
         One row per method and setting: label, ``setting``, images, change with its interval, verdict.

@@ -1,4 +1,5 @@
-"""The page on bfloat16: the true loss of the same images, refined in two number formats with the same noise."""
+"""The page on bfloat16: the true loss of the same images, refined in two number formats with the same
+noise."""
 
 from __future__ import annotations
 
@@ -20,14 +21,16 @@ COLUMNS = {
 
 
 def changes(rows: pd.DataFrame) -> pd.DataFrame:
-    """`statistics.paired` of the true loss in bfloat16 against float32: a row per image and iteration, in percent."""
+    """`statistics.paired` of the true loss in bfloat16 against float32: a row per image and iteration, in
+    percent."""
     return statistics.paired(
         rows.assign(arm=rows["dtype"]), "loss", REFERENCE, ["iteration"], exempt=["dtype"]
     )
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row per iteration: images, mean with low and high, and largest of `changes`, and the seconds of both formats."""
+    """A row per iteration: images, mean with low and high, and largest of `changes`, and the seconds of both
+    formats."""
     sides = rows.assign(arm=rows["dtype"])
     table = statistics.paired_means(sides, "loss", REFERENCE, ["iteration"], exempt=["dtype"])
     largest = changes(rows).set_index("iteration")["change"].abs().groupby(level=0).max()

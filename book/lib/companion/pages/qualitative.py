@@ -1,4 +1,5 @@
-"""The page with one photograph before and after refinement (paper, Figure 4): pictures decoded from stored files."""
+"""The page with one photograph before and after refinement (paper, Figure 4): pictures decoded from stored
+files."""
 
 from __future__ import annotations
 
@@ -119,13 +120,16 @@ def cut(found: dict[str, Version], corners: Sequence[tuple[int, int]], side: int
 def slider(found: dict[str, Version]) -> str:
     """HTML of the base's picture with the best refinement's over it, cut off where a slider stands.
 
-    The slider is an ``<input type="range">``: it takes the mouse, a finger and the arrow keys. Nothing is loaded
-    from elsewhere; the pictures are inside, without loss. Picture and slider fit on a screen together.
+    The slider is an ``<input type="range">``: it takes the mouse, a finger and the arrow keys. Nothing is
+    loaded from elsewhere; the pictures are inside, without loss. Picture and slider fit on a screen together.
     """
     arm = best(found)
     height, width = found[BASE].picture.shape[1:]
     layer = "position: absolute; inset: 0; width: 100%; height: 100%; margin: 0;"
-    sign = "position: absolute; top: 0.4em; padding: 0 0.5em; background: #000a; color: #fff; border-radius: 0.3em;"
+    sign = (
+        "position: absolute; top: 0.4em; padding: 0 0.5em; background: #000a; color: #fff; border-radius:"
+        " 0.3em;"
+    )
     move = (
         "const [after, seam] = this.previousElementSibling.querySelectorAll('[data-moves]');"
         "after.style.clipPath = 'inset(0 0 0 ' + this.value + '%)'; seam.style.left = this.value + '%';"
@@ -134,16 +138,15 @@ def slider(found: dict[str, Version]) -> str:
     label = f"Left of the slider {names[0]}, right of it {names[1]}"
     fits = f"max-width: min({width}px, 100%, calc(70vh * {width / height:.3f})); margin: 0"
     return (
-        f'<figure style="{fits}"><div style="position: relative; aspect-ratio: {width} / {height}">'
-        f'<img src="{_source(found[BASE].picture)}" alt="The picture by {names[0]}" style="{layer}">'
-        f'<img src="{_source(found[arm].picture)}" alt="The picture by {names[1]}" data-moves '
-        f'style="{layer} clip-path: inset(0 0 0 50%)">'
-        '<div data-moves style="position: absolute; inset: 0 auto 0 50%; width: 2px; background: #fff"></div>'
-        f'<span style="{sign} left: 0.4em">{names[0]}</span><span style="{sign} right: 0.4em">{names[1]}</span></div>'
-        f'<input type="range" min="0" max="100" step="1" value="50" aria-label="{label}" oninput="{move}" '
-        'style="width: 100%; margin: 0.5em 0">'
-        f"<figcaption>{label}. {names[0]}: {found[BASE].caption}; {names[1]}: {found[arm].caption}. "
-        "With the keyboard: arrow keys.</figcaption></figure>"
+        f'<figure style="{fits}"><div style="position: relative; aspect-ratio: {width} / {height}"><img'
+        f' src="{_source(found[BASE].picture)}" alt="The picture by {names[0]}" style="{layer}"><img'
+        f' src="{_source(found[arm].picture)}" alt="The picture by {names[1]}" data-moves style="{layer}'
+        ' clip-path: inset(0 0 0 50%)"><div data-moves style="position: absolute; inset: 0 auto 0 50%;'
+        f' width: 2px; background: #fff"></div><span style="{sign} left: 0.4em">{names[0]}</span><span'
+        f' style="{sign} right: 0.4em">{names[1]}</span></div><input type="range" min="0" max="100" step="1"'
+        f' value="50" aria-label="{label}" oninput="{move}" style="width: 100%; margin: 0.5em'
+        f' 0"><figcaption>{label}. {names[0]}: {found[BASE].caption}; {names[1]}: {found[arm].caption}. With'
+        " the keyboard: arrow keys.</figcaption></figure>"
     )
 
 
@@ -156,9 +159,11 @@ def _source(picture: Tensor) -> str:
 
 
 def numbers(found: dict[str, Version]) -> pd.DataFrame:
-    """Of every file: arm, bytes, real_bpp, bpp (estimated), psnr_8bit, psnr, ms_ssim, loss, stream, and what changed.
+    """Of every file: arm, bytes, real_bpp, bpp (estimated), psnr_8bit, psnr, ms_ssim, loss, stream, and what
+    changed.
 
-    Against the base, NaN and empty for the base itself: size (percent), gain (dB of the 8-bit picture), verdict.
+    Against the base, NaN and empty for the base itself: size (percent), gain (dB of the 8-bit picture),
+    verdict.
     """
     columns = ["arm", "real_bytes", "real_bpp", "bpp", "psnr_8bit", "psnr", "ms_ssim", "loss", "stream"]
     table = pd.DataFrame([v.row for v in found.values() if v.row is not None])[columns]

@@ -1,4 +1,5 @@
-"""The first six of the ten questions: what the methods' formulas say of shapes, draws, classes and temperature."""
+"""The first six of the ten questions: what the methods' formulas say of shapes, draws, classes and
+temperature."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ def show(
     if made is None or (isinstance(made, pd.DataFrame) and made.empty):
         display(
             Markdown(
-                f"*There are no rows for this yet: `sgaplus study run {study} --profile {profile}` computes them.*"
+                f"*There are no rows for this yet: `sgaplus study run {study} --profile {profile}` computes"
+                " them.*"
             )
         )
     elif isinstance(made, pd.DataFrame):
@@ -81,9 +83,9 @@ def shapes() -> pd.DataFrame:
     """Each method's probability in numbers.
 
     Returns:
-        method, middle (dp/dv at ½), exponent (k of dp/dv ∝ distanceᵏ at an integer), near (dp/dv at a distance
-        of 0.01), wrong (probability of the farther integer, mean over v, τ = 1), a (of the SSL that comes
-        closest) and left (the largest difference of the probabilities from it).
+        method, middle (dp/dv at ½), exponent (k of dp/dv ∝ distanceᵏ at an integer), near (dp/dv at a
+        distance of 0.01), wrong (probability of the farther integer, mean over v, τ = 1), a (of the SSL that
+        comes closest) and left (the largest difference of the probabilities from it).
     """
     at = torch.tensor([0.5, 0.01], dtype=torch.float64)
     lines = []
@@ -109,7 +111,8 @@ BUDGETS = {
 
 
 def budgets(tau: float) -> pd.DataFrame:
-    """Where a method spends the mean derivative of its draws, which is 1 over any unit interval: method, `BUDGETS`.
+    """Where a method spends the mean derivative of its draws, which is 1 over any unit interval: method,
+    `BUDGETS`.
 
     The ratio is 0 where there is no derivative.
     """
@@ -154,7 +157,8 @@ THIRDS = {
 
 
 def thirds() -> pd.DataFrame:
-    """How much probability the third integer has at the authors' best r and n, with and without stretching."""
+    """How much probability the third integer has at the authors' best r and n, with and without
+    stretching."""
     lines = []
     for spec in verdict_rules.THREE.values():
         method = rounding.parse(spec)

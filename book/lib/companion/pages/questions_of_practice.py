@@ -1,4 +1,5 @@
-"""The last four of the ten questions: training against refining, parts of the gain, data sets, bytes and seconds.
+"""The last four of the ten questions: training against refining, parts of the gain, data sets, bytes and
+seconds.
 
 A table without rows is empty, and a figure of it is None.
 """
@@ -42,7 +43,8 @@ def _richest(rows: pd.DataFrame, what: str) -> pd.DataFrame:
 
 
 def training(rows: pd.DataFrame, iteration: int) -> pd.DataFrame:
-    """What refinement changes at which cost, on Kodak at λ = 0.01, and what another bundled codec does instead.
+    """What refinement changes at which cost, on Kodak at λ = 0.01, and what another bundled codec does
+    instead.
 
     Returns:
         One row per option: option, images and `TRAINING`; empty without rows. Seconds are medians.
@@ -90,8 +92,8 @@ def parts(rows: pd.DataFrame, iteration: int) -> pd.DataFrame:
     """What the gain of each method is made of, on Kodak at λ = 0.01, in percent of the base's loss.
 
     Returns:
-        One row per arm: arm, images and `PARTS`; means over the images that all arms have, with the intervals of loss
-        and gap. Empty without rows.
+        One row per arm: arm, images and `PARTS`; means over the images that all arms have, with the intervals
+        of loss and gap. Empty without rows.
     """
     names = [label(spec) for spec in ("ste", "uniform", *pool.GRID)]
     groups = [
@@ -123,7 +125,8 @@ def parts(rows: pd.DataFrame, iteration: int) -> pd.DataFrame:
 
 
 def parts_of_the_gain(table: pd.DataFrame) -> Figure | None:
-    """Rate and distortion parts of the gain in loss, and the discretisation gap, by method; ``table``: `parts`."""
+    """Rate and distortion parts of the gain in loss, and the discretisation gap, by method; ``table``:
+    `parts`."""
     if table.empty:
         return None
     figure, (left, right) = plt.subplots(
@@ -156,7 +159,8 @@ DATA_SETS = {
 
 
 def data_sets(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rates and PSNR without refinement at λ = 0.01, published and ours, and the published gains: what, `DATA_SETS`."""
+    """Rates and PSNR without refinement at λ = 0.01, published and ours, and the published gains: what,
+    `DATA_SETS`."""
     lines: list[dict[str, Any]] = []
     for dataset in ("kodak", "tecnick"):
         table = reference.published(dataset)
@@ -221,12 +225,14 @@ def describe_by_image(table: pd.DataFrame) -> str:
         "lower": "images that need more bits gain more",
     }.get(statistics.verdict(low, high), "these images do not show whether the gain depends on the rate")
     means = "; ".join(
-        f"{palette.dataset(name)} {statistics.interval(*statistics.estimate(group.set_index('image')['change']))} % ({len(group)})"
+        f"{palette.dataset(name)}"
+        f" {statistics.interval(*statistics.estimate(group.set_index('image')['change']))} % ({len(group)})"
         for name, group in table.groupby("dataset")
     )
     return (
-        f"Over {len(table)} images ({table['scope'].iloc[0]}), the rank correlation of the change with the rate is "
-        f"{statistics.interval(rho, low, high)}: {said}. The mean change by data set (images): {means}."
+        f"Over {len(table)} images ({table['scope'].iloc[0]}), the rank correlation of the change with the"
+        f" rate is {statistics.interval(rho, low, high)}: {said}. The mean change by data set (images):"
+        f" {means}."
     )
 
 
@@ -245,7 +251,8 @@ PRACTICE = {
 
 
 def practice(rows: pd.DataFrame, iteration: int) -> pd.DataFrame:
-    """What refinement with SSL changes on Kodak, by λ, on the scope with the most λ (whole photographs first).
+    """What refinement with SSL changes on Kodak, by λ, on the scope with the most λ (whole photographs
+    first).
 
     Returns:
         scope, lmbda, images and `PRACTICE`: means, seconds are medians; empty without rows.
@@ -294,9 +301,10 @@ def describe_practice(table: pd.DataFrame) -> str:
     row = table.loc[(table["lmbda"] - pool.LMBDA).abs().idxmin()]
     base, refined = (_MEGAPIXELS * row[name] for name in ("kilobytes", "refined"))
     return (
-        f"At λ = {row['lmbda']:g} a photograph of {_MEGAPIXELS} megapixels takes {base:.0f} kB on average. Refined, it takes "
-        f"{abs(base - refined):.0f} kB {'less' if refined < base else 'more'}, and its PSNR is {abs(row['psnr']):.2f} dB "
-        f"{'higher' if row['psnr'] > 0 else 'lower'}: at equal λ both move, and what the gain is worth in bytes alone is the "
-        f"BD-rate. MS-SSIM, which was not optimised, {'rises' if row['ms_ssim'] > 0 else 'falls'} by "
-        f"{abs(row['ms_ssim']):.4f}. Each percent of loss takes {row['per_percent']:.1f} s per image."
+        f"At λ = {row['lmbda']:g} a photograph of {_MEGAPIXELS} megapixels takes {base:.0f} kB on average."
+        f" Refined, it takes {abs(base - refined):.0f} kB {'less' if refined < base else 'more'}, and its"
+        f" PSNR is {abs(row['psnr']):.2f} dB {'higher' if row['psnr'] > 0 else 'lower'}: at equal λ both"
+        " move, and what the gain is worth in bytes alone is the BD-rate. MS-SSIM, which was not optimised,"
+        f" {'rises' if row['ms_ssim'] > 0 else 'falls'} by {abs(row['ms_ssim']):.4f}. Each percent of loss"
+        f" takes {row['per_percent']:.1f} s per image."
     )

@@ -41,7 +41,8 @@ KIND = "{iterations} steps of {preset} against {reference_iterations} of the pla
 
 
 def load(folder: str | Path) -> pd.DataFrame:
-    """The races in the tables (.csv) of ``folder``, `race.compared`; a photograph upright counts as one that lies.
+    """The races in the tables (.csv) of ``folder``, `race.compared`; a photograph upright counts as one that
+    lies.
 
     Raises:
         UserError: nothing is stored, or a race was run with weights that are not bundled now.
@@ -53,8 +54,9 @@ def load(folder: str | Path) -> pd.DataFrame:
     foreign = rows[~rows["codec_sha256"].isin({card.sha256 for card in cards()})]
     if len(foreign):
         raise UserError(
-            f"{folder} holds races of a {foreign['codec'].iloc[0]} with sha256 "
-            f"{foreign['codec_sha256'].iloc[0][:8]}…, which is not the bundled one: delete them and run them again"
+            f"{folder} holds races of a {foreign['codec'].iloc[0]} with sha256"
+            f" {foreign['codec_sha256'].iloc[0][:8]}…, which is not the bundled one: delete them and run them"
+            " again"
         )
     sides = rows[["width", "height"]]
     rows = rows.assign(width=sides.max(axis=1), height=sides.min(axis=1))
@@ -68,8 +70,8 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
         rows: as `load` returns them.
 
     Returns:
-        What makes the kind, and: images; reference_seconds and seconds (medians); ratio (median), least, most;
-        change with change_low and change_high (mean, with its interval over images), and its verdict.
+        What makes the kind, and: images; reference_seconds and seconds (medians); ratio (median), least,
+        most; change with change_low and change_high (mean, with its interval over images), and its verdict.
     """
     lines = []
     for kind, group in rows.groupby(_KIND, sort=False):
@@ -87,13 +89,15 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def command(rows: pd.DataFrame, out: str) -> str:
-    """The commands that race as in `load`'s rows, one for each kind, on all of Kodak; stored lines are kept."""
+    """The commands that race as in `load`'s rows, one for each kind, on all of Kodak; stored lines are
+    kept."""
     lines = []
     kinds = rows.assign(crop=rows["image"].str.partition("@")[2])[[*_KIND, "crop"]].drop_duplicates()
     for kind in kinds.itertuples():
         crop = f" --crop {kind.crop}" if kind.crop else ""
         lines.append(
-            f"sgaplus race kodak --codec {shlex.quote(kind.codec)} --lmbda {kind.codec_lmbda:g}{crop} "
-            f"--iterations {kind.iterations} --reference-iterations {kind.reference_iterations} --out {shlex.quote(out)}"
+            f"sgaplus race kodak --codec {shlex.quote(kind.codec)} --lmbda {kind.codec_lmbda:g}{crop}"
+            f" --iterations {kind.iterations} --reference-iterations {kind.reference_iterations} --out"
+            f" {shlex.quote(out)}"
         )
     return "; ".join(lines)

@@ -1,4 +1,5 @@
-"""Rate and distortion (paper, Figure 3a and 3b, Table 1): curves, gains over them, Bjøntegaard deltas, losses.
+"""Rate and distortion (paper, Figure 3a and 3b, Table 1): curves, gains over them, Bjøntegaard deltas,
+losses.
 
 PSNR is that of floats, as in the paper, unless something else is said.
 """
@@ -32,8 +33,8 @@ DELTAS = {
     "bd_psnr": Col("BD-PSNR, dB", 2, sign=True, best="max", under="image by image"),
 }
 BD_NOTE = (
-    "BD by pchip, over the λ that both curves have. A negative BD-rate and a positive BD-PSNR are better. Images: those "
-    "with a BD-rate, which needs four λ and a PSNR that grows with the rate."
+    "BD by pchip, over the λ that both curves have. A negative BD-rate and a positive BD-PSNR are better."
+    " Images: those with a BD-rate, which needs four λ and a PSNR that grows with the rate."
 )
 
 
@@ -61,7 +62,8 @@ def select(rows: pd.DataFrame, pictures: str = WHOLE, iteration: int | None = No
 
 
 def curves(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Lines of each arm that has two λ or more, in the book's order, on the images that have all their points.
+    """Lines of each arm that has two λ or more, in the book's order, on the images that have all their
+    points.
 
     Args:
         rows: as `select` returns them.
@@ -115,8 +117,8 @@ def figure(found: dict[str, pd.DataFrame]) -> Figure:
 def gain_over(found: dict[str, pd.DataFrame], anchor: str, arm: str) -> tuple[np.ndarray, np.ndarray]:
     """`equal_rate.gains` of one of the `curves` over another, both with the λ that they share.
 
-    Curves of the same λ are interpolated over intervals of about the same rates, so that the error of doing so
-    largely cancels.
+    Curves of the same λ are interpolated over intervals of about the same rates, so that the error of doing
+    so largely cancels.
     """
     lmbdas = set(found[anchor]["lmbda"]) & set(found[arm]["lmbda"])
     return equal_rate.gains(*(found[name][found[name]["lmbda"].isin(lmbdas)] for name in (anchor, arm)))
@@ -126,8 +128,8 @@ def per_image(found: dict[str, pd.DataFrame], anchors: Sequence[str]) -> pd.Data
     """BD-rate and BD-PSNR of every arm against each anchor, image by image.
 
     Returns:
-        anchor, arm, image, points, bd_rate (percent), bd_psnr (dB); NaN as `statistics.bd_per_image` says. No line for
-        an anchor that is not among the curves.
+        anchor, arm, image, points, bd_rate (percent), bd_psnr (dB); NaN as `statistics.bd_per_image` says. No
+        line for an anchor that is not among the curves.
     """
     rows = pd.concat(found.values())
     tables = [
@@ -149,7 +151,8 @@ def deltas(found: dict[str, pd.DataFrame], images: pd.DataFrame) -> pd.DataFrame
         images: as `per_image` returns it.
 
     Returns:
-        anchor, arm, points and the entries of `statistics.bd_summary`; and those of `statistics.bd_of_means`, named ``means_…``.
+        anchor, arm, points and the entries of `statistics.bd_summary`; and those of `statistics.bd_of_means`,
+        named ``means_…``.
     """
     rows = pd.concat(found.values())
     return pd.DataFrame(
@@ -190,8 +193,8 @@ def losses(rows: pd.DataFrame) -> pd.DataFrame:
         rows: as `select` returns them.
 
     Returns:
-        lmbda, arm, images, the means loss, bpp, psnr, psnr_8bit, and change with its interval: the paired change of the
-        loss from the base in percent, NaN for the base.
+        lmbda, arm, images, the means loss, bpp, psnr, psnr_8bit, and change with its interval: the paired
+        change of the loss from the base in percent, NaN for the base.
     """
     tables = []
     for lmbda, group in rows.groupby("lmbda"):
@@ -217,7 +220,10 @@ def coverage(found: dict[str, pd.DataFrame], dataset: str, study: str) -> str:
     names, source = found[BASE]["image"].unique(), SOURCES[dataset]
     sides = sorted({name.split("@")[1] for name in names if "@" in name})
     pieces = f"the central {sides[0]} × {sides[0]} pixels of " if len(sides) == 1 else ""
-    text = f"The curves are {'means over' if len(names) > 1 else 'of'} {pieces}{len(names)} of the {source.images} photographs ({source.about})."
+    text = (
+        f"The curves are {'means over' if len(names) > 1 else 'of'} {pieces}{len(names)} of the"
+        f" {source.images} photographs ({source.about})."
+    )
     if len(names) == 1:
         text += " With one image there is no interval over images."
     if dataset == "clic2025":
@@ -253,7 +259,8 @@ def headline(lines: pd.DataFrame, losses: pd.DataFrame, on: str, iteration: int)
     best = against["arm"].iloc[0]
     grows, better = ((wide[name][best] > wide[name][BASE]).sum() for name in ("bpp", "psnr"))
     return (
-        f"**On {on}, refinement saves {', '.join(saved)} of the rate at equal PSNR** (BD-rate against the base, which is the codec "
-        f"without refinement; {iteration} iterations). At equal λ the gain is mostly in quality: with {best}, PSNR rises at {better} of "
-        f"{len(wide)} λ, and the files grow at {grows}."
+        f"**On {on}, refinement saves {', '.join(saved)} of the rate at equal PSNR** (BD-rate against the"
+        f" base, which is the codec without refinement; {iteration} iterations). At equal λ the gain is"
+        f" mostly in quality: with {best}, PSNR rises at {better} of {len(wide)} λ, and the files grow at"
+        f" {grows}."
     )

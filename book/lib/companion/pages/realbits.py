@@ -24,8 +24,8 @@ def points(rows: pd.DataFrame) -> pd.DataFrame:
         rows: as `provenance.load` returns them, of several studies one after the other.
 
     Returns:
-        image, arm, codec, codec_lmbda, lmbda, stream, pixels, estimated and real (bytes of the file), excess (bytes),
-        percent (excess of the estimate), allowed (bytes), slack (allowed minus real).
+        image, arm, codec, codec_lmbda, lmbda, stream, pixels, estimated and real (bytes of the file), excess
+        (bytes), percent (excess of the estimate), allowed (bytes), slack (allowed minus real).
 
     Raises:
         UserError: no row has a file.
@@ -50,7 +50,8 @@ def points(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def excess_figure(table: pd.DataFrame) -> Figure:
-    """Excess of every file of `points` over its estimate in percent, over its size; the allowed one as a line."""
+    """Excess of every file of `points` over its estimate in percent, over its size; the allowed one as a
+    line."""
     looks = palette.for_seaborn(table["arm"])
     looks.pop("dashes")
     asked = table["lmbda"] >= ALLOWED_FROM

@@ -160,11 +160,11 @@ def reaches(rows: pd.DataFrame, curves: Curves, tolerance: float = 0.0) -> pd.Da
         tolerance: dB under the family at the same rate.
 
     Returns:
-        arm, codec_lmbda, images; own, the rate without refinement in bpp; low and high, the reach in bpp, and as
-        factors of own; open, at which end the comparison ends and the reach may go on, since the family or the
-        refined codec go no further; sure_low and sure_high, the reach of the lower end of the 95 % band of the
-        gain; lmbdas, the λ whose mean points lie in the reach. NaN where the point of the codec's own λ falls
-        short.
+        arm, codec_lmbda, images; own, the rate without refinement in bpp; low and high, the reach in bpp, and
+        as factors of own; open, at which end the comparison ends and the reach may go on, since the family or
+        the refined codec go no further; sure_low and sure_high, the reach of the lower end of the 95 % band
+        of the gain; lmbdas, the λ whose mean points lie in the reach. NaN where the point of the codec's own
+        λ falls short.
     """
     lines = []
     for (name, trained), refined in curves.items():
@@ -214,8 +214,8 @@ def mismatches(rows: pd.DataFrame) -> pd.DataFrame:
     Returns:
         One line per λ of the codec, other λ for which there is a codec, and arm (the base too): arm,
         codec_lmbda, lmbda, images; matched, the paired change in percent of the loss at that λ from the codec
-        trained for it, refined likewise; and unrefined, from that codec without refinement; each with ``_low``
-        and ``_high``; NaN where there is no such codec.
+        trained for it, refined likewise; and unrefined, from that codec without refinement; each with
+        ``_low`` and ``_high``; NaN where there is no such codec.
     """
     own = rows[rows["lmbda"] == rows["codec_lmbda"]]
     lines = []
@@ -269,7 +269,8 @@ def rivals(rows: pd.DataFrame, arm: str, reference: str) -> pd.DataFrame:
     """One refined arm against another with the same codec at the same λ, on the same images.
 
     Returns:
-        One row per codec and λ: codec_lmbda, lmbda, images, mean, low, high (percent of the true loss), verdict.
+        One row per codec and λ: codec_lmbda, lmbda, images, mean, low, high (percent of the true loss),
+        verdict.
     """
     both = rows[rows["arm"].isin([arm, reference])]
     found = statistics.paired_means(both, "loss", reference, by=["codec_lmbda", "lmbda"]).drop(columns="arm")
@@ -287,8 +288,9 @@ def describe_rivals(table: pd.DataFrame, arm: str, reference: str) -> str:
             far = lines.loc[lines["mean"].abs().idxmax()]
             below = int((lines["lmbda"] < lines["codec_lmbda"]).sum())
             said.append(
-                f"{where} that of {reference} for {len(lines)} of {len(table)} pairs of a codec and a λ, {'all' if below == len(lines) else below} of them below "
-                f"the codec's own λ; the most for the codec of λ = {far['codec_lmbda']:g} at λ = {far['lmbda']:g}, by "
-                f"{statistics.interval(*far[['mean', 'low', 'high']])} %"
+                f"{where} that of {reference} for {len(lines)} of {len(table)} pairs of a codec and a λ,"
+                f" {'all' if below == len(lines) else below} of them below the codec's own λ; the most for"
+                f" the codec of λ = {far['codec_lmbda']:g} at λ = {far['lmbda']:g}, by"
+                f" {statistics.interval(*far[['mean', 'low', 'high']])} %"
             )
     return f"The true loss of {arm} is {'. It is '.join(said)}." if said else ""

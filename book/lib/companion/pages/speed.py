@@ -1,7 +1,7 @@
 """How fast a step of refinement is: stored measurements of `sgaplus bench`.
 
-A *place* is a machine with the networks that run on it; a *way* is how our loop runs there: its number format,
-how many pictures it refines together, and whether it is compiled.
+A *place* is a machine with the networks that run on it; a *way* is how our loop runs there: its number
+format, how many pictures it refines together, and whether it is compiled.
 """
 
 from __future__ import annotations
@@ -73,10 +73,11 @@ def load(folder: str | Path, command: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         command: what measures; named where nothing is stored.
 
     Returns:
-        One line per file: the summary of `measurement.Measurement`, ``file``, ``place``, ``way``, ``format`` (number
-        format, and whether it is compiled) and ``pictures`` (their size) in words, ``megapixels`` of a picture,
-        ``ratio_true_loss``, the ratio if our loop, too, computed the true loss at every step (median over pairs), and
-        in other units what `TIMES` and `CEILING` show. One line per pair, with ``file``.
+        One line per file: the summary of `measurement.Measurement`, ``file``, ``place``, ``way``, ``format``
+        (number format, and whether it is compiled) and ``pictures`` (their size) in words, ``megapixels`` of
+        a picture, ``ratio_true_loss``, the ratio if our loop, too, computed the true loss at every step
+        (median over pairs), and in other units what `TIMES` and `CEILING` show. One line per pair, with
+        ``file``.
 
     Raises:
         UserError: nothing is stored, a file is no measurement, or two files are of the same configuration.
@@ -119,7 +120,8 @@ def load(folder: str | Path, command: str) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def with_true_loss(pairs: pd.DataFrame) -> pd.Series:
-    """By file, the ratio of the plain loop's step to ours and a true loss, whose time noise can turn below 0."""
+    """By file, the ratio of the plain loop's step to ours and a true loss, whose time noise can turn below
+    0."""
     ours = pairs["ours_seconds"] + pairs["true_loss_seconds"].clip(lower=0)
     return (pairs["reference_seconds"] / ours).groupby(pairs["file"]).median()
 
@@ -132,7 +134,8 @@ def span(values: pd.Series, form: str) -> str:
 def figure(rows: pd.DataFrame, pairs: pd.DataFrame) -> Figure:
     """Seconds of a step per megapixel: the plain loop, ours, and the convolutions of ours by themselves.
 
-    Bars are medians, whiskers reach over all pairs; the number beside ours is the median of the ratio and its extremes.
+    Bars are medians, whiskers reach over all pairs; the number beside ours is the median of the ratio and its
+    extremes.
 
     Args:
         rows, pairs: as `load` returns them; a panel for each place.
@@ -171,7 +174,8 @@ def _both(rows: pd.DataFrame, column: str, first: object, second: object) -> pd.
 
 
 def compiled(rows: pd.DataFrame) -> pd.DataFrame:
-    """How many times as fast a compiled step is (gain), the seconds to compile, and after how many steps that pays off."""
+    """How many times as fast a compiled step is (gain), the seconds to compile, and after how many steps that
+    pays off."""
     both = _both(rows, "compiled", False, True)
     saved = (both["ours_seconds"] - both["ours_seconds_other"]) * both["batch_size"]
     return both.assign(
@@ -189,16 +193,18 @@ def formats(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def growth(rows: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
-    """How the time of a step grows with the pixels of a picture, t ∝ pixels^exponent: least squares of logarithms.
+    """How the time of a step grows with the pixels of a picture, t ∝ pixels^exponent: least squares of
+    logarithms.
 
     Args:
         rows, pairs: as `load` returns them.
 
     Returns:
-        A line for each place and way that has several sizes: place, way, sizes (their number), exponent (of the medians),
-        exponent_low and exponent_high (extremes over pairs, the i-th ones of all sizes together), per_smallest and
-        per_largest (seconds per megapixel of the smallest and the largest size), mib (peak memory that each further
-        megapixel takes, from those two; NaN where the system does not say).
+        A line for each place and way that has several sizes: place, way, sizes (their number), exponent (of
+        the medians), exponent_low and exponent_high (extremes over pairs, the i-th ones of all sizes
+        together), per_smallest and per_largest (seconds per megapixel of the smallest and the largest size),
+        mib (peak memory that each further megapixel takes, from those two; NaN where the system does not
+        say).
     """
     lines = []
     for (place, way), group in rows.groupby(["place", "way"], sort=False):
@@ -241,7 +247,8 @@ def origin(rows: pd.DataFrame) -> str:
     days = rows["written"].str[:10]
     commits = rows["git_commit"].map(lambda commit: commit[:7] + "+" * commit.endswith("+") or "none")
     return (
-        f"<small>Measured {' to '.join(dict.fromkeys((days.min(), days.max())))} with {', '.join(rows['method'].unique())} at git commit "
-        f"{', '.join(commits.unique())} and torch {', '.join(rows['torch_version'].unique())}: {span(rows['pairs'], 'd')} pairs of "
-        f"{span(rows['steps'], 'd')} timed steps.</small>"
+        f"<small>Measured {' to '.join(dict.fromkeys((days.min(), days.max())))} with"
+        f" {', '.join(rows['method'].unique())} at git commit {', '.join(commits.unique())} and torch"
+        f" {', '.join(rows['torch_version'].unique())}: {span(rows['pairs'], 'd')} pairs of"
+        f" {span(rows['steps'], 'd')} timed steps.</small>"
     )

@@ -1,4 +1,5 @@
-"""The page on SSL's a: the true loss over it, early and late, and which other methods it passes (paper, table a)."""
+"""The page on SSL's a: the true loss over it, early and late, and which other methods it passes (paper, table
+a)."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ from . import descent
 
 
 def likeness() -> pd.DataFrame:
-    """Where SSL comes nearest to other two-class methods, as `closed_forms.closest_a` says: label, a, distance."""
+    """Where SSL comes nearest to other two-class methods, as `closed_forms.closest_a` says: label, a,
+    distance."""
     methods = (Atanh(), Linear(), Cosine())
     found = [(method.label, *closed_forms.closest_a(method)) for method in methods]
     return pd.DataFrame(found, columns=["label", "a", "distance"])
@@ -32,8 +34,8 @@ def over_a(rows: pd.DataFrame, reference: float, iterations: Sequence[int]) -> p
         rows: as `configurations.with_arms` returns them.
 
     Returns:
-        One row per iteration and a: iteration, a, images; loss with its interval; change with its interval in percent,
-        NaN for the reference; seeds and spread over them (NaN for one).
+        One row per iteration and a: iteration, a, images; loss with its interval; change with its interval in
+        percent, NaN for the reference; seeds and spread over them (NaN for one).
 
     Raises:
         UserError: there is no such a or iteration.
@@ -52,13 +54,15 @@ def over_a(rows: pd.DataFrame, reference: float, iterations: Sequence[int]) -> p
 
 
 def _against(rows: pd.DataFrame, reference: float, name: str = "") -> pd.DataFrame:
-    """Paired differences in percent from one a, one row per other a: a, images, and as `statistics.means` has them."""
+    """Paired differences in percent from one a, one row per other a: a, images, and as `statistics.means` has
+    them."""
     table = statistics.paired_means(rows.assign(arm=rows["a"]), "loss", reference, name=name)
     return table.rename(columns={"arm": "a"}).astype({"a": float})
 
 
 def against_best(rows: pd.DataFrame, iteration: int | None = None) -> pd.DataFrame:
-    """Paired differences in percent from the a of the lowest mean true loss, at one iteration (the last where None).
+    """Paired differences in percent from the a of the lowest mean true loss, at one iteration (the last where
+    None).
 
     Returns:
         One row per a in ascending order: a, images, mean, low, high; all zero for the best.
@@ -81,7 +85,8 @@ def best_a(table: pd.DataFrame) -> float:
 
 
 def is_interior(table: pd.DataFrame) -> bool:
-    """Whether both ends of the grid in `against_best` are worse than the best a by intervals that exclude zero."""
+    """Whether both ends of the grid in `against_best` are worse than the best a by intervals that exclude
+    zero."""
     return bool((table["low"].iloc[[0, -1]] > 0).all())
 
 
@@ -95,12 +100,16 @@ def describe_optimum(table: pd.DataFrame, iteration: int) -> str:
     ]
     verdict = "an interior one" if is_interior(table) else "not shown to be an interior one"
     alike = [f"{a:.4g}" for a in table.loc[(table["low"] <= 0) & (table["a"] != best), "a"]]
-    text = f"After {iteration} iterations the best a of the grid is {best:.4g}; on the same images {' and '.join(ends)}. The optimum is {verdict}."
+    text = (
+        f"After {iteration} iterations the best a of the grid is {best:.4g}; on the same images"
+        f" {' and '.join(ends)}. The optimum is {verdict}."
+    )
     return text + (f" Not significantly different from the best: a = {', '.join(alike)}." if alike else "")
 
 
 def figure(table: pd.DataFrame, reference: float, relatives: pd.DataFrame) -> Figure:
-    """The paired change against the reference a, over a: a line for each iteration, the whole grid and that from 1 on.
+    """The paired change against the reference a, over a: a line for each iteration, the whole grid and that
+    from 1 on.
 
     Args:
         table: `over_a`.

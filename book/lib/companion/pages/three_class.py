@@ -1,4 +1,5 @@
-"""The page on three-class rounding against two-class rounding (paper, table of the classes, Figure B.5; claim 5)."""
+"""The page on three-class rounding against two-class rounding (paper, table of the classes, Figure B.5; claim
+5)."""
 
 from __future__ import annotations
 
@@ -49,7 +50,8 @@ def select(rows: pd.DataFrame, lmbda: float) -> pd.DataFrame:
     """The two- and three-class rows at one λ, on those images on which all of them were run.
 
     Args:
-        rows: stored lines, as `configurations.with_arms` returns them; ``lmbda`` of codec and refinement alike.
+        rows: stored lines, as `configurations.with_arms` returns them; ``lmbda`` of codec and refinement
+            alike.
 
     Raises:
         UserError: there is no such λ, nothing to compare, or no image with all arms.
@@ -93,9 +95,9 @@ def against_sharpness(rows: pd.DataFrame, slopes: pd.DataFrame, iteration: int) 
         iteration: of both.
 
     Returns:
-        One row per configuration and neighbour: three, a (`sharpness`), ssl (a of the neighbour), images, change with
-        its interval in percent of the neighbour's true loss, and between, whether the configuration lies between two.
-        Empty where nothing is stored on both sides.
+        One row per configuration and neighbour: three, a (`sharpness`), ssl (a of the neighbour), images,
+        change with its interval in percent of the neighbour's true loss, and between, whether the
+        configuration lies between two. Empty where nothing is stored on both sides.
     """
     ssl = slopes[(slopes["family"] == "ssl") & (slopes["iteration"] == iteration)]
     lines = []
@@ -128,7 +130,8 @@ def against_two_classes(rows: pd.DataFrame, iterations: Sequence[int]) -> pd.Dat
         rows: `select`.
 
     Returns:
-        One row per pair and iteration: function, two, three, iteration, images, change with its interval, verdict.
+        One row per pair and iteration: function, two, three, iteration, images, change with its interval,
+        verdict.
 
     Raises:
         UserError: the rows lack one of the iterations.

@@ -1,12 +1,13 @@
 """Writes down which files of the repository a page's processes read.
 
-Python imports a module of this name whenever it starts. `companion.build` puts this folder on the PYTHONPATH of a
-page's kernel, so that the processes that the kernel starts are covered too, and names in SGAPLUS_RECORD the
-file to write to and the folders that count, one a line.
+Python imports a module of this name whenever it starts. `companion.build` puts this folder on the PYTHONPATH
+of a page's kernel, so that the processes that the kernel starts are covered too, and names in SGAPLUS_RECORD
+the file to write to and the folders that count, one a line.
 
 An entry is the time of change (ns), the size and the path of what was opened, ended by a zero byte; a folder
-whose names were listed ends with a slash. Only what goes through Python's own files is seen: who gives a path to
-a library that opens it in C or Rust (Parquet, safetensors) gives it an open file or its content instead. Nor is a
+whose names were listed ends with a slash. Only what goes through Python's own files is seen: who gives a path
+to a library that opens it in C or Rust (Parquet, safetensors) gives it an open file or its content instead.
+Nor is a
 question whether something exists: try to open or to list it.
 """
 
@@ -22,7 +23,8 @@ _IMPORTERS = ("importlib", "_frozen_importlib", "pkgutil", "pkg_resources")
 
 
 def _sought(missing: str) -> bool:
-    """Whether a missing folder was looked for in a folder of modules, as PyTorch does for CUDA's libraries."""
+    """Whether a missing folder was looked for in a folder of modules, as PyTorch does for CUDA's
+    libraries."""
     for entry in sys.path:
         folder = os.path.join(os.path.abspath(entry), "")
         top = missing.removeprefix(folder).split(os.sep)[0]
