@@ -25,7 +25,7 @@ from sgaplus.data import datasets, images
 from sgaplus.data.datasets import ImageFile
 from sgaplus.training import publishing
 from sgaplus.training import run as training
-from tests.conftest import untrained, write_codec, write_photo
+from tests.conftest import POSIX, untrained, write_codec, write_photo
 
 ROOT = Path(__file__).parents[1]
 
@@ -701,6 +701,7 @@ def process(*arguments, cwd):
     )
 
 
+@POSIX
 @pytest.mark.slow
 def test_ctrl_c_in_the_middle_of_a_refinement(tmp_path, photo):
     """Also that ``python -m sgaplus`` is the command line."""

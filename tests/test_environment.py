@@ -17,6 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import sgaplus
+from tests.conftest import POSIX
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -134,6 +135,7 @@ def test_no_registry_is_named(name):
     assert not re.search(r"pypi\.|pythonhosted|index-url|find-links|anaconda\.", text)
 
 
+@POSIX
 def test_make_says_what_it_needs(tmp_path):
     """Another Python, or none, is refused in one sentence before anything is installed."""
     for name in ("Makefile", "requirements.lock", "pyproject.toml"):
@@ -152,6 +154,7 @@ def test_make_says_what_it_needs(tmp_path):
         assert not (tmp_path / ".venv").exists()
 
 
+@POSIX
 @pytest.mark.parametrize("installed", [False, True])
 def test_make_says_that_the_folder_cannot_be_written_to(installed):
     """Neither the module venv nor Jupyter Book is to blame where nothing can be written."""

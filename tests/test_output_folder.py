@@ -322,7 +322,7 @@ print(json.dumps(report))
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="the test forks its processes")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
 @pytest.mark.slow
 def test_kills_at_random_moments_lose_nothing(tmp_path, bundled):
     for index in range(6):

@@ -20,6 +20,7 @@ from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.data import datasets, images
 from sgaplus.errors import SystemFault, UserError
 from sgaplus.store import Store, refine_stored
+from tests.conftest import POSIX
 from tests.test_codecs import untrained
 from tests.test_refine import picture
 
@@ -188,6 +189,7 @@ def test_rows_of_an_older_algorithm_stay_but_are_not_shown(tmp_path, codec, phot
     }
 
 
+@POSIX
 @pytest.mark.slow
 def test_a_killed_run_resumes_without_losing_or_doubling_a_row(tmp_path, photographs):
     """A real process, killed with no chance to tidy up while it refines its second image."""

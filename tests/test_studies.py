@@ -24,7 +24,7 @@ from sgaplus.store import Store, refine_stored
 from sgaplus.studies import planning, running, schema, stored
 from sgaplus.studies.running import run
 from sgaplus.studies.schema import load_studies, load_study
-from tests.conftest import write_codec
+from tests.conftest import POSIX, write_codec
 from tests.test_store import keys
 
 ROOT = Path(__file__).parents[1]
@@ -773,6 +773,7 @@ def computed(output: str) -> int:
     return sum(int(line.split()[1]) for line in output.splitlines())
 
 
+@POSIX
 @pytest.mark.slow
 def test_a_killed_run_goes_on_without_losing_or_doubling_a_row(tmp_path, bundled):
     """A real process, killed from outside when it has stored something; it waits for another that never
