@@ -53,15 +53,10 @@ def ledger(rows: pd.DataFrame, profile: str, published: Mapping[str, pd.DataFram
     numbers = {name: -reference.sga_gain(table) for name, table in published.items()}
     numbers |= {"published": rounding.SSL().a, "early": EARLY}
     words = yaml.safe_load((Path(__file__).parent / "claims.yaml").read_text(encoding="utf-8"))
+    parts = ("says", "criterion")
     return [
-        Claim(
-            number,
-            text["says"].format(**numbers),
-            text["criterion"].format(**numbers),
-            tuple(found),
-            text["pages"],
-        )
-        for number, (text, found) in enumerate(zip(words, findings, strict=True), 1)
+        Claim(n, *(text[part].format(**numbers) for part in parts), tuple(found), text["pages"])
+        for n, (text, found) in enumerate(zip(words, findings, strict=True), 1)
     ]
 
 
@@ -196,15 +191,11 @@ def temperature(rows: pd.DataFrame, profile: str) -> list[Finding]:
         taus = sorted(set(table.columns.get_level_values("tau_max")))
         means = statistics.resampled_means(table)
         names = table.columns.get_level_values("name")
-        ranges = {
-            name: 1000 * np.ptp(means[:, names == name], axis=1) for name in (atanh, linear, cosine, ssl)
-        }
+        ranges = {name: 1000 * np.ptp(means[:, names == name], axis=1) for name in names.unique()}
         common = {"unit": "× 10⁻³", "iteration": iteration}
         for name, values in ranges.items():
-            text = (
-                f"range of the mean true loss of {name}, τ_max from {taus[0]:g} to {taus[-1]:g}, {iteration}"
-                " iterations"
-            )
+            over = f"τ_max from {taus[0]:g} to {taus[-1]:g}, {iteration} iterations"
+            text = f"range of the mean true loss of {name}, {over}"
             found.append(of_resamples(text, values, len(table), None, form=".2f", **common))
         pairs = [(linear, other) for other in (atanh, cosine, ssl)] + [(cosine, atanh), (ssl, atanh)]
         for first, second in pairs:
@@ -225,10 +216,8 @@ def slope(rows: pd.DataFrame, profile: str) -> list[Finding]:
             continue
         for end in (table.columns[0], table.columns[-1]):
             change = (100 * (table[end] / table[published] - 1)).rename(pool.LMBDA)
-            text = (
-                f"true loss at a = {end:g} against a = {published:g}, {iteration} iterations (Kodak, λ ="
-                f" {pool.LMBDA:g})"
-            )
+            where = f"{iteration} iterations (Kodak, λ = {pool.LMBDA:g})"
+            text = f"true loss at a = {end:g} against a = {published:g}, {where}"
             found.append(of_images(text, change, below=False, iteration=iteration))
         best = table.columns.to_numpy()[statistics.resampled_means(table).argmin(1)]
         text = f"a with the lowest mean true loss among {len(table.columns)}, {iteration} iterations"
@@ -273,7 +262,7 @@ def other_lambda(rows: pd.DataFrame, profile: str) -> list[Finding]:
             for trained, own in group.groupby("codec_lmbda"):
                 if own["lmbda"].nunique() > 2:
                     found += _along(own, trained, where, iteration)
-                    found += _limits(group, own, trained, where, iteration)
+                    found += _limits(group, trained, where, iteration)
     conditions = [finding.what for finding in found if finding.outcome is not None]
     for what, part in (("rate over the λ of the refinement", "step in rate"), ("the limits", "true loss")):
         if not any(part in text for text in conditions):
@@ -289,9 +278,8 @@ def _along(own: pd.DataFrame, trained: float, where: str, iteration: int) -> lis
     least = int(steps[0].argmin())
     low, high = list(pairwise(wide.columns))[least]
     text = f"codec of λ = {trained:g}: smallest step in rate, from λ = {low:g} to {high:g} ({where})"
-    span = (
-        f"codec of λ = {trained:g}: rate at λ = {wide.columns[-1]:g} − at λ = {wide.columns[0]:g} ({where})"
-    )
+    first, last = wide.columns[0], wide.columns[-1]
+    span = f"codec of λ = {trained:g}: rate at λ = {last:g} − at λ = {first:g} ({where})"
     rest = {"images": len(wide), "unit": "bpp", "iteration": iteration}
     return [
         of_resamples(text, steps[:, least], below=False, form="+.4f", **rest),
@@ -299,9 +287,8 @@ def _along(own: pd.DataFrame, trained: float, where: str, iteration: int) -> lis
     ]
 
 
-def _limits(
-    group: pd.DataFrame, own: pd.DataFrame, trained: float, where: str, iteration: int
-) -> list[Finding]:
+def _limits(group: pd.DataFrame, trained: float, where: str, iteration: int) -> list[Finding]:
+    own = group[group["codec_lmbda"] == trained]
     there = own[(own["lmbda"] != trained) & own["lmbda"].isin(group["codec_lmbda"])]
     found = []
     for tested in sorted(there["lmbda"].unique(), key=lambda value: abs(np.log(value / trained))):
@@ -406,6 +393,5 @@ def _with_the_rate(rows: pd.DataFrame, profile: str) -> list[Finding]:
         )
         change = (table[high] - table[low]).rename(high)
         found.append(of_images(text, change, below=False, unit="pp", iteration=iteration))
-    return found or [
-        not_run("change of the true loss against the base, highest λ − lowest (Kodak)", "rd", profile)
-    ]
+    what = "change of the true loss against the base, highest λ − lowest (Kodak)"
+    return found or [not_run(what, "rd", profile)]
