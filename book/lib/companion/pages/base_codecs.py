@@ -112,19 +112,18 @@ def points(curve: Curve) -> pd.DataFrame:
     return table.assign(**_with_interval("bpp", curve.bpp), **_with_interval("psnr", curve.psnr))
 
 
-def _distances(curve: Curve, published: pd.DataFrame, codec: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Distances of each point from a published curve, (points, 1 + resamples), and which it can be given
-    for."""
+def _distances(curve: Curve, published: pd.DataFrame, codec: str) -> dict[str, np.ndarray]:
+    """Distances of each point from a published curve, (points, 1 + resamples); NaN beyond its ends."""
     rate, psnr = reference.curve(published, codec)
-    psnr_at = interpolate(np.log(rate), psnr, "pchip")
-    log_rate_at = interpolate(psnr, np.log(rate), "pchip")
-    bpp, ours = curve.bpp[:, 0], curve.psnr[:, 0]
+    decibel = curve.psnr - interpolate(np.log(rate), psnr, "pchip")(np.log(curve.bpp))
+    excess = 100 * (curve.bpp / np.exp(interpolate(psnr, np.log(rate), "pchip")(curve.psnr)) - 1)
+    within = [
+        (theirs[0] <= ours) & (ours <= theirs[-1])
+        for ours, theirs in ((curve.bpp[:, 0], rate), (curve.psnr[:, 0], psnr))
+    ]
     return {
-        "decibel": (curve.psnr - psnr_at(np.log(curve.bpp)), (rate[0] <= bpp) & (bpp <= rate[-1])),
-        "rate": (
-            100 * (curve.bpp / np.exp(log_rate_at(curve.psnr)) - 1),
-            (psnr[0] <= ours) & (ours <= psnr[-1]),
-        ),
+        name: np.where(there[:, None], values, np.nan)
+        for name, values, there in zip(("decibel", "rate"), (decibel, excess), within, strict=True)
     }
 
 
@@ -137,14 +136,16 @@ def gaps(curve: Curve, published: pd.DataFrame, codec: str) -> pd.DataFrame:
         codec: one of its codecs.
 
     Returns:
-        The rows of `points` with decibel, our PSNR minus the published one at our rate;
-        and rate, by how many percent our rate exceeds the published one at our PSNR; each with ``_low`` and
-        ``_high``. NaN where the published curve does not reach.
+        The rows of `points` with decibel, our PSNR minus the published one at our rate; and rate, by how many percent our
+        rate exceeds the published one at our PSNR; each with its interval. NaN where the published curve does not reach.
     """
-    table = points(curve)
-    for name, (values, within) in _distances(curve, published, codec).items():
-        table = table.assign(**_with_interval(name, np.where(within[:, None], values, np.nan)))
-    return table
+    distances = _distances(curve, published, codec)
+    ends = {
+        key: value
+        for name, values in distances.items()
+        for key, value in _with_interval(name, values).items()
+    }
+    return points(curve).assign(**ends)
 
 
 def compare(curve: Curve, published: pd.DataFrame, codec: str) -> dict[str, float | str]:
@@ -153,7 +154,7 @@ def compare(curve: Curve, published: pd.DataFrame, codec: str) -> dict[str, floa
     Returns:
         family; reference, the readable name; psnr_low and psnr_high, the range in dB that both curves cover;
         bd_rate in percent (pchip), NaN for fewer than four λ and where PSNR does not grow with the rate;
-        decibel and rate, the means over λ of `gaps`; each of the three with ``_low`` and ``_high``.
+        decibel and rate, the means over λ of `gaps`; each of the three with its interval.
 
     Raises:
         UserError: the published curve does not reach the family's.
@@ -167,12 +168,13 @@ def compare(curve: Curve, published: pd.DataFrame, codec: str) -> dict[str, floa
         "psnr_high": min(ours.max(), anchor[1][-1]),
         **_with_interval("bd_rate", np.array(bd_rates)),
     }
-    for name, (values, within) in _distances(curve, published, codec).items():
-        if not within.any():
+    for name, values in _distances(curve, published, codec).items():
+        reached = values[np.isfinite(values[:, 0])]
+        if not len(reached):
             raise UserError(
                 f"{codec} was not published at the rates of {curve.family}: compare it with another"
             )
-        line |= _with_interval(name, values[within].mean(0))
+        line |= _with_interval(name, reached.mean(0))
     return line
 
 
