@@ -136,8 +136,9 @@ def gaps(curve: Curve, published: pd.DataFrame, codec: str) -> pd.DataFrame:
         codec: one of its codecs.
 
     Returns:
-        The rows of `points` with decibel, our PSNR minus the published one at our rate; and rate, by how many percent our
-        rate exceeds the published one at our PSNR; each with its interval. NaN where the published curve does not reach.
+        The rows of `points` with decibel, our PSNR minus the published one at our rate; and rate, by how
+        many percent our rate exceeds the published one at our PSNR; each with its interval. NaN where the
+        published curve does not reach.
     """
     distances = _distances(curve, published, codec)
     ends = {
