@@ -13,7 +13,7 @@ from sgaplus.data import images
 from sgaplus.errors import UserError
 from sgaplus.refinement.batch import Batch
 from tests.conftest import NEEDS_COMPILER, untrained
-from tests.test_refine import picture
+from tests.test_refinement import picture
 
 pytestmark = [pytest.mark.slow, NEEDS_COMPILER]
 

@@ -22,7 +22,7 @@ from sgaplus.errors import SystemFault, UserError
 from sgaplus.store import Store, refine_stored
 from tests.conftest import POSIX
 from tests.test_codecs import untrained
-from tests.test_refine import picture
+from tests.test_refinement import picture
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,10 @@ def verify(
         typer.Argument(help="Verify only the files in this folder. Default: all files.", show_default=False),
     ] = None,
     results: Annotated[
-        Path | None, option("Folder of the results. Default: data/results of the checkout.")
+        Path | None,
+        option(
+            "Folder of the results. Default: data/results of the checkout, or results where there is none."
+        ),
     ] = None,
 ) -> None:
     """Decode the stored files and compare them with the rows that name them.

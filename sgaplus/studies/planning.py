@@ -87,7 +87,7 @@ def plan(study: Study, profile: str) -> list[Task]:
     iterations of all of them, and its file where one of them says so.
 
     Raises:
-        UserError: there is no such profile, or a data set is not at hand.
+        UserError: there is no such profile, or a data set is missing.
     """
     chosen = study.profile(profile)
     tasks: dict[str, Task] = {}

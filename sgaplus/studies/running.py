@@ -71,7 +71,7 @@ def run(
         them.
 
     Raises:
-        UserError: there is no such profile, a data set is not at hand, none of the codecs is bundled, lines
+        UserError: there is no such profile, a data set is missing, none of the codecs is bundled, lines
             of other weights are stored, or files are to be kept of a codec whose latents cannot be written.
         SystemFault: some refinements came to nothing; all others are stored. Or the disk is full.
     """

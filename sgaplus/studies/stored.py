@@ -61,7 +61,7 @@ def store_of(study: Study, profile: str, root: Path | None = None) -> Store:
 
 
 def stored_rows(study: Study | str, profile: str, root: Path | None = None) -> pd.DataFrame:
-    """The stored rows of a profile; neither its data set nor a codec's weights have to be at hand.
+    """The stored rows of a profile; its data set and the codecs' weights are not needed.
 
     Args:
         root: as of `results`.
@@ -88,7 +88,7 @@ def rows_of(store: Store) -> pd.DataFrame:
 
 
 def stream_of(task: Task) -> str:
-    """Where the file of a task is, in the folder of results: in words, and told apart by the job's key."""
+    """Where the file of a task is, in the folder of results: words, and the beginning of the job's key."""
     job = task.job
     folder = f"{job.codec}_lambda{job.codec_lmbda:g}"
     at = "" if job.lmbda == job.codec_lmbda else f"_at{job.lmbda:g}"
@@ -178,7 +178,7 @@ def status(
         known: what `tables` returned for it, if that was called.
 
     Raises:
-        UserError: there is no such profile, a data set is not at hand, or lines of other weights are stored.
+        UserError: there is no such profile, a data set is missing, or lines of other weights are stored.
     """
     chosen = study.profile(profile)
     tasks = planning.plan(study, profile)

@@ -1,8 +1,8 @@
 """Whether the stored files are what the stored rows say of them.
 
 A file *verifies* where it has as many bytes as its row says, its checksum is right, its header names the
-row's codec, it decodes, and, where the photograph is at hand, what it decodes to has the row's PSNR. Nothing
-is encoded again. A file that no row names does not verify, nor does a row whose file is missing.
+row's codec, it decodes, and, where the photograph is on this computer, what it decodes to has the row's PSNR.
+Nothing is encoded again. A file that no row names does not verify, nor does a row whose file is missing.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def verify(
     Returns:
         One row per file: stream (its path in the folder of results), codec, codec_lmbda, label (the plan in
         words), image, iteration, bytes, decoded, psnr_difference and psnr_8bit_difference (dB, decoded minus
-        row; NaN where it was not decoded or the photograph is not at hand), problem (empty where it
+        row; NaN where it was not decoded or the photograph is missing), problem (empty where it
         verifies).
 
     Raises:
@@ -187,7 +187,7 @@ def _check(root: Path, row: pd.Series, photographs: _Photographs, decode: bool) 
 
 
 def _mismatch(data: bytes, row: pd.Series) -> str:
-    """What the file's length and header have that the row has not; empty where nothing."""
+    """How the file's length and header differ from the row; empty where they agree."""
     if len(data) != row["real_bytes"]:
         return f"it has {len(data)} bytes, where the row says {row['real_bytes']:.0f}"
     content = container.unpack(data)
