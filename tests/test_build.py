@@ -80,6 +80,8 @@ def test_a_page_runs_with_its_parameters_and_says_what_it_was_made_from(root, ca
     notebook = executed(page, root)
     assert text(notebook).split() == ["2.5", "a", sys.executable]
     assert "".join(notebook["cells"][0]["source"]) == "# Given\n\nWords."
+    (given,) = [c for c in notebook["cells"] if "amplitude = 2.5" in "".join(c["source"])]
+    assert "hide-input" in given["metadata"]["tags"]
     assert "first: odd" in lines
     assert "drawn" in capfd.readouterr().err
     assert '"stderr"' not in json.dumps(notebook)

@@ -186,6 +186,8 @@ def execute(page: Page, root: Path, force: bool = False, log: Log = print) -> fl
         for output in noise:
             log(f"{page.name}: {output.text.rstrip()}")
             cell.outputs.remove(output)
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.metadata["tags"].append("hide-input")
     executed.metadata["sgaplus"] = {
         "template": template,
         "parameters": page.parameters,
