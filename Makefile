@@ -53,7 +53,7 @@ book: $(READY)
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 test: $(READY)
-	@$(PYTEST) --cov $(PYTEST_ARGS)
+	@$(PYTEST) --cov --cov-report=term $(PYTEST_ARGS)
 
 quick: $(READY)
 	@$(PYTEST) -q -m 'not slow' $(PYTEST_ARGS)
