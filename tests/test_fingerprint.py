@@ -26,7 +26,27 @@ def test_the_table_is_of_this_algorithm():
     )
 
 
-@pytest.mark.parametrize("part", [*fingerprint.PARTS, "float32", "bfloat16"])
+def test_another_table_needs_another_algorithm(tmp_path, monkeypatch):
+    """Writing the table again is no way around the number."""
+    table = tmp_path / "fingerprint.json"
+    table.write_text(fingerprint.TABLE.read_text(encoding="utf-8"), encoding="utf-8")
+    monkeypatch.setattr(fingerprint, "TABLE", table)
+    lines = {part: dict(STORED[part]) for part in (*fingerprint.PARTS, "float32", "bfloat16")}
+    monkeypatch.setattr(fingerprint, "compute", lines.__getitem__)
+    fingerprint.write()
+    assert json.loads(table.read_text(encoding="utf-8")) == STORED
+    lines["norm"]["forward"] = [1.01 * value for value in lines["norm"]["forward"]]
+    with pytest.raises(SystemExit, match=r"norm changed: raise refinement\.ALGORITHM"):
+        fingerprint.write()
+    monkeypatch.setattr(fingerprint, "ALGORITHM", ALGORITHM + 1)
+    fingerprint.write()
+    assert json.loads(table.read_text(encoding="utf-8"))["algorithm"] == ALGORITHM + 1
+
+
+@pytest.mark.parametrize(
+    "part",
+    [*fingerprint.PARTS, *(pytest.param(dtype, marks=pytest.mark.slow) for dtype in ("float32", "bfloat16"))],
+)
 def test_the_algorithm_computes_what_it_did(part):
     different = fingerprint.differences(part, STORED[part], fingerprint.compute(part))
     assert not different, (
