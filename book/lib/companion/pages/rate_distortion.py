@@ -21,16 +21,18 @@ from ..configurations import BASE
 from ..tables import Col
 
 WHOLE, CROPS = "whole", "crops"
-# The columns of `deltas` that tables show.
+# The columns of `deltas` that tables show: of curves of means, and image by image.
 DELTAS = {
-    "points": Col("λ"),
-    "means_bd_rate": Col("BD-rate, %", 1, sign=True, best="min", under="curves of means"),
-    "means_bd_psnr": Col("BD-PSNR, dB", 2, sign=True, best="max", under="curves of means"),
-    "images": Col("images", under="image by image"),
-    "bd_rate": Col("BD-rate, %", 1, sign=True, best="min", under="image by image"),
-    "bd_rate_least": Col("least", 1, sign=True, under="image by image"),
-    "bd_rate_most": Col("greatest", 1, sign=True, under="image by image"),
-    "bd_psnr": Col("BD-PSNR, dB", 2, sign=True, best="max", under="image by image"),
+    "points": "λ",
+    "means_bd_rate": Col("BD-rate, %", 1, sign=True, best="min"),
+    "means_bd_psnr": Col("BD-PSNR, dB", 2, sign=True, best="max"),
+}
+BY_IMAGE = {
+    "images": "images",
+    "bd_rate": Col("BD-rate, %", 1, sign=True, best="min"),
+    "bd_rate_least": Col("least", 1, sign=True),
+    "bd_rate_most": Col("greatest", 1, sign=True),
+    "bd_psnr": Col("BD-PSNR, dB", 2, sign=True, best="max"),
 }
 BD_NOTE = (
     "BD by pchip, over the λ that both curves have. A negative BD-rate and a positive BD-PSNR are better."
