@@ -147,7 +147,7 @@ def check_folder(folder: str | Path) -> None:
         UserError: they cannot.
     """
     nearest = Path(folder).absolute()
-    while not os.path.lexists(nearest):
+    while not os.path.lexists(nearest) and nearest != nearest.parent:  # a drive may be missing
         nearest = nearest.parent
     if not nearest.is_dir():
         raise UserError(f"cannot write to {folder}: {nearest} is not a folder")

@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from . import jobs, parquet, plans
+from . import io, jobs, parquet, plans
 from .codecs.codec import Codec
 from .codecs.weights import cards
 from .data.datasets import ImageFile
@@ -44,7 +44,9 @@ class Store:
         """Single jobs first: where a packed one was computed again, they are the newer."""
         # Unlike rglob, os.walk tries to list a folder that is missing: the book's pages note that they looked
         # there.
-        found = [Path(folder, name) for folder, _, names in os.walk(self.root) for name in names]
+        found = [
+            Path(folder, name) for folder, _, names in os.walk(self.root, onerror=_unlisted) for name in names
+        ]
         found = [path for path in found if path.suffix == ".parquet" and not path.name.startswith(".")]
         return sorted(found, key=lambda path: (path.parent.name != _JOBS, path))
 
@@ -112,6 +114,14 @@ class Store:
         for single in singles:
             single.unlink()
         return path
+
+
+def _unlisted(error: OSError) -> None:
+    """Raises:
+    UserError, SystemFault: a folder is there and cannot be listed; `os.walk` would pass over its rows.
+    """
+    if not isinstance(error, FileNotFoundError):
+        raise io.unreadable(error.filename, error) from error
 
 
 def _rows(paths: Sequence[Path]) -> pd.DataFrame:

@@ -253,6 +253,8 @@ def test_a_file_that_is_no_measurement_is_refused(measured, tmp_path, change, re
     path.write_text("{")
     with pytest.raises(UserError, match="no measurement"):
         measurement.read(path)
+    with pytest.raises(UserError, match=r"nowhere\.json cannot be read: No such file"):
+        measurement.read(tmp_path / "nowhere.json")
 
 
 @pytest.mark.parametrize("name", ["pairs", "steps", "warmup", "N", "M", "width", "height", "batch_size"])

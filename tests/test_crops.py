@@ -59,6 +59,7 @@ def test_photographs_are_read_without_the_held_out_ones(tmp_path):
     write_photo(tmp_path / "9-small.png", (200, 60))
     (tmp_path / "notes.txt").write_text("no photograph")
     (tmp_path / ".hidden.png").write_text("no photograph")
+    write_photo(tmp_path / ".thumbnails" / "0.png", (70, 70))
     with pytest.warns(ImageNote, match="1 of 10 photographs have a side below 64 pixels and are left out"):
         everything = read_photographs(tmp_path, 64).training
     assert sorted(photo.shape[2] for photo in everything) == list(range(70, 79))

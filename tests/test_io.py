@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -96,6 +97,11 @@ def test_a_folder_is_checked_without_being_made(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="is not a folder"):
         io.check_folder(tmp_path / "file" / "below")
+    with monkeypatch.context() as patch:  # as on a drive that is missing
+        patch.setattr(os.path, "lexists", lambda _: False)
+        patch.setattr(Path, "is_dir", lambda _: False)
+        with pytest.raises(UserError, match="cannot write to"):
+            io.check_folder(tmp_path)
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(UserError, match="not yours to write to"):
         io.check_folder(tmp_path / "a")

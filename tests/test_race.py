@@ -1,5 +1,7 @@
 """Races of the preset against the plain loop: what a line holds, that a race goes on, what the page says."""
 
+import dataclasses
+
 import pandas as pd
 import pytest
 import torch
@@ -89,6 +91,18 @@ def test_a_race_goes_on_where_it_stopped(photos, tmp_path):
     assert other["iterations"].tolist() == [11] and len(race.read(path)) == 3
 
 
+@pytest.mark.parametrize("name", ["NA", "007"])
+def test_a_photograph_whose_name_looks_like_something_else(photos, tmp_path, monkeypatch, name):
+    monkeypatch.setattr(
+        race, "_race", lambda *_: dict(zip(race.MEASURED, (3, 0.1 + 0.2, 1, 3, 1), strict=True))
+    )
+    image = dataclasses.replace(photos[0], name=name)
+    race.run(tmp_path / "race.csv", codec(), [image], SHORT)
+    monkeypatch.setattr(race, "_race", lambda *_: pytest.fail("raced again"))
+    (line,) = race.run(tmp_path / "race.csv", codec(), [image], SHORT).itertuples()
+    assert line.image == name and line.reference_loss == 0.1 + 0.2
+
+
 def test_the_second_race_is_run_the_other_way_round(photos, tmp_path, monkeypatch):
     order = []
     monkeypatch.setattr(race, "_plain", lambda *_: order.append("plain") or (3.0, 1.0))
@@ -110,6 +124,8 @@ def test_what_cannot_race_is_refused(photos, tmp_path):
     (tmp_path / "empty.csv").write_text("")
     with pytest.raises(UserError, match="cannot be read"):
         race.read(tmp_path / "empty.csv")
+    with pytest.raises(UserError, match=r"nowhere\.csv cannot be read: No such file"):
+        race.read(tmp_path / "nowhere.csv")
     for wrong in ({"iterations": 0}, {"reference_iterations": True}, {"preset": "slow"}):
         with pytest.raises(UserError):
             race.Settings(**wrong)

@@ -1,6 +1,7 @@
 """The store: whole jobs or none, never twice, never mixed."""
 
 import dataclasses
+import errno
 import json
 import os
 import signal
@@ -294,6 +295,16 @@ def test_what_is_no_damage_is_not_called_so(tmp_path, codec, photographs, monkey
     with pytest.raises(kind, match=said) as caught:
         store.load()
     assert not {"damaged", "delete", "remove", "rename"} & set(str(caught.value).split())
+
+
+@pytest.mark.parametrize(("number", "kind"), [(errno.EACCES, UserError), (errno.EMFILE, SystemFault)])
+def test_a_folder_that_cannot_be_listed_is_not_an_empty_one(tmp_path, monkeypatch, number, kind):
+    def fails(top):
+        raise OSError(number, os.strerror(number), str(top))
+
+    monkeypatch.setattr(os, "scandir", fails)
+    with pytest.raises(kind, match=rf"{tmp_path.name} cannot be read"):
+        Store(tmp_path).load()
 
 
 def test_a_table_of_something_else_is_named(tmp_path, codec, photographs):

@@ -289,15 +289,30 @@ def test_a_checkpoint_is_a_series_of_its_own(tmp_path):
     ("change", "message"),
     [
         ({"codecs": []}, "at least one codec"),
-        ({"iterations": 0}, "at least one iteration"),
+        ({"iterations": 0}, "iterations must be a whole number of at least 1"),
+        ({"image": torch.zeros(2, 3, 64, 64)}, "one photograph, not of 2"),
+        ({"image": torch.full((3, 64, 64), 255.0)}, r"values in \[0, 1\]"),
         ({"plan": "slow"}, "unknown method or preset"),
         ({"psnr": 30}, "exactly one target"),
     ],
 )
 def test_arguments_that_cannot_be(image, change, message):
-    settings = {"codecs": [make(0.01)], "bpp": 1.0, **change}
+    settings = {"codecs": [make(0.01)], "image": image, "bpp": 1.0, **change}
     with pytest.raises(UserError, match=message):
-        target_rate.encode_to(settings.pop("codecs"), image, **settings)
+        target_rate.encode_to(settings.pop("codecs"), settings.pop("image"), **settings)
+
+
+def test_a_photograph_of_bytes_is_the_same_as_one_of_floats():
+    codec = make(0.01)
+    samples = torch.randint(
+        0, 256, (3, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
+    )
+    settings = {"max_bytes": 10**6, "iterations": 1}
+    files = [
+        target_rate.encode_to([codec], x, **settings).file
+        for x in (samples, samples.numpy(), samples.float() / 255)
+    ]
+    assert files[0] == files[1] == files[2]
 
 
 def test_a_limit_keeps_half_of_its_tolerance_on_either_side():

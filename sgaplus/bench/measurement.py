@@ -169,7 +169,8 @@ def read(path: str | Path) -> Measurement:
     """The measurement in a .json file that `write` has written.
 
     Raises:
-        UserError: it is no such file.
+        UserError: it is no such file, or may not be read.
+        SystemFault: the disk fails, or too many files are open.
     """
     needed = {field.name for field in fields(Settings)} | _REPORTED | set(_MEASURED)
     positive = [name for name in _MEASURED if name != "true_loss_seconds"]  # a difference of two times
@@ -181,8 +182,10 @@ def read(path: str | Path) -> Measurement:
         values = [*(summary[name] for name in positive), *table[positive].to_numpy().ravel()]
         if not all(value > 0 for value in values):
             raise ValueError("a time is not above 0")
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except OSError as error:
+        raise io.unreadable(path, error) from error
+    except (ValueError, TypeError, KeyError) as error:
         raise UserError(
-            f"{path} is no measurement of `sgaplus bench` ({error}): delete it and measure again"
+            f"{path} is no measurement of `sgaplus bench` ({error}): rename it and measure again"
         ) from error
     return Measurement(table, summary)

@@ -47,6 +47,7 @@ IDENTITY = [
     "seed",
 ]
 MEASURED = ["base_loss", "reference_loss", "loss", "reference_seconds", "seconds"]
+_TEXTS = ["image", "codec", "codec_sha256", "image_sha256", "reference", "preset", "plan", "dtype", "device"]
 COLUMNS = [*IDENTITY, "image", "width", "height", "lmbda", *MEASURED]
 
 
@@ -163,12 +164,21 @@ def read(path: str | Path) -> pd.DataFrame:
     """The races in a file that `run` has written, a line for each.
 
     Raises:
-        UserError: it is no such file.
+        UserError: it is no such file, or may not be read.
+        SystemFault: the disk fails, or too many files are open.
     """
     try:
-        table = pd.read_csv(path)
+        table = pd.read_csv(
+            path,
+            dtype=dict.fromkeys(_TEXTS, str),  # a photograph may be called 007, or NA
+            keep_default_na=False,
+            na_values=[""],
+            float_precision="round_trip",
+        )
         missing = [name for name in COLUMNS if name not in table]
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise io.unreadable(path, error) from error
+    except ValueError as error:
         raise UserError(f"{path} cannot be read as a table of races ({error}): name another file") from error
     if missing or table[COLUMNS].isna().any(axis=None):
         raise UserError(

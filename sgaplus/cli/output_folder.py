@@ -244,7 +244,7 @@ def _batches(todo: Sequence[ImageFile], size: int) -> list[list[ImageFile]]:
     for image in todo:
         try:
             shape = image.size
-        except UserError:  # it is reported when it is read
+        except (UserError, SystemFault):  # it is reported when it is read
             shape = None
         by_shape.setdefault(shape, []).append(image)
     return [group[i : i + size] for group in by_shape.values() for i in range(0, len(group), size)]

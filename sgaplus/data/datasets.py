@@ -174,7 +174,7 @@ def photographs_in(paths: Iterable[Path], folder: Path, complain: bool = True) -
     """
     try:
         found = [
-            p for p in paths if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and not p.is_dir()
+            p for p in paths if p.suffix.lower() in SUFFIXES and not _hidden(p, folder) and not p.is_dir()
         ]
     except OSError as error:
         raise io.unreadable(folder, error) from error
@@ -190,6 +190,10 @@ def photographs_in(paths: Iterable[Path], folder: Path, complain: bool = True) -
     if strange and complain:
         note(left_out)
     return [p for p in found if p.suffix.lower() in kinds]
+
+
+def _hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def status() -> list[Status]:

@@ -28,8 +28,10 @@ from ..codecs import weights
 from ..codecs.codec import Codec
 from ..codecs.models import Latents
 from ..errors import UserError
+from ..parsing import whole
 from ..plans import Plan
 from ..refinement.batch import Batch, refine_batch
+from ..refinement.inputs import images_of
 from ..refinement.run import Progress, image_seed, refine
 from ..rounding import Method
 from .targets import LONGEST_STEP, Target, next_log_lmbda, target
@@ -177,7 +179,7 @@ def encode_to(
 
     Args:
         codecs: as `series` gives them.
-        image: (3, H, W) in [0, 1].
+        image: one, as `refine` takes it.
         bpp, psnr, max_bytes: exactly one, met as `targets.target` says.
         plan: as of `refine`.
         iterations: of each refinement, of which there are at most `MOST_REFINEMENTS`.
@@ -191,8 +193,10 @@ def encode_to(
     """
     if not codecs:
         raise UserError("a target needs at least one codec")
-    if iterations < 1:
-        raise UserError(f"a target needs at least one iteration, not {iterations}")
+    image, *others = images_of(image)
+    if others:
+        raise UserError(f"a target is that of one photograph, not of {1 + len(others)}")
+    iterations = whole(iterations, "iterations", 1)
     chosen_plan = plans.plan(plan, iterations)
     codecs = sorted(codecs, key=lambda codec: codec.lmbda)
     for codec in codecs:
