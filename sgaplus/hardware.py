@@ -130,6 +130,13 @@ def channels_last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
+def now(device: torch.device) -> float:
+    """The clock in seconds, read when the device has nothing left to do."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
 def describe(device: torch.device) -> str:
     """A readable name of the processor or GPU, for provenance."""
     if device.type == "cuda":

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from . import io
-from .errors import SystemFault
+from .errors import SystemFault, first_line
 
 _HASH = b"sgaplus.sha256"
 # What Arrow raises for bytes that are no Parquet file; the system has no part in it, since they are in
@@ -60,10 +60,9 @@ def read(path: Path) -> pd.DataFrame:
     except MemoryError:  # Arrow's is one of its exceptions too
         raise
     except _UNDECODABLE as error:
-        why = str(error).strip().splitlines()[0].rstrip(".")
         raise SystemFault(
-            f"{path} is damaged, or no Parquet file ({why}): restore it from a copy or with git, or rename it"
-            f" to {path.name}.damaged, and its rows are computed again"
+            f"{path} is damaged, or no Parquet file ({first_line(error)}): restore it from a copy or with"
+            f" git, or rename it to {path.name}.damaged, and its rows are computed again"
         ) from error
 
 

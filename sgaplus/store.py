@@ -228,7 +228,7 @@ def refine_stored(
             iterations=iterations,
             read_offs=tuple(sorted({t for t in read_offs if 0 < t < iterations})),
             trace_every=trace_every or max(1, iterations // 20),
-            dtype=str(codec.dtype).removeprefix("torch."),
+            dtype=codec.format,
             seed=seed,
         )
         for image in images

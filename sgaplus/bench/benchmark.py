@@ -33,10 +33,11 @@ from torch import Tensor
 from .. import hardware
 from ..codecs.codec import Codec, freeze
 from ..codecs.weights import load_codec
+from ..hardware import now
 from ..jobs import provenance
-from ..refinement import Progress, refine
+from ..refinement import Progress, default_batch_size, refine
 from .baseline import METHOD, plain_model, reference_refine
-from .ceiling import Convolution, Recorder, ceiling, now
+from .ceiling import Convolution, Recorder, ceiling
 from .measurement import Measurement, Settings
 from .profile import shares
 
@@ -205,7 +206,7 @@ def run(settings: Settings, progress: Progress | None = None) -> Measurement:
     codec = _codec(settings)
     plain = plain_model(codec)
     device = codec.device
-    size = settings.batch_size or (24 if device.type == "cuda" else 1)
+    size = settings.batch_size or default_batch_size(codec)
     total = 1 + 3 * settings.pairs
     done = 0
 
@@ -259,7 +260,7 @@ def run(settings: Settings, progress: Progress | None = None) -> Measurement:
         "M": codec.model.M,
         "batch_size": size,
         "method": METHOD.spec,
-        "dtype": str(codec.dtype).removeprefix("torch."),
+        "dtype": codec.format,
         "device_type": device.type,
         "bfloat16_hardware": hardware.has_bfloat16(device),
         "threads": torch.get_num_threads(),

@@ -6,7 +6,6 @@ format and memory layout on random values.
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
+
+from ..hardware import now
 
 _CONVOLUTIONS = (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default)
 
@@ -86,10 +87,3 @@ def ceiling(calls: Mapping[Convolution, int], device: torch.device, repeats: int
             convolution.function(*arguments)
         seconds += count * (now(device) - started) / repeats
     return seconds
-
-
-def now(device: torch.device) -> float:
-    """The clock in seconds, read when the device has nothing left to do."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()

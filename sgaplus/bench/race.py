@@ -23,10 +23,10 @@ from .. import hardware, io, plans
 from ..codecs.codec import Codec
 from ..data.datasets import ImageFile
 from ..errors import UserError
+from ..hardware import now
 from ..jobs import provenance
 from ..refinement import Progress, refine
 from .baseline import METHOD, plain_model, reference_refine
-from .ceiling import now
 
 # Steps of both, not timed, before the first race: libraries choose their kernels, the system hands out
 # memory.
@@ -91,7 +91,7 @@ def _identity(codec: Codec, image: ImageFile, settings: Settings) -> dict[str, A
         settings.preset,
         json.dumps(plan.as_dict(), sort_keys=True),
         settings.iterations,
-        str(codec.dtype).removeprefix("torch."),
+        codec.format,
         hardware.describe(codec.device),
         settings.seed,
     )

@@ -173,7 +173,7 @@ def find_codec(data: bytes | Container, *, fetch: bool = False) -> Codec:
     for name in weights.ZOO:
         for metric, qualities in model_urls[name].items():
             for quality, url in qualities.items():
-                if content.weights.hex().startswith(_digits(url)):
+                if content.weights.hex().startswith(weights.zoo_file(url)[1]):
                     return _downloadable(content, name, quality, metric, fetch)
     same = [
         card for card in cards if card.name == content.name and f"{card.lmbda:.6g}" == f"{content.lmbda:.6g}"
@@ -190,16 +190,8 @@ def find_codec(data: bytes | Container, *, fetch: bool = False) -> Codec:
     raise UserError(f"the file was written with {content.codec}; {where}")
 
 
-def _digits(url: str) -> str:
-    """First digits of the SHA-256 of a zoo codec's weights, which end its file's name."""
-    return re.findall(r"-([0-9a-f]{8})\.", url)[0]
-
-
 def _downloadable(content: Container, name: str, quality: int, metric: str, fetch: bool) -> Codec:
-    if (
-        not fetch
-        and not (weights.zoo_folder() / model_urls[name][metric][quality].rsplit("/", 1)[1]).is_file()
-    ):
+    if not fetch and not weights.zoo_file(model_urls[name][metric][quality])[0].is_file():
         raise UserError(
             f"the file was written with {name} of quality {quality} ({metric}) from CompressAI's zoo, which"
             f" is not downloaded yet: give its name to download it (--codec {name})"

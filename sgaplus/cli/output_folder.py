@@ -184,7 +184,7 @@ def settings_of(codec: Codec, plan: Plan, lmbda: float, iterations: int, seed: i
         "lmbda": lmbda,
         **plan.as_dict(),
         "iterations": iterations,
-        "dtype": str(codec.dtype).removeprefix("torch."),
+        "dtype": codec.format,
         "seed": seed,
         "algorithm": ALGORITHM,
     }

@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from .. import io
-from ..errors import ImageNote, SystemFault, UserError
+from ..errors import ImageNote, SystemFault, UserError, first_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -164,14 +164,8 @@ def _outcome(app: typer.Typer, arguments: Sequence[str] | None) -> tuple[str, in
     except Exception as error:
         if os.environ.get("SGAPLUS_TRACEBACK"):
             raise
-        first = next(iter(str(error).splitlines()), "no message")
-        return (
-            (
-                f"unexpected {type(error).__name__} ({first}): set SGAPLUS_TRACEBACK=1 to see where it comes"
-                " from, and please report it"
-            ),
-            1,
-        )
+        what = f"unexpected {type(error).__name__} ({first_line(error)})"
+        return f"{what}: set SGAPLUS_TRACEBACK=1 to see where it comes from, and please report it", 1
     return (_STOPPED, 2) if code == _INTERRUPTED else ("", code)
 
 

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from .. import io
-from ..errors import UserError
+from ..errors import UserError, first_line
 from .models import FAMILIES
 
 # CompressAI's names of the architectures that can be refined.
@@ -138,8 +138,7 @@ def _why_not(error: Exception, names: Sequence[str]) -> str:
         return (
             f"holds objects that are not loaded, since they could run code ({', '.join(unsafe)}): {_RESAVE}"
         )
-    first = next(iter(str(error).splitlines()), type(error).__name__)
-    return f"is not a PyTorch checkpoint, or not a whole one ({first.rstrip('.')}): give another file"
+    return f"is not a PyTorch checkpoint, or not a whole one ({first_line(error)}): give another file"
 
 
 def _state_dict(path: Path, content: Any) -> Mapping[str, Tensor]:
@@ -199,15 +198,17 @@ def widths(weights: Mapping[str, Tensor]) -> tuple[int, int]:
 
 
 def build(architecture: str, N: int, M: int) -> CompressionModel:
-    """An untrained model by CompressAI's name; the models of Cheng et al. 2020 have M = N."""
+    """An untrained model by CompressAI's name; the models of Cheng et al. 2020 have M = N.
+
+    The global random number generator stays as it is.
+    """
     cls = model_architectures[architecture]
-    return cls(N) if issubclass(cls, Cheng2020Anchor) else cls(N, M)
+    with torch.random.fork_rng(devices=[]):
+        return cls(N) if issubclass(cls, Cheng2020Anchor) else cls(N, M)
 
 
 def recognise(weights: Mapping[str, Tensor]) -> CompressionModel:
     """An untrained model whose parameters have the names and shapes of ``weights``.
-
-    The global random number generator stays as it is.
 
     Raises:
         UserError: no architecture that can be refined has.
@@ -217,8 +218,7 @@ def recognise(weights: Mapping[str, Tensor]) -> CompressionModel:
     if first is not None and last is not None and first.ndim == last.ndim == 4:
         shapes = {name: value.shape for name, value in weights.items()}
         for architecture in REFINABLE:
-            with torch.random.fork_rng(devices=[]):
-                model = build(architecture, first.shape[0], last.shape[0])
+            model = build(architecture, first.shape[0], last.shape[0])
             if all(shapes.get(name) == value.shape for name, value in model.named_parameters()) and (
                 shapes.keys() <= model.state_dict().keys()
             ):

@@ -74,6 +74,11 @@ class Codec:
         """Where the weights live."""
         return next(self.model.parameters()).device
 
+    @property
+    def format(self) -> str:
+        """The number format as `load_codec` takes it, such as ``"bfloat16"``."""
+        return str(self.dtype).removeprefix("torch.")
+
     def autocast(self):
         """The context in which this codec's convolutions run."""
         return hardware.autocast(self.device, self.dtype)

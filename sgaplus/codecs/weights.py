@@ -14,7 +14,6 @@ from typing import Any
 from urllib.error import URLError
 
 import torch
-from compressai.models import CompressionModel
 from compressai.zoo.image import cfgs, model_urls
 from safetensors.torch import save as serialise
 from torch import Tensor
@@ -121,18 +120,12 @@ def _load_bundled(name: str, lmbda: float | None) -> Codec:
             f"damaged (SHA-256 {found}, its card says {card.sha256}): restore it or install sgaplus again"
         )
         raise UserError(f"{path} is {what}")
-    model = _untrained(card.architecture, card.N, card.M)
+    model = build(card.architecture, card.N, card.M)
     load_parameters(model, read_safetensors(path))
     return Codec(name, card.lmbda, freeze(model), card.sha256, card=asdict(card))
 
 
-def _untrained(architecture: str, N: int, M: int) -> CompressionModel:
-    """As `checkpoints.build`; the global random number generator stays as it is."""
-    with torch.random.fork_rng(devices=[]):
-        return build(architecture, N, M)
-
-
-def _zoo_file(url: str) -> tuple[Path, str]:
+def zoo_file(url: str) -> tuple[Path, str]:
     """Where a zoo codec's weights are kept, and the first digits of their SHA-256, from the file's name."""
     path = zoo_folder() / url.rsplit("/", 1)[1]
     return path, re.findall(r"-([0-9a-f]{8})\.", path.name)[0]
@@ -157,7 +150,7 @@ def fetch_zoo(name: str, quality: int, metric: str = "mse") -> Path:
             f"the zoo has no {name} of quality {quality} for {metric}: it has {choices or 'no such model'}"
         )
     url = metrics[metric][quality]
-    path, prefix = _zoo_file(url)
+    path, prefix = zoo_file(url)
     if path.is_file() and io.sha256(path).startswith(prefix):
         return path
     io.check_folder(path.parent)
@@ -202,7 +195,7 @@ def _load_zoo(name: str, lmbda: float | None, quality: int | None, metric: str) 
             "give the quality alone, and lmbda to the refinement"
         )
     widths = cfgs[name][quality]
-    model = _untrained(name, widths[0], widths[-1])
+    model = build(name, widths[0], widths[-1])
     load_parameters(model, checkpoints.read(path))
     return Codec(name, trained, freeze(model), io.sha256(path), card={"quality": quality, "metric": metric})
 
@@ -225,7 +218,7 @@ def _load_checkpoint(path: Path, lmbda: float | None) -> Codec:
 def _is_known(sha256: str) -> bool:
     """Whether a file of this SHA-256 is that of a bundled codec or of one of the zoo."""
     urls = [url for name in ZOO for metric in model_urls[name].values() for url in metric.values()]
-    return sha256 in {card.sha256 for card in cards()} or sha256[:8] in {_zoo_file(url)[1] for url in urls}
+    return sha256 in {card.sha256 for card in cards()} or sha256[:8] in {zoo_file(url)[1] for url in urls}
 
 
 def load_codec(
@@ -298,7 +291,7 @@ def listing() -> list[dict[str, Any]]:
         published = {(row["name"], int(row["quality"])): row for row in csv.DictReader(table)}
     for name in ZOO:
         for quality, url in model_urls[name]["mse"].items():
-            size, known = _size(_zoo_file(url)[0]), published[name, quality]
+            size, known = _size(zoo_file(url)[0]), published[name, quality]
             where = "downloadable" if size is None else "cached"
             lmbda = ZOO_LAMBDAS[quality - 1]
             size = 4 * int(known["parameters"]) if size is None else size

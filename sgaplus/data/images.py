@@ -274,8 +274,6 @@ def write_image(path: str | Path, x: Tensor, texts: Mapping[str, str] | None = N
     path = io.path_of(path, "an image to write")
     if path.suffix.lower() != ".png":
         raise UserError(f"cannot write {path}: images are written as PNG, so use a name that ends in .png")
-    if path.is_dir():
-        raise UserError(f"cannot write {path}: it is a folder")
     x = as_samples(x)
     if x.dim() == 4 and len(x) == 1:
         x = x[0]

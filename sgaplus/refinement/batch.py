@@ -7,7 +7,6 @@ that step with gradients of zero; the others do not notice. Only a few such step
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -171,13 +170,6 @@ def _optimise(batch: Batch, iterations: int) -> Iterator[tuple[int, Tensor, floa
         yield t + 1, loss.detach(), tau
 
 
-def _clock(device: torch.device) -> float:
-    """The time in seconds when the device has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
-
-
 def refine_batch(
     batch: Batch,
     iterations: int,
@@ -203,10 +195,10 @@ def refine_batch(
     observe(0, latents)
     table = [rows.assign(iteration=0, seconds=0.0, tau=float("nan"), method_loss=float("nan"))]
     best = Best(table[0].copy(), latents, x_hat)
-    seconds, started = 0.0, _clock(batch.x.device)
+    seconds, started = 0.0, hardware.now(batch.x.device)
     for t, loss, tau in _optimise(batch, iterations):
         if t in evaluate:
-            seconds += _clock(batch.x.device) - started
+            seconds += hardware.now(batch.x.device) - started
             batch.check_gradients()
             rows, latents, x_hat = batch.true()
             observe(t, latents)
@@ -218,6 +210,6 @@ def refine_batch(
             )
             table.append(rows)
             best.update(rows, latents, x_hat)
-            started = _clock(batch.x.device)
+            started = hardware.now(batch.x.device)
         advance()
     return pd.concat(table, ignore_index=True), best

@@ -19,7 +19,7 @@ from .. import metrics
 from ..codecs.choice import Choice
 from ..codecs.codec import Codec
 from ..codecs.models import Latents
-from ..errors import UserError
+from ..errors import UserError, first_line
 from ..rounding import Method
 
 # Programs are specific to shapes, methods and codecs; PyTorch's own limit of 8 is meant to find mistakes.
@@ -150,7 +150,7 @@ def compiled_loss(
                 codec, method, latents, numbers[0], noise, x, numbers[1], curvature
             )
         except (TorchDynamoException, InductorError) as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = first_line(error)
             remedy = "install a C++ compiler, such as g++, or " if "InvalidCxxCompiler" in reason else ""
             raise UserError(
                 f"the step cannot be compiled here ({reason}): {remedy}go without compiling"

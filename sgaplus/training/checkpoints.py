@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from .. import io
-from ..errors import UserError
+from ..errors import UserError, first_line
 from .recipes import Recipe
 
 _KEEP = "restore it from a copy, or rename it to start anew"
@@ -68,7 +68,7 @@ def damage_of(path: Path) -> Iterator[None]:
     except (MemoryError, torch.OutOfMemoryError, OSError):
         raise
     except Exception as error:  # unpickling raises anything on damaged data
-        first = next(iter(str(error).splitlines()), type(error).__name__)
+        first = first_line(error)
         if isinstance(error, RuntimeError) and ("memory" in first or "CUDA" in first):
             raise
         what = f"{path} is damaged or no checkpoint of a training run"

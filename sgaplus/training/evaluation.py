@@ -34,10 +34,9 @@ def rd_point(codec: Codec, images: Sequence[Tensor]) -> dict[str, float]:
         x = image[None].to(codec.device)
         decoded = codec.decode(codec.analyse(codec.pad(x)))
         x_hat = decoded.x_hat[..., : x.shape[-2], : x.shape[-1]]
-        bpp = sum(bits.item() for bits in decoded.bits.values()) / x[0, 0].numel()
-        mse = metrics.mse(x, x_hat).item()
-        loss = codec.lmbda * 255**2 * mse + bpp
-        points.append((bpp, metrics.psnr_8bit(x, x_hat).item(), loss))
+        bpp = decoded.all_bits.double() / x[0, 0].numel()
+        loss = metrics.rd_loss(codec.lmbda, metrics.mse(x, x_hat), bpp)
+        points.append([value.item() for value in (bpp, metrics.psnr_8bit(x, x_hat), loss)])
     means = torch.tensor(points, dtype=torch.float64).mean(0).tolist()
     return {"images": len(points)} | dict(zip(("bpp", "psnr", "loss"), means, strict=True))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .. import metrics
 from ..codecs.codec import Codec
 
 
@@ -25,4 +26,4 @@ class Objective(torch.nn.Module):
         pixels = x.shape[0] * x.shape[2] * x.shape[3]
         bpp = decoded.all_bits.sum() / pixels
         mse = (decoded.x_hat - x).square().mean()
-        return lmbda * 255**2 * mse + bpp, bpp, mse
+        return metrics.rd_loss(lmbda, mse, bpp), bpp, mse

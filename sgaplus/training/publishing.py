@@ -101,7 +101,7 @@ def _stages(run: Run, note: str, log: list[dict[str, float]]) -> list[dict[str, 
         "steps": run.step,
         "hardware": hardware.describe(run.codec.device),
         "torch": torch.__version__,
-        "dtype": str(run.codec.dtype).removeprefix("torch."),
+        "dtype": run.codec.format,
         "last": log[-1] if log else {},
     }
     return [*earlier, own]
