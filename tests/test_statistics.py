@@ -218,6 +218,12 @@ def test_too_short_curves_have_no_bd_rate(curves):
     assert np.isnan(statistics.bd_of_means(short, "base", "ssl")["bd_rate_low"])
 
 
+def test_a_figure_draws_the_interval_of_the_table():
+    values = pd.Series([0.3, -1.2, 0.8, 2.0, 0.1], index=["kodim20", "kodim01", "kodim07", "kodim13", "a"])
+    in_order = values.sort_index()
+    assert statistics.ends_of(in_order) == statistics.estimate(values)[1:]
+
+
 # The order of rows
 
 

@@ -1,16 +1,15 @@
 """The book's statistics: means over images with intervals, paired differences, Bjøntegaard deltas.
 
 Every interval is a 95 % percentile bootstrap over images (Efron and Tibshirani 1993, chapter 13). All
-quantities of one table are resampled together. Rows are ordered by image, and the draws depend on the images'
-names alone: neither the order of rows nor what stands beside a quantity changes a digit. Where an image has
-several seeds, their mean is its value.
+quantities of one table are resampled together. Images are in the order of their names, and the draws depend
+on their number alone: neither the order of rows nor what stands beside a quantity changes a digit, and a
+figure's interval is that of the table. Where an image has several seeds, their mean is its value.
 """
 
 from __future__ import annotations
 
 import re
 import warnings
-import zlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -46,10 +45,8 @@ def resampled_means(table: pd.DataFrame | pd.Series) -> np.ndarray:
     means = values.mean(skipna=False).to_numpy(dtype=float)[None]
     if len(values) < 2:
         return means
-    seed = zlib.crc32("\n".join(map(str, values.index)).encode())
-    found = bootstrap(
-        (values.to_numpy(dtype=float),), np.mean, n_resamples=RESAMPLES, method="percentile", rng=seed
-    )
+    drawn = values.to_numpy(dtype=float)
+    found = bootstrap((drawn,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=len(drawn))
     return np.concatenate([means, found.bootstrap_distribution.T])
 
 
