@@ -71,7 +71,9 @@ def with_scope(rows: pd.DataFrame) -> pd.DataFrame:
         if stem not in known and stem.startswith("RGB_OR_1200x1200_"):
             return "tecnick"  # registered are those that are publicly mirrored
         if stem not in known:
-            raise UserError(f"{image} is of none of {', '.join(DATASETS)}: remove its rows from the results")
+            raise UserError(
+                f"{image} is of none of {', '.join(DATASETS)}: move its rows to another folder of results"
+            )
         return known[stem]
 
     images = rows["image"].unique()

@@ -55,8 +55,8 @@ def load(folder: str | Path) -> pd.DataFrame:
     if len(foreign):
         raise UserError(
             f"{folder} holds races of a {foreign['codec'].iloc[0]} with sha256"
-            f" {foreign['codec_sha256'].iloc[0][:8]}…, which is not the bundled one: delete them and run them"
-            " again"
+            f" {foreign['codec_sha256'].iloc[0][:8]}…, which is not the bundled one: move them to another"
+            " folder and run `sgaplus race` again"
         )
     sides = rows[["width", "height"]]
     rows = rows.assign(width=sides.max(axis=1), height=sides.min(axis=1))

@@ -113,7 +113,9 @@ def load(folder: str | Path, command: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     rows["per_megapixel"] = rows["ours_seconds"] / rows["megapixels"]
     configuration = ["place", "way", "pictures"]
     for _, same in rows[rows.duplicated(configuration, keep=False)].groupby(configuration):
-        raise UserError(f"{' and '.join(same['file'])} in {folder} measure the same: delete all but one")
+        raise UserError(
+            f"{' and '.join(same['file'])} in {folder} measure the same: move all but one to another folder"
+        )
     order = ["device_type", "place", "dtype", "batch_size", "compiled", "megapixels", "width"]
     ascending = [column != "dtype" for column in order]  # float32 first
     return rows.sort_values(order, ascending=ascending, ignore_index=True), pairs
