@@ -21,7 +21,7 @@ def claim():
 
 
 def test_a_verdict_is_said_by_read_off_with_symbol_word_and_count(claim):
-    assert claims.verdict(claim) == "◐ mixed at 500 iterations (1 of 2); – not run at 2000 iterations"
+    assert claims.verdict(claim) == "◔ holds in part at 500 iterations (1 of 2); – not run at 2000 iterations"
     text = claims.describe(claim)
     assert claims.verdict(claim) in text and "It must be so." in text and 'href="ssl-a.html"' in text
 
@@ -30,13 +30,15 @@ def test_each_read_off_has_a_line_of_the_ledger(claim):
     partly = Claim(
         1, "x", "y", (*claim.findings[1:3], not_run("z", "rd", "cpu", 500), claim.findings[3]), ("ssl-a",)
     )
-    assert claims.verdict(partly).startswith("◐ mixed at 500 iterations (1 of 2, 1 not run); ")
+    assert claims.verdict(partly).startswith("◔ holds in part at 500 iterations (1 of 2, 1 not run); ")
     assert claims.ledger_table([partly]).as_raw_html().count("<br") == 1
 
 
 def test_tables_say_verdicts_by_symbol_and_word(claim):
     page = claims.ledger_table([claim]).as_raw_html()
-    assert "◐ mixed at 500" in page and "– not run at 2000" in page and 'href="convergence.html"' in page
+    assert (
+        "◔ holds in part at 500" in page and "– not run at 2000" in page and 'href="convergence.html"' in page
+    )
     page = claims.findings_table(claim).as_raw_html()
     assert "✓ holds" in page and "−1.00 [−1.50, −0.50] %" in page.replace("\N{NO-BREAK SPACE}", " ")
     assert "sgaplus study run rd --profile cpu" in page and "percentage points" in page
@@ -55,7 +57,8 @@ def test_counts_of_verdicts(claim):
     text = claims.describe_ledger([claim, sure, sure])
     assert (
         sure.verdict is Verdict.HOLDS
-        and "2 holds, 1 mixed" in text
+        and "4 verdicts" in text
+        and "holds: 2, ◔ holds in part: 1, – not run: 1." in text
         and "1 of 5 conditions were not run" in text
     )
 

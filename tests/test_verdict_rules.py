@@ -261,7 +261,7 @@ def test_three_class(early, verdict):
     ("ssl", "tecnick", "verdict"),
     [
         (0.9, [f"RGB_OR_1200x1200_00{k}" for k in (1, 2, 3)], Verdict.HOLDS),
-        (0.9, TECNICK, Verdict.MIXED),
+        (0.9, TECNICK, Verdict.PARTLY),
         (9.0, TECNICK, Verdict.CONTRADICTED),
     ],
 )

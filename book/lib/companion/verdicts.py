@@ -21,6 +21,7 @@ class Verdict(StrEnum):
     """Of one condition, or of several together."""
 
     HOLDS = "holds"
+    PARTLY = "holds in part"
     MIXED = "mixed"
     CONTRADICTED = "contradicted"
     OPEN = "open"
@@ -97,13 +98,15 @@ class Claim:
 
 
 def together(findings: Iterable[Finding]) -> Verdict:
-    """All that were run hold, some do, none does and one is contradicted, nothing is decided, or none was
-    run."""
+    """All that were run hold; some do and the rest is open (in part) or not only open (mixed); none does and
+    one is contradicted; nothing is decided; or none was run."""
     outcomes = {finding.outcome for finding in findings} - {Verdict.NOT_RUN, None}
     if not outcomes:
         return Verdict.NOT_RUN
     if outcomes == {Verdict.HOLDS}:
         return Verdict.HOLDS
+    if outcomes == {Verdict.HOLDS, Verdict.OPEN}:
+        return Verdict.PARTLY
     if outcomes & {Verdict.HOLDS, Verdict.MIXED}:
         return Verdict.MIXED
     return Verdict.CONTRADICTED if Verdict.CONTRADICTED in outcomes else Verdict.OPEN

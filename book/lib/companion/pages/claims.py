@@ -3,6 +3,7 @@ shown."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from ..verdicts import Claim, Finding, Verdict, together
 # Said by shape and by word, never by colour.
 _SHAPES = {
     Verdict.HOLDS: "✓",
+    Verdict.PARTLY: "◔",
     Verdict.MIXED: "◐",
     Verdict.CONTRADICTED: "✗",
     Verdict.OPEN: "?",
@@ -161,13 +163,14 @@ def describe(claim: Claim) -> str:
 
 
 def describe_ledger(ledger: Sequence[Claim]) -> str:
-    """How many claims have which verdict over the conditions that were run, in one sentence."""
-    counts = {name: sum(claim.verdict is name for claim in ledger) for name in Verdict}
-    parts = [f"{number} {name}" for name, number in counts.items() if number]
+    """How many verdicts there are of each kind, counted as the table shows them, in one sentence."""
+    said = [together(conditions) for claim in ledger for conditions in claim.by_iteration.values()]
+    counts = Counter(_said(outcome) for outcome in Verdict for one in said if one is outcome)
     total = [finding for claim in ledger for finding in claim.conditions]
     missing = sum(finding.outcome is Verdict.NOT_RUN for finding in total)
     return (
-        f"By the conditions that were run, the verdicts on {len(ledger)} claims are: {', '.join(parts)}. "
+        f"The {len(ledger)} claims have {len(said)} verdicts, one for each read-off: "
+        f"{', '.join(f'{name}: {number}' for name, number in counts.items())}. "
         f"{missing} of {len(total)} conditions were not run."
     )
 
