@@ -129,7 +129,8 @@ def ci_table(
         rows = list(frame.index[best & (values.transform("count") > 1)])
         if rows:
             table = table.tab_style(style.text(weight="bold"), loc.body(name, rows))
-            heading = column.label.split(",")[0].split(" (")[0]
+            said = column.under if column.label.isdigit() else column.label
+            heading = said.split(",")[0].split(" (")[0]
             bold.append(f"{'lowest' if column.best == 'min' else 'highest'} {heading}")
     notes = [note] if note else []
     if any("[" in text for text in shown.to_numpy().ravel()):

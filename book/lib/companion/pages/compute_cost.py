@@ -116,7 +116,7 @@ def over_iterations(rows: pd.DataFrame, iterations: Sequence[int]) -> tuple[pd.D
         lines.append(line)
     gain, share = "gain after so many iterations, %", f"% of the gain after {iterations[-1]} iterations"
     columns = {f"gain_{t}": Col(f"{t}", 2, best="max", under=gain) for t in iterations}
-    columns |= {f"share_{t}": Col(f"{t} ", 0, under=share) for t in iterations[:-1]}
+    columns |= {f"share_{t}": Col(f"{t}", 0, under=share) for t in iterations[:-1]}
     return pd.DataFrame(lines), columns
 
 
@@ -207,12 +207,12 @@ def describe_seconds(steps: pd.DataFrame, quiet: pd.DataFrame, rows: pd.DataFram
     )
     for row in quiet.itertuples():
         text += (
-            f" On {row.place}, with nothing else running, it takes {row.seconds:.3g} s ({row.least:.3g} to"
-            f" {row.most:.3g} over {row.sizes} sizes of pictures)."
+            f" With nothing else running, it takes {row.seconds:.3g} s ({row.least:.3g} to {row.most:.3g}"
+            f" over {row.sizes} sizes of pictures) on {row.place}."
         )
         if (row.N, row.M) != (card.N, card.M):
             text += (
-                f" That network has N = {row.N} and M = {row.M}, while `{card.name}` has N = {card.N} and M ="
-                f" {card.M}: as many steps take so long with it; they need not gain as much."
+                f" `{card.name}` has N = {card.N} and M = {card.M}, so these are not the seconds of the rows'"
+                " own codec."
             )
     return text

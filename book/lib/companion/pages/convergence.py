@@ -122,6 +122,8 @@ AT_END = {
     "gain": Col("change from the codec, %", 2, sign=True, best="min"),
     "against": Col("against the lowest, %", 2, sign=True),
     "verdict": "paired",
+}
+ON_THE_WAY = {
     "gap": Col("method's loss − true loss", 4, sign=True),
     "tau": Col("τ", 2),
     "rising": Col("steps that rise, %", 0, best="min"),
