@@ -161,6 +161,7 @@ def heat_map(
     texts = wide.map(lambda number: f"{number:{'+' if sign else ''}.{digits}f}".replace("-", "−"))
     sns.heatmap(wide, ax=axes, annot=texts, fmt="", linewidths=1, cbar=False, **{"cmap": "Blues"} | style)
     axes.set(xlabel="", ylabel="")
+    axes.grid(False)
     axes.tick_params(axis="y", rotation=0)
 
 

@@ -184,7 +184,7 @@ def third_class(r: Sequence[float], n: Sequence[float]) -> Figure:
             mass = method.probabilities(torch.tensor(w, dtype=torch.float64))[:, 0]
             look = {"color": palette.colour(position), "linestyle": palette.DASHES[position % 4]}
             axes.plot(w, mass, linewidth=1.8, label=f"{name} = {value:g}", **look)
-        axes.set(xlim=(0, 0.3), yscale="log", ylim=(1e-6, 0.5))
+        axes.set(xlim=(0, 0.3), yscale="log", ylim=(2e-5, 0.5))  # below: the clip of the arguments
 
     parts = {
         f"over r, at n = {best.n:g}": ("r", {value: (value, best.n) for value in r}),

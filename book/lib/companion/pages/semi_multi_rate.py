@@ -244,12 +244,13 @@ def _change(target: pd.DataFrame, group: pd.DataFrame, column: str) -> dict[str,
 
 
 def price_figure(table: pd.DataFrame) -> Figure:
-    """`mismatches` of codecs that are treated likewise, as numbers: a panel for each arm."""
+    """`mismatches` of codecs that are treated likewise, as numbers: a panel for each arm, one scale of
+    colours."""
+    table = table.dropna(subset=["matched"])
+    scale = {"vmin": table["matched"].min(), "vmax": table["matched"].max()}
 
     def draw(axes: Axes, lines: pd.DataFrame) -> None:
-        figures.heat_map(
-            axes, lines.dropna(subset=["matched"]), "codec_lmbda", "lmbda", "matched", 0, sign=True
-        )
+        figures.heat_map(axes, lines, "codec_lmbda", "lmbda", "matched", 0, sign=True, **scale)
         axes.set(xlabel="λ of the loss", ylabel="λ of the codec")
 
     parts = {name: table[table["arm"] == name] for name in palette.in_order(table["arm"])}
