@@ -139,7 +139,8 @@ def declared(path: Path) -> dict:
 def test_every_template_declares_types_and_checks_its_own_parameters(path):
     notebook = json.loads(path.read_text())
     first, second, *others = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    assert "parameters" in first["metadata"]["tags"]
+    assert {"parameters", "hide-input"} <= set(first["metadata"]["tags"])
+    assert "remove-input" in second["metadata"]["tags"], "what a page says comes before how it is made"
     assert f'parameters.check("{path.stem}")' in "".join(second["source"])
     for name, (kind, default) in declared(path).items():
         assert kind is not type(None), f"{name} is None by default: what else may it be?"
