@@ -14,7 +14,7 @@ from typing import Any
 
 from .errors import UserError
 from .parsing import Named, build, number, parse_named
-from .rounding import TAU_FLOOR
+from .relaxation import TAU_FLOOR
 
 
 def _progress(t: int, iterations: int) -> float:
@@ -103,7 +103,7 @@ class ExponentialTo(Schedule):
 
 @dataclass(frozen=True)
 class Exponential(Schedule):
-    """A temperature, τ(t) = min(τ_max, scale · exp(−c(t − t₀))), and never below `rounding.TAU_FLOOR`.
+    """A temperature, τ(t) = min(τ_max, scale · exp(−c(t − t₀))), and never below `relaxation.TAU_FLOOR`.
 
     SGA+ and deterministic annealing have scale = 1 and t₀ = 0. Yang's SGA has scale = τ_max, so that τ
     leaves τ_max at t₀.

@@ -160,7 +160,10 @@ def test_a_checkpoint_is_named_on_both_sides(call, photo, tmp_path):  # noqa: F8
         (["encode", "PHOTO", "-o", "p.sga", "--target-bpp", -1], "the target bpp must be"),
         (["encode", "PHOTO", "-o", "p.sga", "--target-psnr", 30, "--lmbda", 0.07], "choose one of 0.01"),
         (["encode", "PHOTO", "-o", "p.sga", "--target-psnr", 30, "--codec", "mbt2018"], "cannot be written"),
-        (["encode", "PHOTO", "-o", "p.sga", "--target-bpp", 1, "--iterations", 0], "at least one iteration"),
+        (
+            ["encode", "PHOTO", "-o", "p.sga", "--target-bpp", 1, "--iterations", 0],
+            "iterations must be a whole number of at least 1",
+        ),
         (["decode", "missing.sga", "-o", "p.png"], "there is no file missing.sga"),
         (["decode", "PHOTO", "-o", "p.jpg"], "ends in .png"),
         (["decode", "PHOTO", "-o", "p.png"], "does not begin as one"),

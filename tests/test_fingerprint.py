@@ -12,7 +12,7 @@ from types import CodeType, FunctionType, ModuleType
 
 import pytest
 
-from sgaplus import metrics, optimizers, plans, rounding, schedules
+from sgaplus import metrics, optimizers, plans, relaxation, rounding, schedules
 from sgaplus.codecs import bits, choice, layers
 from sgaplus.refinement import ALGORITHM, curvature, objective
 from tests import fingerprint
@@ -60,6 +60,7 @@ def test_the_algorithm_computes_what_it_did(part):
 
 # Where a part shows a change of a module's constants.
 MODULES = {
+    relaxation: "rounding",
     rounding: "rounding",
     choice: "bits",
     schedules: "schedules",
@@ -74,10 +75,10 @@ MODULES = {
 # Constants that determine no number of a refinement, and why.
 EXEMPT = {
     "rounding._SHARPEST": "a limit of what is accepted",
-    "rounding._temperature": "a limit of what is accepted",
-    "rounding._CLIP": "TwoClass.clip has it",
+    "relaxation.temperature": "a limit of what is accepted",
+    "relaxation._CLIP": "TwoClass.clip has it",
     "rounding._COSINE_CLIP": "Cosine.clip has it",
-    "rounding.Method.weight": "of methods without choices, where it has no part in the loss",
+    "relaxation.Method.weight": "of methods without choices, where it has no part in the loss",
     "rounding.ThreeClass.relax 1": "uniform numbers are below 1 anyway",
     "schedules.Exponential.__call__ 700.0": "beyond it τ is τ_max anyway",
     "plans.fast 1": "without iterations there are no steps",

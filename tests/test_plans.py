@@ -8,7 +8,7 @@ import pytest
 from sgaplus import plans, rounding, schedules
 from sgaplus.errors import UserError
 from sgaplus.plans import PRESETS, PUBLISHED, Plan, plan
-from sgaplus.rounding import TAU_FLOOR
+from sgaplus.relaxation import TAU_FLOOR
 from sgaplus.schedules import Constant, Exponential
 
 BUDGETS = (1, 10, 50, 100, 200, 400, 500, 2000, 10_000)

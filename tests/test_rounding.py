@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from sgaplus.errors import UserError
+from sgaplus.relaxation import TAU_FLOOR
 from sgaplus.rounding import (
     MAP,
     METHODS,
     SSL,
-    TAU_FLOOR,
     Atanh,
     Cosine,
     DeterministicAnnealing,

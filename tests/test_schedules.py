@@ -6,7 +6,7 @@ import math
 import pytest
 
 from sgaplus.errors import UserError
-from sgaplus.rounding import TAU_FLOOR
+from sgaplus.relaxation import TAU_FLOOR
 from sgaplus.schedules import (
     SCHEDULES,
     Constant,
