@@ -65,7 +65,7 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
 def cpu_has_bfloat16() -> bool:
     """Whether this processor multiplies bfloat16 matrices in hardware (AVX-512 BF16, AMX or Arm BF16)."""
     try:
-        words = set(Path("/proc/cpuinfo").read_text().split())
+        words = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
     except OSError:
         return False
     return bool(words & {"avx512_bf16", "amx_bf16", "bf16"})
@@ -144,7 +144,7 @@ def describe(device: torch.device) -> str:
     threads = torch.get_num_threads()
     used = f"{threads} thread{'s' * (threads > 1)}"
     with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return f"{line.split(':', 1)[1].strip()}, {used}"
     return f"{platform.processor() or platform.machine()}, {used}"

@@ -138,7 +138,7 @@ def _rows(paths: Sequence[Path]) -> pd.DataFrame:
 def _read(path: Path) -> pd.DataFrame:
     table = parquet.read(path)
     needed = {*jobs.IDENTITY, "image", "iteration", "read_off", "trace_every"} - set(jobs.ADDED)
-    missing = sorted(needed - set(table))
+    missing = sorted(name for name in needed if name not in table or table[name].isna().any())
     if missing:
         raise UserError(
             f"{path} is no table of stored jobs (it has no {', '.join(missing[:3])}): move it to another"

@@ -1,5 +1,6 @@
 """Where people are: other systems, users without a home, terminals that cannot say λ."""
 
+import ast
 import errno
 import os
 import subprocess
@@ -94,6 +95,22 @@ def test_paths_as_people_write_them(tmp_path, monkeypatch):
     assert io.user_path("~nobody-of-this-name.png") == Path("~nobody-of-this-name.png")
     (tmp_path / "~").write_text("a file that is called so")
     assert io.user_path("~") == Path("~")
+
+
+def test_text_files_have_an_encoding_of_their_own():
+    """Windows has another one than Linux and macOS."""
+    left_out = []
+    for path in (ROOT / "sgaplus").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            name = (
+                node.func.attr if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) else ""
+            )
+            if name not in ("read_text", "write_text", "open") or ast.unparse(node.func.value) == "Image":
+                continue
+            binary = [arg for arg in node.args if isinstance(arg, ast.Constant) and "b" in str(arg.value)]
+            if not binary and "encoding" not in {keyword.arg for keyword in node.keywords}:
+                left_out.append(f"{path.name}:{node.lineno}")
+    assert left_out == []
 
 
 def test_names_in_other_encodings_are_printable():

@@ -310,9 +310,12 @@ def test_a_folder_that_cannot_be_listed_is_not_an_empty_one(tmp_path, monkeypatc
 def test_a_table_of_something_else_is_named(tmp_path, codec, photographs):
     store = Store(tmp_path / "results")
     run(store, codec, photographs[:1])
-    pd.DataFrame({"image": ["a"], "loss": [1.0]}).to_parquet(store.root / "mine.parquet")
-    with pytest.raises(UserError, match=r"mine\.parquet is no table of stored jobs.*move it"):
-        store.load()
+    # A value that is missing would give rows the keys of other jobs.
+    gaps = store.load().assign(codec_lmbda=[None, *[0.01] * 2])
+    for table in (pd.DataFrame({"image": ["a"], "loss": [1.0]}), gaps):
+        table.to_parquet(store.root / "mine.parquet")
+        with pytest.raises(UserError, match=r"mine\.parquet is no table.*codec_lmbda.*move it"):
+            store.load()
 
 
 def test_an_empty_store_is_empty(tmp_path):

@@ -158,7 +158,8 @@ def write(measurement: Measurement, path: str | Path) -> None:
     content = {"summary": measurement.summary, "pairs": measurement.table.to_dict("records")}
     with io.atomic(path) as temporary:
         if path.suffix == ".json":
-            temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+            text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+            temporary.write_text(text, encoding="utf-8")
         else:
             flat = measurement.summary | measurement.summary["parts"]
             beside = {k: v for k, v in flat.items() if k not in measurement.table and k != "parts"}

@@ -129,7 +129,7 @@ def train(
         runs.train(run, photographs.training, checkpoint, report=report, held_out=held_out)
     story = f"{len(photographs.training)} photographs of {photos.resolve().name}"
     for path in publishing.publish(run, out, story, _kodak()):
-        point = json.loads(path.with_suffix(".json").read_text())["kodak"]
+        point = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["kodak"]
         if point:
             parts = f"{point['bpp']:.4f} bpp, PSNR {point['psnr']:.2f} dB, loss {point['loss']:.4f}"
             terminal.show(f"Kodak, mean over {point['images']} images without refinement: {parts}")

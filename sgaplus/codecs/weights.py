@@ -79,7 +79,7 @@ def cards(folder: Path | None = None) -> list[Card]:
     found = []
     for path in (folder or bundled_folder()).glob("[!.]*.json"):
         try:
-            found.append(Card(**json.loads(path.read_text())))
+            found.append(Card(**json.loads(path.read_text(encoding="utf-8"))))
         except OSError as error:
             raise io.unreadable(path, error) from error
         except (ValueError, TypeError) as error:
@@ -99,7 +99,7 @@ def save_codec(weights: dict[str, Tensor], card: Card, folder: Path) -> Path:
         temporary.write_bytes(serialise(weights))
     content = asdict(card) | {"sha256": io.sha256(path)}
     with io.atomic(path.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return path
 
 
@@ -287,7 +287,7 @@ def listing() -> list[dict[str, Any]]:
             {"name": card.name, "where": where, "lmbda": card.lmbda, "quality": None, "bytes": size}
             | {f"kodak_{key}": value for key, value in card.kodak.items()}
         )
-    with (io.PACKAGE / "codecs" / "zoo.csv").open(newline="") as table:
+    with (io.PACKAGE / "codecs" / "zoo.csv").open(newline="", encoding="utf-8") as table:
         published = {(row["name"], int(row["quality"])): row for row in csv.DictReader(table)}
     for name in ZOO:
         for quality, url in model_urls[name]["mse"].items():

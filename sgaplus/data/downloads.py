@@ -94,7 +94,8 @@ def _record(name: str) -> None:
     sums = {path.name: io.sha256(path) for path in present(name) if path.name not in known}
     if sums and sums != read_sums(lock):
         with io.atomic(lock) as temporary:
-            temporary.write_text("".join(f"{digest}  {file}\n" for file, digest in sums.items()))
+            lines = [f"{digest}  {file}\n" for file, digest in sums.items()]
+            temporary.write_text("".join(lines), encoding="utf-8")
         note(
             f"{len(sums)} images of {name} have no published checksum: those of this first download are "
             f"recorded in {lock} and hold from now on"

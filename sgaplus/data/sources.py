@@ -135,7 +135,7 @@ def read_sums(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").splitlines()
         return {file: digest for digest, file in (line.split(maxsplit=1) for line in lines)}
     except OSError as error:
         raise io.unreadable(path, error) from error

@@ -61,7 +61,7 @@ def lineage_of(weights: Path) -> Lineage:
     if not path.is_file():
         return Lineage(weights.name)
     try:
-        card = Card(**json.loads(path.read_text("utf-8")))
+        card = Card(**json.loads(path.read_text(encoding="utf-8")))
         stages = _stages(card.training)
     except OSError as error:
         raise io.unreadable(path, error) from error
@@ -91,7 +91,7 @@ def _stages(training: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _read_curve(path: Path, lmbda: float) -> list[dict[str, float]]:
     """The rows of a curve; where it has no column of λ, it is that of ``lmbda``."""
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         missing = set(CURVE) - {"lmbda", *(reader.fieldnames or ())}
         if missing:
@@ -115,7 +115,7 @@ def write_curve(path: Path, rows: Sequence[dict[str, float]]) -> None:
         SystemFault: the disk is full or fails.
     """
     columns = [*CURVE, *(key for key in HELD_OUT if any(key in row for row in rows))]
-    with io.atomic(path) as temporary, temporary.open("w", newline="") as file:
+    with io.atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n", restval="")
         writer.writeheader()
         for row in rows:
