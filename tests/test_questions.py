@@ -63,7 +63,7 @@ def test_the_third_integer_has_a_zone():
 
 def test_without_rows_there_is_no_figure_and_no_table():
     assert questions.temperatures(_EMPTY, 500) is None and questions.slope_of_ssl(_EMPTY, 500) is None
-    assert practice.parts_of_the_gain(practice.parts(_EMPTY, 500)) is None
+    assert practice.parts(_EMPTY, 500).empty
     assert practice.gain_by_image(practice.by_image(_EMPTY, 500)) is None
     assert practice.describe_by_image(practice.by_image(_EMPTY, 500)) == ""
     assert practice.practice(_EMPTY, 500).empty and practice.training(_EMPTY, 500).empty
@@ -95,8 +95,6 @@ def test_the_gain_is_split_into_rate_and_distortion():
     found = practice.parts(table(jobs), 500).set_index("arm")
     assert found.loc["SSL (a = 2.3)", list(practice.PARTS)].tolist() == pytest.approx([-10, -5, -5, -5])
     assert found.loc["atanh (SGA)", "gap"] == pytest.approx(15)
-    left, right = practice.parts_of_the_gain(found.reset_index()).axes
-    assert [bar.get_width() for bar in right.patches] == pytest.approx([-5, 15]) and len(left.patches) == 4
 
 
 def gains(rising):

@@ -101,4 +101,4 @@ def describe(found: pd.DataFrame, dataset: str = "kodak") -> str:
     return (
         f"{head}: at λ = {pool.LMBDA:g} the true loss of {SSL} differs from that of {ATANH} by "
         f"{'; by '.join(parts)}."
-    )
+    ).replace("τ_max", "τ<sub>max</sub>")

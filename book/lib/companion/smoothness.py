@@ -18,8 +18,7 @@ def smoothness(rows: pd.DataFrame, until: int | None = None) -> pd.DataFrame:
 
     Returns:
         One line per refined run that has it: arm, image, lmbda, codec_lmbda, seed, key, spacing (iterations),
-        ``upward``, the sum of all rises of the true loss in percent of its value at iteration 0, and
-        ``rising``, the share of steps from one looked-at point to the next that rise, in percent.
+        and ``upward``, the sum of all rises of the true loss in percent of its value at iteration 0.
 
     Raises:
         UserError: no run has two points.
@@ -37,9 +36,7 @@ def smoothness(rows: pd.DataFrame, until: int | None = None) -> pd.DataFrame:
         steps = run["loss"].diff().iloc[1:]
         line = {name: run[name].iloc[0] for name in ("arm", "image", "lmbda", "codec_lmbda", "seed")}
         upward = 100 * steps.clip(lower=0).sum() / run["loss"].iloc[0]
-        lines.append(
-            {**line, "key": key, "spacing": spacing, "upward": upward, "rising": 100 * (steps > 0).mean()}
-        )
+        lines.append({**line, "key": key, "spacing": spacing, "upward": upward})
     if not lines:
         raise UserError("no run has two points of its curve: compute one with a smaller trace_every")
     return pd.DataFrame(lines)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -122,29 +121,6 @@ def parts(rows: pd.DataFrame, iteration: int) -> pd.DataFrame:
             line |= statistics.with_interval(name, samples[:, position])
         lines.append(line)
     return pd.DataFrame(lines)
-
-
-def parts_of_the_gain(table: pd.DataFrame) -> Figure | None:
-    """Rate and distortion parts of the gain in loss, and the discretisation gap, by method; ``table``:
-    `parts`."""
-    if table.empty:
-        return None
-    figure, (left, right) = plt.subplots(
-        1, 2, figsize=(9, 1.2 + 0.42 * len(table)), layout="constrained", sharey=True
-    )
-    at = np.arange(len(table))
-    for position, (name, title) in enumerate((("rate", "rate"), ("distortion", "λ·255²·MSE"))):
-        left.barh(at + 0.4 * position - 0.2, table[name], 0.38, color=palette.colour(position), label=title)
-    left.plot(table["loss"], at, "k|", markersize=14, label="their sum, the true loss")
-    right.barh(at, table["gap"], 0.5, color=palette.colour(2))
-    for axes in (left, right):
-        axes.axvline(0, color="0.4", linewidth=0.8)
-    left.set_yticks(at, table["arm"])
-    left.set(xlabel="change against the base (% of its loss)")
-    left.invert_yaxis()
-    right.set(xlabel="method's loss − true loss (% of the base's loss)")
-    figures.legend_above(figure)
-    return figure
 
 
 # Question 9
