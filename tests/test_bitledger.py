@@ -7,9 +7,10 @@ import torch
 from compressai.models import FactorizedPrior
 from matplotlib import pyplot as plt
 
+from companion import lengths
 from companion.pages import bitledger
 from sgaplus import bitstream
-from sgaplus.bitstream import coder, lengths
+from sgaplus.bitstream import coder
 from sgaplus.codecs.codec import Codec
 from sgaplus.codecs.models import hard
 from sgaplus.errors import UserError

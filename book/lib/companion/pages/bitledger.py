@@ -12,12 +12,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sgaplus.bitstream import lengths
 from sgaplus.codecs.weights import load_codec
 from sgaplus.errors import UserError
 from sgaplus.studies.stored import results as all_results
 
-from .. import figures, palette
+from .. import figures, lengths, palette
 
 # constriction's probabilities are multiples of this.
 _CONSTRICTION_STEP = 2.0**-24
@@ -42,7 +41,7 @@ FINER = {
 def count(
     table: pd.DataFrame, images: Sequence[str] | None = None, results: str | Path | None = None
 ) -> pd.DataFrame:
-    """Where the bits of some files go: decoded, and counted as `bitstream.lengths` says.
+    """Where the bits of some files go: decoded, and counted as `lengths` says.
 
     Args:
         table: as `realbits.points` returns it.

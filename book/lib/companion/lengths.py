@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..codecs.codec import Codec
-from ..errors import UserError
-from . import container, stream
-from .coder import coder_of, gaussian
-from .rans import Tables
+from sgaplus.bitstream import container, stream
+from sgaplus.bitstream.coder import coder_of, gaussian
+from sgaplus.bitstream.rans import Tables
+from sgaplus.codecs.codec import Codec
+from sgaplus.errors import UserError
 
 
 @dataclass(frozen=True, eq=False)
