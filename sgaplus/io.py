@@ -41,8 +41,7 @@ def reason(error: OSError) -> str:
 
 
 def unreadable(path: str | Path, error: OSError) -> UserError | SystemFault:
-    """The exception for a file that the system did not let us read; it says why, and nothing about its
-    content."""
+    """The exception for a file that the system did not let us read, which says nothing of its content."""
     kind = SystemFault if error.errno in _FAULTS else UserError
     return kind(f"{path} cannot be read: {reason(error)}")
 

@@ -80,8 +80,7 @@ class Job:
 
     @property
     def key(self) -> str:
-        """Hash of all that determines the numbers: not of names, nor of the iterations at which they are
-        kept."""
+        """Hash of all that determines the numbers: not of names, nor of the iterations that are kept."""
         content = {name: getattr(self, name) for name in IDENTITY}
         content = {name: value for name, value in content.items() if value != ADDED.get(name)}
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)

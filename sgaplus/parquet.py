@@ -1,7 +1,6 @@
 """Parquet files that are written whole or not at all, and checked when they are read.
 
-Parquet itself does not notice a flipped bit in a number. So a file's footer holds a hash of the table's
-content.
+Parquet does not notice a flipped bit in a number, so a file's footer holds a hash of the table's content.
 """
 
 from __future__ import annotations
@@ -18,8 +17,7 @@ from . import io
 from .errors import SystemFault, first_line
 
 _HASH = b"sgaplus.sha256"
-# What Arrow raises for bytes that are no Parquet file; the system has no part in it, since they are in
-# memory.
+# What Arrow raises for bytes that are no Parquet file; they are in memory, so the system has no part in it.
 _UNDECODABLE = (pa.ArrowException, OSError, ValueError)
 
 

@@ -1,7 +1,6 @@
 """Specifications: what has a name and numbers, as a string, as a dictionary and as an object.
 
-``"ssl:a=2.3"`` and ``{"method": "ssl", "a": 2.3}`` describe the same rounding method. Schedules are described
-in the same way.
+``"ssl:a=2.3"`` and ``{"method": "ssl", "a": 2.3}`` describe the same rounding method; so with schedules.
 """
 
 from __future__ import annotations
@@ -62,8 +61,7 @@ class Named:
     name: ClassVar[str]
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able and canonical: equal objects give equal dictionaries, e.g. {"method": "ssl", "a":
-        2.3}."""
+        """JSON-able and canonical, such as {"method": "ssl", "a": 2.3}."""
         return {self.kind: self.name, **asdict(self)}
 
     @property

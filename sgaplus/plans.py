@@ -32,8 +32,7 @@ class Plan:
         optimizer: a name of `optimizers.OPTIMIZERS`; every published plan has Adam.
         label: for tables and legends; by default the method in words, and what is not as published. Plans
             that differ in it alone are equal.
-        Method and schedules may be given as specifications, so that ``Plan(**plan.as_dict())`` is the inverse
-        of `as_dict`.
+        Method and schedules may be specifications, so that ``Plan(**plan.as_dict())`` equals the plan.
 
     Raises:
         UserError: a specification is wrong, the temperature starts above 1, or there is no such optimiser.

@@ -42,8 +42,7 @@ class Store:
 
     def _files(self) -> list[Path]:
         """Single jobs first: where a packed one was computed again, they are the newer."""
-        # Unlike rglob, os.walk tries to list a folder that is missing: the book's pages note that they looked
-        # there.
+        # Unlike rglob, os.walk tries to list a missing folder: the book's pages note that they looked there.
         found = [
             Path(folder, name) for folder, _, names in os.walk(self.root, onerror=_unlisted) for name in names
         ]
@@ -151,8 +150,7 @@ def _read(path: Path) -> pd.DataFrame:
 
 
 def current(table: pd.DataFrame, root: Path) -> pd.DataFrame:
-    """Of every job the rows of the newest algorithm, after a check that all are of weights that are bundled
-    now.
+    """Of every job the rows of the newest algorithm, after a check that all are of bundled weights.
 
     Args:
         root: where they are stored.

@@ -146,8 +146,7 @@ def text(measurement: Measurement) -> str:
 
 
 def write(measurement: Measurement, path: str | Path) -> None:
-    """Write a measurement: all of it as .json, or the pairs as .csv, each line with the settings and
-    provenance.
+    """Write a measurement: all of it as .json, or its pairs as .csv, each with settings and provenance.
 
     Raises:
         UserError: the suffix is another one, or the file cannot be written.

@@ -34,8 +34,7 @@ def _part(event: FunctionEvent) -> str:
 def shares(
     run: Callable[[Callable[[], None], Callable[[], None]], None], device: torch.device
 ) -> dict[str, float]:
-    """The share of each of `PARTS` in the time that operators take; the profiler's own time is in none of
-    them.
+    """The share of each of `PARTS` in the time that operators take, without the profiler's own.
 
     Parts without any are left out: of a compiled step some have no operators of their own.
 

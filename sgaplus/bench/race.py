@@ -2,8 +2,7 @@
 
 On each photograph both run once, in turn and in one process, from reading the latents off the encoder to the
 true loss after the last step: `baseline.reference_refine`, which is how public implementations work, and
-`refinement.refine` with the preset, whose steps are fewer and cheaper. One line holds what both together
-bring.
+`refinement.refine` with the preset, whose steps are fewer and cheaper.
 """
 
 from __future__ import annotations
@@ -28,8 +27,7 @@ from ..jobs import provenance
 from ..refinement import Progress, refine
 from .baseline import METHOD, plain_model, reference_refine
 
-# Steps of both, not timed, before the first race: libraries choose their kernels, the system hands out
-# memory.
+# Steps of both before the first race, not timed: libraries choose kernels, the system hands out memory.
 _WARMUP = 4
 # What makes two races the same one.
 IDENTITY = [
@@ -117,8 +115,7 @@ def _plain(
 
 
 def _ours(codec: Codec, x: Tensor, settings: Settings, progress: Progress) -> tuple[float, float, float]:
-    """Seconds, the true loss before the first and after the last step, of the preset on one image (3, H,
-    W)."""
+    """Seconds, true loss before the first and after the last step: the preset on one image (3, H, W)."""
     begun = now(codec.device)
     run = refine(
         codec,
@@ -188,8 +185,7 @@ def read(path: str | Path) -> pd.DataFrame:
 
 
 def compared(table: pd.DataFrame) -> pd.DataFrame:
-    """Races with ``ratio``, the ratio of the two times, and ``change``, by how many percent the true loss
-    differs."""
+    """Races with ``ratio``, that of the two times, and ``change``, that of the true loss in percent."""
     return table.assign(
         ratio=table["reference_seconds"] / table["seconds"],
         change=100 * (table["loss"] / table["reference_loss"] - 1),
@@ -207,8 +203,7 @@ def run(
 
     Args:
         path: a .csv file; made where it is missing.
-        codec: a mean-scale hyperprior. The plain loop runs on its device in float32, the preset in its
-            format.
+        codec: a mean-scale hyperprior; the plain loop runs on its device in float32.
         images: their sides are multiples of 64, since the plain loop does not pad.
         progress: called with (steps done, steps in all), those of both loops.
 

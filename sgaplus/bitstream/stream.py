@@ -47,8 +47,7 @@ def encode(codec: Codec, latents: Latents, size: Sequence[int] | None = None) ->
         codec: the codec that they belong to.
         latents: of one image, each (C, h, w) or (1, C, h, w), as `Run.latents` or `Codec.decode` give them.
             Continuous ones are rounded as the true loss rounds them.
-        size: height and width of the photograph in pixels, or its shape; without it, all that the latents
-            cover.
+        size: height and width of the photograph in pixels, or its shape; else all that the latents cover.
 
     Raises:
         UserError: the latents are not those of this codec and size, or cannot be written.
@@ -123,8 +122,7 @@ def reconstruction(
 def read_latents(
     data: bytes | Container, codec: Codec | None = None, *, max_pixels: int = MAX_PIXELS
 ) -> Latents:
-    """The latents of a file's content, float64 on the codec's grid, each (C, h, w); arguments as of
-    `decode`."""
+    """A file's latents, float64 on the codec's grid, each (C, h, w); arguments as of `decode`."""
     content = _content(data, max_pixels)
     return _latents(content, _checked(content, codec))
 
@@ -162,8 +160,7 @@ def find_codec(data: bytes | Container, *, fetch: bool = False) -> Codec:
         fetch: whether to download it where it is not downloaded yet.
 
     Raises:
-        UserError: the file is damaged, or its codec is not there; the message says which one it is and where
-            it would come from.
+        UserError: the file is damaged, or its codec is not there; the message says which and where it is.
     """
     content = data if isinstance(data, Container) else container.unpack(data)
     cards = weights.cards()

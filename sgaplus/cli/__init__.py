@@ -1,5 +1,4 @@
-"""The command line: ``sgaplus refine``, ``encode``, ``decode``, ``info``, ``codecs``, ``data``, ``train``,
-…"""
+"""The command line: ``sgaplus refine``, ``encode``, ``decode``, ``info``, ``codecs``, ``train``, …"""
 
 from __future__ import annotations
 

@@ -43,8 +43,7 @@ def bench(
 
     Both loops run in turn, in one process, on the same images. The plain loop computes in float32, one image
     at a time, with gradients of the weights and with the true loss at every step. The time of the step's
-    convolutions
-    alone is reported as well: no loop on this device can be faster.
+    convolutions alone is reported as well: no loop on this device can be faster.
 
     - `sgaplus bench`
     - `sgaplus bench --codec mshyper-s --pairs 5 --out bench.json`

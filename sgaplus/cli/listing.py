@@ -23,9 +23,8 @@ def codecs() -> None:
 
     A codec is *bundled* with this package, *downloadable* (on first use), or *cached* after that. A larger λ
     means better pictures and larger files. **bpp** is bits per pixel, **psnr** the PSNR in dB (higher is
-    better).
-    Both are means over the 24 Kodak photographs, the usual test images: measured for bundled codecs, as
-    published by CompressAI for the others.
+    better). Both are means over the 24 Kodak photographs, the usual test images: measured for bundled codecs,
+    as published by CompressAI for the others.
     """
     import pandas as pd
 

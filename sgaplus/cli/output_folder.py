@@ -1,5 +1,4 @@
-"""The folder of `sgaplus refine`: pictures that hold the rows and the settings they were made with, and a
-table.
+"""The folder of `sgaplus refine`: pictures that hold their rows and settings, and a table.
 
 A picture is written in one piece as soon as its photograph is refined. So a run that ends at any moment loses
 no more than the photographs in flight, the next one knows what is done, and what is no such picture is never
@@ -31,8 +30,7 @@ from ..plans import Plan
 from ..refinement import ALGORITHM, Run
 from . import terminal
 
-# The name of the text in a PNG that holds a picture's record, and of the table's column that tells settings
-# apart.
+# Names of the text in a PNG with a picture's record, and of the table's column that tells settings apart.
 _RECORD, _SETTINGS = "sgaplus", "settings"
 _TEXTS = ("image", "method", "codec", _SETTINGS)
 
@@ -220,8 +218,7 @@ def refine_all(
             be read or refined; the others go on.
 
     Raises:
-        UserError, SystemFault: the settings are to blame, or a picture cannot be written: no other would fare
-            better.
+        UserError, SystemFault: the settings are to blame, or a picture cannot be written.
     """
     for batch in _batches(todo, batch_size):
         read = []

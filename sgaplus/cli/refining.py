@@ -88,9 +88,8 @@ def refine(
     batch_size: Annotated[
         int | None,
         option(
-            "Maximum number of photographs of one size that are refined together. Default: 24 on a GPU,"
-            " else 1. "
-            "Results differ by floating-point rounding only, most in bfloat16.",
+            "Maximum number of photographs of one size that are refined together. Default: 24 on a GPU, else"
+            " 1. Results differ by floating-point rounding only, most in bfloat16.",
             HARDWARE,
         ),
     ] = None,
@@ -101,9 +100,8 @@ def refine(
     """Refine photographs and write the pictures that the decoder makes of them.
 
     Each picture is written as soon as its photograph is refined. Interrupted at any moment, the same command
-    continues with the photographs that are missing; a photograph that fails does not stop the others. Nothing
-    in
-    the output folder is ever replaced: other settings need another --out.
+    continues with the photographs that are missing; a photograph that fails does not stop the others. No
+    picture in the output folder is ever replaced: other settings need another --out.
 
     The table has a row per photograph before refinement, after 500 steps and at the end: the **loss** that is
     minimised, λ·255²·MSE + bpp; **bpp**, bits per pixel; **PSNR** in dB and **MS-SSIM** (higher is better);

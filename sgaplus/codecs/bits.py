@@ -1,8 +1,6 @@
-"""What quantised latents cost under CompressAI's entropy models, in few passes and with closed-form
-gradients.
+"""What quantised latents cost under CompressAI's entropy models, with closed-form gradients.
 
-Of latents that are choices between two integers these are the expected bits, (1 − p) bits(low) + p bits(low +
-1).
+Of choices between two integers these are the expected bits, (1 − p) bits(low) + p bits(low + 1).
 """
 
 from __future__ import annotations
@@ -22,8 +20,7 @@ from .choice import Choice
 # subnormal numbers, which some processors compute a hundred times more slowly, are below.
 _FAR = 9.0
 
-# exp(x²) erfc(x) as a polynomial of t = 1 / (1 + 0.4 x), by rising powers: a fit to 1e-7 (relative) over [0,
-# _FAR].
+# exp(x²) erfc(x) over [0, _FAR], fitted to a relative 1e-7 by powers of t = 1 / (1 + 0.4 x).
 _SLOPE = 0.4
 _SCALED_ERFC = (
     8.91724063e-05,

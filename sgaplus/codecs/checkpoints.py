@@ -107,8 +107,7 @@ def _nothing_allowed() -> Iterator[None]:
 
 
 def _stand_in(name: str) -> tuple[Callable, str]:
-    """What is made in place of objects of the class ``name``: the unpickler fills plain dictionaries
-    alone."""
+    """What stands for objects of the class ``name``: the unpickler fills plain dictionaries alone."""
     return (lambda *_: {}) if name == "collections.defaultdict" else _Unknown, name
 
 

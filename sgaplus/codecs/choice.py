@@ -1,5 +1,4 @@
-"""A latent that is not decided yet: which of two neighbouring integers it will be, and with what
-probability."""
+"""A latent that will be one of two neighbouring integers, each with a probability."""
 
 from __future__ import annotations
 

@@ -5,8 +5,7 @@ grid (y − μ, z − median) and returns the value to code: `hard` for what a d
 refining, ``v`` plus uniform noise while training. The origin is added back here, so that whatever a quantiser
 returns, an integer lies on the grid that CompressAI's entropy coder uses.
 
-It may also return a `Choice` between two integers: then the networks see its mean, and the bits are expected
-ones.
+It may also return a `Choice` of two integers: the networks see its mean, and the bits are expected ones.
 """
 
 from __future__ import annotations
@@ -53,8 +52,7 @@ class Decoded:
     Attributes:
         x_hat: reconstruction (B, 3, H, W) of the padded image, float32, not clamped to [0, 1].
         bits: for each latent the bits of each image, (B,).
-        latents: the quantised latents, or the means of choices, each (B, C, h, w), in image coordinates
-            (origin added back).
+        latents: the quantised latents, or means of choices, each (B, C, h, w), with the origin added back.
     """
 
     x_hat: Tensor

@@ -1,5 +1,4 @@
-"""Data sets: what belongs to them, where it is, and how it is fetched and checked; reading and writing
-images."""
+"""Data sets, how they are fetched and checked; reading and writing images."""
 
 from . import datasets, images
 

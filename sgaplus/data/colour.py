@@ -119,8 +119,7 @@ def _is_same(before: Image.Image, after: Image.Image) -> bool:
 def _gamma_curve(
     stated: Statements, mode: str, notes: list[str]
 ) -> Callable[[np.ndarray], np.ndarray] | None:
-    """The function that takes samples in [0, 1] to sRGB, from the gamma of a PNG; None where they are
-    sRGB."""
+    """What takes samples in [0, 1] of a PNG with a gamma to sRGB; None where they are sRGB."""
     if "srgb" in stated:
         return None
     primaries = stated.get("chromaticity", _SRGB_PRIMARIES)

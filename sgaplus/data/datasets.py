@@ -90,8 +90,7 @@ class ImageFile:
         """The photograph as float32 (3, H, W) in [0, 1], its checksum verified where one is known.
 
         Raises:
-            UserError: as `sha256` and `sgaplus.data.images.read_image`, or the photograph is smaller than
-                the square.
+            UserError: as `sha256` and `images.read_image`, or the photograph is smaller than the square.
         """
         if self.expected:
             _ = self.sha256

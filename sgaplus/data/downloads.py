@@ -110,8 +110,7 @@ def archive_name(url: str) -> str:
 def download(url: str, path: Path, digest: str | None, remedy: str, progress: bool = False) -> None:
     """Bring ``url`` to ``path``, which appears only when it is complete and its checksum is right.
 
-    A file that is there already and has the right checksum is left alone; another one is kept under another
-    name, with an `ImageNote`.
+    A file with the right checksum is left alone; another one is kept under another name, with an `ImageNote`.
 
     Args:
         digest: ``algorithm:hex``, a bare SHA-256, or None: then a file that is there is taken as it is.

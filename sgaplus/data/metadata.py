@@ -1,5 +1,4 @@
-"""Metadata are not the picture: what is damaged or too long in them does not keep a photograph from being
-read."""
+"""Metadata are not the picture: a photograph is read although they are damaged or too long."""
 
 from __future__ import annotations
 

@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Steps between two probes, how much of the estimate a probe replaces, and the window over which it is
-# averaged.
+# Steps between two probes, the share of the estimate that a probe replaces, the window of its average.
 _EVERY = 10
 _SHARE = 0.5
 _WINDOW = 5

@@ -112,8 +112,7 @@ def refine(
         seed: of the rounding noise.
         names: the images' names in the tables; by default ``image-0``, …
         batch_size: most images refined together, which changes results only as rounding does; by default 1 on
-            a CPU, 24 on CUDA. Where a batch does not fit in the memory of a GPU, it is halved, with a
-            warning.
+            a CPU, 24 on CUDA. A batch that does not fit in a GPU's memory is halved, with a warning.
         compiled: make a program of the steps' loss with `torch.compile`, once for images of a shape, see
             `objective`. Results differ as rounding in other places makes them.
         streams: write the hard latents of every read-off as files, which end with decoding them for a check.

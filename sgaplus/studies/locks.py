@@ -1,8 +1,7 @@
 """Claims of jobs among processes that work on one store: byte locks of one file.
 
-The kernel drops a process's locks when it ends, also when it is killed. Windows has no such locks that could
-be
-shared: there one process at a time works on a store.
+The kernel drops a process's locks when it ends, also when it is killed. Windows has no such locks that can
+be shared: there one process at a time works on a store.
 """
 
 from __future__ import annotations

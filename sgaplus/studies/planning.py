@@ -69,8 +69,7 @@ class Task:
 
     @property
     def cell(self) -> tuple[float, float, str, int, int]:
-        """What a study compares: λ of the codec, λ of the refinement, the plan in words, iterations, the
-        seed."""
+        """What a study compares: λ of codec and refinement, the plan in words, iterations, the seed."""
         return self.job.codec_lmbda, self.job.lmbda, self.label, self.job.iterations, self.job.seed
 
 

@@ -67,8 +67,7 @@ def run(
         report: called with what happened, from time to time.
 
     Returns:
-        How many jobs are still missing although their codecs are bundled, because another process computes
-        them.
+        How many jobs are missing although their codecs are bundled: another process computes them.
 
     Raises:
         UserError: there is no such profile, a data set is missing, none of the codecs is bundled, lines

@@ -25,8 +25,7 @@ from .stored import STREAMS, results, tables
 
 # Of PSNR, between the row and what is decoded. Both pictures are computed in float32, with another number of
 # threads, batch or device perhaps. On a CPU that moves PSNR by some 1e-6 dB, and that of 8 bits, where a
-# pixel lies halfway between two values, by some 1e-5 dB; other weights or another photograph, by whole
-# decibels.
+# pixel lies halfway between two values, by some 1e-5 dB; other weights or photographs, by whole decibels.
 TOLERANCE_DB = 1e-3
 _PSNR = ("psnr", "psnr_8bit")
 # The photographs of all data sets that are here, by name.

@@ -95,8 +95,7 @@ def series(
     """The codecs of one name by rising λ: those that are bundled, or the zoo's, which are downloaded.
 
     Args:
-        lmbda, quality: of one of them, which then is the only one; needed for a checkpoint. As all others, of
-            `load_codec`.
+        lmbda, quality: of one of them, which then is the only one; needed for a checkpoint.
 
     Raises:
         UserError: there is no such codec, or its latents cannot be written.
@@ -128,8 +127,7 @@ class _Walk:
             self.latents = codec.to(dtype="float32").analyse(codec.pad(self.x))
 
     def refine(self, advance: Callable[[], None]) -> list[File]:
-        """Files of the λ to look at: of the last steps of its refinement, of which the last one counts
-        most."""
+        """Files of the λ to look at, of its refinement's last steps; the last one counts most."""
         lmbda = math.exp(self.log_lmbda)
         generator = torch.Generator(self.codec.device).manual_seed(self.seed)
         batch = Batch(self.codec, self.x, ["photograph"], self.plan, lmbda, self.latents, [generator])
@@ -150,8 +148,7 @@ class _Walk:
         ]
 
     def learn(self, value: float, wanted: Target) -> int:
-        """Take in the value of the last file, and move λ; otherwise where the series has to go on: −1 or
-        1."""
+        """Take in the last file's value and move λ (0), or say where the series has to go on (−1 or 1)."""
         low, high = self.bounds
         if value < wanted.aim and self.log_lmbda >= high:
             return 1

@@ -1,5 +1,4 @@
-"""The exponential average of what is trained, which a run evaluates and publishes in place of its last
-weights.
+"""The exponential average of what is trained, which a run evaluates and publishes.
 
 After t steps it is Σₛ dᵗ⁻ˢ wₛ / Σₛ dᵗ⁻ˢ over the weights wₛ after steps s = 1 … t, with the decay d. Dividing
 by the sum of the shares corrects the bias of a short run towards its start (as in Adam, Kingma and Ba, arXiv

@@ -1,5 +1,4 @@
-"""Checkpoints of training runs. They took hours: what is not proved damaged is not called so, and nothing is
-deleted."""
+"""Checkpoints of training runs. They took hours: none is removed, or called damaged without a proof."""
 
 from __future__ import annotations
 

@@ -32,8 +32,7 @@ def read_photographs(folder: Path, crop: int, holdout: int = 0) -> Photographs:
 
     Args:
         crop: pixels per side of the crops.
-        holdout: how many photographs are held out, the last ones by name; none where fewer than half of the
-            photographs would remain.
+        holdout: how many photographs are held out, the last by name; none where fewer than half would remain.
 
     Raises:
         UserError: there is no such folder, a file in it is broken, or nothing is as large as the crop.
@@ -63,8 +62,7 @@ def generator_for(seed: int, step: int) -> torch.Generator:
 
 
 def sample_crops(photographs: Sequence[Tensor], side: int, count: int, generator: torch.Generator) -> Tensor:
-    """Random crops (count, 3, side, side) in [0, 1], photographs drawn by area, turned and mirrored at
-    random.
+    """Random crops (count, 3, side, side) in [0, 1], drawn by area, turned and mirrored at random.
 
     Args:
         photographs: uint8 tensors (3, H, W), at least as large as the crops.

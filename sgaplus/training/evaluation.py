@@ -42,8 +42,7 @@ def rd_point(codec: Codec, images: Sequence[Tensor]) -> dict[str, float]:
 
 
 def centres(photographs: Sequence[Tensor], side: int) -> list[Tensor]:
-    """The square of ``side`` pixels in the centre of each uint8 photograph (3, H, W), in [0, 1]; small ones
-    are left out."""
+    """The central square of ``side`` pixels, in [0, 1], of uint8 photographs (3, H, W) that have one."""
     large = [photo for photo in photographs if min(photo.shape[1:]) >= side]
     corners = [((photo.shape[1] - side) // 2, (photo.shape[2] - side) // 2) for photo in large]
     return [

@@ -4,8 +4,8 @@ A base codec for another λ differs mostly in how finely it quantises each chann
 trained as one mean-scale hyperprior with three gains per channel and λ, in the manner of the gained
 variational autoencoder (Cui et al., arXiv 2003.02012): for λ number k, with g = e^(log gain),
 
-    y = g_y[k] · g_a(x),   x̂ = g_s(ŷ / g_s[k]),   z = g_z[k] · h_a(y / g_y[k]),   (σ, μ) = g_y[k] · h_s(ẑ /
-    g_z[k]).
+    y = g_y[k] · g_a(x),   x̂ = g_s(ŷ / g_s[k]),   z = g_z[k] · h_a(y / g_y[k]),
+    (σ, μ) = g_y[k] · h_s(ẑ / g_z[k]).
 
 Each is a factor on the inputs or outputs of a convolution, and the factorised prior's first layer takes the
 one on ẑ, so that for every λ they fold into weights of the plain architecture: what is trained is exactly

@@ -47,8 +47,7 @@ def publish(run: Run, folder: Path, note: str, kodak: Sequence[Tensor] = ()) -> 
     """Write for each λ of the run its averaged weights, their card and their training curve into ``folder``.
 
     The card's ``training`` describes the data and names the optimiser, and lists the ``stages`` of training,
-    the
-    oldest first: recipe, start (the file whose weights it started from; empty for random ones), seconds,
+    the oldest first: recipe, start (the file whose weights it started from; empty for random ones), seconds,
     steps, hardware, torch, dtype, the last row of its log for this λ, and data where they differ from the
     card's. The curve, ``<stem>.training.csv``, holds the rows of this λ, with the columns `lineage.CURVE`
     and, where photographs were held out, `lineage.HELD_OUT`.

@@ -93,8 +93,7 @@ class Recipe:
             )
 
     def untrained(self) -> MeanScaleHyperprior:
-        """A model with the random weights of the seed. The global generator of random numbers stays as it
-        is."""
+        """A model with the random weights of the seed; the global random number generator stays as it is."""
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.seed)
             return MeanScaleHyperprior(self.N, self.M)

@@ -146,8 +146,7 @@ class Run:
         """Continue from a checkpoint of the same recipe; only ``steps`` and ``cooldown`` may differ.
 
         Raises:
-            UserError: it may not be read, is no checkpoint, or one of another recipe, or its cool-down has
-                begun and would change.
+            UserError: it may not be read, is no checkpoint or of another recipe, or would cool down anew.
             SystemFault: the disk fails, or too many files are open.
         """
         state, stored = checkpoints.read(path)
@@ -184,8 +183,7 @@ class Run:
         The losses of a family's λ are weighted with λ^(-1/2): L(λ) grows about so, and each counts alike.
 
         Raises:
-            SystemFault: the loss or its gradient is not finite. The weights are then still those of the step
-                before.
+            SystemFault: the loss or its gradient is not finite; the weights stay those of the step before.
         """
         started = time.perf_counter()
         recipe = self.recipe
@@ -220,8 +218,7 @@ class Run:
         return measured
 
     def averaged(self) -> tuple[MeanScaleHyperprior, Gains | None]:
-        """Copies of the model and of the gains with the average of all steps; initial weights before the
-        first one."""
+        """Copies of model and gains with the average of all steps; initial weights before the first."""
         model, gains = copy.deepcopy((self.codec.model, self.gains))
         with torch.no_grad():
             for value, mean in zip(_parameters(model, gains), self.average, strict=True):
@@ -229,8 +226,7 @@ class Run:
         return model, gains
 
     def weights(self) -> dict[float, dict[str, Tensor]]:
-        """The plain architecture's averaged parameters for each λ, with the quantiles of the prior found
-        anew."""
+        """The plain architecture's averaged parameters for each λ, with the prior's quantiles found anew."""
         model, gains = self.averaged()
         if gains is None:
             found = {self.recipe.lmbda: dict(model.named_parameters())}

@@ -24,8 +24,7 @@ from ..errors import UserError
 # Root mean square of new weights into hidden units and out of latent channels, as shares of the old weights'.
 # The latter also pass on the noise that stands for quantisation in training.
 _HIDDEN, _LATENT = 0.3, 0.03
-# σ of new channels of y: zero costs 0.001 bits, and σ is above CompressAI's bound of 0.11, where it can
-# learn.
+# σ of new channels of y: zero costs 0.001 bits, and above CompressAI's bound of 0.11 σ can learn.
 _SCALE = 0.15
 # Scale of the logistic prior of new channels of z: zero costs 0.007 bits.
 _PRIOR_SCALE = 1 / 12
@@ -93,8 +92,7 @@ def _grow(name: str, value: Tensor, old: Tensor) -> None:
 def _concentrated_prior(channels: int) -> EntropyBottleneck:
     """A factorised prior that is logistic, of median 0 and narrow, in every channel."""
     prior = EntropyBottleneck(channels, init_scale=_PRIOR_SCALE)
-    # The random biases, which tell the units of a layer apart, shift the median: the last bias shifts it
-    # back.
+    # Random biases tell a layer's units apart and shift the median: the last bias shifts it back.
     prior.biases[-1] -= prior._logits_cumulative(torch.zeros(channels, 1, 1), stop_gradient=True)
     tail = math.log(2 / prior.tail_mass - 1) * _PRIOR_SCALE
     prior.quantiles.copy_(torch.tensor([-tail, 0.0, tail]).expand(channels, 1, 3))
