@@ -62,9 +62,9 @@ def _main(version: Annotated[bool, option("Show the version.", None, "--version"
 
 
 def plan_of(
-    method: str | None, preset: str | None, default: str, iterations: int, **schedules: str | None
-) -> Plan:
-    """The plan that ``--method`` or ``--preset`` names; that of ``default`` where neither is given.
+    method: str | None, preset: str | None, iterations: int | None, **schedules: str | None
+) -> tuple[Plan, int]:
+    """The plan that ``--method`` or ``--preset`` names, else the preset fast, and its iterations.
 
     Raises:
         UserError: both are given, there is no such preset, or the plan is wrong.
@@ -75,4 +75,6 @@ def plan_of(
         raise UserError("--preset stands in place of --method: give one of them")
     if preset is not None and preset not in plans.PRESETS:
         raise UserError(f"unknown preset '{preset}': use one of {', '.join(plans.PRESETS)}")
-    return plans.plan(method or preset or default, iterations, **schedules)
+    if iterations is None:
+        iterations = 100 if method is None else 500
+    return plans.plan(method or preset or "fast", iterations, **schedules), iterations

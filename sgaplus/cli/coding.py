@@ -88,9 +88,7 @@ def encode(
     _check_target(out, _SUFFIX)
     wanted = {"bpp": target_bpp, "psnr": target_psnr, "max_bytes": max_bytes}
     wanted = {name: value for name, value in wanted.items() if value is not None}
-    if iterations is None:
-        iterations = 100 if method is None else 500
-    plan = plan_of(method, preset, "fast", iterations)
+    plan, iterations = plan_of(method, preset, iterations)
     image = images.read_image(photo)
     if wanted:
         target(1, **wanted)

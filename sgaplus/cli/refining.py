@@ -123,9 +123,7 @@ def refine(
         raise UserError(f"--batch-size must be at least 1, not {batch_size}")
     if method is None and preset is None and (temperature or lr):
         raise UserError("--temperature and --lr change the settings of a method: give its name with --method")
-    if iterations is None:
-        iterations = 100 if method is None else 500
-    plan = plan_of(method, preset, "fast", iterations, temperature=temperature, lr=lr)
+    plan, iterations = plan_of(method, preset, iterations, temperature=temperature, lr=lr)
     if refine_lmbda is not None:
         number(refine_lmbda, "--refine-lmbda")
     found = datasets.list_images(photos[0] if len(photos) == 1 else photos)
