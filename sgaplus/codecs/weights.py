@@ -83,7 +83,9 @@ def cards(folder: Path | None = None) -> list[Card]:
         except OSError as error:
             raise io.unreadable(path, error) from error
         except (ValueError, TypeError) as error:
-            raise UserError(f"{path} is not the card of a codec ({error}): restore or remove it") from error
+            raise UserError(
+                f"{path} is not the card of a codec ({error}): restore it, or rename it to do without"
+            ) from error
     return sorted(found, key=lambda card: (card.name, card.lmbda))
 
 
