@@ -1,4 +1,4 @@
-"""The two ways in which a call can end badly, told apart for the command line's exit code."""
+"""The two ways in which a call can end badly, with an exit code each."""
 
 
 class UserError(ValueError):

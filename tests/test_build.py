@@ -1,4 +1,4 @@
-"""Pages are listed, run and told from stale ones; each test makes its own small repository."""
+"""Pages are listed and run, and only when they are stale; each test makes its own small repository."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from sgaplus.errors import SystemFault, UserError
 from .conftest import write_codec, write_photo
 
 REPOSITORY = Path(__file__).parents[1]
-# Raised by the kernel's client when a session ends, not by the code under test.
+# Raised by the kernel's client at its end, not by the code under test.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 

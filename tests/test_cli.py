@@ -494,7 +494,7 @@ def test_training_ends_in_a_codec_that_refines(call, photographs, photo, monkeyp
     assert card["training"]["data"] == "2 photographs of photographs"
     assert call("refine", photo, "--codec", out.split()[-1], "--lmbda", 0.01, "--iterations", 1)[0] == 0
 
-    # Once more, with a Kodak at hand: nothing is trained again, and the card gets its point.
+    # Once more, with a Kodak data set: nothing is trained again, and the card gets its point.
     listed = datasets.list_images
     kodak = [ImageFile(path.stem, path) for path in sorted(photographs.iterdir())]
     monkeypatch.setattr(datasets, "list_images", lambda name: kodak if name == "kodak" else listed(name))
