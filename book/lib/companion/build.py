@@ -126,15 +126,13 @@ def _source(cell: Mapping[str, Any]) -> str:
 
 
 def template_digest(page: Page, root: Path) -> str:
-    """SHA-256 (hexadecimal) of what ``book/pages.yml`` and the template, without its outputs, say of a
-    page."""
+    """SHA-256 (hexadecimal) of what ``book/pages.yml`` and the template without outputs say of a page."""
     cells = [[c["cell_type"], _source(c), c["metadata"]] for c in read_template(page, root)["cells"]]
     return hashlib.sha256(json.dumps([cells, page.title, page.parameters]).encode()).hexdigest()
 
 
 def stale(page: Page, root: Path) -> str | None:
-    """What makes the executed notebook of ``page`` stale: the first input that has changed; None where it is
-    fresh."""
+    """What makes ``page``'s executed notebook stale: the first changed input; None where it is fresh."""
     try:
         executed = json.loads(output_path(page, root).read_text(encoding="utf-8"))
         record = executed["metadata"]["sgaplus"]

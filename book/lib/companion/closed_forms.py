@@ -88,8 +88,7 @@ def flat_share(method: TwoClass, tau: float = 1.0, below: float = 0.1, points: i
 
 
 def closest_a(method: TwoClass, points: int = 2_000) -> tuple[float, float]:
-    """SSL's a that comes closest to another method's p(⌈v⌉), by least squares, and the largest difference
-    left."""
+    """SSL's a closest to another method's p(⌈v⌉), by least squares, and the largest difference left."""
     x = (torch.arange(points, dtype=torch.float64) + 0.5) / points
     p = ceil_probability(method, x)
 

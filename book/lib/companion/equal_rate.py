@@ -84,7 +84,6 @@ def _at(rates: np.ndarray, bpp: np.ndarray, decibel: np.ndarray) -> np.ndarray:
 
 
 def band(rates: np.ndarray, samples: np.ndarray) -> pd.DataFrame:
-    """`gains` as a table: bpp, gain, low and high (95 % percentile bootstrap over images; NaN of one
-    image)."""
+    """`gains` as a table: bpp, gain, low and high (95 % bootstrap over images; NaN of one image)."""
     low, high = statistics.ends(samples.T)
     return pd.DataFrame({"bpp": rates, "gain": samples[:, 0], "low": low, "high": high})

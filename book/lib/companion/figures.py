@@ -90,8 +90,7 @@ def legend_above(figure: Figure, columns: int = 4) -> None:
 
 
 def lines(axes: Axes, rows: pd.DataFrame, x: str, y: str, by: str = "arm", **style: Any) -> None:
-    """The mean of ``y`` over ``x`` with its 95 % bootstrap band over images: a line for each value of
-    ``by``."""
+    """The mean of ``y`` over ``x`` with its 95 % bootstrap band over images: a line for each ``by``."""
     looks, rows = palette.for_seaborn(rows[by]), _by_image(rows)
     shown = rows.groupby([by, x], sort=False)[y].transform("size").max() > 1
     errorbar = statistics.ends_of if shown else None
@@ -113,8 +112,7 @@ def _every(points: int) -> int:
 
 
 def bands(axes: Axes, table: pd.DataFrame, x: str, y: str, by: str = "arm", ends: Sequence[str] = ()) -> None:
-    """Means that are known already, with bands between the columns ``ends`` (``<y>_low`` and
-    ``<y>_high``)."""
+    """Means that are known already, with bands between ``ends`` (``<y>_low`` and ``<y>_high``)."""
     low, high = ends or (f"{y}_low", f"{y}_high")
     for name, look in palette.of_arms(palette.in_order(table[by])).items():
         line = table[table[by] == name].sort_values(x)
@@ -125,8 +123,7 @@ def bands(axes: Axes, table: pd.DataFrame, x: str, y: str, by: str = "arm", ends
 
 
 def points_with_means(axes: Axes, rows: pd.DataFrame, value: str, by: str = "arm") -> None:
-    """Images as points, a row for each value of ``by``, and over them the mean with its 95 % bootstrap
-    interval."""
+    """Images as points, a row for each ``by``, and over them the mean with its 95 % bootstrap interval."""
     looks, rows = palette.for_seaborn(rows[by]), _by_image(rows)
     order, colours = looks["hue_order"], looks["palette"]
     common: dict[str, Any] = {"x": value, "y": by, "hue": by, "order": order, "hue_order": order, "ax": axes}
@@ -154,8 +151,7 @@ def heat_map(
     sign: bool = False,
     **style: Any,
 ) -> None:
-    """Numbers of ``value`` in cells, darker where larger, with true minus signs and in the order of the
-    table."""
+    """Numbers of ``value`` in cells, darker where larger, with true minus signs, in the table's order."""
     wide = table.pivot_table(index=row, columns=column, values=value, sort=False).sort_index(axis=1)
     wide.columns = [f"{name:g}" if isinstance(name, float) else name for name in wide.columns]
     texts = wide.map(lambda number: f"{number:{'+' if sign else ''}.{digits}f}".replace("-", "−"))
@@ -195,8 +191,7 @@ def probability_space(methods: Sequence[Method], tau: float = 1.0, points: int =
 
 
 def rounding_slopes(methods: Sequence[Method], tau: float = 1.0, points: int = 1001) -> Figure:
-    """dp(⌈v⌉)/dv over x = v − ⌊v⌋ in (0, 1), by automatic differentiation: where each method lets latents
-    move."""
+    """dp(⌈v⌉)/dv over x = v − ⌊v⌋ in (0, 1), by automatic differentiation: where latents can move."""
     x = torch.linspace(0, 1, points + 2, dtype=torch.float64)[1:-1].requires_grad_()
     looks = palette.of_arms([method.label for method in methods])
 

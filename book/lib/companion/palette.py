@@ -107,8 +107,7 @@ def _looks(names: Iterable[str]) -> dict[str, tuple[str, Any, str]]:
 
 
 def of_arms(names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Line properties by name, as `matplotlib.axes.Axes.plot` takes them; same name, same look on every
-    page."""
+    """Line properties for `matplotlib.axes.Axes.plot`; the same name looks the same on every page."""
     return {
         name: {"color": colour, "linestyle": (0, dash) if dash else "-", "marker": marker}
         for name, (colour, dash, marker) in _looks(names).items()
@@ -116,8 +115,7 @@ def of_arms(names: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def for_seaborn(names: Iterable[str]) -> dict[str, Any]:
-    """The same as seaborn's ``palette``, ``dashes`` and ``markers``, with ``hue_order`` and
-    ``style_order``."""
+    """The same as seaborn's ``palette``, ``dashes``, ``markers``, ``hue_order`` and ``style_order``."""
     looks = _looks(in_order(names))
     parts = ({name: look[i] for name, look in looks.items()} for i in range(3))
     order = {"hue_order": list(looks), "style_order": list(looks)}
@@ -125,7 +123,6 @@ def for_seaborn(names: Iterable[str]) -> dict[str, Any]:
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Methods in the order of the book's legends and tables: the base, as the paper's figures have them,
-    others."""
+    """Methods as legends and tables order them: the base, as the paper's figures have them, others."""
     rank = {name: position for position, name in enumerate(METHODS)}
     return sorted(set(names), key=lambda name: (rank.get(name, len(rank)), name))

@@ -133,8 +133,7 @@ def _reads_as_other(text: str) -> bool:
 
 
 def shown(path: Path) -> str:
-    """A path for a shell command: relative where it is in the working directory, so that no page names a
-    machine."""
+    """A path for a shell command: relative where it can be, so that no page names a machine."""
     here = Path.cwd()
     inside = (way.relative_to(here) for way in (path.absolute(), path.resolve()) if way.is_relative_to(here))
     return next(inside, path.absolute()).as_posix()

@@ -167,8 +167,7 @@ def temperature_grid(rows: pd.DataFrame, iteration: int) -> pd.DataFrame | None:
 
 
 def slopes(rows: pd.DataFrame, iteration: int) -> pd.DataFrame | None:
-    """True losses of SSL over a with otherwise published settings: (images, a); None where there are not
-    three."""
+    """True losses of SSL over a, otherwise as published: (images, a); None for fewer than three a."""
     tables = []
     for _, group in scopes(rows[rows["lmbda"] == LMBDA], iteration):
         group = group[group["family"] == "ssl"]

@@ -46,8 +46,7 @@ def about(study: str, profile: str) -> str:
 
 
 def folder(given: str | Path | None, name: str) -> Path:
-    """The folder that a page was ``given`` for results that are no study's; where None, the checkout's
-    own."""
+    """The folder that a page was ``given`` for results of no study; the checkout's own where None."""
     return results_folder() / name if given is None else Path(given)
 
 

@@ -45,8 +45,7 @@ def _sha256(path: Path, changed: int, size: int) -> str:
 
 
 def _counts(path: Path) -> bool:
-    """Whether a page depends on ``path``, relative to the repository: not on what is hidden or made from
-    it."""
+    """Whether a page depends on ``path``, relative to the repository: not on what is hidden or made."""
     made = {"_build", "__pycache__", "site-packages"}
     return not (
         any(part.startswith(".") or part in made for part in path.parts)

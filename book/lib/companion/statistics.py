@@ -64,8 +64,7 @@ def ends(samples: np.ndarray) -> np.ndarray:
 
 
 def with_interval(name: str, samples: np.ndarray) -> dict[str, float]:
-    """A statistic of `resampled_means`, (1 + resamples,), under ``name``, its interval as ``_low`` and
-    ``_high``."""
+    """A statistic (1 + resamples,) as ``name``, its interval as ``<name>_low`` and ``<name>_high``."""
     return {name: float(samples[0])} | dict(zip((f"{name}_low", f"{name}_high"), ends(samples), strict=True))
 
 
@@ -141,8 +140,7 @@ def at(rows: pd.DataFrame, iteration: int | None = None) -> pd.DataFrame:
 
 
 def over_seeds(rows: pd.DataFrame, columns: Sequence[str], by: Sequence[str]) -> pd.DataFrame:
-    """Mean over the seeds of each image: one row per group and image, in order, with ``by``, image and
-    ``columns``."""
+    """Mean over each image's seeds: by group and image, in order, ``by``, image and ``columns``."""
     return rows.groupby([*by, "image"], dropna=False)[list(columns)].mean().reset_index()
 
 
@@ -170,8 +168,7 @@ def _summaries(table: pd.DataFrame, column: str, by: Sequence[str], name: str = 
 
 
 def rank_correlation(table: pd.DataFrame, x: str, y: str) -> tuple[float, float, float]:
-    """Spearman's rank correlation of two columns over images, the table's index, and both ends of its
-    interval."""
+    """Spearman's rank correlation of two columns over images, the table's index, and its interval."""
     columns = [column.to_numpy(dtype=float) for _, column in table.groupby(level=0)[[x, y]].mean().items()]
 
     def rho(*sides: np.ndarray) -> float:
@@ -271,8 +268,7 @@ def paired_means(
     exempt: Sequence[str] = (),
     name: str = "",
 ) -> pd.DataFrame:
-    """`paired`, its mean over images: one row per arm and ``by``, in order, with columns as `means` has
-    them."""
+    """`paired`, its mean over images: by arm and ``by``, in order, with columns as `means` has them."""
     return _summaries(paired(rows, column, reference, by, relative, exempt), "change", ["arm", *by], name)
 
 
@@ -291,8 +287,7 @@ _Curve = tuple[np.ndarray, np.ndarray]
 def bd_rate(
     anchor: _Curve, test: _Curve, delta: Callable[[_Curve, _Curve], float] = metrics.bd_rate
 ) -> float:
-    """`metrics.bd_rate` (percent) or `metrics.bd_psnr` (dB) of ``test``, each (bpp, PSNR); NaN where there is
-    none."""
+    """`metrics.bd_rate` (percent) or `bd_psnr` (dB) of ``test``, each (bpp, PSNR); NaN where undefined."""
     with warnings.catch_warnings():
         # Curves at one set of λ overlap largely, not wholly, and published curves reach further than ours.
         warnings.filterwarnings("ignore", message="Insufficient curve overlap")
@@ -342,8 +337,7 @@ def bd_per_image(rows: pd.DataFrame, anchor: str, arm: str, psnr: str = "psnr") 
 
 
 def bd_summary(table: pd.DataFrame) -> dict[str, float]:
-    """Of `bd_per_image`: images with a value, and for bd_rate and bd_psnr mean, low, high, least,
-    most."""
+    """Of `bd_per_image`: images with a value; mean, low, high, least, most of bd_rate and bd_psnr."""
     whole = table.dropna(subset=["bd_rate"]).set_index("image")
     found: dict[str, float] = {"images": len(whole)}
     for name in _DELTAS:

@@ -87,8 +87,7 @@ def _compared(
     by_lambda: bool = False,
     below: bool | None = True,
 ) -> list[Finding]:
-    """A condition for each scope in which both arms were run, and each λ if wanted: the arm is below the
-    reference."""
+    """A condition by scope with both arms, and by λ if wanted: the arm is below the reference."""
     what, unit = f"{quantity}, {arm} − {reference}, {iteration} iterations", "%" if relative else "pp"
     found = []
     for scope, group in pool.scopes(rows, iteration, dataset):

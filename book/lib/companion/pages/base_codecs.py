@@ -206,8 +206,7 @@ def slopes(curve: Curve) -> pd.DataFrame:
 
 
 def shape(table: pd.DataFrame) -> dict[str, bool]:
-    """Of one family's `slopes`: whether its curve is monotone, convex (D as a function of R), and fits all
-    its λ."""
+    """Whether one family's `slopes` are monotone, convex (D as a function of R), and fit all its λ."""
     return {
         "monotone": bool((table[["delta_bpp", "delta_psnr"]] > 0).all(axis=None)),
         "convex": bool((table["slope"].diff().dropna() > 0).all()),
@@ -225,8 +224,7 @@ def looks(families: Sequence[str]) -> dict[str, dict]:
 
 
 def gaps_figure(table: pd.DataFrame) -> Figure:
-    """`gaps` with the published codec's name as ``reference``: a panel for each of these, a line for each
-    family."""
+    """`gaps` with the published codec's name as ``reference``: a panel for each, a line per family."""
 
     def draw(axes: Axes, part: pd.DataFrame) -> None:
         for name, look in looks(table["family"]).items():

@@ -52,8 +52,7 @@ TRIALS = {
 def preset_plans(
     preset: Callable[[int], Plan], iterations: Sequence[int] = (25, 100, 400, 2000)
 ) -> pd.DataFrame:
-    """What a preset chooses for some budgets: iterations, method, tau_first, tau_last, lr (the first),
-    optimizer."""
+    """A preset's choices for some budgets: iterations, method, tau_first, tau_last, lr (first), optimizer."""
     lines = []
     for budget in iterations:
         plan = preset(budget)

@@ -69,8 +69,7 @@ def link(page: str, text: str | None = None) -> str:
 
 
 def verdict(claim: Claim) -> str:
-    """A claim's verdict at each read-off by symbol, word and count, as in ``✓ holds at 500 iterations (9 of
-    9)``."""
+    """A verdict at each read-off by symbol, word and count: ``✓ holds at 500 iterations (9 of 9)``."""
     return "; ".join(
         f"{_said(together(conditions))}{f' at {t} iterations' if t else ''}{_count(conditions)}"
         for t, conditions in claim.by_iteration.items()
@@ -91,8 +90,7 @@ def _count(conditions: Sequence[Finding]) -> str:
 
 
 def frame(ledger: Sequence[Claim]) -> pd.DataFrame:
-    """All findings of all claims: claim, verdict, role, iteration, what, value, low, high, unit, images,
-    note."""
+    """All findings: claim, verdict, role, iteration, what, value, low, high, unit, images, note."""
     names = ("what", "value", "low", "high", "unit", "images", "note")
     return pd.DataFrame(
         [

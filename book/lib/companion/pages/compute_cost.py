@@ -82,8 +82,7 @@ def quiet_seconds(measured: pd.DataFrame, dtype: str) -> pd.DataFrame:
 
 
 def curve(rows: pd.DataFrame, arm: str) -> tuple[np.ndarray, np.ndarray]:
-    """Traced iterations (T,), 0 among them, and the mean gain there, of all images and of samples (1 + R,
-    T)."""
+    """Traced iterations (T,), 0 among them, and the mean gain of all images and of samples (1 + R, T)."""
     own = descent.changes(rows[rows["arm"] == arm])
     wide = -own.pivot_table(index="image", columns="iteration", values="change")
     return wide.columns.to_numpy(), statistics.resampled_means(wide)
@@ -140,8 +139,7 @@ def levels(rows: pd.DataFrame, percent: Sequence[float]) -> pd.DataFrame:
 
 
 def _crossing(times: np.ndarray, gains: np.ndarray, level: float) -> float:
-    """The first time at which a curve that starts at 0 reaches a level above 0; infinite where it does
-    not."""
+    """When a curve that starts at 0 first reaches a level above 0; infinite where it does not."""
     above = np.flatnonzero(gains >= level)
     if not len(above):
         return float("inf")
@@ -195,8 +193,7 @@ def curves(rows: pd.DataFrame, step: float) -> Figure:
 
 
 def describe_seconds(steps: pd.DataFrame, quiet: pd.DataFrame, rows: pd.DataFrame) -> str:
-    """In words, what a step costs, how far jobs and methods differ, and of which network the quiet machine's
-    times are."""
+    """In words: what a step costs, how jobs and methods differ, of which network the quiet times are."""
     within, across = (steps["most"] / steps["least"]).max(), steps["seconds"].max() / steps["seconds"].min()
     card = next(card for card in cards() if card.name == rows["codec"].iloc[0])
     text = (

@@ -65,8 +65,7 @@ def longer(rows: pd.DataFrame, trace: pd.DataFrame, arms: Sequence[str]) -> pd.D
 
 
 def from_start(trace: pd.DataFrame, by: str = "arm") -> pd.DataFrame:
-    """One line per curve, image and iteration, mean over seeds: the gap and the differences from iteration
-    0."""
+    """By curve, image and iteration, mean over seeds: the gap and the differences from iteration 0."""
     table = trace.assign(gap=trace["method_loss"] - trace["loss"])
     table = statistics.over_seeds(table, ["loss", "psnr", "bpp", "gap"], [by, "iteration"])
     start = table[table["iteration"] == 0].set_index([by, "image"])

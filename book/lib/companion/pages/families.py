@@ -136,8 +136,7 @@ def stages() -> pd.DataFrame:
 
 
 def commands(table: pd.DataFrame) -> str:
-    """The shell commands of the stages in `stages`, a loop where only λ differs; each writes its own
-    folder."""
+    """The shell commands of `stages`, a loop where only λ differs; each writes its own folder."""
     lines = []
     for row in table.itertuples():
         looped = not row.joint and len(row.lmbda) > 1

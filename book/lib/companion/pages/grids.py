@@ -99,8 +99,7 @@ def ranges(rows: pd.DataFrame, setting: str) -> pd.DataFrame:
 
 
 def kept(rows: pd.DataFrame) -> list[float]:
-    """Those τ_max at which a run still is at the iteration of its `grid`, so that it had one temperature
-    throughout."""
+    """Those τ_max at which a run is still at its `grid`'s iteration: one temperature throughout."""
     last = rows.groupby("tau_max")["tau"].max()
     return list(last.index[last >= last.index * (1 - 1e-9)])
 

@@ -21,16 +21,14 @@ COLUMNS = {
 
 
 def changes(rows: pd.DataFrame) -> pd.DataFrame:
-    """`statistics.paired` of the true loss in bfloat16 against float32: a row per image and iteration, in
-    percent."""
+    """`statistics.paired` of the true loss, bfloat16 against float32: per image and iteration, percent."""
     return statistics.paired(
         rows.assign(arm=rows["dtype"]), "loss", REFERENCE, ["iteration"], exempt=["dtype"]
     )
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row per iteration: images, mean with low and high, and largest of `changes`, and the seconds of both
-    formats."""
+    """By iteration: images, mean with low and high, largest of `changes`, seconds of both formats."""
     sides = rows.assign(arm=rows["dtype"])
     table = statistics.paired_means(sides, "loss", REFERENCE, ["iteration"], exempt=["dtype"])
     largest = changes(rows).set_index("iteration")["change"].abs().groupby(level=0).max()

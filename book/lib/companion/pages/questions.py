@@ -157,8 +157,7 @@ THIRDS = {
 
 
 def thirds() -> pd.DataFrame:
-    """How much probability the third integer has at the authors' best r and n, with and without
-    stretching."""
+    """Probability of the third integer at the authors' best r and n, with and without stretching."""
     lines = []
     for spec in verdict_rules.THREE.values():
         method = rounding.parse(spec)

@@ -135,8 +135,7 @@ DATA_SETS = {
 
 
 def data_sets(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rates and PSNR without refinement at λ = 0.01, published and ours, and the published gains: what,
-    `DATA_SETS`."""
+    """Rates and PSNR without refinement at λ = 0.01, and the published gains: what, `DATA_SETS`."""
     lines: list[dict[str, Any]] = []
     for dataset in ("kodak", "tecnick"):
         table = reference.published(dataset)

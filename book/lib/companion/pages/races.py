@@ -89,8 +89,7 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def command(rows: pd.DataFrame, out: str) -> str:
-    """The commands that race as in `load`'s rows, one for each kind, on all of Kodak; stored lines are
-    kept."""
+    """The commands of `load`'s races, one for each kind, on all of Kodak; stored lines are kept."""
     lines = []
     kinds = rows.assign(crop=rows["image"].str.partition("@")[2])[[*_KIND, "crop"]].drop_duplicates()
     for kind in kinds.itertuples():

@@ -50,8 +50,7 @@ def points(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def excess_figure(table: pd.DataFrame) -> Figure:
-    """Excess of every file of `points` over its estimate in percent, over its size; the allowed one as a
-    line."""
+    """Excess of every file of `points` in percent over its size; the allowed one as a line."""
     looks = palette.for_seaborn(table["arm"])
     looks.pop("dashes")
     asked = table["lmbda"] >= ALLOWED_FROM

@@ -11,8 +11,7 @@ MEASURES = ["loss", "bpp", "psnr", "psnr_8bit", "ms_ssim"]
 
 
 def images(rows: pd.DataFrame) -> pd.DataFrame:
-    """Every image at the last iteration, and before the first one as the base: image, method, `MEASURES`,
-    seconds."""
+    """Every image at the last iteration, and at 0 as the base: image, method, `MEASURES`, seconds."""
     ends = rows[rows["iteration"].isin([0, rows["iteration"].max()])]
     ends = ends.assign(method=ends["method"].where(ends["iteration"] > 0, BASE))
     return ends.drop_duplicates(["image", "method"])[["image", "method", *MEASURES, "seconds"]]

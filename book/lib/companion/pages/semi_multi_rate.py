@@ -244,8 +244,7 @@ def _change(target: pd.DataFrame, group: pd.DataFrame, column: str) -> dict[str,
 
 
 def price_figure(table: pd.DataFrame) -> Figure:
-    """`mismatches` of codecs that are treated likewise, as numbers: a panel for each arm, one scale of
-    colours."""
+    """`mismatches` of codecs that are treated likewise: a panel for each arm, one scale of colours."""
     table = table.dropna(subset=["matched"])
     scale = {"vmin": table["matched"].min(), "vmax": table["matched"].max()}
 

@@ -122,8 +122,7 @@ def load(folder: str | Path, command: str) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def with_true_loss(pairs: pd.DataFrame) -> pd.Series:
-    """By file, the ratio of the plain loop's step to ours and a true loss, whose time noise can turn below
-    0."""
+    """By file, the plain loop's step over ours with a true loss, whose time noise can turn below 0."""
     ours = pairs["ours_seconds"] + pairs["true_loss_seconds"].clip(lower=0)
     return (pairs["reference_seconds"] / ours).groupby(pairs["file"]).median()
 
@@ -176,8 +175,7 @@ def _both(rows: pd.DataFrame, column: str, first: object, second: object) -> pd.
 
 
 def compiled(rows: pd.DataFrame) -> pd.DataFrame:
-    """How many times as fast a compiled step is (gain), the seconds to compile, and after how many steps that
-    pays off."""
+    """How many times as fast a compiled step is (gain), seconds to compile, steps until that pays off."""
     both = _both(rows, "compiled", False, True)
     saved = (both["ours_seconds"] - both["ours_seconds_other"]) * both["batch_size"]
     return both.assign(

@@ -20,8 +20,7 @@ from . import descent
 
 
 def likeness() -> pd.DataFrame:
-    """Where SSL comes nearest to other two-class methods, as `closed_forms.closest_a` says: label, a,
-    distance."""
+    """Where SSL comes nearest to other two-class methods, `closed_forms.closest_a`: label, a, distance."""
     methods = (Atanh(), Linear(), Cosine())
     found = [(method.label, *closed_forms.closest_a(method)) for method in methods]
     return pd.DataFrame(found, columns=["label", "a", "distance"])
@@ -54,8 +53,7 @@ def over_a(rows: pd.DataFrame, reference: float, iterations: Sequence[int]) -> p
 
 
 def _against(rows: pd.DataFrame, reference: float, name: str = "") -> pd.DataFrame:
-    """Paired differences in percent from one a, one row per other a: a, images, and as `statistics.means` has
-    them."""
+    """Paired differences in percent from one a, by other a: a, images, and those of `statistics.means`."""
     table = statistics.paired_means(rows.assign(arm=rows["a"]), "loss", reference, name=name)
     return table.rename(columns={"arm": "a"}).astype({"a": float})
 
@@ -85,8 +83,7 @@ def best_a(table: pd.DataFrame) -> float:
 
 
 def is_interior(table: pd.DataFrame) -> bool:
-    """Whether both ends of the grid in `against_best` are worse than the best a by intervals that exclude
-    zero."""
+    """Whether both ends in `against_best` are worse than the best a, by intervals that exclude zero."""
     return bool((table["low"].iloc[[0, -1]] > 0).all())
 
 

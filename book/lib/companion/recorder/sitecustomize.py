@@ -23,8 +23,7 @@ _IMPORTERS = ("importlib", "_frozen_importlib", "pkgutil", "pkg_resources")
 
 
 def _sought(missing: str) -> bool:
-    """Whether a missing folder was looked for in a folder of modules, as PyTorch does for CUDA's
-    libraries."""
+    """Whether a missing folder was looked for among modules, as PyTorch does for CUDA's libraries."""
     for entry in sys.path:
         folder = os.path.join(os.path.abspath(entry), "")
         top = missing.removeprefix(folder).split(os.sep)[0]
