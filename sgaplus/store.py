@@ -119,7 +119,7 @@ def _unlisted(error: OSError) -> None:
     """Raises:
     UserError, SystemFault: a folder is there and cannot be listed; `os.walk` would pass over its rows.
     """
-    if not isinstance(error, FileNotFoundError):
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):  # there is no such folder
         raise io.unreadable(error.filename, error) from error
 
 
