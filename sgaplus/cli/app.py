@@ -35,8 +35,8 @@ Dtype = Annotated[
 Compiled = Annotated[
     bool,
     option(
-        "Compile the refinement step with torch.compile. It needs a C++ compiler, takes about 30 s per image"
-        " size and pays off only for long runs.",
+        "Compile the refinement step with torch.compile. It needs a C++ compiler, takes tens of seconds per"
+        " image size and pays off only for long runs.",
         HARDWARE,
         "--compile",
     ),
