@@ -27,10 +27,11 @@ from compressai.models import (
     MeanScaleHyperprior,
     ScaleHyperprior,
 )
-from torch import Tensor
+from torch import Tensor, nn
 
 from .bits import factorized_bits, gaussian_bits
 from .choice import Choice, mean, moved
+from .order import Order, at_once, autoregressive_networks, rounded, wavefronts, without_means
 
 Quantiser = Callable[[Tensor, str], Tensor | Choice]
 Latents = dict[str, Tensor]
@@ -143,7 +144,6 @@ def _settle_context(
     the origin of the grid from the context of y itself, then μ and σ from that of the relaxed ŷ; at a hard
     point of the grid both agree.
     """
-    model = codec.model
 
     def entropy_parameters(values: Tensor) -> tuple[Tensor, Tensor]:
         context = codec.run("context_prediction", values)
@@ -152,38 +152,12 @@ def _settle_context(
 
     y_hat: Tensor | Choice
     if quantise is hard:
-        y_hat = _in_decoding_order(model, parameters, y)
+        y_hat = rounded(wavefronts(autoregressive_networks(codec.model), parameters), y)
     else:
         _, origin = entropy_parameters(y)
         y_hat = moved(quantise(y - origin, "y"), origin)
     scales, means = entropy_parameters(mean(y_hat))
     return mean(y_hat), moved(y_hat, -means), scales
-
-
-@torch.no_grad()
-def _in_decoding_order(model: Any, parameters: Tensor, y: Tensor) -> Tensor:
-    """Hard ŷ (B, M, h, w) of a context model, each position from those that are decoded before it.
-
-    A causal k × k mask reaches ⌊k/2⌋ columns to the right in the rows above, so that all positions with the
-    same column + (⌊k/2⌋ + 1) · row are independent of each other and are found together.
-    """
-    context = model.context_prediction
-    reach = context.kernel_size[0] // 2
-    taps = context.mask.amax((0, 1)).nonzero()  # (taps, 2): row and column within the mask
-    weight = (context.weight * context.mask)[:, :, taps[:, 0], taps[:, 1]]  # (2M, M, taps)
-    batch, channels, height, width = y.shape
-    padded = y.new_zeros(batch, channels, height + reach, width + 2 * reach)
-    rows = torch.arange(height, device=y.device)
-    for front in range(width + (reach + 1) * (height - 1)):
-        columns = front - (reach + 1) * rows
-        inside = (columns >= 0) & (columns < width)
-        i, j = rows[inside], columns[inside]
-        before = padded[:, :, i[:, None] + taps[:, 0], j[:, None] + taps[:, 1]]  # (B, M, positions, taps)
-        seen = torch.einsum("bmpt,omt->bop", before, weight) + context.bias[:, None]
-        both = torch.cat([parameters[:, :, i, j], seen], 1)
-        _, means = model.entropy_parameters(both[..., None])[..., 0].chunk(2, 1)
-        padded[:, :, i + reach, j + reach] = torch.round(y[:, :, i, j] - means) + means
-    return padded[:, :, reach:, reach : reach + width]
 
 
 @dataclass(frozen=True)
@@ -195,33 +169,47 @@ class Family:
         decode: what the decoder makes of latents under a quantiser, and their bits.
         decoders: the networks that `decode` runs.
         stride: image sides are padded to a multiple of it.
+        order: in which a decoder finds y from what h_s makes of ẑ; None without a hyperprior.
+        networks: those that ``order`` runs, of a model.
     """
 
     analyse: Callable[[Networks, Tensor], Latents]
     decode: Callable[[Networks, Latents, Quantiser], Decoded]
     decoders: tuple[str, ...]
     stride: int = 64
+    order: Order | None = None
+    networks: Callable[[CompressionModel], dict[str, nn.Module]] = lambda model: {}
 
 
 def _hyperprior(
-    settle: Callable[..., Any], analyse: Callable[[Networks, Tensor], Latents], *decoders: str
+    settle: Callable[..., Any],
+    analyse: Callable[[Networks, Tensor], Latents],
+    *decoders: str,
+    **decoding: Any,
 ) -> Family:
     def decode(codec: Networks, latents: Latents, quantise: Quantiser) -> Decoded:
         return _decode_hyperprior(codec, latents, quantise, settle)
 
-    return Family(analyse, decode, ("h_s", "g_s", *decoders))
+    return Family(analyse, decode, ("h_s", "g_s", *decoders), **decoding)
 
 
 _FACTORIZED = Family(_analyse_factorized, _decode_factorized, ("g_s",), stride=16)
-_CONTEXT = _hyperprior(_settle_context, _analyse_hyperprior, "context_prediction", "entropy_parameters")
+_CONTEXT = _hyperprior(
+    _settle_context,
+    _analyse_hyperprior,
+    "context_prediction",
+    "entropy_parameters",
+    order=wavefronts,
+    networks=autoregressive_networks,
+)
 
 # Classes are looked up by exact type: a subclass may well decode in another way. An entry adds a class of
 # one's own, which `Codec("name", lmbda, freeze(model), content_hash(model))` then takes.
 FAMILIES: dict[type, Family] = {
     FactorizedPrior: _FACTORIZED,
     FactorizedPriorReLU: _FACTORIZED,
-    ScaleHyperprior: _hyperprior(_settle_scale, _analyse_scale),
-    MeanScaleHyperprior: _hyperprior(_settle_mean_scale, _analyse_hyperprior),
+    ScaleHyperprior: _hyperprior(_settle_scale, _analyse_scale, order=without_means),
+    MeanScaleHyperprior: _hyperprior(_settle_mean_scale, _analyse_hyperprior, order=at_once),
     JointAutoregressiveHierarchicalPriors: _CONTEXT,
     Cheng2020Anchor: _CONTEXT,
     Cheng2020Attention: _CONTEXT,
