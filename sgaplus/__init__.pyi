@@ -1,4 +1,4 @@
-from . import metrics, rounding, schedules
+from . import distortion, metrics, rounding, schedules
 from .bitstream import decode, encode, info
 from .codecs.codec import Codec
 from .codecs.weights import load_codec
@@ -17,6 +17,7 @@ __all__ = [
     "UserError",
     "datasets",
     "decode",
+    "distortion",
     "encode",
     "info",
     "load_codec",

@@ -36,9 +36,10 @@ IDENTITY = (
     "seed",
     "optimizer",
     "algorithm",
+    "distortion",
 )
 # Values of those that came after rows were stored: a key leaves them out, as the stored ones do.
-ADDED: dict[str, Any] = {"optimizer": "adam", "algorithm": 1}
+ADDED: dict[str, Any] = {"optimizer": "adam", "algorithm": 1, "distortion": "mse"}
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Job:
         seed: of the rounding noise.
         optimizer: its name.
         algorithm: that computes the numbers, see `refinement.ALGORITHM`.
+        distortion: in the loss, as `distortion.Distortion.spec` says.
         label: the plan in words, for tables and legends.
     """
 
@@ -76,6 +78,7 @@ class Job:
     seed: int
     optimizer: str = "adam"
     algorithm: int = 1
+    distortion: str = "mse"
     label: str = ""
 
     @property
@@ -102,7 +105,7 @@ def job_of(plan: Plan, image: ImageFile, **others: Any) -> Job:
 
     Args:
         others: what neither of them says: the codec's three fields, ``lmbda``, ``iterations``, ``read_offs``,
-            ``trace_every``, ``dtype`` and ``seed``.
+            ``trace_every``, ``dtype`` and ``seed``; ``distortion`` too where it is not the MSE.
     """
     return Job(
         image=image.name,
@@ -110,8 +113,14 @@ def job_of(plan: Plan, image: ImageFile, **others: Any) -> Job:
         **plan.as_dict(),
         **others,
         algorithm=ALGORITHM,
-        label=plan.label if others["iterations"] else BASE,
+        label=_label(plan, others["iterations"], others.get("distortion", "mse")),
     )
+
+
+def _label(plan: Plan, iterations: int, distortion: str) -> str:
+    """A job in words."""
+    label = plan.label if iterations else BASE
+    return label if distortion == "mse" else f"{label}, {distortion.upper()}"
 
 
 def joined(job: Job, read_offs: Iterable[int], *spacings: int) -> Job:
@@ -138,7 +147,9 @@ def rows_of_run(
         stream: where the file of the last iteration is, for its row; `refine` was asked for files then.
         compiled: whether it was; the device's description says so.
     """
-    values = run.trace[run.trace["image"] == job.image].drop(columns=["method", "lmbda", "seed"])
+    values = run.trace[run.trace["image"] == job.image].drop(
+        columns=["method", "lmbda", "seed", "distortion"]
+    )
     if stream is not None:
         rows = run.rows[run.rows["image"] == job.image].set_index("iteration")
         for column in ("real_bytes", "real_bpp"):
@@ -172,7 +183,7 @@ def with_keys(rows: pd.DataFrame) -> pd.DataFrame:
 def _stored_job(line: Mapping[Hashable, Any]) -> Job:
     parts = {name: json.loads(line[name]) for name in ("method", "temperature", "lr")}
     fields = {name: line[name] for name in IDENTITY} | parts
-    label = Plan(**parts, optimizer=line["optimizer"]).label if line["iterations"] else BASE
+    label = _label(Plan(**parts, optimizer=line["optimizer"]), line["iterations"], line["distortion"])
     return Job(image="", read_offs=(), trace_every=1, label=label, **fields)
 
 

@@ -15,7 +15,7 @@ from .errors import UserError
 from .parsing import number
 
 # MS-SSIM halves the image four times and then needs an 11-pixel window.
-_MS_SSIM_SIDE = 161
+MS_SSIM_SIDE = 161
 
 
 def _pair(x: Tensor, x_hat: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,15 +62,15 @@ def psnr_8bit(x: Tensor, x_hat: Tensor) -> Tensor:
 def ms_ssim(x: Tensor, x_hat: Tensor) -> Tensor:
     """MS-SSIM of the clamped 8-bit reconstruction, (B,); NaN for images under 161 pixels a side."""
     x, x_hat = _pair(x, x_hat)
-    if min(x.shape[-2:]) < _MS_SSIM_SIDE:
+    if min(x.shape[-2:]) < MS_SSIM_SIDE:
         return torch.full((x.shape[0],), torch.nan, dtype=torch.float64, device=x.device)
     return _ms_ssim(x.float(), to_8bit(x_hat).float(), data_range=1.0, size_average=False).double()
 
 
-def rd_loss(lmbda: float | Tensor, mse: Tensor, bpp: Tensor) -> Tensor:
-    """L(λ) = λ·255²·MSE + bpp (paper, section 2)."""
+def rd_loss(lmbda: float | Tensor, distortion: Tensor, bpp: Tensor, scale: float = 255**2) -> Tensor:
+    """L(λ) = λ·scale·D + bpp; by default λ·255²·MSE + bpp (paper, section 2)."""
     lmbda = number(lmbda, "lambda") if isinstance(lmbda, str) else lmbda
-    return lmbda * 255**2 * mse + bpp
+    return lmbda * scale * distortion + bpp
 
 
 def bd_rate(

@@ -21,6 +21,7 @@ from sgaplus.codecs import bits
 from sgaplus.codecs.choice import Choice
 from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.codecs.layers import DivisiveNorm
+from sgaplus.distortion import LAMBDAS, MS_SSIM, MSE, Distortion, lambda_in, regions
 from sgaplus.refinement import ALGORITHM
 from sgaplus.refinement.batch import Batch, refine_batch
 from sgaplus.refinement.curvature import Curvature
@@ -165,15 +166,34 @@ def _curvature() -> Lines:
         value = curvature(torch.nn.functional.conv2d(y, kernel, padding=1), y, generators)
         if step in (0, 9, 10, 20):
             lines[f"step {step}"] = _numbers(value)
+    weights, x = wave(1, 1, 7, 7), wave(1, 3, 7, 7)
+    for mine in (Distortion("weighted", weights=weights), Distortion("cubic", function=_cubic)):
+
+        def synthesis(y: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.conv2d(y, kernel, padding=1)
+
+        generators = [torch.Generator().manual_seed(1)]
+        lines[mine.spec] = _numbers(Curvature()(synthesis(y), y, generators, mine, x, synthesis))
     return lines
+
+
+def _cubic(x_hat: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    return (x_hat - x).abs().pow(3).mean((1, 2, 3))
 
 
 def _distortion() -> Lines:
     x, x_hat = wave(1, 3, 4, 4), wave(1, 3, 4, 4, low=-0.1, high=1.2).flip(-1)
     error, near = metrics.mse(x, x_hat), x + 0.003 * x_hat
+    large = torch.nn.functional.interpolate(x, (176, 176), mode="bicubic").clamp(0, 1)
+    larger = large + 0.1 * wave(1, 3, 176, 176, low=-1).flip(-1)
+    weighted = Distortion("weighted", weights=wave(1, 1, 4, 4))
     return {
         "loss": _numbers(metrics.rd_loss(1e-5, error, torch.tensor([0.5])), error),
         "PSNR": _numbers(metrics.psnr(x, x_hat), metrics.psnr_8bit(x, x_hat), metrics.psnr_8bit(x, near)),
+        "MS-SSIM": _numbers(metrics.ms_ssim(large, larger), MS_SSIM(larger, large)),
+        "scales": _numbers(MSE.scale, MS_SSIM.scale),
+        "λ": _numbers(*(lambda_in("ms-ssim", value, "mse") for value in (*LAMBDAS["mse"], 1e-3))),
+        "regions": _numbers(regions((4, 5), [(1, 2, 3, 1)]), weighted.total(x_hat, x), weighted(x_hat, x)),
     }
 
 
@@ -249,7 +269,12 @@ def write() -> None:
     table = {part: compute(part) for part in (*PARTS, "float32", "bfloat16")}
     if TABLE.is_file():
         stored = json.loads(TABLE.read_text(encoding="utf-8"))
-        changed = [part for part, lines in table.items() if differences(part, stored.get(part, {}), lines)]
+        changed = [
+            part
+            for part, lines in table.items()
+            if (known := stored.get(part, {}))
+            and differences(part, known, {name: lines[name] for name in lines.keys() & known.keys()})
+        ]
         if changed and stored["algorithm"] == ALGORITHM:
             raise SystemExit(
                 f"{', '.join(changed)} changed: raise refinement.ALGORITHM first, or undo the change"

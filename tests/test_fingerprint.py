@@ -12,7 +12,7 @@ from types import CodeType, FunctionType, ModuleType
 
 import pytest
 
-from sgaplus import metrics, optimizers, plans, relaxation, rounding, schedules
+from sgaplus import distortion, metrics, optimizers, plans, relaxation, rounding, schedules
 from sgaplus.codecs import bits, choice, layers
 from sgaplus.refinement import ALGORITHM, curvature, objective
 from tests import fingerprint
@@ -70,6 +70,7 @@ MODULES = {
     optimizers: "optimizers",
     curvature: "curvature",
     metrics: "distortion",
+    distortion: "distortion",
     objective: "float32",
 }
 # Constants that determine no number of a refinement, and why.
@@ -87,8 +88,11 @@ EXEMPT = {
     "objective._whole": "compiled; test_objective compares it",
     "objective.compiled_loss": "compiled; test_objective compares it",
     "objective.loss default": "always given",
-    "metrics._MS_SSIM_SIDE": "no part of the loss",
-    "metrics.ms_ssim": "no part of the loss",
+    "metrics.MS_SSIM_SIDE": "a limit of what is accepted",
+    "distortion.regions -1e-09": "a limit of what is accepted",
+    "distortion.each_of": "indices of a shape",
+    "distortion._weighted": "indices of a shape, digits of a name",
+    "distortion.Distortion.__init__ default": "of functions, which bring their own scale",
     "metrics._curve": "no part of the loss",
     "metrics.bd_psnr": "no part of the loss",
     "metrics.bd_rate": "no part of the loss",

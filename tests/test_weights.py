@@ -302,14 +302,12 @@ def test_the_table_of_the_zoo():
         assert found == [*point["bpp"], *point["psnr_db"]]
 
 
-def test_a_codec_trained_for_ms_ssim_needs_a_lambda(zoo_server, monkeypatch):
-    """Its own λ weighs another distortion than the one that refinement minimises."""
+def test_a_codec_trained_for_ms_ssim_has_the_lambda_of_that_metric(zoo_server, monkeypatch):
     monkeypatch.setitem(model_urls[ZOO], "ms-ssim", {1: model_urls[ZOO]["mse"][1]})
-    with pytest.raises(UserError, match=r"trained for MS-SSIM, while refinement minimises .*give the λ"):
-        load_codec(ZOO, quality=1, metric="ms-ssim")
-    with pytest.warns(UserWarning, match="trained for MS-SSIM; refinement minimises MSE"):
-        codec = load_codec(ZOO, 0.005, quality=1, metric="ms-ssim")
-    assert (codec.lmbda, codec.card["metric"]) == (0.005, "ms-ssim")
+    for choice in ({"quality": 1}, {"lmbda": 2.4}):
+        codec = load_codec(ZOO, metric="ms-ssim", **choice)
+        assert (codec.lmbda, codec.metric) == (2.4, "ms-ssim")
+    assert load_codec(ZOO, quality=1).metric == "mse"
 
 
 @pytest.mark.parametrize("name", ["mshyper-s", ZOO])

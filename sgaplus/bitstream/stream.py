@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -193,10 +192,7 @@ def _downloadable(content: Container, name: str, quality: int, metric: str, fetc
             f"the file was written with {name} of quality {quality} ({metric}) from CompressAI's zoo, which"
             f" is not downloaded yet: give its name to download it (--codec {name})"
         )
-    lmbda = None if metric == "mse" else content.lmbda
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what it was trained for: nothing is refined here
-        return weights.load_codec(name, lmbda, quality=quality, metric=metric, dtype="float32")
+    return weights.load_codec(name, quality=quality, metric=metric, dtype="float32")
 
 
 def _identity(codec: Codec) -> bytes:

@@ -10,7 +10,7 @@ import typer
 from .. import io
 from ..errors import SystemFault, UserError
 from ..parsing import number
-from . import terminal
+from . import distorting, terminal
 from .app import CODEC, HARDWARE, CodecLmbda, CodecName, Device, Dtype, Quality, app, plan_of
 from .terminal import option
 
@@ -63,6 +63,10 @@ def encode(
         ),
     ] = None,
     seed: Annotated[int, option("Random seed.", _REFINEMENT)] = 0,
+    distortion: distorting.Name = None,
+    roi: distorting.Regions = None,
+    roi_weight: distorting.Factor = 8,
+    weights: distorting.Map = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
 ) -> None:
@@ -79,9 +83,10 @@ def encode(
     - `sgaplus encode photo.png -o photo.sga --method ssl --iterations 2000`
     - `sgaplus encode photo.png -o photo.sga --max-bytes 20000`
     - `sgaplus encode photo.png -o photo.sga --iterations 0`
+    - `sgaplus encode portrait.png -o portrait.sga --max-bytes 20000 --roi 180,60,240,300`
     """
     from .. import target_rate
-    from ..codecs import weights
+    from ..codecs.weights import load_codec
     from ..data import images
     from ..target_rate.targets import target
 
@@ -89,16 +94,17 @@ def encode(
     wanted = {"bpp": target_bpp, "psnr": target_psnr, "max_bytes": max_bytes}
     wanted = {name: value for name, value in wanted.items() if value is not None}
     plan, iterations = plan_of(method, preset, iterations)
+    weighed = distorting.chosen(distortion, roi, roi_weight, weights)
     image = images.read_image(photo)
+    settings = {"iterations": iterations, "seed": seed, "distortion": weighed.of([image])}
     if wanted:
         target(1, **wanted)
         codecs = target_rate.series(codec, lmbda, quality=quality, device=device, dtype=dtype)
-        settings = {"plan": plan, "iterations": iterations, "seed": seed}
-        data, lines, missed = _to_target(codecs, image, **wanted, **settings)
+        data, lines, missed = _to_target(codecs, image, plan=plan, **wanted, **settings)
     else:
-        loaded = weights.load_codec(codec, lmbda, quality=quality, device=device, dtype=dtype)
+        loaded = load_codec(codec, lmbda, quality=quality, device=device, dtype=dtype)
         missed = ""
-        data, lines = _refined(loaded, image, photo.stem, plan, iterations=iterations, seed=seed)
+        data, lines = _refined(loaded, image, photo.stem, plan, **settings)
     with io.atomic(out) as temporary:
         temporary.write_bytes(data)
     for line in lines:

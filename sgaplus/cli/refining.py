@@ -11,7 +11,7 @@ import typer
 from .. import io
 from ..errors import SystemFault, UserError
 from ..parsing import number
-from . import terminal
+from . import distorting, terminal
 from .app import HARDWARE, CodecLmbda, CodecName, Compiled, Device, Dtype, Quality, app, plan_of
 from .terminal import option
 
@@ -85,6 +85,10 @@ def refine(
         ),
     ] = None,
     seed: Annotated[int, option("Random seed.", _REFINEMENT)] = 0,
+    distortion: distorting.Name = None,
+    roi: distorting.Regions = None,
+    roi_weight: distorting.Factor = 8,
+    weights: distorting.Map = None,
     batch_size: Annotated[
         int | None,
         option(
@@ -104,16 +108,17 @@ def refine(
     picture in the output folder is ever replaced: other settings need another --out.
 
     The table has a row per photograph before refinement, after 500 steps and at the end: the **loss** that is
-    minimised, λ·255²·MSE + bpp; **bpp**, bits per pixel; **PSNR** in dB and **MS-SSIM** (higher is better);
-    seconds.
+    minimised, λ·255²·MSE + bpp, or λ·(1 − MS-SSIM) + bpp; **bpp**, bits per pixel; **PSNR** in dB and
+    **MS-SSIM** (higher is better); seconds.
 
     - `sgaplus refine photo.png`
     - `sgaplus refine holidays --out smaller --refine-lmbda 0.005`
     - `sgaplus refine kodak --method atanh --out atanh --rows rows.parquet`
     - `sgaplus refine photo.png --codec mbt2018-mean --quality 3 --out mbt2018`
+    - `sgaplus refine portrait.png --roi 180,60,240,300`
     """
     from .. import refinement
-    from ..codecs import weights
+    from ..codecs.weights import load_codec
     from ..data import datasets
     from . import output_folder
 
@@ -126,10 +131,13 @@ def refine(
     plan, iterations = plan_of(method, preset, iterations, temperature=temperature, lr=lr)
     if refine_lmbda is not None:
         number(refine_lmbda, "--refine-lmbda")
+    weighed = distorting.chosen(distortion, roi, roi_weight, weights)
     found = datasets.list_images(photos[0] if len(photos) == 1 else photos)
     output_folder.check(out, found)
-    loaded = weights.load_codec(codec, lmbda, quality=quality, device=device, dtype=dtype)
-    settings = output_folder.settings_of(loaded, plan, refine_lmbda or loaded.lmbda, iterations, seed)
+    loaded = load_codec(codec, lmbda, quality=quality, device=device, dtype=dtype)
+    lmbda_used = refinement.lambda_of(loaded, refine_lmbda, weighed.metric or loaded.metric)
+    settings = output_folder.settings_of(loaded, plan, lmbda_used, iterations, seed)
+    settings |= {"distortion": weighed.words or loaded.metric}
     folder = output_folder.Folder(out, out / rows, settings)
     results = {image.name: folder.rows_of(image) for image in found}
     folder.stored_table()
@@ -147,7 +155,8 @@ def refine(
                 loaded,
                 [photograph.content for photograph in batch],
                 plan,
-                lmbda=refine_lmbda,
+                lmbda=lmbda_used,
+                distortion=weighed.of([photograph.content for photograph in batch]),
                 iterations=iterations,
                 seed=seed,
                 names=[photograph.name for photograph in batch],

@@ -70,6 +70,11 @@ class Codec:
         return FAMILIES[type(self.model)].stride
 
     @property
+    def metric(self) -> str:
+        """What it was trained for beside the rate, ``"mse"`` or ``"ms-ssim"``; its λ is that metric's."""
+        return self.card.get("metric", "mse")
+
+    @property
     def device(self) -> torch.device:
         """Where the weights live."""
         return next(self.model.parameters()).device

@@ -6,7 +6,6 @@ import csv
 import functools
 import json
 import re
-import warnings
 from dataclasses import asdict, dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -19,6 +18,7 @@ from safetensors.torch import save as serialise
 from torch import Tensor
 
 from .. import io
+from ..distortion import LAMBDAS
 from ..errors import SystemFault, UserError
 from ..parsing import number, whole
 from . import checkpoints
@@ -27,7 +27,7 @@ from .codec import Codec, freeze
 
 # λ of the zoo's models trained for MSE, by quality (CompressAI's documentation, "Training"). Those of the
 # models trained for MS-SSIM weigh 1 − MS-SSIM, which refinement does not minimise.
-ZOO_LAMBDAS = (0.0018, 0.0035, 0.0067, 0.0130, 0.0250, 0.0483, 0.0932, 0.1800)
+ZOO_LAMBDAS = LAMBDAS["mse"]
 
 # Those of them with weights to download.
 ZOO = tuple(name for name in REFINABLE if name in model_urls)
@@ -172,25 +172,13 @@ def fetch_zoo(name: str, quality: int, metric: str = "mse") -> Path:
 
 
 def _load_zoo(name: str, lmbda: float | None, quality: int | None, metric: str) -> Codec:
-    if quality is None and metric == "mse" and lmbda in ZOO_LAMBDAS:
-        quality = ZOO_LAMBDAS.index(lmbda) + 1
+    lambdas = LAMBDAS.get(metric, ())
+    if quality is None and lmbda in lambdas:
+        quality = lambdas.index(lmbda) + 1
     if quality is None:
         raise UserError(f"{name} comes from the zoo in several qualities: give quality=1 … {len(cfgs[name])}")
     path = fetch_zoo(name, quality, metric)
-    trained = ZOO_LAMBDAS[quality - 1]
-    if metric != "mse":
-        if lmbda is None:
-            raise UserError(
-                f"{name} of quality {quality} was trained for {metric.upper()}, while refinement minimises"
-                " λ·255²·MSE + bpp, so that its λ does not apply: give the λ to use (lmbda), such as"
-                f" {trained:g}, that of the model of this quality for MSE"
-            )
-        warnings.warn(
-            f"{name} of quality {quality} was trained for {metric.upper()}; refinement minimises MSE, and "
-            f"{metric.upper()} may fall",
-            stacklevel=3,
-        )
-        trained = lmbda
+    trained = lambdas[quality - 1]
     if lmbda not in (None, trained):
         raise UserError(
             f"{name} of quality {quality} was trained with lambda {trained:g}, not {lmbda:g}: "
@@ -240,8 +228,8 @@ def load_codec(
         lmbda: the λ it was trained with; needed for a checkpoint. Of a bundled family with several it is 0.01
             by default. In the zoo it may stand for the quality.
         quality: 1 … 8, of a zoo model (1 … 6 of those of Cheng et al. 2020).
-        metric: ``"mse"`` or ``"ms-ssim"``, what a zoo model was trained for. Refinement minimises MSE in any
-            case, with a λ that has to be given for a model of MS-SSIM.
+        metric: ``"mse"`` or ``"ms-ssim"``, what a zoo model was trained for. λ is that of this metric, and
+            refinement minimises the same one unless told otherwise.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         dtype: of the convolutions while refining: ``"auto"``, ``"float32"`` or ``"bfloat16"``.
 

@@ -1,6 +1,6 @@
 """Refinement: the latents of given images, optimised with all networks frozen."""
 
 from .batch import ALGORITHM
-from .run import Progress, Run, default_batch_size, refine
+from .run import Progress, Run, default_batch_size, lambda_of, refine
 
-__all__ = ["ALGORITHM", "Progress", "Run", "default_batch_size", "refine"]
+__all__ = ["ALGORITHM", "Progress", "Run", "default_batch_size", "lambda_of", "refine"]

@@ -17,6 +17,7 @@ from torch import Tensor
 from .. import hardware, metrics
 from ..codecs.codec import Codec
 from ..codecs.models import Latents, hard
+from ..distortion import MSE, Distortion
 from ..errors import SystemFault
 from ..optimizers import OPTIMIZERS
 from ..plans import Plan
@@ -43,6 +44,7 @@ class Batch:
     latents: Latents
     generators: list[torch.Generator]
     compiled: bool = False  # the steps' loss, see `objective`
+    distortion: Distortion = MSE
     exact: Codec = field(init=False)  # computes in float32
     curvature: Curvature = field(init=False, default_factory=Curvature)  # of choices
     broken_steps: Tensor = field(init=False)  # of each image: steps whose gradients were not finite
@@ -81,12 +83,22 @@ class Batch:
         arguments = self.codec, method, self.latents, tau, noise
         if self.compiled and not (method.chooses and self.curvature.due):
             curvature = self.curvature.held() if method.chooses else None
-            return objective.compiled_loss(*arguments, self.x, self.lmbda, curvature)
+            return objective.compiled_loss(*arguments, self.x, self.lmbda, curvature, self.distortion)
         decoded = objective.relax(*arguments, self.x.shape[-2:])
         curvature = None
         if method.chooses:
-            curvature = self.curvature(decoded.x_hat, decoded.y_hat, self.generators)
-        return objective.loss(decoded, self.x, self.lmbda, curvature, method.weight(tau))
+            curvature = self._curvature(decoded)
+        return objective.loss(decoded, self.x, self.lmbda, curvature, method.weight(tau), self.distortion)
+
+    def _curvature(self, decoded: objective.Relaxed) -> Tensor:
+        """The distortion's along the relaxed latents, (B, C, h, w)."""
+
+        def synthesis(y_hat: Tensor) -> Tensor:
+            return objective.crop(self.exact.run("g_s", y_hat), self.x.shape[-2:])
+
+        return self.curvature(
+            decoded.x_hat, decoded.y_hat, self.generators, self.distortion, self.x, synthesis
+        )
 
     @torch.no_grad()
     def true(self) -> tuple[pd.DataFrame, Latents, Tensor]:
@@ -95,9 +107,10 @@ class Batch:
         x_hat = objective.crop(decoded.x_hat, self.x.shape[-2:])
         bpp = {name: bits.double() / self.pixels for name, bits in decoded.bits.items()}
         mse = metrics.mse(self.x, x_hat)
+        distortion = mse if self.distortion is MSE else self.distortion(x_hat, self.x)
         total = functools.reduce(torch.add, bpp.values())
         columns = {
-            "loss": metrics.rd_loss(self.lmbda, mse, total),
+            "loss": metrics.rd_loss(self.lmbda, distortion, total, self.distortion.scale),
             "bpp": total,
             **{f"bpp_{name}": value for name, value in bpp.items()},
             "mse": mse,

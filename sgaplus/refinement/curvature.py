@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..distortion import MSE, Distortion, Function
+
 # Steps between two probes, the share of the estimate that a probe replaces, the window of its average.
 _EVERY = 10
 _SHARE = 0.5
 _WINDOW = 5
+# How far latents are moved for a distortion whose second derivatives are differences of first ones.
+_REACH = 0.1
 
 
 def signs(like: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
@@ -23,15 +27,19 @@ def signs(like: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
 
 @dataclass(eq=False)
 class Curvature:
-    """A running estimate of Σₚ (∂x̂ₚ/∂ŷᵢ)², the Gauss-Newton diagonal of ½‖x − x̂(ŷ)‖².
+    """A running estimate of ½ diag(JᵀHJ), the Gauss-Newton diagonal of ½ P·D(x̂(ŷ)) over P samples x̂ₚ.
 
-    One product of the Jacobian with random signs r has, squared, that expectation: E (Jᵀr)ᵢ² = Σₚ Jₚᵢ²
-    (Martens, Sutskever and Swersky, arXiv 1206.6464). It costs one backward pass. As the synthesis is a
+    J is the Jacobian of x̂, H the Hessian of P·D. Of squared errors with weights wₚ the diagonal is
+    Σₚ wₚ (∂x̂ₚ/∂ŷᵢ)², and one product of the Jacobian with random signs r has, squared, that expectation:
+    E (Jᵀ√w r)ᵢ² (Martens, Sutskever and Swersky, arXiv 1206.6464). It costs one backward pass. Of any other
+    distortion it is E rᵢ (JᵀHJr)ᵢ / 2 (Hutchinson's estimate of a diagonal), with differences between two
+    points for HJr, as the functions of users need not have second derivatives. As the synthesis is a
     convolution the diagonal varies slowly over positions, and a mean over neighbours does for a mean over
     many probes.
     """
 
     steps: int = 0
+    mean: Tensor | None = None
     value: Tensor | None = None
 
     @property
@@ -45,18 +53,64 @@ class Curvature:
         self.steps += 1
         return self.value
 
-    def __call__(self, x_hat: Tensor, y_hat: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+    def __call__(
+        self,
+        x_hat: Tensor,
+        y_hat: Tensor,
+        generators: Sequence[torch.Generator],
+        distortion: Distortion = MSE,
+        x: Tensor | None = None,
+        synthesis: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
         """The estimate for this step, of the shape of ``y_hat`` (B, C, h, w).
 
         Args:
             x_hat: (B, 3, H, W), computed from ``y_hat``; its graph stays for the loss's own backward pass.
             generators: one for each image.
+            x, synthesis: the images, and x̂ of latents in float32, where the distortion is a function.
         """
         if self.due:
-            probe = (x_hat * signs(x_hat, generators)).sum()
-            (product,) = torch.autograd.grad(probe, y_hat, retain_graph=True)
-            fresh = F.avg_pool2d(product.square(), _WINDOW, 1, _WINDOW // 2, count_include_pad=False)
-            last = torch.zeros_like(fresh) if self.value is None else self.value
+            if distortion.function is None:
+                fresh = _of_squares(x_hat, y_hat, generators, distortion.weights)
+            else:
+                assert x is not None and synthesis is not None
+                fresh = _of_function(distortion.function, x_hat, y_hat, generators, x, synthesis)
+            fresh = F.avg_pool2d(fresh, _WINDOW, 1, _WINDOW // 2, count_include_pad=False)
+            last = torch.zeros_like(fresh) if self.mean is None else self.mean
             fresh = torch.where(fresh.isfinite(), fresh, last)  # an overflow in bfloat16 must not stay
-            self.value = fresh if self.value is None else torch.lerp(last, fresh, _SHARE)
+            self.mean = fresh if self.mean is None else torch.lerp(last, fresh, _SHARE)
+            self.value = self.mean.clamp_min(0)  # Hutchinson's estimates may be below
         return self.held()
+
+
+def _of_squares(
+    x_hat: Tensor, y_hat: Tensor, generators: Sequence[torch.Generator], weights: Tensor | None
+) -> Tensor:
+    """One estimate of Σₚ wₚ (∂x̂ₚ/∂ŷᵢ)²."""
+    probe = signs(x_hat, generators)
+    if weights is not None:
+        probe = probe * weights.sqrt()
+    (product,) = torch.autograd.grad((x_hat * probe).sum(), y_hat, retain_graph=True)
+    return product.square()
+
+
+def _of_function(
+    function: Function,
+    x_hat: Tensor,
+    y_hat: Tensor,
+    generators: Sequence[torch.Generator],
+    x: Tensor,
+    synthesis: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """One estimate of ½ diag(JᵀHJ)."""
+
+    def slope(at: Tensor) -> Tensor:
+        at = at.requires_grad_()
+        return torch.autograd.grad(function(at, x).sum(), at)[0]
+
+    probe = signs(y_hat, generators)
+    with torch.no_grad():
+        here, there = synthesis(y_hat.detach()), synthesis(y_hat.detach() + _REACH * probe)
+    bend = (slope(there) - slope(here)) / _REACH
+    (product,) = torch.autograd.grad(x_hat, y_hat, bend.to(x_hat.dtype), retain_graph=True)
+    return x[0].numel() / 2 * probe * product

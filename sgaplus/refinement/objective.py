@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .. import metrics
 from ..codecs.choice import Choice
 from ..codecs.codec import Codec
 from ..codecs.models import Latents
+from ..distortion import MSE, Distortion
 from ..errors import UserError, first_line
 from ..rounding import Method
 
@@ -80,20 +80,23 @@ def loss(
     lmbda: float | Tensor,
     curvature: Tensor | None = None,
     weight: float | Tensor = 1.0,
+    distortion: Distortion = MSE,
 ) -> Tensor:
-    """L(λ) = λ·255²·MSE + bpp of each image, (B,).
+    """L(λ) = λ · scale · D + bpp of each image, (B,): with the MSE, λ·255²·MSE + bpp.
 
     Args:
         x: the images (B, 3, H, W).
-        curvature: Σₚ (∂x̂ₚ/∂ŷᵢ)² of the shape of ``objective.y_hat``; needed where these are choices.
+        curvature: of the distortion, see `Curvature`, of the shape of ``relaxed.y_hat``; needed where these
+            are choices.
         weight: of the variances in the distortion, see `Method.weight`.
     """
-    squares = F.mse_loss(relaxed.x_hat, x, reduction="none").sum((1, 2, 3))
+    total = distortion.total(relaxed.x_hat, x)
     if relaxed.choice is not None:
         assert curvature is not None
-        squares = squares + weight * (curvature * relaxed.choice.variance).sum((1, 2, 3))
+        total = total + weight * (curvature * relaxed.choice.variance).sum((1, 2, 3))
     height, width = x.shape[-2:]
-    return metrics.rd_loss(lmbda, squares / x[0].numel(), relaxed.bits / (height * width))
+    bpp = relaxed.bits / (height * width)
+    return metrics.rd_loss(lmbda, total / x[0].numel(), bpp, distortion.scale)
 
 
 def _whole(
@@ -105,9 +108,10 @@ def _whole(
     x: Tensor,
     lmbda: Tensor,
     curvature: Tensor | None,
+    distortion: Distortion,
 ) -> Tensor:
     relaxed = relax(codec, method, latents, tau, noise, x.shape[-2:])
-    return loss(relaxed, x, lmbda, curvature, method.weight(tau))
+    return loss(relaxed, x, lmbda, curvature, method.weight(tau), distortion)
 
 
 @functools.cache
@@ -126,6 +130,7 @@ def compiled_loss(
     x: Tensor,
     lmbda: float,
     curvature: Tensor | None = None,
+    distortion: Distortion = MSE,
 ) -> Tensor:
     """`loss` of `relax` as one compiled program; what it takes of each.
 
@@ -147,7 +152,7 @@ def compiled_loss(
         torch.compiler.cudagraph_mark_step_begin()
         try:
             return _program(x.device.type)(
-                codec, method, latents, numbers[0], noise, x, numbers[1], curvature
+                codec, method, latents, numbers[0], noise, x, numbers[1], curvature, distortion
             )
         except (TorchDynamoException, InductorError) as error:
             reason = first_line(error)

@@ -1,10 +1,11 @@
 """Refinement: optimise the latents of given images, every network fixed.
 
-The loss of each image is L(λ) = λ·255²·MSE + bpp on its original pixels, with the latents relaxed by a
-rounding method at temperature τ(t). Images of one shape are refined together. Each image's noise comes from
-its own generator and the optimiser treats each image by itself, so that a result is the same in any batch up
-to rounding, as convolutions of another batch add in another order. Four crops of 128 pixels, refined one by
-one and all at once for 40 steps, differed in loss by 2·10⁻⁷ in float32 and by 3·10⁻⁴ in bfloat16.
+The loss of each image is L(λ) = λ·255²·MSE + bpp on its original pixels, or of another distortion than the
+MSE, with the latents relaxed by a rounding method at temperature τ(t). Images of one shape are refined
+together. Each image's noise comes from its own generator and the optimiser treats each image by itself, so
+that a result is the same in any batch up to rounding, as convolutions of another batch add in another order.
+Four crops of 128 pixels, refined one by one and all at once for 40 steps, differed in loss by 2·10⁻⁷ in
+float32 and by 3·10⁻⁴ in bfloat16.
 
 The *true* loss is what hard rounding gives. It is computed only at the iterations asked for, in float32
 whatever the number format of the loop.
@@ -16,18 +17,21 @@ import hashlib
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor
 
 from .. import bitstream, plans
+from .. import distortion as distortions
 from ..codecs.codec import Codec
 from ..codecs.models import Latents
 from ..errors import UserError
 from ..parsing import number, whole
 from ..plans import Plan
 from ..rounding import Method
+from . import objective
 from .batch import Batch, Best, refine_batch
 from .inputs import codec_of, images_of, names_of, read_offs_of
 
@@ -75,6 +79,19 @@ def batches(images: Sequence[Tensor], size: int) -> list[list[int]]:
     ]
 
 
+def lambda_of(codec: Codec, lmbda: float | None, metric: str) -> float:
+    """λ of the loss: as given, or the codec's own in the convention of ``metric``, see `distortion`.
+
+    Raises:
+        UserError: it is not positive; or none is given, and the distortion is a function of the user's.
+    """
+    if lmbda is not None:
+        return number(lmbda, "lambda")
+    if not metric:
+        raise UserError("no codec was trained for this distortion: give the λ that weighs it (lmbda)")
+    return distortions.lambda_in(metric, codec.lmbda, codec.metric)
+
+
 def default_batch_size(codec: Codec) -> int:
     """How many images of one shape are refined together where nothing else is said."""
     return 24 if codec.device.type == "cuda" else 1
@@ -86,6 +103,7 @@ def refine(
     plan: Plan | Method | str = "ssl",
     *,
     lmbda: float | None = None,
+    distortion: Any = None,
     iterations: int = 500,
     read_offs: Sequence[int] | None = None,
     trace_every: int | None = None,
@@ -105,6 +123,10 @@ def refine(
         plan: as `plans.plan` makes it; of a rounding method or its specification ("ssl:a=2.3") the published
             settings are taken, of the name of a preset ("fast") its plan for so many iterations.
         lmbda: λ of the loss; the codec's own where None. Another value moves along the R-D curve.
+        distortion: in the loss: "mse", "ms-ssim", a map of weights of the squared error (H, W), one for each
+            image, or a differentiable function of reconstructions and images (B, 3, H, W) that gives (B,),
+            see `distortion.each_of`; None is what the codec was trained for. With the other of the two
+            metrics, the codec's λ is converted (`distortion.lambda_in`); with a function λ has to be given.
         iterations: the optimiser's steps; 0 only measures the codec.
         read_offs: iterations with a row in ``rows``; 0 and the last one are always among them, and by
             default 500, as in the paper.
@@ -128,7 +150,8 @@ def refine(
     """
     codec, images = codec_of(codec), images_of(images)
     names = names_of(names, len(images))
-    lmbda = number(codec.lmbda if lmbda is None else lmbda, "lambda")
+    each = distortions.each_of(distortion, images, codec.metric)
+    lmbda = lambda_of(codec, lmbda, each[0].metric)
     iterations, seed = whole(iterations, "iterations", 0), whole(seed, "seed")
     wanted = read_offs_of(read_offs, iterations)
     if progress is not None and not callable(progress):
@@ -152,9 +175,15 @@ def refine(
     def run(group: list[int]) -> tuple[pd.DataFrame, Best]:
         x = torch.stack([images[i] for i in group]).to(codec.device)
         with torch.no_grad():
-            start = codec.to(codec.device, "float32").analyse(codec.pad(x))
+            exact = codec.to(codec.device, "float32")
+            start = exact.analyse(codec.pad(x))
         generators = [torch.Generator(codec.device).manual_seed(image_seed(seed, images[i])) for i in group]
-        batch = Batch(codec, x, [names[i] for i in group], chosen, lmbda, start, generators, compiled)
+        joint = distortions.together([each[i] for i in group], codec.device)
+        if joint.function is not None:
+            with torch.no_grad():
+                base = objective.crop(exact.decode(start).x_hat, x.shape[-2:])
+            joint.check(base, x)
+        batch = Batch(codec, x, [names[i] for i in group], chosen, lmbda, start, generators, compiled, joint)
         done = iterations * len(latents)
 
         def advance() -> None:
@@ -193,8 +222,8 @@ def refine(
             latents[i] = {name: value[position].cpu() for name, value in best.latents.items()}
             reconstructions[i] = best.x_hat[position].cpu()
 
-    order = {name: position for position, name in enumerate(names)}
-    trace = _tidy(pd.concat(tables, ignore_index=True), order, chosen.label, lmbda, seed)
+    said = {name: one.spec for name, one in zip(names, each, strict=True)}
+    trace = _tidy(pd.concat(tables, ignore_index=True), said, chosen.label, lmbda, seed)
     rows = trace[trace["iteration"].isin(marks)].reset_index(drop=True)
     if streams:
         sizes = [len(written[image, t]) for image, t in zip(rows["image"], rows["iteration"], strict=True)]
@@ -204,16 +233,17 @@ def refine(
     return Run(
         rows=rows,
         trace=trace,
-        best=_tidy(pd.concat(best_rows, ignore_index=True), order, chosen.label, lmbda, seed),
+        best=_tidy(pd.concat(best_rows, ignore_index=True), said, chosen.label, lmbda, seed),
         latents=[latents[i] for i in range(len(images))],
         reconstructions=[reconstructions[i] for i in range(len(images))],
         streams=written,
     )
 
 
-def _tidy(table: pd.DataFrame, order: dict[str, int], label: str, lmbda: float, seed: int) -> pd.DataFrame:
-    """Sort by image and iteration, and say in every row what was run."""
+def _tidy(table: pd.DataFrame, said: dict[str, str], label: str, lmbda: float, seed: int) -> pd.DataFrame:
+    """Sort by image and iteration, and say in every row what was run; ``said``: each image's distortion."""
+    order = {name: position for position, name in enumerate(said)}
     table = table.sort_values(["image", "iteration"], key=lambda c: c.map(order) if c.name == "image" else c)
-    table = table.assign(method=label, lmbda=lmbda, seed=seed)
-    first = ["image", "method", "lmbda", "seed", "iteration"]
+    table = table.assign(method=label, lmbda=lmbda, seed=seed, distortion=table["image"].map(said))
+    first = ["image", "method", "lmbda", "distortion", "seed", "iteration"]
     return table[first + [c for c in table.columns if c not in first]].reset_index(drop=True)

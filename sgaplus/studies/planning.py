@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 import torch
 
-from .. import hardware, plans
+from .. import distortion, hardware, plans
 from ..codecs.weights import cards
 from ..data import sources
 from ..data.datasets import ImageFile, list_images
@@ -103,7 +103,10 @@ def _tasks(profile: Profile, grid: Grid) -> Iterator[Task]:
     weights = {card.lmbda: card.sha256 for card in cards() if card.name == profile.codec}
     compared = list(_plans(grid))
     for seed, train in itertools.product(grid.seeds, grid.train_lmbdas):
-        for test, (plan, iterations) in itertools.product(grid.test_lmbdas or [train], compared):
+        for test, metric, (plan, iterations) in itertools.product(
+            grid.test_lmbdas or [None], grid.distortions, compared
+        ):
+            lmbda = distortion.lambda_in(metric, train, "mse") if test is None else test
             for image in images:
                 job = job_of(
                     plan,
@@ -111,12 +114,13 @@ def _tasks(profile: Profile, grid: Grid) -> Iterator[Task]:
                     codec=profile.codec,
                     codec_lmbda=train,
                     codec_sha256=weights.get(train, ""),
-                    lmbda=test,
+                    lmbda=lmbda,
                     iterations=iterations,
                     read_offs=tuple(sorted(t for t in grid.read_offs if 0 < t < iterations)),
                     trace_every=grid.trace_every if iterations else 1,
                     dtype=profile.dtype,
                     seed=seed if iterations else 0,
+                    distortion=metric,
                 )
                 yield Task(job, image, plan, grid.streams)
 

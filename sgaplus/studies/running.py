@@ -165,6 +165,7 @@ def _compute(
             [task.image.read() for task in group],
             first.plan,
             lmbda=first.job.lmbda,
+            distortion=first.job.distortion,
             iterations=first.job.iterations,
             read_offs=first.job.read_offs,
             trace_every=first.job.trace_every,

@@ -96,6 +96,7 @@ class Grid(_Strict):
             published one where left out.
         train_lmbdas: λ of the codecs.
         test_lmbdas: λ of the refinement, each of them with every codec; the codec's own where left out.
+        distortions: in the loss, each of them with everything else.
         iterations: the optimiser's steps.
         read_offs: iterations that are results, beside 0 and the last.
         trace_every: iterations between two true losses.
@@ -111,6 +112,7 @@ class Grid(_Strict):
     lrs: Annotated[tuple[_LearningRate, ...], _Different] = ()
     train_lmbdas: Annotated[tuple[_Lambda, ...], Field(min_length=1), _Different]
     test_lmbdas: Annotated[tuple[_Lambda, ...], _Different] = ()
+    distortions: Annotated[tuple[Literal["mse", "ms-ssim"], ...], Field(min_length=1), _Different] = ("mse",)
     iterations: Annotated[int, Field(ge=1, strict=True)]
     read_offs: Annotated[tuple[_Whole, ...], _Different] = ()
     trace_every: Annotated[int, Field(ge=1, strict=True)]

@@ -27,12 +27,13 @@ from .. import bitstream, plans
 from ..codecs import weights
 from ..codecs.codec import Codec
 from ..codecs.models import Latents
+from ..distortion import Distortion, each_of, together
 from ..errors import UserError
 from ..parsing import whole
 from ..plans import Plan
 from ..refinement.batch import Batch, refine_batch
 from ..refinement.inputs import images_of
-from ..refinement.run import Progress, image_seed, refine
+from ..refinement.run import Progress, image_seed, lambda_of, refine
 from ..rounding import Method
 from .targets import LONGEST_STEP, Target, next_log_lmbda, target
 
@@ -114,12 +115,20 @@ class _Walk:
     """Refinements of one photograph under one codec, along λ, each from where the last one stopped."""
 
     def __init__(
-        self, codec: Codec, image: Tensor, plan: Plan, iterations: int, seed: int, log_lmbda: float
+        self,
+        codec: Codec,
+        image: Tensor,
+        plan: Plan,
+        iterations: int,
+        seed: int,
+        distortion: Distortion,
+        guess: float,
     ) -> None:
         self.codec, self.size, self.plan = codec, image.shape[1:], plan
+        self.distortion = together([distortion], codec.device)
         self.iterations, self.seed = iterations, image_seed(seed, image)
-        self.log_lmbda = log_lmbda
-        centre, reach = math.log(codec.lmbda), math.log(REACH)
+        centre, reach = math.log(lambda_of(codec, None, distortion.metric)), math.log(REACH)
+        self.log_lmbda = centre + guess
         self.bounds = centre - reach, centre + reach
         self.points: list[tuple[float, float]] = []
         self.x = image[None].to(codec.device)
@@ -130,7 +139,10 @@ class _Walk:
         """Files of the λ to look at, of its refinement's last steps; the last one counts most."""
         lmbda = math.exp(self.log_lmbda)
         generator = torch.Generator(self.codec.device).manual_seed(self.seed)
-        batch = Batch(self.codec, self.x, ["photograph"], self.plan, lmbda, self.latents, [generator])
+        batch = Batch(
+            *(self.codec, self.x, ["photograph"], self.plan, lmbda, self.latents, [generator]),
+            distortion=self.distortion,
+        )
         late = {self.iterations - k * self.iterations // 20 for k in range(CANDIDATES)}
         data: dict[int, bytes] = {}
 
@@ -169,6 +181,7 @@ def encode_to(
     plan: Plan | Method | str = "fast",
     iterations: int = 100,
     seed: int = 0,
+    distortion: Any = None,
     progress: Progress | None = None,
     report: Callable[[File], None] | None = None,
 ) -> Result:
@@ -181,6 +194,7 @@ def encode_to(
         plan: as of `refine`.
         iterations: of each refinement, of which there are at most `MOST_REFINEMENTS`.
         seed: of the rounding noise.
+        distortion: as of `refine`, but no function, for which λ cannot be guessed.
         progress: called with (steps done, most steps that there can be).
         report: called with the file of every refinement.
 
@@ -198,6 +212,7 @@ def encode_to(
     codecs = sorted(codecs, key=lambda codec: codec.lmbda)
     for codec in codecs:
         bitstream.check(codec)
+    (weighed,) = each_of(distortion, [image], codecs[0].metric)
     wanted = target(image.shape[-2] * image.shape[-1], bpp=bpp, psnr=psnr, max_bytes=max_bytes)
     missing = [_missing(codec, image, wanted) for codec in codecs]
     chosen = min(range(len(codecs)), key=lambda i: abs(missing[i]))
@@ -214,8 +229,7 @@ def encode_to(
     while len(files) < MOST_REFINEMENTS:
         if chosen not in walks:
             guess = min(max(missing[chosen] / wanted.slope, -LONGEST_STEP), LONGEST_STEP)
-            start = math.log(codecs[chosen].lmbda) + guess
-            walks[chosen] = _Walk(codecs[chosen], image, chosen_plan, iterations, seed, start)
+            walks[chosen] = _Walk(codecs[chosen], image, chosen_plan, iterations, seed, weighed, guess)
         *_, last = candidates = walks[chosen].refine(advance)
         # A file varies by a few bytes from step to step, as the target's tolerance for a small photograph.
         met = [
@@ -241,7 +255,7 @@ def encode_to(
 
 def _missing(codec: Codec, image: Tensor, wanted: Target) -> float:
     """By how much refinement with the codec's own λ would miss the target, as its own latents suggest."""
-    row = refine(codec, [image], "map", iterations=0).best.iloc[0]
+    row = refine(codec, [image], "map", distortion="mse", iterations=0).best.iloc[0]
     size = row["bpp"] * image.shape[-2] * image.shape[-1] / 8
     return wanted.aim - wanted.gain - wanted.value(size, row["psnr_8bit"])
 
