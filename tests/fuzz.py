@@ -15,13 +15,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from compressai.models import MeanScaleHyperprior
 from safetensors.torch import save
 
-from sgaplus.bitstream.container import HEADER, MAGIC, VERSION
+from sgaplus.bitstream.container import HEADERS
 from sgaplus.bitstream.stream import decode, encode
 from sgaplus.codecs.codec import Codec, freeze
+from sgaplus.codecs.weights import REFINABLE, build
 from sgaplus.errors import UserError
+
+_HEADER = min(HEADERS.values())
 
 
 @dataclass
@@ -67,7 +69,7 @@ def _swap(data: bytearray, rng: random.Random) -> bytearray:
 
 
 def _tail(data: bytearray, rng: random.Random) -> bytearray:
-    return data[: min(HEADER, len(data))] + rng.randbytes(4 * rng.randrange(200))
+    return data[: min(_HEADER, len(data))] + rng.randbytes(4 * rng.randrange(200))
 
 
 _MUTATIONS: tuple[Callable[[bytearray, random.Random], bytearray], ...] = (
@@ -77,7 +79,7 @@ _MUTATIONS: tuple[Callable[[bytearray, random.Random], bytearray], ...] = (
     _tail,
     lambda data, rng: data[: rng.randrange(len(data))],  # truncated
     lambda data, rng: data + rng.randbytes(rng.randrange(1, 64)),  # something behind the end
-    lambda data, rng: data[: HEADER + 4] + data[HEADER + 4 :][_span(data, rng)],  # most of it cut out
+    lambda data, rng: data[: _HEADER + 4] + data[_HEADER + 4 :][_span(data, rng)],  # most of it cut out
     lambda data, rng: bytearray(rng.randbytes(rng.randrange(300))),  # nothing of it left
 )
 
@@ -92,14 +94,17 @@ def mutate(data: bytes, rng: random.Random) -> bytes:
 
 
 def craft(data: bytes, original: bytes, rng: random.Random) -> bytes:
-    """``data`` with the magic, codec, lengths and checksum of a file that can be decoded.
+    """``data`` with the magic, version, codec, lengths and checksum of a file that can be decoded.
 
     Its size is the original's in half of the cases, since most others say at once that the strings are wrong.
     """
-    head = bytearray(data[:HEADER].ljust(HEADER, b"\0"))
-    body = data[HEADER:]
+    header = HEADERS[original[4]]
+    head = bytearray(data[: header - 4].ljust(header - 4, b"\0"))
+    body = data[header:]
     body += bytes(-len(body) % 4)
-    head[:18] = MAGIC + bytes([VERSION]) + original[5:18]
+    head[:18] = original[:18]
+    if rng.random() < 0.9:
+        head[28:] = original[28 : header - 4]
     if rng.random() < 0.5:
         head[18:22] = original[18:22]
     words = len(body) // 4
@@ -107,8 +112,8 @@ def craft(data: bytes, original: bytes, rng: random.Random) -> bytes:
     if z_words > words or rng.random() < 0.2:
         z_words = rng.randint(0, words)
     head[22:28] = z_words.to_bytes(3, "big") + (words - z_words).to_bytes(3, "big")
-    crc = zlib.crc32(body, zlib.crc32(bytes(head[:28])))
-    return bytes(head[:28]) + crc.to_bytes(4, "big") + body
+    crc = zlib.crc32(body, zlib.crc32(bytes(head)))
+    return bytes(head) + crc.to_bytes(4, "big") + body
 
 
 def fuzz(
@@ -150,12 +155,13 @@ def fuzz(
     return outcome
 
 
-def small_codec(seed: int = 0) -> Codec:
-    """An untrained mean-scale hyperprior, small enough to decode thousands of files in a minute."""
+def small_codec(architecture: str = "mbt2018-mean", seed: int = 0) -> Codec:
+    """An untrained codec, small enough to decode thousands of files in minutes."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
-        model = MeanScaleHyperprior(4, 6)
-        model.g_a[-1].weight *= 40
+        model = build(architecture, 4, 6)
+        for parameter in model.g_a[-1].parameters():
+            parameter *= 40 if "attn" not in architecture else 3
         model.update()
     sha256 = hashlib.sha256(save(model.state_dict())).hexdigest()
     return Codec("small", 0.01, freeze(model), sha256)
@@ -173,16 +179,19 @@ def small_files(codec: Codec) -> list[bytes]:
 
 
 def main() -> None:
-    """Fuzz a small codec, half of the files crafted, and print what became of them."""
+    """Fuzz small codecs, half of the files crafted, and print what became of them."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--files", type=int, default=100_000)
+    parser.add_argument("--files", type=int, default=100_000, help="for each codec")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--codecs", nargs="+", default=["mbt2018-mean"], choices=REFINABLE)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    codec = small_codec()
-    files = small_files(codec)
-    for crafted in (False, True):
-        print(fuzz(codec, files, arguments.files // 2, seed=arguments.seed, crafted=crafted))
+    for name in arguments.codecs:
+        codec = small_codec(name)
+        files = small_files(codec)
+        for crafted in (False, True):
+            outcome = fuzz(codec, files, arguments.files // 2, seed=arguments.seed, crafted=crafted)
+            print(name, "crafted" if crafted else "damaged", outcome, flush=True)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ import torch
 from compressai import ans
 from compressai.models import (
     FactorizedPrior,
-    JointAutoregressiveHierarchicalPriors,
     MeanScaleHyperprior,
     ScaleHyperprior,
 )
@@ -365,8 +364,8 @@ def test_a_zoo_codec_is_fetched_by_the_header_where_asked(codec, bundled, no_zoo
 
 def test_the_coder_of_a_codec_is_made_once(monkeypatch):
     codec, made = make(), []
-    tables = coder._factorized_tables
-    monkeypatch.setattr(coder, "_factorized_tables", lambda model: made.append(1) or tables(model))
+    tables = coder.factorized
+    monkeypatch.setattr(coder, "factorized", lambda bottleneck: made.append(1) or tables(bottleneck))
     for _ in range(3):
         data = bitstream.encode(codec, hard_latents(codec, picture(64, 64)))
         bitstream.decode(data, codec.to(dtype="bfloat16"))
@@ -374,12 +373,6 @@ def test_the_coder_of_a_codec_is_made_once(monkeypatch):
 
 
 # What cannot be written
-
-
-def test_a_context_model_cannot_be_written_yet():
-    codec = make(JointAutoregressiveHierarchicalPriors)
-    with pytest.raises(UserError, match="cannot be written yet"):
-        bitstream.encode(codec, {"y": torch.zeros(12, 4, 4), "z": torch.zeros(8, 1, 1)})
 
 
 @pytest.mark.parametrize(

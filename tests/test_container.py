@@ -1,5 +1,6 @@
 """The container: what its header says, and that nothing else than its own bytes is taken for it."""
 
+import dataclasses
 import re
 import struct
 import zlib
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sgaplus.bitstream import container
-from sgaplus.bitstream.container import HEADER, NAMES, Container, pack, unpack
+from sgaplus.bitstream.container import HEADERS, NAMES, Container, pack, unpack
 from sgaplus.codecs import weights
 from sgaplus.errors import UserError
 
@@ -25,21 +26,23 @@ containers = st.builds(
     width=sides,
     z=words,
     y=words,
+    step=st.none() | st.floats(2**-20, 1e3, width=32),
 )
 EXAMPLE = Container("mshyper-s", 0.01, bytes(range(8)), 512, 768, b"zzzz", b"yyyyyyyy")
 
 
 def sealed(data: bytes) -> bytes:
     """``data`` with its checksum put right."""
-    crc = zlib.crc32(data[HEADER:], zlib.crc32(data[: HEADER - 4]))
-    return data[: HEADER - 4] + crc.to_bytes(4, "big") + data[HEADER:]
+    header = HEADERS.get(data[4], HEADERS[1])
+    crc = zlib.crc32(data[header:], zlib.crc32(data[: header - 4]))
+    return data[: header - 4] + crc.to_bytes(4, "big") + data[header:]
 
 
 @settings(deadline=None)
 @given(containers)
 def test_what_is_packed_is_unpacked(content):
     data = pack(content)
-    assert len(data) == 32 + len(content.z) + len(content.y)
+    assert len(data) == (32 if content.step is None else 36) + len(content.z) + len(content.y)
     assert unpack(data) == content
 
 
@@ -68,15 +71,19 @@ def rows(heading: str) -> list[list[str]]:
     return table
 
 
-def test_the_page_of_the_book_says_where_each_field_is():
-    data = pack(EXAMPLE)
-    *fields, behind = rows("offset")
+@pytest.mark.parametrize("step", [None, 0.5])
+def test_the_page_of_the_book_says_where_each_field_is(step):
+    content = dataclasses.replace(EXAMPLE, step=step)
+    data = pack(content)
+    *fields, _ = rows("offset")
     position, found = 0, {}
     for offset, size, name, _ in fields:
-        assert int(offset) == position
+        if name == "step" and step is None:
+            continue
+        assert str(position) in offset.split(" or ")
         position += int(size)
-        found[name] = data[int(offset) : position]
-    assert int(behind[0]) == position == HEADER
+        found[name] = data[position - int(size) : position]
+    assert position == content.header_bytes
     numbers = {name: int.from_bytes(value, "big") for name, value in found.items()}
     texts = {name: text for _, _, name, text in fields}
     assert found["magic"].hex(" ").upper() in texts["magic"]
@@ -86,7 +93,9 @@ def test_the_page_of_the_book_says_where_each_field_is():
     assert found["weights"] == EXAMPLE.weights
     assert (numbers["height"], numbers["width"]) == (EXAMPLE.height, EXAMPLE.width)
     assert (4 * numbers["z_words"], 4 * numbers["y_words"]) == (len(EXAMPLE.z), len(EXAMPLE.y))
-    assert numbers["crc"] == zlib.crc32(data[:28] + data[32:])
+    if step is not None:
+        assert struct.unpack(">f", found["step"]) == (step,)
+    assert numbers["crc"] == zlib.crc32(data[: position - 4] + data[position:])
     assert data[position:] == EXAMPLE.z + EXAMPLE.y
 
 
@@ -107,7 +116,7 @@ def test_a_codec_without_a_code_is_known_by_its_weights():
 @settings(deadline=None)
 @given(st.binary(max_size=100))
 def test_anything_else_is_refused(data):
-    for candidate in (data, b"\x8fSGA" + data, b"\x8fSGA\x01" + data):
+    for candidate in (data, b"\x8fSGA" + data, b"\x8fSGA\x01" + data, b"\x8fSGA\x02" + data):
         with pytest.raises(UserError):
             unpack(candidate)
 
@@ -133,7 +142,7 @@ def test_every_truncation_is_noticed(content, draw):
     ("offset", "value", "message"),
     [
         (0, b"\x89PNG", "not a file that `sgaplus encode` wrote"),
-        (4, b"\x02", "version 2 of the format, here is version 1"),
+        (4, b"\x03", "version 3 of the format, here are versions 1 to 2"),
         (5, b"\xff", r"codec that is not known here \(number 255\)"),
         (6, b"\x7f\xc0\0\0", "λ = nan"),
         (6, b"\0\0\0\0", "λ = 0"),
@@ -149,6 +158,14 @@ def test_fields_that_cannot_be(offset, value, message):
     changed = data[:offset] + value + data[offset + len(value) :]
     with pytest.raises(UserError, match=message):
         unpack(changed if "checksum" in message else sealed(changed))
+
+
+@pytest.mark.parametrize("step", [b"\0\0\0\0", b"\x7f\xc0\0\0", b"\x7f\x80\0\0", b"\xbf\x80\0\0"])
+def test_a_step_that_cannot_be(step):
+    data = pack(dataclasses.replace(EXAMPLE, step=0.5))
+    assert unpack(data).step == 0.5
+    with pytest.raises(UserError, match=r"invalid header .*step"):
+        unpack(sealed(data[:28] + step + data[32:]))
 
 
 @pytest.mark.parametrize(("height", "width"), [(0, 1), (1, 65536)])

@@ -272,10 +272,6 @@ def test_a_series_of_downloaded_codecs(bundled, monkeypatch):
     asked.clear()
     target_rate.series("mbt2018-mean", quality=3)
     assert asked == [("mbt2018-mean", None, 3)]
-    asked.clear()
-    with pytest.raises(UserError, match="mbt2018 cannot be written yet"):
-        target_rate.series("mbt2018")
-    assert not asked, "something was downloaded in vain"
 
 
 def test_a_checkpoint_is_a_series_of_its_own(tmp_path):

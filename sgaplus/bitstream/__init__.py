@@ -4,7 +4,6 @@ from .. import codecs as _codecs  # noqa: F401  (imports CompressAI without its 
 from .coder import compressai_weights
 from .stream import (
     check,
-    check_architecture,
     decode,
     encode,
     find_codec,
@@ -16,7 +15,6 @@ from .stream import (
 
 __all__ = [
     "check",
-    "check_architecture",
     "compressai_weights",
     "decode",
     "encode",

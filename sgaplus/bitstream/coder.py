@@ -1,18 +1,20 @@
-"""Hard latents to CompressAI's two strings and back.
+"""Hard latents to two strings and back.
 
 Encoder and decoder must agree on every index into the tables, and a scale close to a border between two
 tables gets another index when its last digits differ. Computed in float32, as CompressAI does, they do differ
 between devices, numbers of threads and batch sizes. So here, on both sides:
 
-- h_s runs in float64 on the CPU, whatever device and number format refined the latents. Two orders of
-  summation then differ by some 1e-15, a ten-millionth of a ten-millionth of what separates the tables: about
-  one image in 10⁸ or fewer would have an index that depends on the machine. The tables' borders are compared
-  with the scales exactly.
-- The tables, too, have last digits that depend on the processor where they are made in float32. The Gaussian
-  ones and their 64 scales are stored (``gaussian.npz``) as CompressAI 1.2.8 makes them on x86. Those of the
-  factorised prior are made in float64, and rounding to 16 bits then gives the same tables everywhere.
+- Entropy parameters are computed in float64 on the CPU, whatever device and number format refined the
+  latents, and the tables' borders are compared with the scales exactly.
+- With a context model an error in one mean would spread to all values that are decoded later. Its networks
+  therefore compute without any rounding that depends on the machine (see `exact`).
+- h_s of a scale or mean-scale hyperprior computes in plain float64. Two orders of summation then differ by
+  some 1e-15, a ten-millionth of a ten-millionth of what separates the tables: about one image in 10⁸ or fewer
+  would have an index that depends on the machine.
+- The tables are the same everywhere (see `tables`).
 
-What an unmodified CompressAI makes of the strings:
+The values of y are written in their decoding order (see `codecs.order`), in each group channel by channel.
+Without a context model this is CompressAI's order. What an unmodified CompressAI makes of the strings then:
 
 - With its networks in float64 and the tables from here (`compressai_weights`, then ``model.double()``),
   ``model.decompress`` returns the same latents, up to the last digits of float64.
@@ -30,14 +32,12 @@ their interval: μ of another device, even in bfloat16, gives the same symbols.
 from __future__ import annotations
 
 import copy
-import functools
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from compressai.models import (
-    CompressionModel,
     FactorizedPrior,
     FactorizedPriorReLU,
     MeanScaleHyperprior,
@@ -46,9 +46,14 @@ from compressai.models import (
 from torch import Tensor, nn
 
 from ..codecs.codec import Codec
-from ..codecs.models import Latents
+from ..codecs.models import FAMILIES, Latents
+from ..codecs.order import Group, Networks, Order, drive
 from ..errors import SystemFault, UserError
 from . import rans
+from .exact import exact
+from .tables import factorized, gaussian
+
+Progress = Callable[[int, int], None]
 
 _FACTORIZED = (FactorizedPrior, FactorizedPriorReLU)
 _HYPERPRIOR = (ScaleHyperprior, MeanScaleHyperprior)
@@ -62,44 +67,27 @@ class Coder:
         stride: of the latent that is coded first, in pixels.
         medians: (N, 1, 1), origin of the grid of that latent.
         tables: of the factorised prior, one for each channel.
-        h_s: from ẑ to the parameters of y; None without a hyperprior, where y itself is coded first.
-        with_means: whether h_s gives scales and means, or scales alone.
+        channels: of y.
+        h_s: from ẑ to what ``order`` begins with; None without a hyperprior, where y itself is coded first.
+        order, networks: how y is decoded from that.
         scale_bound: scales below it are raised to it.
+        plain: whether CompressAI's own decoder reads the strings.
     """
 
     stride: int
     medians: Tensor
     tables: rans.Tables
+    channels: int
     h_s: nn.Module | None
-    with_means: bool
+    order: Order | None
+    networks: Networks
     scale_bound: float
+    plain: bool
 
     @property
     def first(self) -> str:
         """Name of the latent that is coded first, with the factorised prior."""
         return "y" if self.h_s is None else "z"
-
-
-@functools.cache
-def gaussian() -> tuple[Tensor, rans.Tables]:
-    """The 64 scales, float64 (64,), and the table of each: N(0, σ²) * U(−½, ½) around 0 in 16 bits."""
-    with np.load(Path(__file__).with_name("gaussian.npz"), allow_pickle=False) as stored:
-        scales = torch.from_numpy(stored["scales"]).double()
-        rows = np.split(stored["frequencies"].astype(int), np.cumsum(stored["sizes"] - 1)[:-1])
-    cdfs = [[0, *np.cumsum(row).tolist()] for row in rows]
-    # 2c + 1 symbols around 0, then the escape: the cdf has 2c + 3 entries.
-    return scales, rans.Tables(cdfs, [-(len(cdf) - 3) // 2 for cdf in cdfs])
-
-
-def check_class(name: str, cls: type) -> None:
-    """Raises:
-    UserError: latents of a model of this class, of the codec ``name``, cannot be written.
-    """
-    if cls not in _FACTORIZED + _HYPERPRIOR:
-        raise UserError(
-            f"latents of {name} cannot be written yet: a codec with a context model ({cls.__name__}) is "
-            "decoded one position at a time; use one without, such as mbt2018-mean"
-        )
 
 
 def coder_of(codec: Codec) -> Coder:
@@ -108,26 +96,26 @@ def coder_of(codec: Codec) -> Coder:
     The scale table is that of the format, also where the codec's checkpoint has another one.
 
     Raises:
-        UserError: its latents cannot be written yet.
+        UserError: its latents cannot be written.
     """
-    model = codec.model
-    check_class(codec.name, type(model))
-    hyperprior = type(model) in _HYPERPRIOR
+    model, family = codec.model, FAMILIES[type(codec.model)]
+    if type(model) not in _FACTORIZED and family.order is None:
+        raise UserError(f"latents of {codec.name} cannot be written: its family has no decoding order")
+    plain = type(model) in _FACTORIZED + _HYPERPRIOR
+    h_s = None
+    if family.order is not None:
+        h_s = copy.deepcopy(model.h_s).cpu().double() if plain else exact(model.h_s)
     return Coder(
         stride=codec.stride,
         medians=model.entropy_bottleneck._get_medians().detach().cpu().double().reshape(-1, 1, 1),
-        tables=_factorized_tables(model),
-        h_s=copy.deepcopy(model.h_s).cpu().double() if hyperprior else None,
-        with_means=type(model) is MeanScaleHyperprior,
-        scale_bound=float(model.gaussian_conditional.lower_bound_scale.bound) if hyperprior else 0.0,
+        tables=factorized(model.entropy_bottleneck),
+        channels=next(m.in_channels for m in model.g_s.modules() if hasattr(m, "in_channels")),
+        h_s=h_s,
+        order=family.order,
+        networks={name: exact(network) for name, network in family.networks(model).items()},
+        scale_bound=float(model.gaussian_conditional.lower_bound_scale.bound) if h_s else 0.0,
+        plain=plain,
     )
-
-
-def _factorized_tables(model: CompressionModel) -> rans.Tables:
-    bottleneck = copy.deepcopy(model.entropy_bottleneck).cpu().double()
-    bottleneck.update(force=True)
-    rows = zip(bottleneck.quantized_cdf.tolist(), bottleneck.cdf_length.tolist(), strict=True)
-    return rans.Tables([row[:size] for row, size in rows], bottleneck.offset.tolist())
 
 
 def compressai_weights(codec: Codec) -> dict[str, Tensor]:
@@ -138,9 +126,14 @@ def compressai_weights(codec: Codec) -> dict[str, Tensor]:
         model.double().decompress([[y], [z]], shape)
 
     Raises:
-        UserError: latents of this codec cannot be written yet.
+        UserError: its strings are not those of this codec.
     """
     coder = codec.once(coder_of)
+    if not coder.plain:
+        raise UserError(
+            f"CompressAI cannot decode the files of {codec.name}: those of a context model are in another "
+            "order than its own"
+        )
     weights = {name: value.detach().cpu().clone() for name, value in codec.model.state_dict().items()}
     stored = {"entropy_bottleneck": coder.tables}
     if coder.h_s is not None:
@@ -160,32 +153,51 @@ def _channels(symbols_shape: tuple[int, ...]) -> np.ndarray:
     return np.repeat(np.arange(channels, dtype=np.uint16), height * width)
 
 
-def _conditional(coder: Coder, z_hat: Tensor) -> tuple[np.ndarray, Tensor]:
-    """The table of each symbol of y, flat, and the means (M, h, w), from ẑ (N, h', w')."""
-    assert coder.h_s is not None
-    with torch.no_grad():
-        parameters = coder.h_s(z_hat[None])[0]
-    scales, means = parameters.chunk(2) if coder.with_means else (parameters, torch.zeros_like(parameters))
-    table_scales, _ = gaussian()
+def tables_of(coder: Coder, group: Group) -> np.ndarray:
+    """The table of each value of a group, flat.
+
+    Raises:
+        UserError: its means or scales are not finite.
+    """
+    if not (group.means.isfinite().all() and group.scales.isfinite().all()):
+        raise UserError(rans.BROKEN)
+    scales, _ = gaussian()
     # As CompressAI's build_indexes: how many scales but the last are below.
-    indexes = torch.bucketize(scales.clamp_min(coder.scale_bound).contiguous(), table_scales[:-1])
-    return indexes.flatten().numpy().astype(np.uint16), means
+    indexes = torch.bucketize(group.scales.clamp_min(coder.scale_bound).contiguous(), scales[:-1])
+    return indexes.flatten().numpy().astype(np.uint16)
 
 
-def _symbols(latent: Tensor, origin: Tensor) -> np.ndarray:
+def _whole(symbols: Tensor) -> np.ndarray:
     # The clamp keeps what is far too large from wrapping around; `rans.encode` refuses it.
-    return (latent - origin).round().clamp(-(2**30), 2**30).flatten().numpy().astype(np.int64)
+    return symbols.round().clamp(-(2**30), 2**30).flatten().numpy().astype(np.int64)
 
 
-def _on_grid(symbols: np.ndarray, origin: Tensor, shape: tuple[int, ...]) -> Tensor:
-    return torch.from_numpy(symbols.astype(np.float64)).reshape(shape) + origin
+def _floating(symbols: np.ndarray, shape: tuple[int, ...]) -> Tensor:
+    return torch.from_numpy(symbols.astype(np.float64)).reshape(shape)
 
 
-def encode_latents(coder: Coder, latents: Latents, shape: tuple[int, int]) -> tuple[bytes, bytes]:
+@torch.no_grad()
+def parameters_of(coder: Coder, z_hat: Tensor) -> Tensor:
+    """What the decoding order of y begins with, (1, C, h, w), from ẑ (N, h', w')."""
+    assert coder.h_s is not None
+    return coder.h_s(z_hat[None])
+
+
+@torch.no_grad()
+def drive_y(coder: Coder, parameters: Tensor, symbols: Callable[[Group], Tensor]) -> Tensor:
+    """ŷ (M, h, w) from the ``symbols`` of each group (see `codecs.order`)."""
+    assert coder.order is not None
+    return drive(coder.order(coder.networks, parameters, 1.0), symbols)[0]
+
+
+def encode_latents(
+    coder: Coder, latents: Latents, shape: tuple[int, int], progress: Progress | None = None
+) -> tuple[bytes, bytes]:
     """The strings (y, z) of latents (C, h, w), which end up on the codec's grid; decoded again and compared.
 
     Args:
         shape: (h, w) of the latent that is coded first.
+        progress: called with how many values of y are encoded or decoded, and how many will be.
 
     Raises:
         UserError: the latents are not those of this codec and of an image of this size.
@@ -200,18 +212,26 @@ def encode_latents(coder: Coder, latents: Latents, shape: tuple[int, int]) -> tu
             raise UserError(f"latent {name} holds values that are not finite")
     first = values[coder.first]
     _check_shape(coder.first, first, (len(coder.medians), *shape))
-    symbols = _symbols(first, coder.medians)
-    first_indexes = _channels(first.shape)
-    string = rans.encode(symbols, first_indexes, coder.tables)
-    _check_equal(rans.decode(string, first_indexes, coder.tables), symbols)
+    symbols = _whole(first - coder.medians)
+    z_hat = _floating(symbols, first.shape) + coder.medians
+    string = rans.encode(symbols, _channels(first.shape), coder.tables)
+    _check_equal(_decode_first(coder, string, first.shape), z_hat)
     if coder.h_s is None:
         return string, b""
-    indexes, means = _conditional(coder, _on_grid(symbols, coder.medians, first.shape))
-    _check_shape("y", values["y"], tuple(means.shape))
-    symbols = _symbols(values["y"], means)
-    _, tables = gaussian()
-    y_string = rans.encode(symbols, indexes, tables)
-    _check_equal(rans.decode(y_string, indexes, tables), symbols)
+    parameters = parameters_of(coder, z_hat)
+    _check_shape("y", values["y"], (coder.channels, *parameters.shape[2:]))
+    y, coded, indexes = values["y"][None], [], []
+
+    def given(group: Group) -> Tensor:
+        indexes.append(tables_of(coder, group))
+        coded.append(_whole((group.of(y) - group.means) / group.step))
+        advance(coded[-1].size)
+        return _floating(coded[-1], group.means.shape)
+
+    advance = _counting(progress, 2 * y.numel())
+    y_hat = drive_y(coder, parameters, given)
+    y_string = rans.encode(np.concatenate(coded), np.concatenate(indexes), gaussian()[1])
+    _check_equal(_decode_y(coder, y_string, parameters, advance), y_hat)
     return y_string, string
 
 
@@ -223,17 +243,33 @@ def _check_shape(name: str, latent: Tensor, expected: tuple[int, ...]) -> None:
         )
 
 
-def _check_equal(decoded: np.ndarray, symbols: np.ndarray) -> None:
+def _check_equal(decoded: Tensor, encoded: Tensor) -> None:
     # The encoder's own output; were this to fail, CompressAI's coder and ours would not be the same.
-    if not np.array_equal(decoded, symbols):
+    if not torch.equal(decoded, encoded):
         raise SystemFault("the strings do not decode to the latents that were encoded: please report it")
 
 
-def decode_latents(coder: Coder, y: bytes, z: bytes, shape: tuple[int, int]) -> Latents:
+def _counting(progress: Progress | None, total: int) -> Callable[[int], None]:
+    """Reports the sum of what it is called with."""
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress is not None:
+            progress(done, total)
+
+    return advance
+
+
+def decode_latents(
+    coder: Coder, y: bytes, z: bytes, shape: tuple[int, int], progress: Progress | None = None
+) -> Latents:
     """The latents of two strings, float64, each (C, h, w).
 
     Args:
         shape: (h, w) of the latent that is coded first.
+        progress: called with how many values of y are decoded, and how many will be.
 
     Raises:
         UserError: the strings were not written with this codec for this size.
@@ -245,10 +281,25 @@ def decode_latents(coder: Coder, y: bytes, z: bytes, shape: tuple[int, int]) -> 
                 "the file does not fit its codec: it holds a string for a hyperprior, which the codec does"
                 " not have"
             )
-        return {
-            "y": _on_grid(rans.decode(y, _channels(first_shape), coder.tables), coder.medians, first_shape)
-        }
-    z_hat = _on_grid(rans.decode(z, _channels(first_shape), coder.tables), coder.medians, first_shape)
-    indexes, means = _conditional(coder, z_hat)
-    _, tables = gaussian()
-    return {"y": _on_grid(rans.decode(y, indexes, tables), means, tuple(means.shape)), "z": z_hat}
+        return {"y": _decode_first(coder, y, first_shape)}
+    z_hat = _decode_first(coder, z, first_shape)
+    parameters = parameters_of(coder, z_hat)
+    advance = _counting(progress, coder.channels * parameters[0, 0].numel())
+    return {"y": _decode_y(coder, y, parameters, advance), "z": z_hat}
+
+
+def _decode_first(coder: Coder, string: bytes, shape: tuple[int, ...]) -> Tensor:
+    return _floating(rans.decode(string, _channels(shape), coder.tables), shape) + coder.medians
+
+
+def _decode_y(coder: Coder, string: bytes, parameters: Tensor, advance: Callable[[int], None]) -> Tensor:
+    reader, (_, tables) = rans.Reader(string), gaussian()
+
+    def read(group: Group) -> Tensor:
+        symbols = reader.read(tables_of(coder, group), tables)
+        advance(symbols.size)
+        return _floating(symbols, group.means.shape)
+
+    y_hat = drive_y(coder, parameters, read)
+    reader.finish()
+    return y_hat

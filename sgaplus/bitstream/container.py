@@ -1,9 +1,9 @@
-"""The container: a header of 32 bytes, then the two strings of CompressAI's entropy coder.
+"""The container: a header, then the two strings of CompressAI's entropy coder.
 
 | offset | bytes | content |
 |---|---|---|
 | 0 | 4 | magic: ``8F 53 47 41`` |
-| 4 | 1 | version of the format: 1 |
+| 4 | 1 | version of the format: 1; 2 for codecs with a context model or of variable rate |
 | 5 | 1 | name of the codec, as a code of `NAMES`; 0: a checkpoint without a name |
 | 6 | 4 | λ of the codec, float32 |
 | 10 | 8 | first bytes of the SHA-256 of the codec's weights (`Codec.sha256`) |
@@ -11,11 +11,12 @@
 | 20 | 2 | width in pixels |
 | 22 | 3 | length of the hyperprior's string z, in words of 4 bytes; 0 for a codec without one |
 | 25 | 3 | length of the string y, in words of 4 bytes |
-| 28 | 4 | CRC-32 (of zlib and PNG) of all other bytes of the file |
-| 32 | | z, then y, and nothing behind them |
+| 28 | 0 or 4 | only in version 2: step of the grid of y, float32; 1 unless the codec is of variable rate |
+| 28 or 32 | 4 | CRC-32 (of zlib and PNG) of all other bytes of the file |
+| 32 or 36 | | z, then y, and nothing behind them |
 
-Numbers are unsigned and big-endian. The strings are those of CompressAI: `model.decompress` takes them as
-``[[y], [z]]`` with the shape that `Container.shape` gives (see `coder` for the weights it needs).
+Numbers are unsigned and big-endian. Strings of version 1 are those of CompressAI: `model.decompress` takes
+them as ``[[y], [z]]`` with the shape that `Container.shape` gives (see `coder` for the weights it needs).
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ from dataclasses import dataclass, field
 from ..errors import UserError
 
 MAGIC = b"\x8fSGA"
-VERSION = 1
 # Codes are never reused: a name may be added, none may change its code.
 NAMES = {
     1: "mshyper-s",
@@ -44,13 +44,15 @@ NAMES = {
 MAX_PIXELS = 100_000_000
 
 _FIELDS = struct.Struct(">4sBBf8sHH")
+_STEP = struct.Struct(">f")
 _CRC = struct.Struct(">I")
 _WORD, _COUNT = 4, 3
-HEADER = _FIELDS.size + 2 * _COUNT + _CRC.size
+# Bytes of the header in each version of the format.
+HEADERS = {version: _FIELDS.size + 2 * _COUNT + step + _CRC.size for version, step in ((1, 0), (2, 4))}
 MAX_SIDE = 2**16 - 1
 _MAX_WORDS = 2 ** (8 * _COUNT) - 1
 # No file is longer.
-MAX_BYTES = HEADER + 2 * _WORD * _MAX_WORDS
+MAX_BYTES = max(HEADERS.values()) + 2 * _WORD * _MAX_WORDS
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Container:
         weights: first 8 bytes of the SHA-256 of the codec's weights.
         height, width: of the photograph, in pixels.
         z, y: the strings; z is empty for a codec without a hyperprior.
+        step: of the grid of y, a float32; None in version 1, where it is 1.
     """
 
     name: str
@@ -72,6 +75,16 @@ class Container:
     width: int
     z: bytes = field(repr=False)
     y: bytes = field(repr=False)
+    step: float | None = None
+
+    @property
+    def version(self) -> int:
+        """Of the format."""
+        return 1 if self.step is None else 2
+
+    @property
+    def header_bytes(self) -> int:
+        return HEADERS[self.version]
 
     @property
     def pixels(self) -> int:
@@ -101,7 +114,7 @@ def pack(container: Container) -> bytes:
             raise UserError(f"a file holds photographs of 1 to {MAX_SIDE} pixels a side, not {side}: crop it")
     head = _FIELDS.pack(
         MAGIC,
-        VERSION,
+        container.version,
         codes.get(container.name, 0),
         container.lmbda,
         container.weights,
@@ -116,6 +129,8 @@ def pack(container: Container) -> bytes:
             )
         assert rest == 0, "the coder writes whole words"
         head += words.to_bytes(_COUNT, "big")
+    if container.step is not None:
+        head += _STEP.pack(container.step)
     crc = zlib.crc32(container.y, zlib.crc32(container.z, zlib.crc32(head)))
     return head + _CRC.pack(crc) + container.z + container.y
 
@@ -131,25 +146,29 @@ def unpack(data: bytes) -> Container:
     data = bytes(data)
     if data[: len(MAGIC)] != MAGIC:
         raise UserError("this is not a file that `sgaplus encode` wrote (it does not begin as one)")
-    if len(data) < HEADER:
+    if len(data) < min(HEADERS.values()):
         raise UserError(f"the file is incomplete ({len(data)} bytes): get it again")
     _, version, code, lmbda, weights, height, width = _FIELDS.unpack_from(data)
-    if version != VERSION:
+    if version not in HEADERS:
         raise UserError(
-            f"the file has version {version} of the format, here is version {VERSION}: update sgaplus"
+            f"the file has version {version} of the format, here are versions 1 to {max(HEADERS)}: update "
+            "sgaplus"
         )
-    counts = data[_FIELDS.size : HEADER - _CRC.size]
-    z_end = HEADER + _WORD * int.from_bytes(counts[:_COUNT], "big")
-    y_end = z_end + _WORD * int.from_bytes(counts[_COUNT:], "big")
+    header, counts = HEADERS[version], data[_FIELDS.size :]
+    z_end = header + _WORD * int.from_bytes(counts[:_COUNT], "big")
+    y_end = z_end + _WORD * int.from_bytes(counts[_COUNT : 2 * _COUNT], "big")
     if len(data) != y_end:
         what = "is incomplete" if len(data) < y_end else "has something behind its end"
         raise UserError(f"the file {what} ({len(data)} bytes instead of {y_end}): get it again")
-    (crc,) = _CRC.unpack_from(data, HEADER - _CRC.size)
-    if crc != zlib.crc32(data[HEADER:], zlib.crc32(data[: HEADER - _CRC.size])):
+    (crc,) = _CRC.unpack_from(data, header - _CRC.size)
+    if crc != zlib.crc32(data[header:], zlib.crc32(data[: header - _CRC.size])):
         raise UserError("the file is damaged (its checksum does not match): get it again")
     # The checksum is right, so a file that fails below was crafted.
-    if height == 0 or width == 0 or not 0 < lmbda < math.inf:
-        raise UserError(f"the file has an invalid header ({width}×{height} pixels, λ = {lmbda:g})")
+    step = None if version == 1 else _STEP.unpack_from(counts, 2 * _COUNT)[0]
+    if height == 0 or width == 0 or not 0 < lmbda < math.inf or not (step is None or 0 < step < math.inf):
+        has_step = "" if step is None else f", step {step:g}"
+        raise UserError(f"the file has an invalid header ({width}×{height} pixels, λ = {lmbda:g}{has_step})")
     if code not in (0, *NAMES):
         raise UserError(f"the file is for a codec that is not known here (number {code}): update sgaplus")
-    return Container(NAMES.get(code, ""), lmbda, weights, height, width, data[HEADER:z_end], data[z_end:])
+    z, y = data[header:z_end], data[z_end:]
+    return Container(NAMES.get(code, ""), lmbda, weights, height, width, z, y, step)

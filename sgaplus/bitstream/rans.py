@@ -29,7 +29,7 @@ _MAX_NIBBLES = 7
 _MIN_SYMBOLS = 3
 # Far more than a float32 latent can tell apart, and less than seven nibbles say.
 MAX_SYMBOL = 2**24
-_BROKEN = "the file is damaged, or was written with other weights: its strings cannot be decoded"
+BROKEN = "the file is damaged, or was written with other weights: its strings cannot be decoded"
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,43 @@ def encode(symbols: np.ndarray, indexes: np.ndarray, tables: Tables) -> bytes:
     )
 
 
+class Reader:
+    """Reads a string in as many parts as its reader likes; `finish` makes sure that it ends there.
+
+    Raises:
+        UserError: the string was not written by `encode`; from every method.
+    """
+
+    def __init__(self, string: bytes) -> None:
+        if len(string) % 4 or len(string) < 8:
+            raise UserError(BROKEN)
+        # Words become Python's integers one by one: all at once they would take nine times the string's
+        # memory.
+        self._remaining = iter(np.frombuffer(string, "<u4").astype(np.uint32).data)
+        self._state = next(self._remaining) | next(self._remaining) << 32
+        if not _LOW <= self._state < 1 << 63:
+            raise UserError(BROKEN)
+
+    def read(self, indexes: np.ndarray, tables: Tables) -> np.ndarray:
+        """The next symbols (n,), int32.
+
+        Args:
+            indexes: (n,), uint16; the table of each symbol.
+        """
+        try:
+            symbols, self._state = _symbols(self._state, self._remaining.__next__, indexes, tables)
+        except StopIteration:
+            raise UserError(BROKEN) from None
+        result = np.frombuffer(symbols, np.int32)
+        if np.abs(result).max() > MAX_SYMBOL:
+            raise UserError(BROKEN)
+        return result
+
+    def finish(self) -> None:
+        if self._state != _LOW or next(self._remaining, None) is not None:
+            raise UserError(BROKEN)
+
+
 def decode(string: bytes, indexes: np.ndarray, tables: Tables) -> np.ndarray:
     """The symbols (n,), int32, of a string; it must hold these symbols and nothing else.
 
@@ -73,23 +110,10 @@ def decode(string: bytes, indexes: np.ndarray, tables: Tables) -> np.ndarray:
     Raises:
         UserError: the string was not written by `encode` with these tables.
     """
-    if len(string) % 4 or len(string) < 8:
-        raise UserError(_BROKEN)
-    # Words become Python's integers one by one: all at once they would take nine times the string's memory.
-    remaining = iter(np.frombuffer(string, "<u4").astype(np.uint32).data)
-    state = next(remaining) | next(remaining) << 32
-    if not _LOW <= state < 1 << 63:
-        raise UserError(_BROKEN)
-    try:
-        symbols, state = _symbols(state, remaining.__next__, indexes, tables)
-    except StopIteration:
-        raise UserError(_BROKEN) from None
-    if state != _LOW or next(remaining, None) is not None:
-        raise UserError(_BROKEN)
-    result = np.frombuffer(symbols, np.int32)
-    if np.abs(result).max() > MAX_SYMBOL:
-        raise UserError(_BROKEN)
-    return result
+    reader = Reader(string)
+    symbols = reader.read(indexes, tables)
+    reader.finish()
+    return symbols
 
 
 def _symbols(state: int, next_word, indexes: np.ndarray, tables: Tables) -> tuple[array, int]:
@@ -123,11 +147,11 @@ def _escaped(state: int, next_word, escape: int) -> tuple[int, int]:
 
     count = nibble()
     if count > _MAX_NIBBLES:
-        raise UserError(_BROKEN)
+        raise UserError(BROKEN)
     distance = 0
     for position in range(count):
         distance |= nibble() << (_NIBBLE * position)
     if count and not distance >> (_NIBBLE * (count - 1)):
-        raise UserError(_BROKEN)  # the encoder writes no leading zeros
+        raise UserError(BROKEN)  # the encoder writes no leading zeros
     below = distance & 1
     return (-(distance >> 1) - 1 if below else (distance >> 1) + escape), state

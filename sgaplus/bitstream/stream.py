@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from compressai.zoo.image import model_architectures, model_urls
+from compressai.zoo.image import model_urls
 from torch import Tensor
 
 from ..codecs import weights
@@ -19,8 +19,8 @@ from ..codecs.models import Latents
 from ..errors import UserError
 from ..parsing import whole
 from . import container
-from .coder import check_class, coder_of, decode_latents, encode_latents
-from .container import HEADER, MAX_PIXELS, Container
+from .coder import Progress, coder_of, decode_latents, encode_latents
+from .container import MAX_PIXELS, Container
 
 
 def check(codec: Codec) -> None:
@@ -33,13 +33,13 @@ def check(codec: Codec) -> None:
     _identity(codec)
 
 
-def check_architecture(name: str) -> None:
-    """As `check`, for CompressAI's name of a codec, which need not be downloaded for it."""
-    if name in model_architectures:
-        check_class(name, model_architectures[name])
-
-
-def encode(codec: Codec, latents: Latents, size: Sequence[int] | None = None) -> bytes:
+def encode(
+    codec: Codec,
+    latents: Latents,
+    size: Sequence[int] | None = None,
+    *,
+    progress: Progress | None = None,
+) -> bytes:
     """A file's content (see `container`) from latents, refined or not.
 
     Args:
@@ -47,6 +47,8 @@ def encode(codec: Codec, latents: Latents, size: Sequence[int] | None = None) ->
         latents: of one image, each (C, h, w) or (1, C, h, w), as `Run.latents` or `Codec.decode` give them.
             Continuous ones are rounded as the true loss rounds them.
         size: height and width of the photograph in pixels, or its shape; else all that the latents cover.
+        progress: called with how many latents are coded, and how many will be; it takes seconds only with a
+            context model.
 
     Raises:
         UserError: the latents are not those of this codec and size, or cannot be written.
@@ -66,8 +68,9 @@ def encode(codec: Codec, latents: Latents, size: Sequence[int] | None = None) ->
     if not isinstance(size, Sequence | np.ndarray) or isinstance(size, str) or len(size) < 2:
         raise UserError(f"the photograph's size is its height and width, not {size!r}")
     height, width = (whole(side, "a side of the photograph", 1) for side in size[-2:])
-    content = Container(codec.name, codec.lmbda, _identity(codec), height, width, b"", b"")
-    y, z = encode_latents(coder, single, content.shape(coder.stride))
+    step = None if coder.plain else 1.0
+    content = Container(codec.name, codec.lmbda, _identity(codec), height, width, b"", b"", step)
+    y, z = encode_latents(coder, single, content.shape(coder.stride), progress)
     return container.pack(replace(content, z=z, y=y))
 
 
@@ -86,7 +89,13 @@ def unpack(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Container:
     return content
 
 
-def decode(data: bytes | Container, codec: Codec | None = None, *, max_pixels: int = MAX_PIXELS) -> Tensor:
+def decode(
+    data: bytes | Container,
+    codec: Codec | None = None,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    progress: Progress | None = None,
+) -> Tensor:
     """The photograph of a file's content: float32 (3, H, W) in [0, 1], on the CPU.
 
     Nothing in ``data`` is executed or fetched, and no more is allocated than the decoder needs for an image
@@ -97,20 +106,25 @@ def decode(data: bytes | Container, codec: Codec | None = None, *, max_pixels: i
         codec: the one it was written with; without it, the one among the bundled and the downloaded codecs,
             with float32 networks.
         max_pixels: larger photographs are refused.
+        progress: called with how many latents are decoded, and how many will be.
 
     Raises:
         UserError: the file is damaged, too large, or its codec is not available; the message names it.
     """
-    return reconstruction(data, codec, max_pixels=max_pixels).clamp(0, 1)
+    return reconstruction(data, codec, max_pixels=max_pixels, progress=progress).clamp(0, 1)
 
 
 def reconstruction(
-    data: bytes | Container, codec: Codec | None = None, *, max_pixels: int = MAX_PIXELS
+    data: bytes | Container,
+    codec: Codec | None = None,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    progress: Progress | None = None,
 ) -> Tensor:
     """As `decode`, before clamping to [0, 1]: the reconstruction whose PSNR the paper reports."""
     content = _content(data, max_pixels)
     codec = _checked(content, codec)
-    y_hat = _latents(content, codec)["y"][None].float().to(codec.device)
+    y_hat = _latents(content, codec, progress)["y"][None].float().to(codec.device)
     with torch.no_grad():
         x_hat = codec.run("g_s", y_hat)[0, :, : content.height, : content.width]
     if not x_hat.isfinite().all():
@@ -138,14 +152,14 @@ def info(data: bytes) -> dict[str, Any]:
     """
     content = container.unpack(data)
     return {
-        "version": container.VERSION,
+        "version": content.version,
         "codec": content.name,
         "lmbda": content.lmbda,
         "weights": content.weights.hex(),
         "height": content.height,
         "width": content.width,
         "bytes": len(data),
-        "header_bytes": HEADER,
+        "header_bytes": content.header_bytes,
         "z_bytes": len(content.z),
         "y_bytes": len(content.y),
         "bpp": 8 * len(data) / content.pixels,
@@ -253,6 +267,11 @@ def _content_sha256(codec: Codec) -> str:
     return content_hash(codec.model)
 
 
-def _latents(content: Container, codec: Codec) -> Latents:
+def _latents(content: Container, codec: Codec, progress: Progress | None = None) -> Latents:
     coder = codec.once(coder_of)
-    return decode_latents(coder, content.y, content.z, content.shape(coder.stride))
+    if content.step != (None if coder.plain else 1.0):
+        raise UserError(
+            f"the file does not fit its codec: version {content.version} of the format is not that of "
+            f"{codec.name}, or the step of its grid is another one"
+        )
+    return decode_latents(coder, content.y, content.z, content.shape(coder.stride), progress)

@@ -71,11 +71,8 @@ def bench(
         compiled=compiled,
         seed=seed,
     )
-    with terminal.bar("measuring") as bar:
-        task = bar.add_task("", total=None)
-        measured = benchmark.run(
-            settings, progress=lambda done, total: bar.update(task, completed=done, total=total)
-        )
+    with terminal.counting("measuring") as progress:
+        measured = benchmark.run(settings, progress=progress)
     terminal.show(measurement.text(measured))
     if out is not None:
         measurement.write(measured, out)

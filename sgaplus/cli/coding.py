@@ -72,7 +72,7 @@ def encode(
 ) -> None:
     """Refine a photograph and write it as a file.
 
-    The file has a header of 32 bytes and the refined latents, in CompressAI's entropy code. It decodes to the
+    The file has a short header and the refined latents, in CompressAI's entropy code. It decodes to the
     same latents on every machine, and encoding ends with decoding it as a check.
 
     With a **target**, the command searches for the codec of that name and the λ that meet it. It takes at
@@ -119,17 +119,17 @@ def _refined(codec: Codec, image: Tensor, name: str, plan: Plan, **settings: Any
     from ..refinement import refine as refine_images
 
     bitstream.check(codec)
-    with terminal.bar("refining") as bar:
-        task = bar.add_task("", total=settings["iterations"])
+    with terminal.counting("refining") as progress:
         run = refine_images(
             codec,
             [image],
             plan,
             names=[name],
-            progress=lambda done, total: bar.update(task, completed=done),
+            progress=progress,
             **settings,
         )
-    data = bitstream.encode(codec, run.latents[0], image.shape[1:])
+    with terminal.counting("encoding") as progress:
+        data = bitstream.encode(codec, run.latents[0], image.shape[1:], progress=progress)
     best = run.best.iloc[0]
     bpp = 8 * len(data) / (image.shape[1] * image.shape[2])
     return data, [_size_and_quality(data, bpp, best["bpp"], best["psnr_8bit"])]
@@ -139,8 +139,7 @@ def _to_target(codecs: list[Codec], image: Tensor, **settings: Any) -> tuple[byt
     """A file's content that meets a target, what to say about it, and what was missed."""
     from .. import target_rate
 
-    with terminal.bar("searching, at most") as bar:
-        task = bar.add_task("", total=None)
+    with terminal.counting("searching, at most") as progress:
 
         def report(file: TargetFile) -> None:
             terminal.say(f"{_lambdas(file)}: {len(file.data)} bytes, {file.bpp:.4f} bpp, {file.psnr:.2f} dB")
@@ -148,7 +147,7 @@ def _to_target(codecs: list[Codec], image: Tensor, **settings: Any) -> tuple[byt
         found = target_rate.encode_to(
             codecs,
             image,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=progress,
             report=report,
             **settings,
         )
@@ -209,7 +208,9 @@ def decode(
     limit = int(1e6 * number(max_megapixels, "--max-megapixels"))
     data = _read(file)
     content = bitstream.unpack(data, max_pixels=limit)
-    picture = bitstream.decode(content, _codec(content, codec, lmbda, quality).to(device, dtype))
+    loaded = _codec(content, codec, lmbda, quality).to(device, dtype)
+    with terminal.counting("decoding") as progress:
+        picture = bitstream.decode(content, loaded, progress=progress)
     images.write_image(out, picture)
     terminal.show(f"{out}: {picture.shape[2]}×{picture.shape[1]} pixels from {len(data)} bytes")
 

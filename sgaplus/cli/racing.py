@@ -67,14 +67,13 @@ def race(
     io.check_folder(out.parent)
     found = datasets.list_images(photos[0] if len(photos) == 1 else photos, limit=limit, crop=crop)
     loaded = weights.load_codec(codec, lmbda, quality=quality, device=device, dtype=dtype)
-    with terminal.bar("racing") as bar:
-        task = bar.add_task("", total=None)
+    with terminal.counting("racing") as progress:
         table = races.run(
             out,
             loaded,
             found,
             settings,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=progress,
         )
     table = races.compared(table)
     change = table["change"]

@@ -50,11 +50,8 @@ def verify(
     """
     from ..studies import verify as verification
 
-    with terminal.bar("decoding") as bar:
-        task = bar.add_task("", total=None)
-        table = verification.verify(
-            results, folder, progress=lambda done, total: bar.update(task, completed=done, total=total)
-        )
+    with terminal.counting("decoding") as progress:
+        table = verification.verify(results, folder, progress=progress)
     terminal.show(terminal.table(verification.summary(table).rename(columns=_NAMES), _TABLE))
     for line in table[table["problem"] != ""].itertuples():
         terminal.say(f"{line.stream}: {line.problem}")

@@ -99,10 +99,9 @@ def series(
         lmbda, quality: of one of them, which then is the only one; needed for a checkpoint.
 
     Raises:
-        UserError: there is no such codec, or its latents cannot be written.
+        UserError: there is no such codec.
         SystemFault: a download failed.
     """
-    bitstream.check_architecture(str(name))
     choices: list[dict[str, Any]] = [{"lmbda": lmbda, "quality": quality}]
     if lmbda is None and quality is None:
         bundled = [{"lmbda": card.lmbda} for card in weights.cards() if card.name == str(name)]

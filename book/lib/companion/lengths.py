@@ -19,15 +19,16 @@ import torch
 from torch import Tensor
 
 from sgaplus.bitstream import container, stream
-from sgaplus.bitstream.coder import coder_of, gaussian
+from sgaplus.bitstream.coder import coder_of, drive_y, gaussian, parameters_of, tables_of
 from sgaplus.bitstream.rans import Tables
 from sgaplus.codecs.codec import Codec
+from sgaplus.codecs.order import Group
 from sgaplus.errors import UserError
 
 
 @dataclass(frozen=True, eq=False)
 class Symbols:
-    """What a file of a mean-scale or scale hyperprior codes, in the order of its strings.
+    """What a file of a codec with a hyperprior codes, in the order of its strings.
 
     Attributes:
         z, y: symbols, int64, (n,) and (m,).
@@ -57,23 +58,28 @@ def symbols_of(data: bytes, codec: Codec) -> Symbols:
     if coder.h_s is None:
         raise UserError(f"{codec.name} has no hyperprior: count the bits of a codec that has one")
     latents = stream.read_latents(data, codec)
+    symbols, tables, scales = [], [], []
+
+    def given(group: Group) -> Tensor:
+        symbols.append(((group.of(latents["y"][None]) - group.means) / group.step).round())
+        tables.append(tables_of(coder, group))
+        scales.append(group.scales.clamp_min(coder.scale_bound).flatten().numpy())
+        return symbols[-1]
+
+    drive_y(coder, parameters_of(coder, latents["z"]), given)
     with torch.no_grad():
-        parameters = coder.h_s(latents["z"][None])[0]
         bottleneck = copy.deepcopy(codec.model.entropy_bottleneck).cpu().double()
         likelihood, _, _ = bottleneck._likelihood(latents["z"].flatten(1)[:, None])
-    scales, means = parameters.chunk(2) if coder.with_means else (parameters, torch.zeros_like(parameters))
-    scales = scales.clamp_min(coder.scale_bound).flatten().contiguous()
     z = (latents["z"] - coder.medians).round()
-    table_scales, y_coder = gaussian()
     return Symbols(
         z=_whole(z),
-        y=_whole((latents["y"] - means).round()),
+        y=np.concatenate([_whole(part) for part in symbols]),
         z_tables=np.repeat(np.arange(len(z)), z[0].numel()),
-        y_tables=torch.bucketize(scales, table_scales[:-1]).numpy(),
+        y_tables=np.concatenate(tables),
         z_bits=-likelihood.log2().flatten().numpy(),
-        scales=scales.numpy(),
+        scales=np.concatenate(scales),
         z_coder=coder.tables,
-        y_coder=y_coder,
+        y_coder=gaussian()[1],
     )
 
 

@@ -1,0 +1,198 @@
+"""Files of every kind of codec: exactly the same latents from them on every machine."""
+
+import copy
+import dataclasses
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+import sgaplus
+from sgaplus import bitstream
+from sgaplus.bitstream import container
+from sgaplus.bitstream.coder import coder_of
+from sgaplus.bitstream.exact import exact
+from sgaplus.codecs.codec import Codec, freeze
+from sgaplus.codecs.models import FAMILIES
+from sgaplus.codecs.weights import REFINABLE
+from sgaplus.errors import UserError
+from tests import fuzz
+from tests.test_models import CONTEXT, untrained
+
+SIZE = 70, 100
+
+
+def make(architecture: str) -> Codec:
+    return Codec(architecture, 0.01, freeze(untrained(architecture)), "0123456789abcdef" * 4)
+
+
+def picture() -> torch.Tensor:
+    return torch.rand(3, *SIZE, generator=torch.Generator().manual_seed(2))
+
+
+def hard_latents(codec: Codec) -> dict[str, torch.Tensor]:
+    with torch.no_grad():
+        return codec.decode(codec.analyse(codec.pad(picture()[None]))).latents
+
+
+@pytest.fixture(scope="module", params=REFINABLE)
+def codec(request) -> Codec:
+    return make(request.param)
+
+
+@pytest.fixture(scope="module", params=CONTEXT)
+def contextual(request) -> Codec:
+    return make(request.param)
+
+
+def test_there_and_back(codec):
+    with torch.no_grad():
+        decoded = codec.decode(codec.analyse(codec.pad(picture()[None])))
+    data = bitstream.encode(codec, decoded.latents, SIZE)
+    for name, latent in bitstream.read_latents(data, codec).items():
+        torch.testing.assert_close(latent.float(), decoded.latents[name][0], rtol=1e-4, atol=1e-3)
+    x_hat = decoded.x_hat[0, :, : SIZE[0], : SIZE[1]].clamp(0, 1)
+    torch.testing.assert_close(bitstream.decode(data, codec), x_hat, rtol=0, atol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_refined_latents_there_and_back(contextual, dtype):
+    codec = contextual.to(dtype=dtype)
+    run = sgaplus.refine(codec, [picture()], "ssl", iterations=4, trace_every=1)
+    data = bitstream.encode(codec, run.latents[0], SIZE)
+    decoded = bitstream.decode(data, contextual)
+    assert (decoded - run.reconstructions[0].clamp(0, 1)).abs().mean() < 2e-3
+    if dtype == "float32":
+        torch.testing.assert_close(decoded, run.reconstructions[0].clamp(0, 1), rtol=0, atol=1e-3)
+        assert len(data) <= 1.01 * run.best["bpp"].item() * SIZE[0] * SIZE[1] / 8 + 60
+
+
+_ELSEWHERE = """
+import pathlib, sys, torch
+from sgaplus import bitstream
+from tests.test_context_files import make
+torch.set_num_threads(4)
+for file in pathlib.Path(sys.argv[1]).glob("*.sga"):
+    torch.save(bitstream.read_latents(file.read_bytes(), make(file.stem)), file.with_suffix(".pt"))
+"""
+
+
+@pytest.mark.slow
+def test_any_number_of_threads_and_a_fresh_process_decode_the_same_bits(tmp_path):
+    ours = {}
+    try:
+        for name in CONTEXT:
+            codec = make(name)
+            latents = hard_latents(codec)
+            for threads in (1, 2, 4):
+                torch.set_num_threads(threads)
+                fresh = dataclasses.replace(codec, _made={})
+                data = bitstream.encode(fresh, latents, SIZE)
+                found = bitstream.read_latents(data, fresh)
+                first_data, first = ours.setdefault(name, (data, found))
+                assert data == first_data
+                assert all(torch.equal(found[key], value) for key, value in first.items())
+            (tmp_path / f"{name}.sga").write_bytes(data)
+    finally:
+        torch.set_num_threads(1)
+    environment = {**os.environ, "OMP_NUM_THREADS": "4"}
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _ELSEWHERE, str(tmp_path)], check=True, env=environment
+    )
+    for name, (_, latents) in ours.items():
+        elsewhere = torch.load(tmp_path / f"{name}.pt", weights_only=True)
+        assert all(torch.equal(elsewhere[key], value) for key, value in latents.items()), name
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("layer", "channels", "over"),
+    [
+        (nn.Conv2d(192, 5, 5, padding=2), 1, 1),
+        (nn.ConvTranspose2d(192, 5, 5, stride=2), 1, 0),
+        (nn.Linear(192, 5), -1, 1),
+    ],
+    ids=["convolution", "transposed", "linear"],
+)
+def test_exact_sums_do_not_depend_on_their_order(layer, channels, over):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1, 192, 6, 7, dtype=torch.float64, generator=generator).movedim(1, channels)
+    order = torch.randperm(192, generator=generator)
+    shuffled_x, shuffled = x.index_select(channels, order), copy.deepcopy(layer)
+    shuffled.weight.copy_(layer.weight.index_select(over, order))
+    found = exact(layer)(x)
+    assert torch.equal(exact(shuffled)(shuffled_x), found)
+    expected = copy.deepcopy(layer).double()(x)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert not torch.equal(shuffled.double()(shuffled_x), expected)
+
+
+def test_exact_values_of_any_size_are_numbers_or_not():
+    layer = exact(nn.Conv2d(2, 3, 1))
+    for size in (0.0, 1e-310, 1e-200, 1e200, float("inf"), float("nan")):
+        found = layer(torch.full((1, 2, 1, 1), size, dtype=torch.float64))
+        assert found.isfinite().all() == (size < 1e300)
+
+
+def test_a_layer_of_another_kind_is_refused():
+    with pytest.raises(UserError, match=r"cannot be written.*Softmax"):
+        exact(nn.Sequential(nn.Conv2d(1, 1, 1), nn.Softmax(1)))
+
+
+def test_progress_ends_with_all_that_there_is(codec):
+    latents, seen = hard_latents(codec), []
+    data = bitstream.encode(codec, latents, SIZE, progress=lambda *now: seen.append(now))
+    bitstream.decode(data, codec, progress=lambda *now: seen.append(now))
+    if "z" in latents:
+        count, half = latents["y"].numel(), len(seen) * 2 // 3
+        encoding, decoding = seen[:half], seen[half:]
+        assert encoding == sorted(encoding)
+        assert decoding == sorted(decoding)
+        assert (encoding[-1], decoding[-1]) == ((2 * count, 2 * count), (count, count))
+
+
+def test_the_version_of_the_format_is_that_of_the_codec(codec):
+    content = container.unpack(bitstream.encode(codec, hard_latents(codec), SIZE))
+    plain = codec.once(coder_of).plain
+    assert content.version == bitstream.info(container.pack(content))["version"] == (1 if plain else 2)
+    assert plain == (codec.name not in CONTEXT)
+    other = dataclasses.replace(content, step=1.0 if plain else None)
+    with pytest.raises(UserError, match="does not fit its codec"):
+        bitstream.decode(container.pack(other), codec)
+    if not plain:
+        with pytest.raises(UserError, match="does not fit its codec"):
+            bitstream.decode(container.pack(dataclasses.replace(content, step=0.5)), codec)
+
+
+def test_compressai_is_given_no_weights_for_strings_that_it_cannot_read(contextual):
+    with pytest.raises(UserError, match=contextual.name):
+        bitstream.compressai_weights(contextual)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CONTEXT)
+def test_damaged_and_crafted_files_are_refused(name):
+    codec = fuzz.small_codec(name)
+    files = fuzz.small_files(codec)
+    outcome = fuzz.fuzz(codec, files, 100)
+    assert (outcome.files, outcome.other) == (100, 0)
+    outcome = fuzz.fuzz(codec, files, 100, crafted=True)
+    assert outcome.refused + outcome.same + outcome.other == outcome.files == 100
+    assert outcome.refused > 80
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", CONTEXT)
+def test_means_that_grow_without_bounds_are_refused(name):
+    """As of a crafted file, in which what is decoded first makes what follows larger and larger."""
+    codec, growing = make(name), make(name)
+    data = bitstream.encode(codec, hard_latents(codec), SIZE)
+    for network in FAMILIES[type(growing.model)].networks(growing.model).values():
+        for parameter in network.parameters():
+            parameter *= 1e30
+    with pytest.raises(UserError, match="cannot be decoded"):
+        bitstream.decode(data, growing)
