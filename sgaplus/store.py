@@ -16,7 +16,7 @@ import pandas as pd
 
 from . import io, jobs, parquet, plans
 from .codecs.codec import Codec
-from .codecs.weights import cards
+from .codecs.series import is_outdated
 from .data.datasets import ImageFile
 from .errors import UserError
 from .jobs import Job, as_asked, job_of, joined, rows_of_run
@@ -150,7 +150,10 @@ def _read(path: Path) -> pd.DataFrame:
 
 
 def current(table: pd.DataFrame, root: Path) -> pd.DataFrame:
-    """Of every job the rows of the newest algorithm, after a check that all are of bundled weights.
+    """Of every job the rows of the newest algorithm, after a check that none is of outdated weights.
+
+    Rows of any codec may stand in a store; those under the name of a bundled family, or of a codec of the
+    zoo, are of its weights.
 
     Args:
         root: where they are stored.
@@ -158,12 +161,12 @@ def current(table: pd.DataFrame, root: Path) -> pd.DataFrame:
     Raises:
         UserError: a row is of other weights.
     """
-    foreign = table[~table["codec_sha256"].isin({card.sha256 for card in cards()})]
-    if len(foreign):
-        line = foreign.iloc[0]
+    for _, line in table[["codec", "codec_sha256"]].drop_duplicates().iterrows():
+        if not is_outdated(line["codec"], line["codec_sha256"]):
+            continue
         raise UserError(
             f"{root} holds results of a {line['codec']} with sha256 {line['codec_sha256'][:8]}…, which is not"
-            " the bundled one: rename the folder, which keeps them, and compute them again"
+            " the one of today: rename the folder, which keeps them, and compute them again"
         )
     same = [name for name in jobs.IDENTITY if name != "algorithm"]
     newest = table.groupby(same, sort=False)["algorithm"].transform("max")

@@ -20,7 +20,7 @@ import torch
 from compressai.models import MeanScaleHyperprior
 from PIL import Image
 
-from sgaplus.codecs import weights
+from sgaplus.codecs import bundled as shipped
 from sgaplus.data import datasets
 from sgaplus.errors import UserError
 from sgaplus.training import publishing
@@ -63,7 +63,7 @@ def untrained(n: int = WIDTHS[0], m: int = WIDTHS[1], seed: int = 0) -> MeanScal
 
 def write_codec(folder: Path, name: str = "mshyper-s", lmbda: float = 0.01, **changes) -> Path:
     """An untrained codec with its card, as `publishing.publish` would write them."""
-    card = weights.Card(
+    card = shipped.Card(
         name=name,
         lmbda=lmbda,
         architecture="mbt2018-mean",
@@ -73,7 +73,7 @@ def write_codec(folder: Path, name: str = "mshyper-s", lmbda: float = 0.01, **ch
         training={},
         kodak={"images": 24, "bpp": 0.5, "psnr": 30.0, "loss": 1.0},
     )
-    return weights.save_codec(publishing.publishable(untrained(**changes)), card, folder)
+    return shipped.save_codec(publishing.publishable(untrained(**changes)), card, folder)
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def bundled(tmp_path, monkeypatch) -> Path:
     """A folder of bundled codecs with one untrained member, ``mshyper-s`` at λ = 0.01."""
     folder = tmp_path / "bundled"
     write_codec(folder)
-    monkeypatch.setattr(weights, "bundled_folder", lambda: folder)
+    monkeypatch.setattr("sgaplus.codecs.bundled.bundled_folder", lambda: folder)
     return folder
 
 
@@ -89,7 +89,7 @@ def bundled(tmp_path, monkeypatch) -> Path:
 def no_zoo(tmp_path, monkeypatch) -> Path:
     """An empty cache of downloaded codecs."""
     folder = tmp_path / "zoo"
-    monkeypatch.setattr(weights, "zoo_folder", lambda: folder)
+    monkeypatch.setattr("sgaplus.codecs.zoo.zoo_folder", lambda: folder)
     return folder
 
 

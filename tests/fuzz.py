@@ -19,8 +19,8 @@ from safetensors.torch import save
 
 from sgaplus.bitstream.container import HEADERS
 from sgaplus.bitstream.stream import decode, encode
+from sgaplus.codecs.checkpoints import REFINABLE, build
 from sgaplus.codecs.codec import Codec, freeze
-from sgaplus.codecs.weights import REFINABLE, build
 from sgaplus.errors import UserError
 
 _HEADER = min(HEADERS.values())

@@ -94,7 +94,7 @@ def test_missing_rows_name_the_command(bundled, measured, photo, tmp_path):
     with pytest.raises(UserError, match=r"lacks images of mshyper-s with lambda 0\.2.*papermill page"):
         base_codecs.load(measured, "papermill page")
     write_codec(bundled, lmbda=0.05, seed=3)
-    with pytest.raises(UserError, match=r"not the bundled one.*papermill page"):
+    with pytest.raises(UserError, match=r"not the one of today.*papermill page"):
         base_codecs.load(measured, "papermill page")
 
 

@@ -19,8 +19,9 @@ from PIL import Image
 import sgaplus
 from sgaplus import cli
 from sgaplus.cli import terminal
-from sgaplus.codecs import weights
-from sgaplus.codecs.weights import save_codec
+from sgaplus.codecs import bundled as shipped
+from sgaplus.codecs import checkpoints
+from sgaplus.codecs.bundled import save_codec
 from sgaplus.data import datasets, images
 from sgaplus.data.datasets import ImageFile
 from sgaplus.training import publishing
@@ -545,8 +546,8 @@ def test_training_from_a_narrower_codec(call, photographs, bundled):
     ]
     code, _, err = call(*arguments)
     assert code == 0, err
-    trained = weights.read_safetensors(Path("trained/mshyper-s_lambda0.01.safetensors"))
-    expected = publishing.widen(weights.read_safetensors(start), 8, 16)
+    trained = checkpoints.read_safetensors(Path("trained/mshyper-s_lambda0.01.safetensors"))
+    expected = publishing.widen(checkpoints.read_safetensors(start), 8, 16)
     for name, value in expected.items():
         if "quantiles" not in name:
             torch.testing.assert_close(trained[name].float(), value, atol=1e-4, rtol=1e-3, msg=name)
@@ -705,7 +706,7 @@ def process(*arguments, cwd):
 @pytest.mark.slow
 def test_ctrl_c_in_the_middle_of_a_refinement(tmp_path, photo):
     """Also that ``python -m sgaplus`` is the command line."""
-    card = weights.Card("own", 0.01, "mbt2018-mean", 8, 12, "", {}, {})
+    card = shipped.Card("own", 0.01, "mbt2018-mean", 8, 12, "", {}, {})
     path = save_codec(publishing.publishable(untrained()), card, tmp_path / "codec")
     (tmp_path / "here").mkdir()
     # A process inherits that SIGINT is ignored, as it is for a shell's background jobs, but no handler.

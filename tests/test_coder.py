@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 import sgaplus
 from sgaplus import bitstream, io
 from sgaplus.bitstream import coder, container, rans
-from sgaplus.codecs import checkpoints, weights
+from sgaplus.codecs import bundled as shipped
+from sgaplus.codecs import checkpoints, weights, zoo
 from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.codecs.models import hard
 from sgaplus.errors import UserError
@@ -185,7 +186,7 @@ def test_the_stored_scales_are_compressais():
 
 @pytest.mark.slow
 def test_the_bundled_codecs_tables_are_those_of_compressai_but_for_rounding():
-    for card in weights.cards():
+    for card in shipped.cards():
         codec = weights.load_codec(card.name, card.lmbda, device="cpu")
         ours = bitstream.compressai_weights(codec)
         for name, theirs in codec.model.state_dict().items():
@@ -241,7 +242,9 @@ import sys, pathlib, torch
 torch.set_num_threads(int(sys.argv[2]))
 from sgaplus import bitstream, io
 from sgaplus.codecs import checkpoints, weights
-weights.bundled_folder = lambda: pathlib.Path(sys.argv[1])
+from sgaplus.codecs import bundled as shipped
+from sgaplus.codecs import zoo
+shipped.bundled_folder = lambda: pathlib.Path(sys.argv[1])
 for file in pathlib.Path(sys.argv[1]).glob("*.sga"):
     torch.save(bitstream.read_latents(file.read_bytes()), file.with_suffix(".pt"))
 """
@@ -298,7 +301,7 @@ def rewritten(codec: Codec, name: str, lmbda: float, sha256: str = SHA256) -> by
 )
 def test_a_codec_that_is_not_here_is_named(codec, bundled, no_zoo, monkeypatch, name, lmbda, sha256, message):
     url = "https://example.org/mbt2018-mean-3-fc3bd2b0.pth.tar"
-    urls = {key: {} for key in weights.ZOO} | {"mbt2018-mean": {"mse": {3: url}}}
+    urls = {key: {} for key in zoo.ZOO} | {"mbt2018-mean": {"mse": {3: url}}}
     monkeypatch.setattr(bitstream.stream, "model_urls", urls)
     with pytest.raises(UserError, match=message):
         bitstream.decode(rewritten(codec, name, lmbda, sha256))
@@ -351,7 +354,7 @@ def test_a_file_that_names_its_checkpoint_by_the_files_hash_still_decodes(tmp_pa
 @pytest.mark.parametrize("metric", ["mse", "ms-ssim"])
 def test_a_zoo_codec_is_fetched_by_the_header_where_asked(codec, bundled, no_zoo, monkeypatch, metric):
     url = "https://example.org/mbt2018-mean-3-fc3bd2b0.pth.tar"
-    urls = {key: {} for key in weights.ZOO} | {"mbt2018-mean": {metric: {3: url}}}
+    urls = {key: {} for key in zoo.ZOO} | {"mbt2018-mean": {metric: {3: url}}}
     monkeypatch.setattr(bitstream.stream, "model_urls", urls)
     asked = []
     monkeypatch.setattr(weights, "load_codec", lambda *a, **k: asked.append((a, k["quality"], k["metric"])))

@@ -9,6 +9,7 @@ from PIL import Image
 
 from sgaplus import bitstream, target_rate
 from sgaplus.bitstream import container
+from sgaplus.codecs import bundled as shipped
 from sgaplus.codecs import weights
 from sgaplus.data import images
 from sgaplus.refinement import refine
@@ -107,7 +108,7 @@ def test_a_target_reaches_the_search(call, photo, monkeypatch, options, expected
         return target_rate.Result(file, met, "9 bytes", [file, file], 14)
 
     monkeypatch.setattr(target_rate, "encode_to", spy)
-    write_codec(weights.bundled_folder(), lmbda=0.04)
+    write_codec(shipped.bundled_folder(), lmbda=0.04)
     code, out, err = call("encode", photo, "-o", "p.sga", *options)
     assert code == (0 if met else 1)
     assert Path("p.sga").read_bytes() == b"content"

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from sgaplus.bitstream import container
 from sgaplus.bitstream.container import HEADERS, NAMES, Container, pack, unpack
-from sgaplus.codecs import weights
+from sgaplus.codecs import bundled as shipped
+from sgaplus.codecs import zoo
 from sgaplus.errors import UserError
 
 words = st.binary(max_size=40).map(lambda data: data[: len(data) // 4 * 4])
@@ -104,7 +105,7 @@ def test_the_page_of_the_book_has_all_codecs_names():
 
 
 def test_every_bundled_and_downloadable_codec_has_a_name():
-    assert {card.name for card in weights.cards()} | set(weights.ZOO) <= set(NAMES.values())
+    assert {card.name for card in shipped.cards()} | set(zoo.ZOO) <= set(NAMES.values())
 
 
 def test_a_codec_without_a_code_is_known_by_its_weights():

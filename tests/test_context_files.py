@@ -15,9 +15,9 @@ from sgaplus import bitstream
 from sgaplus.bitstream import container
 from sgaplus.bitstream.coder import coder_of
 from sgaplus.bitstream.exact import exact
+from sgaplus.codecs.checkpoints import REFINABLE
 from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.codecs.models import FAMILIES
-from sgaplus.codecs.weights import REFINABLE
 from sgaplus.errors import UserError
 from tests import fuzz
 from tests.test_models import CONTEXT, untrained

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from sgaplus import io as files
-from sgaplus.data import datasets, sources
+from sgaplus.data import datasets, downloads, sources
 from sgaplus.data.datasets import ImageFile, fetch, list_images, status
 from sgaplus.data.images import ImageNote, read_image
 from sgaplus.errors import SystemFault, UserError
@@ -48,7 +48,10 @@ PHOTOS = {f"p{number}.png": photo_bytes(number) for number in (1, 2, 10)}
 
 
 class Server:
-    """A folder served on 127.0.0.1; it notes the paths ``asked`` for and breaks off half way in ``cut``."""
+    """A folder served on 127.0.0.1; it notes the paths ``asked`` for, and the first byte where that is not 0.
+
+    It breaks off half way in ``cut``.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.asked, self.cut = folder, [], set()
@@ -60,13 +63,17 @@ class Server:
 
             def do_GET(self) -> None:
                 asked.append(self.path)
-                if self.path not in cut:
+                path, first = folder / self.path.lstrip("/"), self.headers.get("Range", "bytes=0-")
+                if not path.is_file():
                     return super().do_GET()
-                content = (folder / self.path.lstrip("/")).read_bytes()
-                self.send_response(200)
+                start = int(first.removeprefix("bytes=").removesuffix("-"))
+                if start:
+                    asked[-1] += f" from {start}"
+                content = path.read_bytes()[start:]
+                self.send_response(206 if start else 200)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
-                self.wfile.write(content[: len(content) // 2])
+                self.wfile.write(content[: len(content) // 2] if self.path in cut else content)
                 return None
 
         handler = functools.partial(Handler, directory=str(folder))
@@ -326,12 +333,22 @@ def test_fetch_says_what_the_server_answers(kodak, server):
 
 
 @pytest.mark.parametrize(("name", "file"), [("kodak", "p1.png"), ("tecnick", "images.zip")])
-def test_a_download_that_breaks_off_leaves_nothing(request, server, name, file):
+@pytest.mark.filterwarnings("ignore:.*no published checksum")
+def test_a_download_that_breaks_off_goes_on_where_it_was(request, server, monkeypatch, name, file):
+    monkeypatch.setattr(downloads, "_BLOCK", 1)
     folder = request.getfixturevalue(name)
     server.cut.add(f"/{file}")
     with pytest.raises(SystemFault, match=f"broke off during {file}"):
         fetch(name, progress=False)
-    assert contents(folder) == {}
+    [(part, content)] = contents(folder).items()
+    assert part.startswith(f".{file}.") and part.endswith(".part")
+    whole = (server.folder / file).read_bytes()
+    assert content == whole[: len(whole) // 2]
+    server.cut.clear()
+    fetch(name, progress=False)
+    assert f"/{file} from {len(content)}" in server.asked
+    assert {"p1.png", "p2.png", "p10.png"} <= contents(folder).keys()
+    assert not [file for file in contents(folder) if file.endswith(".part")]
 
 
 def test_fetch_without_a_server(kodak, server, monkeypatch):

@@ -10,24 +10,24 @@ import typer
 
 from companion.pages import families
 from sgaplus.cli.app import app
-from sgaplus.codecs import weights
+from sgaplus.codecs import bundled as shipped
 from sgaplus.errors import UserError
 from tests.conftest import WIDTHS, untrained, write_codec
 
 
 def edit_card(folder, lmbda, **training):
-    path = folder / f"{weights.stem('mshyper-s', lmbda)}.json"
+    path = folder / f"{shipped.stem('mshyper-s', lmbda)}.json"
     card = json.loads(path.read_text())
     path.write_text(json.dumps(card | {"training": training}))
 
 
 def write_log(folder, lmbda, rows, columns):
-    path = folder / f"{weights.stem('mshyper-s', lmbda)}.training.csv"
+    path = folder / f"{shipped.stem('mshyper-s', lmbda)}.training.csv"
     pd.DataFrame(rows, columns=columns).to_csv(path, index=False)
 
 
 def card_of(lmbda):
-    return next(card for card in weights.cards() if card.lmbda == lmbda)
+    return next(card for card in shipped.cards() if card.lmbda == lmbda)
 
 
 OLD = ["stage", "M", "crop", "batch", "lr", "step", "seconds", "loss", "bpp", "psnr"]

@@ -5,8 +5,8 @@ import torch
 from compressai.models import MeanScaleHyperprior
 from torch.func import functional_call
 
+from sgaplus.codecs.checkpoints import load_parameters
 from sgaplus.codecs.codec import Codec, freeze, hard
-from sgaplus.codecs.weights import load_parameters
 from sgaplus.training.gains import Gains
 from tests.conftest import untrained
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sgaplus.codecs import weights
+from sgaplus.codecs import bundled as shipped
 from sgaplus.errors import SystemFault, UserError
 from sgaplus.training.lineage import CURVE, UNTRAINED, Lineage, curve_path, lineage_of, write_curve
 from tests.conftest import write_codec
@@ -79,7 +79,7 @@ def test_columns_of_held_out_photographs_are_written_and_read_where_there_are_so
 
 
 def test_the_bundled_curves_are_read():
-    paths = sorted(weights.bundled_folder().glob("*.safetensors"))
+    paths = sorted(shipped.bundled_folder().glob("*.safetensors"))
     curves = [lineage_of(path).curve for path in paths]
     assert len(curves) == 8 and all(len(curve) > 10 and set(curve[0]) == set(CURVE) for curve in curves)
 

@@ -6,9 +6,9 @@ from compressai.zoo.image import model_architectures
 from torch import nn
 
 from sgaplus import plans, rounding
+from sgaplus.codecs.checkpoints import REFINABLE, build
 from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.codecs.models import FAMILIES, hard
-from sgaplus.codecs.weights import REFINABLE, build
 from sgaplus.refinement import objective as relaxed
 from sgaplus.refinement import refine
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sgaplus import hardware, io, metrics
-from sgaplus.codecs import weights
+from sgaplus.codecs import checkpoints, weights
 from sgaplus.codecs.codec import Codec, freeze, hard
 from sgaplus.errors import SystemFault
 from sgaplus.training.lineage import CURVE, curve_path, lineage_of
@@ -81,7 +81,7 @@ def test_a_published_codec_loads_with_a_card_that_tells_its_story(tmp_path, monk
         "float32",
     )
 
-    monkeypatch.setattr(weights, "bundled_folder", lambda: tmp_path)
+    monkeypatch.setattr("sgaplus.codecs.bundled.bundled_folder", lambda: tmp_path)
     codec = weights.load_codec("tiny", dtype="float32")
     assert card["kodak"] == pytest.approx(rd_point(codec, kodak))
     # The medians' quantiles were solved for, not trained: each tail holds about one part in 10⁹.
@@ -112,7 +112,7 @@ def test_a_family_is_published_as_a_codec_for_each_lambda(tmp_path, monkeypatch)
         assert curve.iloc[-1].to_dict() == pytest.approx(
             expected | {"stage": 1, "lr": recipe.learning_rate(expected["step"] - 1)}
         )
-    monkeypatch.setattr(weights, "bundled_folder", lambda: tmp_path)
+    monkeypatch.setattr("sgaplus.codecs.bundled.bundled_folder", lambda: tmp_path)
     codecs = [weights.load_codec("tiny", lmbda, dtype="float32") for lmbda in (0.01, 0.02, 0.04)]
     for codec, path in zip(codecs, paths, strict=True):
         assert card_of(path)["kodak"] == pytest.approx(rd_point(codec, pictures((64, 64))))
@@ -127,7 +127,7 @@ def test_the_next_stage_tells_the_earlier_ones(tmp_path):
     start = publish(run, tmp_path / "family", "many photographs")[1]
     lineage = lineage_of(start)
     assert (lineage.start, lineage.lmbda) == ("tiny_lambda0.02.safetensors", 0.02)
-    run = Run.start(TINY, "cpu", "float32", weights.read_safetensors(start), lineage)
+    run = Run.start(TINY, "cpu", "float32", checkpoints.read_safetensors(start), lineage)
     run.log, run.step = rows(6, 0.02), 6
     run.save(tmp_path / "run.pt")
     (path,) = publish(Run.resume(tmp_path / "run.pt", TINY, "cpu", "float32"), tmp_path, "few photographs")

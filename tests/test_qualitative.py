@@ -12,7 +12,6 @@ from PIL import Image
 from companion.configurations import with_arms
 from companion.pages import qualitative
 from sgaplus import bitstream
-from sgaplus.codecs import weights
 from sgaplus.data.images import to_uint8
 from sgaplus.errors import UserError
 from sgaplus.studies.running import run
@@ -30,7 +29,7 @@ def computed(tmp_path_factory):
     write_codec(folder / "bundled")
     study = tiny(folder, images=["astronaut", "coffee"], streams=True, lrs=[0.1])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(weights, "bundled_folder", lambda: folder / "bundled")
+        patch.setattr("sgaplus.codecs.bundled.bundled_folder", lambda: folder / "bundled")
         run(study, "cpu", device="cpu", root=folder / "results")
         rows = with_arms(stored_rows(study, "cpu", folder / "results"))
     rows["arm"] = rows["arm"].str.removesuffix(", lr 0.1")
@@ -40,7 +39,7 @@ def computed(tmp_path_factory):
 @pytest.fixture
 def found(computed, monkeypatch):
     folder, rows = computed
-    monkeypatch.setattr(weights, "bundled_folder", lambda: folder / "bundled")
+    monkeypatch.setattr("sgaplus.codecs.bundled.bundled_folder", lambda: folder / "bundled")
     return qualitative.versions(rows, "coffee@64", results=folder / "results", original=True)
 
 
@@ -64,7 +63,7 @@ def test_pictures_are_those_of_the_files(computed, found):
 @pytest.mark.slow
 def test_what_is_shown_unless_something_else_is_asked_for(computed, monkeypatch):
     folder, rows = computed
-    monkeypatch.setattr(weights, "bundled_folder", lambda: folder / "bundled")
+    monkeypatch.setattr("sgaplus.codecs.bundled.bundled_folder", lambda: folder / "bundled")
     plain = qualitative.versions(rows, results=folder / "results")
     assert list(plain) == ["base", SSL, "atanh (SGA)"], "the original is not among them"
     assert plain["base"].row["image"] == "astronaut@64"

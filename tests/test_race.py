@@ -12,8 +12,8 @@ from companion.pages import races
 from sgaplus import datasets, refine
 from sgaplus.bench import baseline, race
 from sgaplus.cli.app import app
+from sgaplus.codecs.bundled import cards
 from sgaplus.codecs.codec import Codec, freeze
-from sgaplus.codecs.weights import cards
 from sgaplus.errors import UserError
 from tests.conftest import untrained
 

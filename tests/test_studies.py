@@ -19,6 +19,7 @@ from PIL import Image
 from sgaplus import bitstream, hardware, io, plans, rounding
 from sgaplus.codecs.weights import load_codec
 from sgaplus.data import datasets
+from sgaplus.distortion import LAMBDAS
 from sgaplus.errors import SystemFault, UserError
 from sgaplus.store import Store, refine_stored
 from sgaplus.studies import planning, running, schema, stored
@@ -28,7 +29,7 @@ from tests.conftest import POSIX, write_codec
 from tests.test_store import keys
 
 ROOT = Path(__file__).parents[1]
-LAMBDAS = {0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08}
+OURS = {0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08}
 # On photographs that come with scikit-image.
 GRID = {
     "dataset": "sample",
@@ -74,17 +75,19 @@ def kodak(tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("photographs")
     for number in range(24):
         Image.new("RGB", (768, 512), (number, 0, 0)).save(folder / f"kodim{number + 1:02}.png")
-    (folder / "tecnick").mkdir()
-    Image.new("RGB", (1200, 1200)).save(folder / "tecnick" / "RGB_OR_1200x1200_001.png")
-    clic = load_study("clic2025").profiles["cpu"].grids[0].images
+    clic = load_study("clic").profiles["cpu"].grids[0].images
     (folder / "clic2025").mkdir()
     for number, name in enumerate([*clic, *(f"other{n}" for n in range(23 - len(clic)))]):
         Image.new("RGB", (2048, 1365), (number, 1, 0)).save(folder / "clic2025" / f"{name}.png")
-    folders = {"kodak": folder, "tecnick": folder / "tecnick", "clic2025": folder / "clic2025"}
+    folders = {"kodak": folder, "clic2025": folder / "clic2025"}
     monkeypatch.setattr(
         planning,
-        "_images",
-        lambda grid: datasets.list_images(folders[grid.dataset], images=grid.images, crop=grid.crop),
+        "list_planned",
+        lambda name, images=None, crop=None: (
+            datasets.list_images(folders[name], images=images, crop=crop)
+            if name in folders
+            else datasets.list_planned(name, images, crop)
+        ),
     )
 
 
@@ -105,13 +108,13 @@ def test_every_item_of_the_paper_has_its_study():
         "learning-rate",
         "semi-multi-rate",
         "tecnick",
-        "clic2025",
+        "clic",
         "qualitative",
     }
     for study in studies.values():
         assert set(study.profiles) == {"paper", "cpu"}
         paper, cpu = study.profiles["paper"], study.profiles["cpu"]
-        assert (paper.device, paper.codec) == ("cuda", "mshyper")
+        assert (paper.device, paper.codec) == ("cuda", "mbt2018-mean")
         assert (cpu.device, cpu.codec) == ("cpu", "mshyper-s")
         assert all(grid.iterations == 2000 and grid.read_offs == (500,) for grid in paper.grids)
         assert all(grid.crop is None for grid in paper.grids), "the paper has whole photographs"
@@ -123,26 +126,29 @@ def test_every_item_of_the_paper_has_its_study():
 def test_the_paper_s_grids_are_complete(kodak):
     counts = {study.name: len(planning.plan(study, "paper")) for study in load_studies()}
     assert counts == {
-        "rd": 12 * 7 * 24,
+        "rd": 12 * 8 * 24 + 3 * 6 * 24,
         "convergence": 7 * 24,
         "stability": 5 * 4 * 24 * 3,
         "ssl-a": 11 * 24 * 3,
         "learning-rate": 3 * 2 * 24 * 3,
-        "semi-multi-rate": 3 * 7 * 3 * 24,
-        "tecnick": 3 * 7,
-        "clic2025": 3 * 7 * 23,
+        "semi-multi-rate": 3 * 8 * 3 * 24,
+        "tecnick": 3 * 8 * 100,
+        "clic": 3 * 8 * 41,
         "qualitative": 3,
-        "fast": (3 + 6) * (24 + 23) + 6 * 24,
+        "fast": (3 + 6) * (24 + 41) + 7 * 24,
     }
     tasks = planning.plan(load_study("rd"), "paper")
-    assert {task.job.codec_lmbda for task in tasks} == LAMBDAS
-    assert {task.cell[:2] for task in tasks[: 12 * 24]} == {(0.01, 0.01)}, "breadth first at the ablations' λ"
+    assert {task.job.codec_lmbda for task in tasks} == set(LAMBDAS["mse"])
+    first = {task.cell[:3] for task in tasks[: 12 * 24]}
+    assert first == {("mbt2018-mean", 0.013, 0.013)}, "breadth first at the ablations' λ"
+    flexible = {task.job.codec_lmbda for task in tasks if task.job.codec == "cheng2020-anchor"}
+    assert flexible == set(LAMBDAS["mse"][:6])
     slopes = {task.plan.method.a for task in planning.plan(load_study("ssl-a"), "paper")}
     assert slopes == {0.3, 0.65812, 0.8, 1, 4 / 3, 1.6, 2.25, 2.3, 3, 5, 10}
     tau = {task.plan.temperature.tau_max for task in planning.plan(load_study("stability"), "paper")}
     assert tau == {0.2, 0.4, 0.6, 0.8, 1.0}
-    semi = {task.cell[:2] for task in planning.plan(load_study("semi-multi-rate"), "paper")}
-    assert semi == {(train, test) for train in (0.0025, 0.01, 0.04) for test in LAMBDAS}
+    semi = {task.cell[1:3] for task in planning.plan(load_study("semi-multi-rate"), "paper")}
+    assert semi == {(train, test) for train in (0.0035, 0.013, 0.0483) for test in LAMBDAS["mse"]}
 
 
 @pytest.mark.slow
@@ -200,7 +206,8 @@ def test_files_are_kept_of_whole_photographs_under_the_methods_of_figure_4(kodak
     tasks = planning.plan(load_study("rd"), profile)
     kept = [task for task in tasks if task.streams]
     assert {task.label for task in kept} == {"base", "atanh (SGA)", "SSL (a = 2.3)"}
-    images = {(label, l): 0 for label in ("base", "atanh (SGA)", "SSL (a = 2.3)") for l in LAMBDAS}
+    lmbdas = OURS if profile == "cpu" else LAMBDAS["mse"]
+    images = {(label, l): 0 for label in ("base", "atanh (SGA)", "SSL (a = 2.3)") for l in lmbdas}
     for task in kept:
         assert task.image.crop is None
         images[task.label, task.job.lmbda] += 1
@@ -310,7 +317,8 @@ def test_a_file_is_kept_where_one_of_a_jobs_grids_says_so(tmp_path, bundled):
 
 def test_the_order_is_seeds_then_lambdas_then_methods(tmp_path, bundled):
     study = tiny(tmp_path, seeds=[3, 1], train_lmbdas=[0.02, 0.01], methods=["atanh", "base", "ssl"])
-    cells = list(dict.fromkeys(task.cell for task in planning.plan(study, "cpu")))
+    write_codec(bundled, lmbda=0.02)
+    cells = list(dict.fromkeys(task.cell[1:] for task in planning.plan(study, "cpu")))
     names = ["atanh (SGA)", "base", "SSL (a = 2.3)"]
     expected = [(l, l, name, 4, seed) for seed in (3, 1) for l in (0.02, 0.01) for name in names]
     # The base has no randomness, so that all seeds share it.
@@ -346,11 +354,13 @@ def test_time_is_measured_on_this_device_where_it_can_be(tmp_path, bundled):
     job = tasks[-1].job
     row = {"codec": "mshyper-s", "dtype": "float32", "device": hardware.describe(cpu)}
     row |= {"image_sha256": job.image_sha256, "iteration": 4, "iterations": 4, "seconds": 3.0}
+    row |= {"codec_lmbda": 0.01}
     others = [row | {"device": "another"}, row | {"dtype": "bfloat16"}, row | {"codec": "mshyper"}]
     others += [row | {"iteration": 2, "seconds": 1.0}, row | {"image_sha256": "0"}]
 
     def rate(rows, kind="cpu"):
-        return planning.rate(tasks, "mshyper-s", "float32", kind, pd.DataFrame(rows), cpu)
+        [found] = planning.rates(tasks, kind, pd.DataFrame(rows), cpu).values()
+        return found
 
     found = rate([row, *others])
     assert found.measured
@@ -362,7 +372,7 @@ def test_time_is_measured_on_this_device_where_it_can_be(tmp_path, bundled):
 
 def test_a_missing_data_set_says_what_to_fetch(tmp_path, bundled, monkeypatch):
     monkeypatch.setenv("SGAPLUS_DATA", str(tmp_path))
-    with pytest.raises(UserError, match=r"sgaplus data fetch kodak.*pages show the rows that are stored"):
+    with pytest.raises(UserError, match=r"24 of the 24 kodak images.*sgaplus data fetch kodak"):
         run(tiny(tmp_path, dataset="kodak", images=None), "cpu", root=tmp_path / "results")
     assert not (tmp_path / "results").exists()
 
@@ -560,7 +570,7 @@ def test_rows_of_other_weights_are_refused(tmp_path, bundled):
         lambda: stored.status(study, "cpu", root=root),
         lambda: stored.stored_rows(study, "cpu", root),
     ):
-        with pytest.raises(UserError, match="is not the bundled one: rename the folder"):
+        with pytest.raises(UserError, match="not the one of today: rename the folder"):
             refused()
     # Another study neither copies them nor stumbles over them.
     other = tiny(tmp_path, "other")
@@ -583,19 +593,19 @@ def test_weights_that_change_during_a_run_are_noticed(tmp_path, bundled, monkeyp
     assert not list((tmp_path / "results").rglob("*.parquet"))
 
 
-@pytest.mark.slow
-def test_codecs_that_are_not_bundled_yet_wait(tmp_path, bundled):
-    study, root = tiny(tmp_path, methods=["ssl"], train_lmbdas=[0.02, 0.01]), tmp_path / "results"
+def test_a_lambda_that_a_series_has_not_is_named(tmp_path, bundled):
+    with pytest.raises(UserError, match=r"mshyper-s has no codec of lambda 0\.05: choose one of 0\.01"):
+        run(tiny(tmp_path, train_lmbdas=[0.05]), "cpu", root=tmp_path / "results")
+
+
+def test_codecs_that_are_not_downloaded_yet_wait(tmp_path, bundled, no_zoo):
+    study, root = tiny(tmp_path, codec="mbt2018-mean@1-4", train_lmbdas=[0.0018]), tmp_path / "results"
     found = stored.status(study, "cpu", root=root)
-    assert found.not_bundled == {("mshyper-s", 0.02)}
-    assert planning.words(found.not_bundled) == "mshyper-s at λ 0.02"
-    assert run(study, "cpu", device="cpu", root=root) == 0
-    assert set(stored.stored_rows(study, "cpu", root)["codec_lmbda"]) == {0.01}
-    write_codec(bundled, lmbda=0.02, seed=1)
-    assert run(study, "cpu", device="cpu", root=root) == 0
-    assert set(stored.stored_rows(study, "cpu", root)["codec_lmbda"]) == {0.01, 0.02}
-    with pytest.raises(UserError, match=r"needs mshyper-s at λ 0.05, which is not bundled yet"):
-        run(tiny(tmp_path, train_lmbdas=[0.05]), "cpu", root=root)
+    assert (found.jobs, found.stored, len(found.missing)) == (9, 0, 9)
+    [sentence] = found.needs
+    assert "`sgaplus codecs fetch mbt2018-mean@1-4`" in sentence and "112 MB" in sentence
+    with pytest.raises(UserError, match="sgaplus codecs fetch mbt2018-mean@1-4"):
+        run(study, "cpu", device="cpu", root=root)
 
 
 @pytest.mark.slow
@@ -739,12 +749,13 @@ PROGRAM = textwrap.dedent("""
     from pathlib import Path
     import torch
     from sgaplus.codecs import weights
+    from sgaplus.codecs import bundled as shipped
     from sgaplus.studies import running
     from sgaplus.studies.schema import load_study
 
     torch.set_num_threads(1)
     folder, bundled, me, others = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4:]
-    weights.bundled_folder = lambda: bundled
+    shipped.bundled_folder = lambda: bundled
     refine = running.refine
 
     def counted(codec, images, *arguments, **settings):

@@ -259,26 +259,17 @@ def test_a_series_by_its_name(bundled):
     assert [codec.lmbda for codec in target_rate.series("mshyper-s", 0.01, device="cpu")] == [0.01]
 
 
-def test_a_series_of_downloaded_codecs(bundled, monkeypatch):
-    asked = []
-
-    def load(name, lmbda=None, *, quality=None, **_):
-        asked.append((name, lmbda, quality))
-        return make(0.01)
-
-    monkeypatch.setattr(weights, "load_codec", load)
-    target_rate.series("mbt2018-mean")
-    assert asked == [("mbt2018-mean", None, quality) for quality in range(1, 9)]
-    asked.clear()
-    target_rate.series("mbt2018-mean", quality=3)
-    assert asked == [("mbt2018-mean", None, 3)]
+def test_a_series_that_is_not_downloaded_names_the_command(no_zoo):
+    with pytest.raises(UserError, match="sgaplus codecs fetch mbt2018-mean@2-4"):
+        target_rate.series("mbt2018-mean@2-4")
 
 
-def test_a_checkpoint_is_a_series_of_its_own(tmp_path):
-    path = write_codec(tmp_path, seed=3)
-    assert [codec.lmbda for codec in target_rate.series(path, 0.02, device="cpu")] == [0.02]
-    with pytest.raises(UserError, match="give it"):
-        target_rate.series(path, device="cpu")
+def test_checkpoints_are_a_series(tmp_path):
+    path, other = write_codec(tmp_path, seed=3), write_codec(tmp_path, lmbda=0.02, seed=4)
+    assert [codec.lmbda for codec in target_rate.series(path, 0.03, device="cpu")] == [0.03]
+    assert [codec.lmbda for codec in target_rate.series(path, device="cpu")] == [0.01]
+    for spec in (str(tmp_path), tmp_path, f"{path}=0.01,{other}=0.02", {path: 0.01, other: 0.02}):
+        assert [codec.lmbda for codec in target_rate.series(spec, device="cpu")] == [0.01, 0.02]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 import torch
 from compressai.models import MeanScaleHyperprior
 
-from sgaplus.codecs.weights import load_parameters
+from sgaplus.codecs.checkpoints import load_parameters
 from sgaplus.errors import SystemFault, UserError
 from sgaplus.training import run as training
 from sgaplus.training.crops import generator_for, sample_crops

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from sgaplus import cli, parquet
-from sgaplus.codecs import weights
 from sgaplus.errors import SystemFault, UserError
 from sgaplus.store import Store
 from sgaplus.studies import stored, verify
@@ -24,7 +23,7 @@ def computed(tmp_path_factory):
     write_codec(folder / "bundled")
     study = tiny(folder, methods=["base", "ssl"], images=["astronaut", "coffee"], streams=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(weights, "bundled_folder", lambda: folder / "bundled")
+        patch.setattr("sgaplus.codecs.bundled.bundled_folder", lambda: folder / "bundled")
         run(study, "cpu", device="cpu", root=folder / "results")
     return folder
 
@@ -32,7 +31,7 @@ def computed(tmp_path_factory):
 @pytest.fixture
 def root(computed, tmp_path, monkeypatch) -> Path:
     """A copy of these results that a test may spoil."""
-    monkeypatch.setattr(weights, "bundled_folder", lambda: computed / "bundled")
+    monkeypatch.setattr("sgaplus.codecs.bundled.bundled_folder", lambda: computed / "bundled")
     monkeypatch.setenv("SGAPLUS_DATA", str(tmp_path / "data"))
     return Path(shutil.copytree(computed / "results", tmp_path / "results"))
 
@@ -144,10 +143,10 @@ def test_rows_that_say_something_else_do_not_verify(root, columns, message):
 
 def test_weights_that_are_no_longer_bundled_do_not_verify(root, tmp_path, monkeypatch):
     write_codec(tmp_path / "others", seed=1)
-    monkeypatch.setattr(weights, "bundled_folder", lambda: tmp_path / "others")
+    monkeypatch.setattr("sgaplus.codecs.bundled.bundled_folder", lambda: tmp_path / "others")
     verify._codec.cache_clear()
     found = problems(root)
-    assert len(found) == 4 and all("bundled are" in problem for problem in found.values())
+    assert len(found) == 4 and all("here are" in problem for problem in found.values())
 
 
 def test_without_the_photograph_the_rest_is_checked(root, monkeypatch):

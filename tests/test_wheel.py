@@ -21,7 +21,7 @@ from PIL import Image
 
 import sgaplus
 from sgaplus import io
-from sgaplus.codecs import weights
+from sgaplus.codecs import bundled as shipped
 
 pytestmark = pytest.mark.slow
 
@@ -32,12 +32,13 @@ LOOK = """
 import json, sys, sgaplus
 from sgaplus.data import sources
 from sgaplus.codecs import weights
-cards = weights.cards()
+from sgaplus.codecs import bundled as shipped
+cards = shipped.cards()
 codec = sgaplus.load_codec(cards[0].name, cards[0].lmbda, device="cpu", dtype="float32")
 json.dump({
     "package": sgaplus.__file__,
-    "models": str(weights.bundled_folder()),
-    "cards": [weights.stem(card.name, card.lmbda) for card in cards],
+    "models": str(shipped.bundled_folder()),
+    "cards": [shipped.stem(card.name, card.lmbda) for card in cards],
     "sha256": codec.sha256,
     "kodak": len(sources.published("kodak")),
 }, sys.stdout)
@@ -150,8 +151,8 @@ def call(python, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def cards() -> list[weights.Card]:
-    found = weights.cards(ROOT / "data/models")
+def cards() -> list[shipped.Card]:
+    found = shipped.cards(ROOT / "data/models")
     if not found:
         pytest.skip("no codec is bundled in data/models")
     return found
@@ -161,10 +162,10 @@ def test_the_installed_package_is_the_wheels(call, python, cards):
     found = json.loads(call(python.name, "-W", "ignore", "-c", LOOK))
     package = Path(found.pop("package")).parent
     assert python.parents[1] in package.parents
-    first = weights.stem(cards[0].name, cards[0].lmbda)
+    first = shipped.stem(cards[0].name, cards[0].lmbda)
     assert found == {
         "models": str(package / "_models"),
-        "cards": [weights.stem(card.name, card.lmbda) for card in cards],
+        "cards": [shipped.stem(card.name, card.lmbda) for card in cards],
         "sha256": io.sha256(ROOT / f"data/models/{first}.safetensors"),
         "kodak": 24,
     }

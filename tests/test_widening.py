@@ -4,8 +4,8 @@ import pytest
 import torch
 from compressai.models import MeanScaleHyperprior
 
+from sgaplus.codecs.checkpoints import load_parameters
 from sgaplus.codecs.codec import Codec, freeze, hard
-from sgaplus.codecs.weights import load_parameters
 from sgaplus.errors import UserError
 from sgaplus.training import publishing
 from sgaplus.training.run import Recipe, Run

@@ -12,7 +12,7 @@ import torch
 from compressai.zoo.image import model_urls
 from torch import Tensor
 
-from ..codecs import weights
+from ..codecs import bundled, weights, zoo
 from ..codecs.checkpoints import content_hash
 from ..codecs.codec import Codec
 from ..codecs.models import Latents
@@ -176,14 +176,14 @@ def find_codec(data: bytes | Container, *, fetch: bool = False) -> Codec:
         UserError: the file is damaged, or its codec is not there; the message says which and where it is.
     """
     content = data if isinstance(data, Container) else container.unpack(data)
-    cards = weights.cards()
+    cards = bundled.cards()
     for card in cards:
         if card.sha256.startswith(content.weights.hex()):
-            return weights.load_codec(card.name, card.lmbda, dtype="float32")
-    for name in weights.ZOO:
+            return bundled.load(card).to("auto", "float32")
+    for name in zoo.ZOO:
         for metric, qualities in model_urls[name].items():
             for quality, url in qualities.items():
-                if content.weights.hex().startswith(weights.zoo_file(url)[1]):
+                if content.weights.hex().startswith(zoo.zoo_file(url)[1]):
                     return _downloadable(content, name, quality, metric, fetch)
     same = [
         card for card in cards if card.name == content.name and f"{card.lmbda:.6g}" == f"{content.lmbda:.6g}"
@@ -201,7 +201,7 @@ def find_codec(data: bytes | Container, *, fetch: bool = False) -> Codec:
 
 
 def _downloadable(content: Container, name: str, quality: int, metric: str, fetch: bool) -> Codec:
-    if not fetch and not weights.zoo_file(model_urls[name][metric][quality])[0].is_file():
+    if not fetch and not zoo.zoo_file(model_urls[name][metric][quality])[0].is_file():
         raise UserError(
             f"the file was written with {name} of quality {quality} ({metric}) from CompressAI's zoo, which"
             f" is not downloaded yet: give its name to download it (--codec {name})"

@@ -13,7 +13,7 @@ from .app import Compiled, Device, app
 from .terminal import option
 
 if TYPE_CHECKING:
-    from ..studies import running, schema
+    from ..studies import running, schema, stored
 
 study_app = typer.Typer(
     no_args_is_help=True, help="The paper's experiments: show what is stored, and run them."
@@ -46,6 +46,7 @@ _LIST = {
     "rate": "{}",
 }
 _STATUS = {
+    "codec": "{}",
     "codec_lmbda": "{:g}",
     "lmbda": "{:g}",
     "method": "{}",
@@ -74,7 +75,8 @@ def study_list(results: _Results = None) -> None:
 
     root = stored.results(root=results)
     known: dict[Path, pd.DataFrame] = {}
-    rows, missing = [], set()
+    rows: list[dict[str, object]] = []
+    needs: dict[str, None] = {}
     problems: dict[str, list[str]] = {}
     for folder in stored.folders(root):
         try:
@@ -94,8 +96,8 @@ def study_list(results: _Results = None) -> None:
                 continue
             row["jobs"], row["stored"] = found.jobs, found.stored
             row["minutes"], row["left"] = sum(found.minutes.values()), found.minutes_left
-            row["rate"] = "measured" if found.rate.measured else "assumed"
-            missing |= found.not_bundled
+            row["rate"] = "measured" if found.measured else "assumed"
+            needs |= dict.fromkeys(found.needs)
             minutes.setdefault(profile, {}).update(found.minutes)
             left.setdefault(profile, {}).update({key: found.minutes[key] for key in found.missing})
     terminal.show(terminal.table(pd.DataFrame(rows, columns=list(_LIST)), _LIST))
@@ -104,7 +106,8 @@ def study_list(results: _Results = None) -> None:
             f"{name}: {sum(jobs.values()):.0f} minutes, of which {sum(left[name].values()):.0f} are left "
             "(jobs that several studies share count once)"
         )
-    _note_missing(missing)
+    for sentence in needs:
+        terminal.note(sentence)
     for text, where in problems.items():
         terminal.note(f"{', '.join(where)}: {text}")
 
@@ -127,12 +130,14 @@ def study_status(name: _Name, profile: _Profile = None, results: _Results = None
     terminal.show(f"profile {profile}: {study.profile(profile).about}")
     terminal.show(terminal.table(found.table, _STATUS))
     elsewhere = f", {found.elsewhere} more by other studies" if found.elsewhere else ""
-    rate = "measured here" if found.rate.measured else f"assumed for {study.profile(profile).device}"
+    rate = "measured here" if found.measured else f"assumed for {study.profile(profile).device}"
+    paces = " to ".join(dict.fromkeys(f"{pace:.2g}" for pace in _extremes(found)))
     terminal.show(
         f"{found.stored} of {found.jobs} jobs are stored{elsewhere}; about {found.minutes_left:.0f} minutes"
-        f" are left ({found.rate.seconds:.2g} s per megapixel and iteration, {rate})"
+        f" are left ({paces} s per megapixel and iteration, {rate})"
     )
-    _note_missing(found.not_bundled)
+    for sentence in found.needs:
+        terminal.note(sentence)
 
 
 @study_app.command("run")
@@ -168,7 +173,8 @@ def study_run(
             f"{study.name}, profile {name}: {found.jobs - found.stored} of {found.jobs} jobs to do, "
             f"about {found.minutes_left:.0f} minutes"
         )
-        _note_missing(found.not_bundled)
+        for sentence in found.needs:
+            terminal.note(sentence)
         with terminal.bar(study.name) as bar:
             task = bar.add_task("", total=None)
             missing = running.run(
@@ -194,11 +200,10 @@ def _default(study: schema.Study) -> str:
     return wanted if wanted in study.profiles else next(iter(study.profiles))
 
 
-def _note_missing(codecs: set[tuple[str, float]]) -> None:
-    from ..studies import planning
-
-    if codecs:
-        terminal.note(f"not bundled yet: {planning.words(codecs)}; their jobs wait")
+def _extremes(found: stored.Status) -> tuple[float, float]:
+    """The lowest and the highest pace, in seconds per megapixel and iteration."""
+    paces = [rate.seconds for rate in found.rates]
+    return min(paces), max(paces)
 
 
 def _line(event: running.Event) -> str:

@@ -82,7 +82,7 @@ def train(
     - `sgaplus train photographs --out trained --lmbda 0.005 --lmbda 0.01 --lmbda 0.02`
     - `sgaplus refine photo.png --codec trained/mshyper-s_lambda0.01.safetensors --lmbda 0.01`
     """
-    from ..codecs import weights
+    from ..codecs import bundled, checkpoints
     from ..training import crops, publishing
     from ..training import run as runs
     from ..training.lineage import UNTRAINED, lineage_of
@@ -109,10 +109,10 @@ def train(
         average=average,
     )
     io.check_folder(out)
-    given = publishing.widen(weights.read_safetensors(start), n, m, seed) if start else None
+    given = publishing.widen(checkpoints.read_safetensors(start), n, m, seed) if start else None
     photographs = crops.read_photographs(photos, crop, holdout)
     terminal.say(_held_out(photographs, holdout))
-    checkpoint = out / f"{f'{name}_family' if family else weights.stem(name, lmbda[0])}.pt"
+    checkpoint = out / f"{f'{name}_family' if family else bundled.stem(name, lmbda[0])}.pt"
     if checkpoint.is_file():
         run = runs.Run.resume(checkpoint, recipe, device, dtype)
         terminal.say(f"resuming {checkpoint} at step {run.step}")

@@ -6,7 +6,6 @@ Reading never touches the network; `fetch` does, and only when it is called.
 from __future__ import annotations
 
 import difflib
-import functools
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -61,8 +60,7 @@ class ImageFile:
             UserError: the file cannot be read or is not the registered one.
         """
         try:
-            state = self.path.stat()
-            found = _sha256(self.path, state.st_size, state.st_mtime_ns)
+            found = io.sha256_once(self.path)
         except OSError as error:
             raise io.unreadable(self.path, error) from error
         if self.expected not in (None, found):
@@ -75,7 +73,7 @@ class ImageFile:
             )
         if self.crop is None:
             return found
-        return hashlib.sha256(f"{found} centre {self.crop}x{self.crop}".encode()).hexdigest()
+        return _of_square(found, self.crop)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -105,6 +103,54 @@ class ImageFile:
             )
         top, left = (height - self.crop) // 2, (width - self.crop) // 2
         return image[:, top : top + self.crop, left : left + self.crop].contiguous()
+
+
+@dataclass(frozen=True)
+class AbsentImage(ImageFile):
+    """An image of a named data set that is not on this computer, as far as a plan needs it.
+
+    Attributes:
+        pixels: height and width, as most images of the data set have them.
+    """
+
+    pixels: tuple[int, int] = (0, 0)
+
+    @property
+    def sha256(self) -> str:
+        """That of the image where it is known; else one that no image has."""
+        whole = self.expected or f"{self.path} is not here"
+        return whole if self.crop is None else _of_square(whole, self.crop)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.pixels if self.crop is None else (self.crop, self.crop)
+
+
+def _of_square(sha256: str, side: int) -> str:
+    """What identifies the square in the centre of the image of this SHA-256."""
+    return hashlib.sha256(f"{sha256} centre {side}x{side}".encode()).hexdigest()
+
+
+def list_planned(name: str, images: Sequence[str] | None = None, crop: int | None = None) -> list[ImageFile]:
+    """As `list_images` of a named data set, those that are not on this computer as `AbsentImage`."""
+    if name == "sample":
+        return list_images(name, images=images, crop=crop)
+    source, folder, expected = SOURCES[name], folder_of(name), registered(name)
+    here = {path.name for path in present(name)}
+    known = sorted({*here, *expected}, key=natural_key)
+    unknown = [f"{name}-{number}.png" for number in range(len(known) + 1, source.images + 1)]
+    names = [f"{Path(image).stem}.png" for image in images] if images else [*known, *unknown]
+    strange = set(names) - set(known)
+    if images and strange and not unknown:
+        raise UserError(
+            f"there is no image '{Path(min(strange)).stem}' in {name}: the names are {Path(known[0]).stem} to"
+            f" {Path(known[-1]).stem}"
+        )
+    found: list[ImageFile] = []
+    for file in names:
+        image = Path(file).stem, folder / file, expected.get(file)
+        found.append(ImageFile(*image) if file in here else AbsentImage(*image, pixels=source.pixels))
+    return [image if crop is None else image.centre(crop) for image in found]
 
 
 @dataclass(frozen=True)
@@ -242,8 +288,3 @@ def _named(name: str, complain: bool) -> list[ImageFile]:
 def _sample() -> list[ImageFile]:
     folder = folder_of("sample")
     return [ImageFile(Path(file).stem, folder / file) for file in SAMPLE if (folder / file).is_file()]
-
-
-@functools.cache
-def _sha256(path: Path, size: int, modified: int) -> str:
-    return io.sha256(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import zipfile
@@ -10,14 +11,19 @@ from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-import pooch
 import requests
+from filelock import FileLock
 from tqdm import tqdm
 
 from .. import io
 from ..errors import SystemFault, UserError
 from .images import note
 from .sources import LOCK, SOURCES, Source, folder_of, present, published, read_sums, registered
+
+# Seconds without a byte after which a server counts as silent.
+_TIMEOUT = 60
+# Bytes that are written at once; what breaks off loses at most so many.
+_BLOCK = 1 << 16
 
 
 def fetch(name: str, progress: bool = True) -> Path:
@@ -111,9 +117,11 @@ def download(url: str, path: Path, digest: str | None, remedy: str, progress: bo
     """Bring ``url`` to ``path``, which appears only when it is complete and its checksum is right.
 
     A file with the right checksum is left alone; another one is kept under another name, with an `ImageNote`.
+    A download that was broken off goes on where it was.
 
     Args:
-        digest: ``algorithm:hex``, a bare SHA-256, or None: then a file that is there is taken as it is.
+        digest: ``algorithm:hex``, a bare SHA-256, or None: then a file that is there is taken as it is. Of a
+            checksum of which not all is known, the first digits.
         remedy: what the user can do, the end of every error message.
         progress: show a bar on standard error.
 
@@ -121,39 +129,74 @@ def download(url: str, path: Path, digest: str | None, remedy: str, progress: bo
         UserError: the folder cannot be written to.
         SystemFault: the server is out of reach, refuses, or delivers something else; or the disk fails.
     """
-    pooch.get_logger().setLevel("WARNING")
     host, name = urlsplit(url).hostname, path.name.removeprefix(".")
+    # Another address may have another file of this name.
+    part = path.with_name(f".{name}.{hashlib.sha256(url.encode()).hexdigest()[:8]}.part")
+    lock = FileLock(part.with_suffix(".lock"))
     try:
-        other = path.is_file() and not _has(path, digest)
-        target = path.with_name(f".{name}.new") if other else path
-        pooch.retrieve(url, known_hash=digest, fname=target.name, path=path.parent, progressbar=progress)
-        if other:
-            kept = io.set_aside(path, "replaced")
-            target.replace(path)
-            note(f"{path} was another file than the registered one: it is kept as {kept.name}")
+        if path.is_file() and _has(path, digest):
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with lock:
+            if path.is_file() and _has(path, digest):  # another process was faster
+                return
+            _bring(url, part, progress)
+            if not _has(part, digest):
+                part.unlink()
+                raise SystemFault(
+                    f"{host} delivered a {name} with a wrong checksum (not {digest}), which was not kept:"
+                    f" {remedy}"
+                )
+            if path.is_file():
+                kept = io.set_aside(path, "replaced")
+                note(f"{path} was another file than the registered one: it is kept as {kept.name}")
+            part.replace(path)
     except requests.HTTPError as error:
         answer = f"{error.response.status_code} {error.response.reason}"
         raise SystemFault(f"{host} refuses {name} ({answer}): {remedy}") from error
     except requests.RequestException as error:
         raise SystemFault(f"{host} cannot be reached or broke off during {name}: {remedy}") from error
-    except ValueError as error:
-        raise SystemFault(
-            f"{host} delivered a {name} with a wrong checksum (not {digest}), which was not kept: {remedy}"
-        ) from error
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
             raise UserError(
                 f"cannot write to {path.parent}: {error.strerror}; set SGAPLUS_DATA to a folder of your own"
             ) from error
         raise SystemFault(f"could not write {path}: {io.reason(error)}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            Path(lock.lock_file).unlink()
+
+
+def _bring(url: str, part: Path, progress: bool) -> None:
+    """The content of ``url`` into ``part``, after what is there already if the server can begin there."""
+    have = part.stat().st_size if part.is_file() else 0
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as answer:
+        if have and answer.status_code == requests.codes.requested_range_not_satisfiable:
+            part.unlink()
+            raise requests.ConnectionError("what came before is of another file, and is dropped")
+        answer.raise_for_status()
+        goes_on = answer.status_code == requests.codes.partial_content
+        start = have if goes_on else 0
+        length = answer.headers.get("Content-Length")
+        total = start + int(length) if length else None
+        settings = {"total": total, "initial": start, "unit": "B", "unit_scale": True}
+        with part.open("ab" if goes_on else "wb") as file, tqdm(**settings, disable=not progress) as bar:
+            for block in answer.iter_content(_BLOCK):
+                file.write(block)
+                bar.update(len(block))
+    if total is not None and part.stat().st_size < total:
+        raise requests.ConnectionError(f"{part.stat().st_size} of {total} bytes arrived")
 
 
 def _has(path: Path, digest: str | None) -> bool:
-    """Whether a file has the checksum ``digest``; any file has None."""
+    """Whether a file has the checksum ``digest``, or begins with it; any file has None."""
     if digest is None:
         return True
     algorithm, _, expected = digest.rpartition(":")
-    return pooch.file_hash(str(path), algorithm or "sha256") == expected.lower()
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, algorithm or "sha256").hexdigest()
+    return found.startswith(expected.lower())
 
 
 def check_archive(

@@ -30,6 +30,7 @@ class Source:
     Attributes:
         about: a description in one line.
         images: how many images it has.
+        pixels: height and width of most of them.
         home: the page to turn to when fetching fails.
         urls: of single files, with ``{file}`` for the name, if the checksum of each is published; or of a
             zip archive, several for the same one: the first that delivers is taken.
@@ -39,6 +40,7 @@ class Source:
 
     about: str
     images: int
+    pixels: tuple[int, int]
     home: str
     urls: tuple[str, ...]
     digests: tuple[str | None, ...] = (None,)
@@ -49,12 +51,14 @@ SOURCES = {
     "kodak": Source(
         about="Kodak Lossless True Color Image Suite, 768×512",
         images=24,
+        pixels=(512, 768),
         home="https://r0k.us/graphics/kodak/",
         urls=("https://r0k.us/graphics/kodak/kodak/{file}",),
     ),
     "tecnick": Source(
         about="TESTIMAGES, RGB_OR_1200x1200 (Asuni and Giachetti), CC BY-NC-SA 3.0",
         images=100,
+        pixels=(1200, 1200),
         home="https://testimages.org/",
         urls=("https://sourceforge.net/projects/testimages/files/OLD/OLD_SAMPLING/testimages.zip/download",),
         inside="RGB_OR_1200x1200",
@@ -62,6 +66,7 @@ SOURCES = {
     "clic2020": Source(
         about="CLIC 2020 professional validation, Unsplash licence",
         images=41,
+        pixels=(1365, 2048),
         home="https://archive.compression.cc/",
         urls=(
             "https://data.vision.ee.ethz.ch/cvl/clic/professional_valid_2020.zip",
@@ -72,6 +77,7 @@ SOURCES = {
     "clic2025": Source(
         about="23 of the 32 photographs of the CLIC 2025 image validation set, Unsplash licence",
         images=23,
+        pixels=(1365, 2048),
         home="https://clic2025.compression.cc/tasks",
         urls=("https://d152a8jkvz9wzs.cloudfront.net/data/clic2025_image_validation.zip",),
         digests=("sha256:735f8da90c860e872db6b9dc6fac88d42d0ba021a7a5898b89c062f0634b3149",),

@@ -8,27 +8,28 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
 import torch
 
 from .. import distortion, hardware, plans
-from ..codecs.weights import cards
+from ..codecs.series import Member
 from ..data import sources
-from ..data.datasets import ImageFile, list_images
-from ..errors import UserError
+from ..data.datasets import AbsentImage, ImageFile, list_planned
 from ..jobs import Job, job_of, joined
 from ..plans import BASE, Plan
-from .schema import Grid, Profile, Study
+from .schema import Grid, Study
 
 _STEPS_PER_TRUE_LOSS = 2
-# Seconds per megapixel-iteration where nothing is measured yet: of the two families on two cores of a server
-# processor of 2023 with bfloat16, and on a large GPU.
-_ASSUMED = {"cpu": {"mshyper-s": 0.16, "mshyper": 0.6}, "cuda": {"mshyper-s": 5e-4, "mshyper": 1.3e-3}}
+# Multiplications per second in the synthesis network's forward pass, where nothing is measured yet: while
+# refining in bfloat16 on two cores of a server processor of 2023, and on a large GPU.
+_ASSUMED = {"cpu": 6e10, "cuda": 2.5e13}
 # Pixels of images that are refined together: one photograph of Kodak on a CPU, 24 on a GPU.
 _PIXELS_TOGETHER = {"cpu": 768 * 512, "cuda": 24 * 768 * 512}
+# Codec, λ and weights' hash of stored rows, where the weights themselves are not on this computer.
+Hashes = Mapping[tuple[str, float], str]
 
 
 @dataclass(frozen=True)
@@ -36,26 +37,25 @@ class Task:
     """One job of a study.
 
     Attributes:
-        job: its specification; without a hash of weights where the codec is not bundled.
+        job: its specification; without a hash of weights where these are not known yet.
         image: what is refined.
         plan: as an object what the job holds as dictionaries.
+        codec: what refines it.
+        ready: whether image and weights are on this computer, so that the job can run.
         streams: whether the file of its last iteration is kept.
     """
 
     job: Job
     image: ImageFile
     plan: Plan
+    codec: Member
+    ready: bool
     streams: bool = False
 
     @property
     def label(self) -> str:
         """The plan in words."""
         return self.job.label
-
-    @property
-    def bundled(self) -> bool:
-        """Whether the codec is bundled, so that the job can run."""
-        return bool(self.job.codec_sha256)
 
     @property
     def megapixels(self) -> float:
@@ -68,9 +68,10 @@ class Task:
         return self.megapixels * (self.job.iterations + _STEPS_PER_TRUE_LOSS * len(self.job.evaluated))
 
     @property
-    def cell(self) -> tuple[float, float, str, int, int]:
-        """What a study compares: λ of codec and refinement, the plan in words, iterations, the seed."""
-        return self.job.codec_lmbda, self.job.lmbda, self.label, self.job.iterations, self.job.seed
+    def cell(self) -> tuple[str, float, float, str, int, int]:
+        """What a study compares: codec, its λ, that of the refinement, plan in words, iterations, seed."""
+        job = self.job
+        return job.codec, job.codec_lmbda, job.lmbda, self.label, job.iterations, job.seed
 
 
 @functools.cache
@@ -79,50 +80,53 @@ def _megapixels(image: ImageFile) -> float:
     return height * width / 1e6
 
 
-def plan(study: Study, profile: str) -> list[Task]:
+def plan(study: Study, profile: str, hashes: Hashes | None = None) -> list[Task]:
     """All tasks of a profile in the order in which they run, each job once.
 
     Grid by grid; in a grid seed by seed, then λ by λ, then method by method. A job in several grids keeps the
-    iterations of all of them, and its file where one of them says so.
+    iterations of all of them, and its file where one of them says so. Jobs whose images or weights are not on
+    this computer are planned too.
 
     Raises:
-        UserError: there is no such profile, or a data set is missing.
+        UserError: there is no such profile, or its series has no codec of a λ.
     """
     chosen = study.profile(profile)
     tasks: dict[str, Task] = {}
     for grid in chosen.grids:
-        for task in _tasks(chosen, grid):
+        for task in _tasks(study, profile, grid, hashes or {}):
             first = tasks.setdefault(task.job.key, task)
             job = joined(first.job, task.job.read_offs, task.job.trace_every)
             tasks[task.job.key] = replace(first, job=job, streams=first.streams or task.streams)
     return list(tasks.values())
 
 
-def _tasks(profile: Profile, grid: Grid) -> Iterator[Task]:
-    images = _images(grid)
-    weights = {card.lmbda: card.sha256 for card in cards() if card.name == profile.codec}
+def _tasks(study: Study, profile: str, grid: Grid, hashes: Hashes) -> Iterator[Task]:
+    images = list_planned(grid.dataset, grid.images, grid.crop)
+    series = study.series(profile, grid.codec)
+    codecs = [(series.member(lmbda), series.member(lmbda).sha256) for lmbda in grid.train_lmbdas]
     compared = list(_plans(grid))
-    for seed, train in itertools.product(grid.seeds, grid.train_lmbdas):
+    for seed, (codec, sha256) in itertools.product(grid.seeds, codecs):
         for test, metric, (plan, iterations) in itertools.product(
             grid.test_lmbdas or [None], grid.distortions, compared
         ):
-            lmbda = distortion.lambda_in(metric, train, "mse") if test is None else test
+            lmbda = distortion.lambda_in(metric, codec.lmbda, codec.metric) if test is None else test
             for image in images:
                 job = job_of(
                     plan,
                     image,
-                    codec=profile.codec,
-                    codec_lmbda=train,
-                    codec_sha256=weights.get(train, ""),
+                    codec=codec.name,
+                    codec_lmbda=codec.lmbda,
+                    codec_sha256=sha256 or hashes.get((codec.name, codec.lmbda), ""),
                     lmbda=lmbda,
                     iterations=iterations,
                     read_offs=tuple(sorted(t for t in grid.read_offs if 0 < t < iterations)),
                     trace_every=grid.trace_every if iterations else 1,
-                    dtype=profile.dtype,
+                    dtype=study.profile(profile).dtype,
                     seed=seed if iterations else 0,
                     distortion=metric,
                 )
-                yield Task(job, image, plan, grid.streams)
+                ready = bool(sha256) and not isinstance(image, AbsentImage)
+                yield Task(job, image, plan, codec, ready, grid.streams)
 
 
 def _plans(grid: Grid) -> Iterator[tuple[Plan, int]]:
@@ -136,15 +140,21 @@ def _plans(grid: Grid) -> Iterator[tuple[Plan, int]]:
                 yield plans.plan(spec, grid.iterations, temperature=temperature, lr=lr), grid.iterations
 
 
-def _images(grid: Grid) -> list[ImageFile]:
-    name = grid.dataset
-    if name in sources.SOURCES and not sources.present(name):
-        raise UserError(
-            f"the {name} images are not in {sources.folder_of(name)}: run `sgaplus data fetch {name}`, or set"
-            f" SGAPLUS_DATA to the folder that holds {name}/; until then the pages show the rows that are"
-            " stored"
-        )
-    return list_images(name, images=grid.images, crop=grid.crop)
+def needs(study: Study, profile: str) -> list[str]:
+    """What of a profile is not on this computer, each as a sentence with the command that fetches it."""
+    grids = study.profile(profile).grids
+    series = [study.series(profile, grid.codec) for grid in grids]
+    found = [one.need() for one in series]
+    for grid in grids:
+        images = list_planned(grid.dataset, grid.images)
+        absent = sum(isinstance(image, AbsentImage) for image in images)
+        if absent:
+            found.append(
+                f"{absent} of the {len(images)} {grid.dataset} images are not in"
+                f" {sources.folder_of(grid.dataset)}: run `sgaplus data fetch {grid.dataset}`, or set"
+                " SGAPLUS_DATA to the folder that holds them"
+            )
+    return [sentence for sentence in dict.fromkeys(found) if sentence]
 
 
 def together(tasks: Iterable[Task], device: torch.device) -> Iterator[list[Task]]:
@@ -153,7 +163,7 @@ def together(tasks: Iterable[Task], device: torch.device) -> Iterator[list[Task]
 
     def kind(task: Task) -> tuple:
         job = task.job
-        return (*task.cell, job.read_offs, job.trace_every, task.streams)
+        return (job.codec_sha256, *task.cell, job.read_offs, job.trace_every, task.streams)
 
     for _, alike in itertools.groupby(tasks, kind):
         by_size: dict[tuple[int, int], list[Task]] = {}
@@ -164,17 +174,6 @@ def together(tasks: Iterable[Task], device: torch.device) -> Iterator[list[Task]
             yield from (group[start : start + most] for start in range(0, len(group), most))
 
 
-def not_bundled(tasks: Iterable[Task]) -> set[tuple[str, float]]:
-    """Family and λ of those codecs of the tasks that are not bundled."""
-    return {(task.job.codec, task.job.codec_lmbda) for task in tasks if not task.bundled}
-
-
-def words(codecs: Iterable[tuple[str, float]]) -> str:
-    """Codecs by family and λ as words, such as ``mshyper at λ 0.001, 0.01; mshyper-s at λ 0.01``."""
-    families = itertools.groupby(sorted(codecs), lambda pair: pair[0])
-    return "; ".join(f"{name} at λ {', '.join(f'{l:g}' for _, l in pairs)}" for name, pairs in families)
-
-
 @dataclass(frozen=True)
 class Rate:
     """Seconds per megapixel-iteration, and whether they were measured on this device."""
@@ -183,35 +182,36 @@ class Rate:
     measured: bool
 
 
-def rate(
-    tasks: Sequence[Task], codec: str, dtype: str, kind: str, rows: pd.DataFrame, device: torch.device
-) -> Rate:
-    """How long a megapixel-iteration takes.
+def rates(tasks: Sequence[Task], kind: str, rows: pd.DataFrame, device: torch.device) -> dict[Member, Rate]:
+    """How long a megapixel-iteration takes, by codec.
 
     Args:
-        tasks: with the images among them whose sizes are known.
-        codec, dtype: of the jobs in question.
+        tasks: the jobs in question, of one number format, among them images whose sizes are known.
         kind: of the device in question, ``cpu`` or ``cuda``.
         rows: stored lines, of any study.
         device: this computer's.
 
     Returns:
-        The median over the stored jobs of this codec and number format on ``device``, if that is of the kind;
-        else an assumption.
+        The median over the stored jobs of a codec of this name and number format on ``device``, if that is of
+        the kind, in proportion to the work in the synthesis network; else an assumption.
     """
-    assumed = Rate(_ASSUMED[kind].get(codec, max(_ASSUMED[kind].values())), measured=False)
+    members = {task.codec: task.job.dtype for task in tasks}
+    rate = {member: Rate(member.work / _ASSUMED[kind] * 1e6, measured=False) for member in members}
     if rows.empty or device.type != kind:
-        return assumed
+        return rate
     megapixels = {task.job.image_sha256: task.megapixels for task in tasks}
-    alike = (
-        (rows["codec"] == codec) & (rows["dtype"] == dtype) & (rows["device"] == hardware.describe(device))
-    )
-    last = alike & (rows["iteration"] == rows["iterations"]) & (rows["iteration"] > 0)
-    chosen = rows[last & rows["image_sha256"].isin(megapixels.keys())]
-    if chosen.empty:
-        return assumed
-    work = chosen["image_sha256"].map(megapixels) * chosen["iterations"]
-    return Rate(float((chosen["seconds"] / work).median()), measured=True)
+    work = {(member.name, member.lmbda): member.work for member in members}
+    last = (rows["iteration"] == rows["iterations"]) & (rows["iteration"] > 0)
+    here = rows[last & (rows["device"] == hardware.describe(device)) & rows["image_sha256"].isin(megapixels)]
+    done = here["image_sha256"].map(megapixels) * here["iterations"]
+    work_of = [work.get(pair) for pair in zip(here["codec"], here["codec_lmbda"], strict=True)]
+    here = here.assign(pace=here["seconds"] / done / pd.Series(work_of, here.index, dtype=float))
+    paces = here.groupby(["codec", "dtype"])["pace"].median().dropna().to_dict()
+    return rate | {
+        member: Rate(paces[member.name, dtype] * member.work, measured=True)
+        for member, dtype in members.items()
+        if (member.name, dtype) in paces
+    }
 
 
 def cost(tasks: Iterable[Task], stored: Collection[str] = ()) -> float:
@@ -220,20 +220,21 @@ def cost(tasks: Iterable[Task], stored: Collection[str] = ()) -> float:
 
 
 def table(
-    tasks: Sequence[Task], stored: Collection[str], anywhere: Collection[str], seconds: float
+    tasks: Sequence[Task], stored: Collection[str], anywhere: Collection[str], minutes: Mapping[str, float]
 ) -> pd.DataFrame:
-    """One row per λ, method and kind of image, in the tasks' order.
+    """One row per codec, λ, method and kind of image, in the tasks' order.
 
     Args:
         stored, anywhere: keys of the jobs that this study has stored, and any.
-        seconds: per megapixel-iteration.
+        minutes: of each job, by its key.
 
     Returns:
-        ``codec_lmbda``, ``lmbda``, ``method``, ``iterations``, ``pictures`` (a crop's side, or whole),
-        ``jobs``, ``stored``, ``missing`` (stored nowhere) and ``minutes`` for these.
+        ``codec``, ``codec_lmbda``, ``lmbda``, ``method``, ``iterations``, ``pictures`` (a crop's side, or
+        whole), ``jobs``, ``stored``, ``missing`` (stored nowhere) and ``minutes`` for these.
     """
     rows = [
         {
+            "codec": task.job.codec,
             "codec_lmbda": task.job.codec_lmbda,
             "lmbda": task.job.lmbda,
             "method": task.label,
@@ -242,9 +243,9 @@ def table(
             "jobs": 1,
             "stored": int(task.job.key in stored),
             "missing": int(task.job.key not in anywhere),
-            "minutes": cost([task], anywhere) * seconds / 60,
+            "minutes": minutes[task.job.key] if task.job.key not in anywhere else 0.0,
         }
         for task in tasks
     ]
-    keys = ["codec_lmbda", "lmbda", "method", "iterations", "pictures"]
+    keys = ["codec", "codec_lmbda", "lmbda", "method", "iterations", "pictures"]
     return pd.DataFrame(rows).groupby(keys, sort=False, as_index=False).sum()

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from .. import bitstream, hardware, io
 from ..codecs.codec import Codec
-from ..codecs.weights import load_codec
 from ..errors import SystemFault, UserError
 from ..jobs import rows_of_run
 from ..refinement import refine
@@ -33,7 +32,7 @@ class Event:
     """What a run has to say after a (λ, method, seed), or after copying.
 
     Attributes:
-        done, of: jobs that are stored now, jobs of the profile whose codec is bundled.
+        done, of: jobs that are stored now, jobs of the profile whose codec and image are on this computer.
         what: what was done, in words.
         seconds_left: for what is missing, at the pace of this run; None before there is one.
     """
@@ -67,21 +66,18 @@ def run(
         report: called with what happened, from time to time.
 
     Returns:
-        How many jobs are missing although their codecs are bundled: another process computes them.
+        How many jobs are missing although they could run: another process computes them.
 
     Raises:
-        UserError: there is no such profile, a data set is missing, none of the codecs is bundled, lines
-            of other weights are stored, or files are to be kept of a codec whose latents cannot be written.
+        UserError: there is no such profile, no job can run with what is on this computer, lines of
+            outdated weights are stored, or files are to be kept of a codec whose latents cannot be written.
         SystemFault: some refinements came to nothing; all others are stored. Or the disk is full.
     """
     resolved = hardware.resolve_device(device)
     tasks = planning.plan(study, profile)
-    ready = [task for task in tasks if task.bundled]
+    ready = [task for task in tasks if task.ready]
     if not ready:
-        raise UserError(
-            f"study {study.name}, profile {profile}, needs {planning.words(planning.not_bundled(tasks))},"
-            " which is not bundled yet: `sgaplus codecs` shows what is, and `sgaplus train` makes codecs"
-        )
+        raise UserError(f"study {study.name}, profile {profile}: {'; '.join(planning.needs(study, profile))}")
     root = results(study, root)
     store = store_of(study, profile, root)
     with claims_on(store.root) as claims:
@@ -137,10 +133,10 @@ def _codec_for(task: Task, codec: Codec | None, device: str) -> Codec:
     """``codec`` if it is the task's, else that.
 
     Raises:
-        UserError: other weights have been bundled since the tasks were planned.
+        UserError: other weights have taken the place of those for which the task was planned.
     """
     if codec is None or codec.sha256 != task.job.codec_sha256:
-        codec = load_codec(task.job.codec, task.job.codec_lmbda, device=device, dtype=task.job.dtype)
+        codec = task.codec.load(device, task.job.dtype)
     if codec.sha256 != task.job.codec_sha256:
         raise UserError(
             f"the weights of {codec.name} at lambda {codec.lmbda:g} have changed while the study ran: run it"
@@ -222,10 +218,10 @@ class _Teller:
         cell = group[0].cell
         self._open[cell] -= len(group)
         if not self._open[cell]:
-            train, test, label, iterations, seed = cell
+            codec, train, test, label, iterations, seed = cell
             lmbda = f"λ {train:g}" if train == test else f"λ {train:g} refined at {test:g}"
             steps = f", {iterations} iterations" if iterations else ""
-            self.tell(f"{lmbda}, {label}{steps}, seed {seed}")
+            self.tell(f"{codec}, {lmbda}, {label}{steps}, seed {seed}")
 
     def tell(self, what: str) -> None:
         elapsed = time.monotonic() - self._started

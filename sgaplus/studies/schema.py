@@ -7,6 +7,7 @@ the order of their worth. A grid is the product of its images, methods, schedule
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,14 +17,13 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic import model_validator as validator_of_model
 
 from .. import io, plans, rounding, schedules
-from ..codecs.weights import cards
+from ..codecs import zoo
+from ..codecs.series import SUFFIXES, Series, Spec, families, series
 from ..data.datasets import NAMES
 from ..errors import UserError
 from ..parsing import number
 from ..plans import BASE
 
-# This project's families of codecs; their weights may come later than a study of them.
-FAMILIES = ("mshyper", "mshyper-s")
 SUFFIX = ".yaml"
 
 ProfileName = Literal["paper", "cpu"]
@@ -42,8 +42,16 @@ def _among(value: str, choices: Sequence[str], what: str) -> str:
     raise UserError(f"unknown {what} '{value}': {hint}")
 
 
-def _codec(value: str) -> str:
-    return _among(value, sorted({*FAMILIES, *(card.name for card in cards())}), "codec")
+def _codec(value: Any) -> Any:
+    """Names are checked now, paths of checkpoints when their weights are needed."""
+    if isinstance(value, str):
+        name = re.split("[:@]", value)[0]
+        if not re.search(r"[/\\=]", value) and not value.endswith(SUFFIXES):
+            _among(name, [*families(), *zoo.ZOO], "codec (a folder of checkpoints is written ./folder)")
+            series(value)
+    elif not isinstance(value, list | dict) or not value:
+        raise UserError("a codec is a name, a folder of checkpoints, or a list of them with their λ")
+    return value
 
 
 def _method(value: str) -> str:
@@ -73,6 +81,7 @@ def _different(values: tuple) -> tuple:
 _Different = AfterValidator(_different)
 _Text = Annotated[str, Field(min_length=1)]
 _Whole = Annotated[int, Field(ge=0, strict=True)]
+_Codec = Annotated[Any, BeforeValidator(_codec)]
 _Lambda = Annotated[float, BeforeValidator(lambda value: number(value, "lambda"))]
 _Method = Annotated[str, AfterValidator(_method)]
 _Temperature = Annotated[str, AfterValidator(_temperature)]
@@ -87,6 +96,7 @@ class Grid(_Strict):
     """The product of images, methods, schedules, λ and seeds.
 
     Attributes:
+        codec: in place of the profile's.
         dataset: a name in `datasets.NAMES`.
         images: of it only these, in this order; all where left out.
         crop: of each only the centre of so many pixels a side; the whole photograph where left out.
@@ -104,6 +114,7 @@ class Grid(_Strict):
         streams: whether the files of the last iteration are kept beside the rows. It is no part of a job.
     """
 
+    codec: _Codec = None
     dataset: Annotated[str, AfterValidator(lambda value: _among(value, NAMES, "data set"))]
     images: Annotated[tuple[_Text, ...], Field(min_length=1), _Different] | None = None
     crop: Annotated[int, Field(ge=64, strict=True)] | None = None
@@ -142,14 +153,14 @@ class Profile(_Strict):
     Attributes:
         about: one sentence for the pages: how it differs from the paper's protocol, with numbers.
         device: the kind for which it is meant, ``cpu`` or ``cuda``; it runs on the other too.
-        codec: a family of bundled codecs.
+        codec: a series as `codecs.series` takes it; what the pages show. Paths are relative to the study.
         dtype: number format of the loop. It is part of every job, so it does not depend on the machine.
         grids: in the order in which they are computed.
     """
 
     about: _Text
     device: Literal["cpu", "cuda"]
-    codec: Annotated[str, AfterValidator(_codec)]
+    codec: _Codec
     dtype: Literal["float32", "bfloat16"]
     grids: Annotated[tuple[Grid, ...], Field(min_length=1)]
 
@@ -185,6 +196,14 @@ class Study(_Strict):
         if name not in self.profiles:
             raise UserError(f"study {self.name} has no profile '{name}': use {' or '.join(self.profiles)}")
         return self.profiles[name]
+
+    def series(self, profile: str, codec: Spec | None = None) -> Series:
+        """The codecs of a profile, or those that stand in their place.
+
+        Raises:
+            UserError: there is no such profile or series.
+        """
+        return series(self.profile(profile).codec if codec is None else codec, folder=self.path.parent)
 
 
 def load_study(name: str | Path) -> Study:

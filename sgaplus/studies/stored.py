@@ -16,6 +16,7 @@ from typing import get_args
 import pandas as pd
 
 from .. import hardware, io
+from ..codecs.series import Series, Spec
 from ..errors import UserError
 from ..store import Store, current, holding
 from . import planning, schema
@@ -60,25 +61,46 @@ def store_of(study: Study, profile: str, root: Path | None = None) -> Store:
     return Store(results(study, root) / study.name / profile)
 
 
-def stored_rows(study: Study | str, profile: str, root: Path | None = None) -> pd.DataFrame:
+def stored_rows(
+    study: Study | str, profile: str, root: Path | None = None, codec: Spec | None = None
+) -> pd.DataFrame:
     """The stored rows of a profile; its data set and the codecs' weights are not needed.
 
     Args:
         root: as of `results`.
+        codec: the series whose rows they are; that of the profile where None.
 
     Raises:
-        UserError: there is no such study or profile, no row is stored, or one is of weights that are not
-            the bundled ones.
+        UserError: there is no such study, profile or series, no row of it is stored, or one is of outdated
+            weights.
     """
     study = load_study(study) if isinstance(study, str) else study
-    study.profile(profile)
+    series = study.series(profile, codec)
     table = rows_of(store_of(study, profile, root))
+    if len(table):
+        table = of_series(table, series)
     if table.empty:
         raise UserError(
-            f"nothing of study {study.name}, profile {profile}, is stored: "
+            f"nothing of study {study.name}, profile {profile}, is stored for {series.spec}: "
             f"run `sgaplus study run {study.name if study.ours else study.path} --profile {profile}`"
         )
     return table
+
+
+def of_series(rows: pd.DataFrame, series: Series) -> pd.DataFrame:
+    """The rows of the codecs of a series.
+
+    Raises:
+        UserError: two of its codecs have the same λ there.
+    """
+    rows = rows[(rows["codec"] == series.name) & rows["codec_lmbda"].isin(series.lmbdas)]
+    hashes = rows.groupby("codec_lmbda")["codec_sha256"].unique()
+    for lmbda, found in hashes[hashes.map(len) > 1].items():
+        raise UserError(
+            f"rows of two codecs are stored as {series.name} at lambda {lmbda:g} ({found[0][:8]}… and"
+            f" {found[1][:8]}…): move those of one of them to another folder of results"
+        )
+    return rows.reset_index(drop=True)
 
 
 def rows_of(store: Store) -> pd.DataFrame:
@@ -133,6 +155,14 @@ def tables(root: Path) -> dict[Path, pd.DataFrame]:
     return {path: Store(path).load() for path in folders(root)}
 
 
+def _hashes(rows: pd.DataFrame) -> dict[tuple[str, float], str]:
+    """Of every codec and λ in some rows the weights' hash."""
+    if rows.empty:
+        return {}
+    columns = (rows[name] for name in ("codec", "codec_lmbda", "codec_sha256"))
+    return {(codec, lmbda): sha256 for codec, lmbda, sha256 in zip(*columns, strict=True)}
+
+
 @dataclass(frozen=True, eq=False)
 class Status:
     """How far a profile is.
@@ -142,8 +172,8 @@ class Status:
         elsewhere: how many more another study has stored, so that they are copied.
         minutes: of each job, by its key; studies share jobs.
         missing: keys of the jobs that are stored nowhere, or without the file that they should have.
-        rate: on which the minutes rest.
-        not_bundled: codecs without which some jobs cannot run, family and λ.
+        rates: on which the minutes rest.
+        needs: what has to be fetched before all jobs can run, a sentence each.
         table: as `planning.table` makes it.
     """
 
@@ -152,14 +182,19 @@ class Status:
     elsewhere: int
     minutes: dict[str, float]
     missing: set[str]
-    rate: planning.Rate
-    not_bundled: set[tuple[str, float]]
+    rates: list[planning.Rate]
+    needs: list[str]
     table: pd.DataFrame
 
     @property
     def minutes_left(self) -> float:
         """For the jobs that are stored nowhere."""
         return sum(self.minutes[key] for key in self.missing)
+
+    @property
+    def measured(self) -> bool:
+        """Whether all rates were measured on this device."""
+        return all(rate.measured for rate in self.rates)
 
 
 def status(
@@ -178,24 +213,26 @@ def status(
         known: what `tables` returned for it, if that was called.
 
     Raises:
-        UserError: there is no such profile, a data set is missing, or lines of other weights are stored.
+        UserError: there is no such profile, or lines of outdated weights are stored.
     """
     chosen = study.profile(profile)
-    tasks = planning.plan(study, profile)
     root = results(study, root)
     known = tables(root) if known is None else known
     rows = pd.concat(list(known.values()), ignore_index=True) if known else pd.DataFrame()
     device = hardware.resolve_device("auto" if kind is None else kind)
-    rate = planning.rate(tasks, chosen.codec, chosen.dtype, kind or chosen.device, rows, device)
-    stored = complete(rows_of(store_of(study, profile, root)), tasks, root)
+    held = rows_of(store_of(study, profile, root))
+    tasks = planning.plan(study, profile, _hashes(held))
+    rates = planning.rates(tasks, kind or chosen.device, rows, device)
+    minutes = {task.job.key: task.cost * rates[task.codec].seconds / 60 for task in tasks}
+    stored = complete(held, tasks, root)
     anywhere = stored | complete(rows, tasks, root, marked=False)
     return Status(
         jobs=len(tasks),
         stored=sum(task.job.key in stored for task in tasks),
         elsewhere=sum(task.job.key in anywhere - stored for task in tasks),
-        minutes={task.job.key: task.cost * rate.seconds / 60 for task in tasks},
+        minutes=minutes,
         missing={task.job.key for task in tasks} - anywhere,
-        rate=rate,
-        not_bundled=planning.not_bundled(tasks),
-        table=planning.table(tasks, stored, anywhere, rate.seconds),
+        rates=list(rates.values()),
+        needs=planning.needs(study, profile),
+        table=planning.table(tasks, stored, anywhere, minutes),
     )

@@ -17,7 +17,7 @@ import pandas as pd
 from .. import bitstream, metrics
 from ..bitstream import container
 from ..codecs.codec import Codec
-from ..codecs.weights import load_codec
+from ..codecs.series import member_of
 from ..data import sources
 from ..data.datasets import ImageFile, list_images
 from ..errors import SystemFault, UserError
@@ -167,9 +167,9 @@ def _check(root: Path, row: pd.Series, photographs: _Photographs, decode: bool) 
     try:
         problem = _mismatch(data, row)
         if decode and not problem:
-            found = bitstream.reconstruction(
-                data, _codec(row["codec"], row["codec_lmbda"], row["codec_sha256"])
-            )
+            codec = _codec(row["codec"], row["codec_lmbda"], row["codec_sha256"])
+        if decode and not problem and codec is not None:
+            found = bitstream.reconstruction(data, codec)
             decoded = True
             photograph = find_photograph(row["image"], row["image_sha256"], photographs)
             if photograph is not None:
@@ -198,12 +198,14 @@ def _mismatch(data: bytes, row: pd.Series) -> str:
 
 
 @functools.lru_cache(maxsize=1)
-def _codec(name: str, lmbda: float, sha256: str) -> Codec:
-    """The bundled codec with networks in float32 on the CPU, whatever refined."""
-    codec = load_codec(name, lmbda, device="cpu", dtype="float32")
-    if codec.sha256 != sha256:
-        raise UserError(f"the row has weights {sha256[:16]}…, bundled are {codec.sha256[:16]}…")
-    return codec
+def _codec(name: str, lmbda: float, sha256: str) -> Codec | None:
+    """The codec with networks in float32 on the CPU, whatever refined; None where it is not downloaded."""
+    member = member_of(name, lmbda)
+    if not member.sha256:
+        return None
+    if member.sha256 != sha256:
+        raise UserError(f"the row has weights {sha256[:16]}…, here are {member.sha256[:16]}…")
+    return member.load("cpu", "float32")
 
 
 def find_photograph(name: str, sha256: str, photographs: _Photographs | None = None) -> ImageFile | None:

@@ -17,16 +17,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .. import bitstream, plans
-from ..codecs import weights
 from ..codecs.codec import Codec
 from ..codecs.models import Latents
+from ..codecs.series import Spec
+from ..codecs.series import series as codec_series
+from ..codecs.weights import load_codec
 from ..distortion import Distortion, each_of, together
 from ..errors import UserError
 from ..parsing import whole
@@ -86,28 +87,28 @@ class Result:
 
 
 def series(
-    name: str | Path,
+    name: Spec,
     lmbda: float | None = None,
     *,
     quality: int | None = None,
     device: str = "auto",
     dtype: str = "auto",
 ) -> list[Codec]:
-    """The codecs of one name by rising λ: those that are bundled, or the zoo's, which are downloaded.
+    """The codecs of a series (`codecs.series`) by rising λ.
 
     Args:
         lmbda, quality: of one of them, which then is the only one; needed for a checkpoint.
 
     Raises:
-        UserError: there is no such codec.
+        UserError: there is no such series, or it is not on this computer.
         SystemFault: a download failed.
     """
-    choices: list[dict[str, Any]] = [{"lmbda": lmbda, "quality": quality}]
-    if lmbda is None and quality is None:
-        bundled = [{"lmbda": card.lmbda} for card in weights.cards() if card.name == str(name)]
-        zoo = [{"quality": each} for each in weights.qualities(str(name))]
-        choices = bundled or zoo or choices
-    return [weights.load_codec(name, **choice, device=device, dtype=dtype) for choice in choices]
+    if lmbda is not None or quality is not None:
+        return [load_codec(name, lmbda, quality=quality, device=device, dtype=dtype)]
+    found = codec_series(name)
+    if found.missing():
+        raise UserError(found.need())
+    return [member.load(device, dtype) for member in found.members]
 
 
 class _Walk:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from .. import metrics
+from ..codecs.checkpoints import load_parameters
 from ..codecs.codec import Codec, freeze
-from ..codecs.weights import load_parameters
 from .recipes import Recipe
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import io
-from ..codecs.weights import Card
+from ..codecs.bundled import Card
 from ..errors import UserError
 
 CURVE = ("stage", "step", "seconds", "lmbda", "loss", "bpp", "psnr", "lr")

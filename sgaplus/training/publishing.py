@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from .. import hardware
-from ..codecs.weights import Card, load_parameters, save_codec
+from ..codecs.bundled import Card, save_codec
+from ..codecs.checkpoints import load_parameters
 from ..errors import SystemFault
 from .evaluation import plain_codec, rd_point
 from .lineage import curve_path, write_curve

@@ -29,9 +29,9 @@ from torch import Tensor
 from torch.func import functional_call
 
 from .. import hardware
+from ..codecs.checkpoints import load_parameters
 from ..codecs.codec import Codec
 from ..codecs.layers import replace_gdn
-from ..codecs.weights import load_parameters
 from ..errors import SystemFault, UserError
 from . import averages, checkpoints
 from .crops import generator_for, sample_crops

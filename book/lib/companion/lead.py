@@ -13,7 +13,7 @@ from .tables import Col
 
 ATANH, SSL = label("atanh"), label("ssl")
 # What the comparisons need.
-STUDIES = ("rd", "convergence", "clic2025", "stability", "fast")
+STUDIES = ("rd", "convergence", "clic", "stability", "fast")
 COLUMNS = {
     "data": "data",
     "settings": "settings",

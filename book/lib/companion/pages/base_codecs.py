@@ -15,7 +15,8 @@ from bjontegaard.interpolation import interpolate
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sgaplus.codecs.weights import cards, load_codec
+from sgaplus.codecs.bundled import cards
+from sgaplus.codecs.weights import load_codec
 from sgaplus.data.datasets import ImageFile
 from sgaplus.errors import UserError
 from sgaplus.rounding import MAP

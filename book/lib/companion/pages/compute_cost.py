@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from sgaplus.codecs.weights import cards
+from sgaplus.codecs.bundled import cards
 from sgaplus.errors import UserError
 
 from .. import figures, palette, statistics

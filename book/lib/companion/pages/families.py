@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 import safetensors.torch
 
-from sgaplus.codecs import weights
-from sgaplus.codecs.weights import Card, cards, stem
+from sgaplus.codecs.bundled import Card, cards, weights_of
 from sgaplus.errors import UserError
 
 # λ of the paper's first version and of Yang et al. 2020 (paper, section 4).
@@ -34,7 +33,7 @@ def training_log(card: Card) -> pd.DataFrame:
     Raises:
         UserError: the file is no such log.
     """
-    path = weights.bundled_folder() / f"{stem(card.name, card.lmbda)}.training.csv"
+    path = weights_of(card).with_suffix(".training.csv")
     columns = ["stage", "step", "seconds", "loss", "bpp", "psnr"]
     if not path.is_file():
         return pd.DataFrame(columns=["family", "lmbda", *columns])
@@ -66,7 +65,7 @@ def overview() -> pd.DataFrame:
     """
     rows = []
     for card in cards():
-        path = weights.bundled_folder() / f"{stem(card.name, card.lmbda)}.safetensors"
+        path = weights_of(card)
         if not path.is_file():
             raise UserError(f"{path} is missing: restore it")
         parameters = sum(tensor.numel() for tensor in safetensors.torch.load(path.read_bytes()).values())

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from sgaplus.bench import race
-from sgaplus.codecs.weights import cards
+from sgaplus.codecs.bundled import cards
 from sgaplus.errors import UserError
 
 from .. import statistics

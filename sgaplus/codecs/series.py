@@ -1,0 +1,333 @@
+"""Series: codecs of several λ under one name, as studies, targets and pages take them.
+
+A series is a bundled family (``mshyper-s``); a model of CompressAI's zoo, with all or some of its qualities
+(``mbt2018-mean``, ``cheng2020-anchor@1-6``, ``mbt2018:ms-ssim@2,4``); a folder of checkpoints; or a list of
+them, each with its λ (``["low.pth=0.01", "high.pth=0.02"]``, or the same with commas in one string). A
+checkpoint says its λ in its name (``…_lambda0.01.pth``) or in a card beside it where the list does not.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from .. import io
+from ..errors import UserError
+from ..parsing import number
+from . import bundled, checkpoints, zoo
+from .codec import Codec, freeze
+
+# As users write a series.
+Spec = str | Path | Sequence[str | Path] | Mapping[str, float]
+
+SUFFIXES = (".safetensors", ".pt", ".pth", ".tar")
+_LAMBDA_IN_NAME = re.compile(r"(?:lambda|lmbda)[_=-]?(\d+(?:\.\d+)?(?:e-?\d+)?)", re.IGNORECASE)
+_ZOO_SPEC = re.compile(r"(?P<name>[^:@]+)(?::(?P<metric>[^@]+))?(?:@(?P<qualities>.+))?")
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """One codec of a series; nothing is read before it is needed.
+
+    Attributes:
+        name: of the series, as stored rows have it.
+        lmbda: the λ it was trained with.
+        quality: of a codec of the zoo.
+        metric: ``mse`` or ``ms-ssim``, what it was trained for.
+    """
+
+    name: str
+    lmbda: float
+    quality: int | None = None
+    metric: str = "mse"
+    _load: Callable[[], Codec] = field(kw_only=True, repr=False)
+    _sha256: Callable[[], str] = field(kw_only=True, repr=False)
+    _size: Callable[[], int | None] = field(kw_only=True, repr=False)
+    _work: Callable[[], float] = field(kw_only=True, repr=False)
+
+    @property
+    def sha256(self) -> str:
+        """`Codec.sha256`; empty where the weights are not on this computer."""
+        return self._sha256()
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of the weights' file; where it is not here yet, those to download; None where it is gone."""
+        return self._size()
+
+    @property
+    def work(self) -> float:
+        """Multiplications per pixel of the synthesis network, in one pass."""
+        return self._work()
+
+    def load(self, device: str = "auto", dtype: str = "auto") -> Codec:
+        """The codec, downloaded if it is not here."""
+        return replace(self._load(), name=self.name).to(device, dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """Codecs of one name.
+
+    Attributes:
+        name: as stored rows have it.
+        spec: as commands take it.
+        members: by rising λ.
+    """
+
+    name: str
+    spec: str
+    members: tuple[Member, ...]
+
+    @property
+    def lmbdas(self) -> tuple[float, ...]:
+        """Those of the members."""
+        return tuple(member.lmbda for member in self.members)
+
+    def member(self, lmbda: float) -> Member:
+        """The member of this λ.
+
+        Raises:
+            UserError: there is none.
+        """
+        for member in self.members:
+            if member.lmbda == lmbda:
+                return member
+        choices = ", ".join(f"{value:g}" for value in self.lmbdas)
+        raise UserError(f"{self.spec} has no codec of lambda {lmbda:g}: choose one of {choices}")
+
+    def missing(self) -> list[Member]:
+        """Those whose weights are to be downloaded."""
+        return [member for member in self.members if member.quality and not member.sha256]
+
+    def need(self) -> str:
+        """One sentence that says how to get what is missing; empty where nothing is."""
+        missing = self.missing()
+        megabytes = sum(member.size or 0 for member in missing) / 1e6
+        return (
+            ""
+            if not missing
+            else (
+                f"{len(missing)} of {len(self.members)} codecs of {self.spec} are not on this computer: run"
+                f" `sgaplus codecs fetch {self.spec}`, which downloads {megabytes:.0f} MB"
+            )
+        )
+
+
+def series(spec: Spec | Series, lmbda: float | None = None, folder: Path | None = None) -> Series:
+    """The series that a specification stands for (see this module); nothing is downloaded.
+
+    Args:
+        lmbda: of a checkpoint that is the only one.
+        folder: to which the paths of checkpoints are relative; the working folder where None.
+
+    Raises:
+        UserError: there is no such codec, quality, metric or checkpoint, a λ is missing, or is that of two
+            codecs.
+    """
+    if isinstance(spec, Series):
+        return spec
+    folder = Path() if folder is None else folder
+    if isinstance(spec, Mapping):
+        return _of_checkpoints({folder / path: value for path, value in spec.items()})
+    if isinstance(spec, str) and "=" in spec and not (folder / spec).exists():
+        spec = spec.split(",")
+    if isinstance(spec, str | Path):
+        return _named(spec, lmbda, folder)
+    if not isinstance(spec, Sequence) or not spec or not all(isinstance(item, str | Path) for item in spec):
+        raise UserError("a codec is named by a word or a path, several by a list of paths, each with its λ")
+    pairs = [str(item).rpartition("=") for item in spec]
+    return _of_checkpoints({folder / (path or value): value if path else None for path, _, value in pairs})
+
+
+def _named(spec: str | Path, lmbda: float | None, folder: Path) -> Series:
+    name, path = str(spec), folder / spec
+    known = families()
+    if name in known:
+        return Series(name, name, tuple(map(_of_card, known[name])))
+    found = _ZOO_SPEC.fullmatch(name)
+    if found and found["name"] in zoo.ZOO:
+        return _of_zoo(name, found["name"], found["metric"] or "mse", found["qualities"])
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES and file.is_file())
+        if not files:
+            raise UserError(f"there is no checkpoint in {path}: they end in {', '.join(SUFFIXES)}")
+        return _of_checkpoints(dict.fromkeys(files), path)
+    if path.is_file():
+        return _of_checkpoints({path: lmbda}, path)
+    raise UserError(
+        f"unknown codec '{name}': use {', '.join(known) or 'none'} (bundled), {', '.join(zoo.ZOO)} (zoo), "
+        "or the path of a checkpoint or of a folder of them"
+    )
+
+
+def families() -> dict[str, list[bundled.Card]]:
+    """The cards of the bundled codecs by name."""
+    found: dict[str, list[bundled.Card]] = {}
+    for card in bundled.cards():
+        found.setdefault(card.name, []).append(card)
+    return found
+
+
+def _of_card(card: bundled.Card) -> Member:
+    path = bundled.weights_of(card)
+    return Member(
+        card.name,
+        card.lmbda,
+        _load=lambda: bundled.load(bundled.read_card(path.with_suffix(".json"))),
+        _sha256=lambda: card.sha256,
+        _size=lambda: path.stat().st_size if path.is_file() else None,
+        _work=lambda: _built_work(card.architecture, card.N, card.M),
+    )
+
+
+def _of_zoo(spec: str, name: str, metric: str, wanted: str | None) -> Series:
+    known = zoo.qualities(name, metric)
+    chosen = list(_numbers(wanted)) if wanted else known
+    for quality in chosen:
+        zoo.check_quality(name, quality, metric)
+
+    def member(quality: int) -> Member:
+        return Member(
+            name,
+            zoo.lmbda_of(quality, metric),
+            quality,
+            metric,
+            _load=lambda: zoo.load(name, quality, metric),
+            _sha256=lambda: zoo.sha256(name, quality, metric),
+            _size=lambda: zoo.size(name, quality, metric),
+            _work=lambda: _built_work(name, *zoo.widths(name, quality)),
+        )
+
+    return Series(name, spec, tuple(member(quality) for quality in sorted(set(chosen))))
+
+
+def _numbers(text: str) -> Iterable[int]:
+    """The whole numbers of ``1-3,5``.
+
+    Raises:
+        UserError: it is something else.
+    """
+    for part in text.split(","):
+        found = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+        if not found:
+            raise UserError(f"'{text}' does not say which qualities: write them as 1-3 or 1,3,5")
+        low, high = int(found[1]), int(found[2] or found[1])
+        if low > high:
+            raise UserError(f"'{text}' counts down: write {high}-{low}")
+        yield from range(low, high + 1)
+
+
+def _of_checkpoints(paths: Mapping[Path, Any], whole: Path | None = None) -> Series:
+    """Args:
+    paths: each with its λ, or None where the file or its card says it.
+    whole: the folder or the only file that was named.
+    """
+    if not paths:
+        raise UserError("a series needs at least one checkpoint: give its path and its λ")
+    first = next(iter(paths))
+    name = first.stem if whole == first else (whole or first.absolute().parent).resolve().name
+    if name in families() or name in zoo.ZOO:  # of other weights
+        name = f"own-{name}"
+    members: dict[float, Member] = {}
+    where: dict[float, Path] = {}
+    for path, given in paths.items():
+        if not path.is_file():
+            raise UserError(f"there is no checkpoint {path}: mend its path")
+        lmbda = number(_lambda_of(path) if given is None else given, f"the lambda of {path}")
+        if lmbda in where:
+            raise UserError(f"{where[lmbda]} and {path} are both of lambda {lmbda:g}: leave one of them out")
+        members[lmbda], where[lmbda] = _of_file(name, path, lmbda), path
+    spec = str(whole) if whole else ",".join(f"{path}={lmbda:g}" for lmbda, path in where.items())
+    return Series(name, spec, tuple(members[lmbda] for lmbda in sorted(members)))
+
+
+def _lambda_of(path: Path) -> float:
+    """What a card beside a checkpoint or its name says of its λ.
+
+    Raises:
+        UserError: nothing.
+    """
+    card = path.with_suffix(".json")
+    if card.is_file():
+        return bundled.read_card(card).lmbda
+    found = _LAMBDA_IN_NAME.search(path.stem)
+    if not found:
+        raise UserError(
+            f"{path} does not say which lambda it was trained with: give it (lmbda; in a list,"
+            f" {path.name}=0.01)"
+        )
+    return float(found[1])
+
+
+def _of_file(name: str, path: Path, lmbda: float) -> Member:
+    def state() -> tuple[Path, int, int]:
+        status = path.stat()
+        return path, status.st_size, status.st_mtime_ns
+
+    return Member(
+        name,
+        lmbda,
+        _load=lambda: _load_file(path, lmbda),
+        _sha256=lambda: _about_file(*state())[0],
+        _size=lambda: path.stat().st_size,
+        _work=lambda: _about_file(*state())[1],
+    )
+
+
+def _load_file(path: Path, lmbda: float) -> Codec:
+    weights = checkpoints.read(path)
+    try:
+        model = checkpoints.recognise(weights)
+        checkpoints.load_parameters(model, weights)
+    except UserError as error:
+        raise UserError(f"{path} cannot be used: {error}") from error
+    file, content = io.sha256_once(path), checkpoints.content_hash(model)
+    # A copy of a bundled or downloaded codec's file remains that codec.
+    known = zoo.is_file_of_zoo(file) or file in {card.sha256 for card in bundled.cards()}
+    identity, also = (file, content) if known else (content, file)
+    return Codec(path.stem, lmbda, freeze(model), identity, also=(also,))
+
+
+@functools.cache
+def _about_file(path: Path, size: int, modified: int) -> tuple[str, float]:
+    """`Member.sha256` and `Member.work` of a checkpoint."""
+    codec = _load_file(path, 1.0)
+    return codec.sha256, _work_of(codec.model)
+
+
+@functools.cache
+def _built_work(architecture: str, N: int, M: int) -> float:
+    return _work_of(checkpoints.build(architecture, N, M))
+
+
+def _work_of(model: Any) -> float:
+    """Multiplications per pixel of a model's synthesis network."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        picture = model.g_s(torch.zeros(1, model.M, 4, 4))
+    return counter.get_total_flops() / 2 / (picture.shape[-1] * picture.shape[-2])
+
+
+def member_of(name: str, lmbda: float) -> Member:
+    """The codec of stored rows by its name and λ, which tell the zoo's two metrics apart.
+
+    Raises:
+        UserError: it is neither bundled nor of the zoo.
+    """
+    found = [series(name), *([series(f"{name}:ms-ssim")] if name in zoo.ZOO else [])]
+    return next((one for one in found if lmbda in one.lmbdas), found[0]).member(lmbda)
+
+
+def is_outdated(name: str, sha256: str) -> bool:
+    """Whether weights bear the name of a bundled family or of a codec of the zoo and are none of theirs."""
+    family = families().get(name)
+    if family is not None:
+        return sha256 not in {card.sha256 for card in family}
+    return name in zoo.ZOO and not zoo.is_file_of_zoo(sha256)

@@ -1,0 +1,118 @@
+"""CompressAI's zoo: which codecs it has, where their weights are kept, and how they come there."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import re
+from pathlib import Path
+
+from compressai.zoo.image import cfgs, model_urls
+
+from .. import io
+from ..data.downloads import download
+from ..distortion import LAMBDAS
+from ..errors import UserError
+from . import checkpoints
+from .checkpoints import REFINABLE, build, load_parameters
+from .codec import Codec, freeze
+
+# Those models that can be refined and have weights to download.
+ZOO = tuple(name for name in REFINABLE if name in model_urls)
+
+
+def zoo_folder() -> Path:
+    """Where downloaded weights are kept."""
+    return io.cache_folder() / "zoo"
+
+
+def qualities(name: str, metric: str) -> list[int]:
+    """Those of a zoo codec for a metric.
+
+    Raises:
+        UserError: there are no weights for it.
+    """
+    urls = model_urls[name]
+    if metric not in urls:
+        raise UserError(f"the zoo has no {name} for {metric}: it has weights for {' and '.join(urls)}")
+    return list(urls[metric])
+
+
+def check_quality(name: str, quality: int, metric: str) -> None:
+    """Raises:
+    UserError: the zoo has no such codec.
+    """
+    known = qualities(name, metric)
+    if quality not in known:
+        raise UserError(
+            f"the zoo has no {name} of quality {quality} for {metric}: it has {known[0]} to {known[-1]}"
+        )
+
+
+def lmbda_of(quality: int, metric: str) -> float:
+    """λ with which the codecs of a quality were trained."""
+    return LAMBDAS[metric][quality - 1]
+
+
+def zoo_file(url: str) -> tuple[Path, str]:
+    """Where a zoo codec's weights are kept, and the first digits of their SHA-256, from the file's name."""
+    path = zoo_folder() / url.rsplit("/", 1)[1]
+    return path, re.findall(r"-([0-9a-f]{8})\.", path.name)[0]
+
+
+def sha256(name: str, quality: int, metric: str) -> str:
+    """That of the weights' file; empty where it is not here, or not as it should be."""
+    path, prefix = zoo_file(model_urls[name][metric][quality])
+    found = io.sha256_once(path) if path.is_file() else ""
+    return found if found.startswith(prefix) else ""
+
+
+def fetch(name: str, quality: int, metric: str = "mse", progress: bool = False) -> Path:
+    """Download weights unless they are here; the hash in the file's name is checked either way.
+
+    Raises:
+        UserError: the zoo has no such model, or the cache folder cannot be written to.
+        SystemFault: the download fails or its checksum does not match.
+    """
+    check_quality(name, quality, metric)
+    url = model_urls[name][metric][quality]
+    path, prefix = zoo_file(url)
+    if not sha256(name, quality, metric):
+        io.check_folder(path.parent)
+        remedy = f"run it again to go on, or put {url} into {path.parent}"
+        download(url, path, prefix, remedy, progress)
+    return path
+
+
+def load(name: str, quality: int, metric: str) -> Codec:
+    """A codec of the zoo, downloaded where it is not here."""
+    path = fetch(name, quality, metric)
+    model = build(name, *widths(name, quality))
+    load_parameters(model, checkpoints.read(path))
+    card = {"quality": quality, "metric": metric}
+    return Codec(name, lmbda_of(quality, metric), freeze(model), io.sha256_once(path), card=card)
+
+
+def widths(name: str, quality: int) -> tuple[int, int]:
+    """N and M."""
+    widths = cfgs[name][quality]
+    return widths[0], widths[-1]
+
+
+def size(name: str, quality: int, metric: str) -> int:
+    """Bytes of the weights' file; where it is not here, of the parameters in float32."""
+    path, _ = zoo_file(model_urls[name][metric][quality])
+    return path.stat().st_size if path.is_file() else 4 * int(published()[name, quality]["parameters"])
+
+
+@functools.cache
+def published() -> dict[tuple[str, int], dict[str, str]]:
+    """Parameters and Kodak points (for MSE) that CompressAI publishes, by name and quality; not all are."""
+    with (io.PACKAGE / "codecs" / "zoo.csv").open(newline="", encoding="utf-8") as table:
+        return {(row["name"], int(row["quality"])): row for row in csv.DictReader(table)}
+
+
+def is_file_of_zoo(sha256: str) -> bool:
+    """Whether a file of this SHA-256 is one of the zoo's."""
+    urls = (url for name in ZOO for metric in model_urls[name].values() for url in metric.values())
+    return any(sha256.startswith(zoo_file(url)[1]) for url in urls)
