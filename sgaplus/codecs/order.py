@@ -15,7 +15,8 @@ and a file's coder replaces them by ones whose results are the same on every mac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+import contextlib
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,6 +113,17 @@ class Neighbours(nn.Module):
         return self.sum(before.transpose(1, 2).flatten(2)).transpose(1, 2)
 
 
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """A group is so small that threads would wait for each other, ten times as long on a busy computer."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def autoregressive_networks(model: Any) -> dict[str, nn.Module]:
     """What `wavefronts` needs of a model."""
     return {"neighbours": Neighbours(model.context_prediction), "parameters": model.entropy_parameters}
@@ -133,8 +145,9 @@ def wavefronts(networks: Networks, parameters: Tensor, step: float = 1.0) -> Gro
         columns = front - (reach + 1) * rows
         inside = (columns >= 0) & (columns < width)
         i, j = rows[inside], columns[inside]
-        both = torch.cat([parameters[:, :, i, j], neighbours(padded, i, j)], 1)
-        scales, means = networks["parameters"](both[..., None])[..., 0].chunk(2, 1)
+        with _one_thread():
+            both = torch.cat([parameters[:, :, i, j], neighbours(padded, i, j)], 1)
+            scales, means = networks["parameters"](both[..., None])[..., 0].chunk(2, 1)
         symbols = yield Group((slice(None), i, j), means, scales / step, step)
         padded[:, :, i + reach, j + reach] = symbols * step + means
     return padded[:, :, reach:-reach, reach:-reach]
