@@ -46,7 +46,7 @@ def job(image: str, method: str, factors: dict[int, float], seed: int = 0, tau_m
 
 
 def rows_of(*jobs: list[dict]) -> pd.DataFrame:
-    return configurations.with_arms(pd.DataFrame([line for lines in jobs for line in lines]))
+    return configurations.described(pd.DataFrame([line for lines in jobs for line in lines]))
 
 
 def everywhere(method: str, factors: dict[int, float], **values) -> list[dict]:
@@ -55,7 +55,7 @@ def everywhere(method: str, factors: dict[int, float], **values) -> list[dict]:
 
 
 LAMBDAS = (0.001, 0.0025, 0.005, 0.01)
-# Rate of an arm as a share of the base's at the same PSNR, by image.
+# Rate of an name as a share of the base's at the same PSNR, by image.
 FACTORS = {
     "base": {"a": 1.0, "b": 1.0, "c": 1.0},
     "good": {"a": 0.8, "b": 0.7},
@@ -68,16 +68,22 @@ def curves_of() -> pd.DataFrame:
     doubling."""
     lines = []
     for crop, side in ((False, ""), (True, "@64")):
-        for arm, factors in FACTORS.items():
+        for name, factors in FACTORS.items():
             for image, factor in factors.items():
                 if crop and image == "c":
                     continue
                 for k, lmbda in enumerate(LAMBDAS):
                     bpp = 0.1 * 2**k * (3 if image == "c" else 1)
                     lines.append(
-                        {"arm": arm, "image": image + side, "lmbda": lmbda, "codec_lmbda": lmbda, "seed": 0}
+                        {
+                            "configuration": name,
+                            "image": image + side,
+                            "lmbda": lmbda,
+                            "codec_lmbda": lmbda,
+                            "seed": 0,
+                        }
                         | {"bpp": factor * bpp, "psnr": 26 + 2.0 * k, "psnr_8bit": 26.5 + 2.0 * k}
-                        | {"loss": factor, "read_off": True, "key": f"{arm}{image}{side}{lmbda}"}
-                        | dict.fromkeys(("iteration", "iterations"), 0 if arm == "base" else 500)
+                        | {"loss": factor, "read_off": True, "key": f"{name}{image}{side}{lmbda}"}
+                        | dict.fromkeys(("iteration", "iterations"), 0 if name == "base" else 500)
                     )
     return pd.DataFrame(lines)

@@ -20,8 +20,8 @@ from tests.test_coder import hard_latents, make, picture
 @pytest.fixture
 def points() -> pd.DataFrame:
     """What `realbits.points` says of two images under two methods at two λ."""
-    lines = [(x, arm, image) for x in (0.001, 0.01) for arm in ("base", "linear") for image in ("a", "b")]
-    table = pd.DataFrame(lines, columns=["lmbda", "arm", "image"])
+    lines = [(x, name, image) for x in (0.001, 0.01) for name in ("base", "linear") for image in ("a", "b")]
+    table = pd.DataFrame(lines, columns=["lmbda", "configuration", "image"])
     streams = [f"streams/{number}.sga" for number in range(len(table))]
     return table.assign(codec="mshyper-s", codec_lmbda=table["lmbda"], estimated=512.0, stream=streams)
 

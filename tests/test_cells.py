@@ -1,14 +1,12 @@
-"""What a page's cells call: pictures with words, tables with their numbers, one bar for several runs."""
+"""What a page's cells call: pictures with words, tables with their numbers."""
 
 import base64
-import functools
 import io
 import re
 
 import pandas as pd
 import pytest
 from great_tables import GT
-from tqdm import tqdm
 
 from companion import cells
 from sgaplus.errors import UserError
@@ -47,19 +45,6 @@ def test_a_table_comes_with_its_numbers(monkeypatch):
     assert "x &gt; y" in bundle["text/html"] and "0.3" in bundle["text/html"]
     with pytest.raises(UserError, match="no row"):
         cells.show_table(GT(data), data.iloc[:0], name="losses")
-
-
-def test_one_bar_counts_several_refinements(monkeypatch):
-    terminal = io.StringIO()
-    terminal.isatty = lambda: True
-    monkeypatch.setattr(cells, "terminal", lambda: terminal)
-    monkeypatch.setattr(cells, "tqdm", functools.partial(tqdm, mininterval=0))
-    with cells.progress(20) as advance:
-        for _ in range(2):
-            update = advance()
-            update(4, 10)
-            update(10, 10)
-    assert re.findall(r"(\d+)/20", terminal.getvalue())[-1] == "20"
 
 
 def test_a_folded_table_stays_behind_its_title(monkeypatch):

@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from companion import statistics
 from companion.pages import compute_cost, descent
 from sgaplus.errors import UserError
 
@@ -33,7 +32,7 @@ def traced() -> pd.DataFrame:
 
 def test_gains_and_their_shares(traced):
     table, columns = compute_cost.over_iterations(traced, [10, 40])
-    assert table["arm"].tolist() == ["SSL (a = 2.3)", "STE"] and list(columns) == [
+    assert table["configuration"].tolist() == ["SSL (a = 2.3)", "STE"] and list(columns) == [
         "gain_10",
         "gain_40",
         "share_10",
@@ -47,7 +46,7 @@ def test_gains_and_their_shares(traced):
 
 
 def test_levels_are_reached_between_the_traced_iterations(traced):
-    table = compute_cost.levels(traced, [2, 6]).set_index(["level", "arm"])["iterations"]
+    table = compute_cost.levels(traced, [2, 6]).set_index(["level", "configuration"])["iterations"]
     assert table[2, "SSL (a = 2.3)"] == pytest.approx(5) and table[6, "SSL (a = 2.3)"] == pytest.approx(25)
     assert table[2, "STE"] == pytest.approx(40) and np.isnan(table[6, "STE"])
 
@@ -72,8 +71,7 @@ def measured() -> pd.DataFrame:
             "M": 192,
             "dtype": ["bfloat16", "bfloat16", "float32", "bfloat16"],
             "compiled": [False, False, False, True],
-            "ours_seconds": [0.4, 1.2, 9.0, 0.1],
-            "megapixels": [1.0, 2.0, 1.0, 1.0],
+            "per_megapixel": [0.4, 0.6, 9.0, 0.1],
         }
     )
 
@@ -87,15 +85,10 @@ def test_costs_have_a_column_for_each_place(traced, measured):
     first = table.iloc[0]
     assert first["stored"] == pytest.approx(10) and first["a machine; N = 128, M = 192"] == pytest.approx(2.5)
     assert set(columns) == {"iterations", "stored", "a machine; N = 128, M = 192"}
-    steps = compute_cost.step_seconds(traced)
-    text = compute_cost.describe_seconds(steps, quiet, traced)
-    assert "2 s per megapixel" in text and "factor of up to 1.00" in text
-    assert "`mshyper-s` has N = 64 and M = 192" in text
-    assert "mshyper-s" not in compute_cost.describe_seconds(steps, quiet.assign(N=64), traced)
 
 
 def test_the_cost_figure_shows_gains_over_steps_and_seconds(traced):
-    left, right = compute_cost.curves(traced, 2.0).axes
+    left, right = compute_cost.figure(traced, 2.0).axes
     assert left.lines[0].get_xdata().tolist() == [0, 10, 40]
     assert left.lines[0].get_ydata().tolist() == pytest.approx([0, 4, 8])
     assert right.lines[0].get_xdata().tolist() == pytest.approx([20, 80]) and right.get_xscale() == "log"
@@ -110,9 +103,3 @@ def test_iterations_that_not_all_have_are_left_out():
     assert descent.iterations_of(rows) == [10] and set(descent.at(rows, None)["iteration"]) == {10}
     with pytest.raises(UserError, match="run the study to its end"):
         descent.iterations_of(rows[rows["iteration"] == 0])
-
-
-def test_an_interval_of_samples_may_be_infinite():
-    values = np.array([5.0, *([4.0] * 50), *([np.inf] * 50)])
-    found = statistics.with_interval("x", values)
-    assert found == {"x": 5.0, "x_low": 4.0, "x_high": np.inf}

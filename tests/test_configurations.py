@@ -21,8 +21,8 @@ def test_configurations_in_words_and_numbers():
     base = replace(plans.plan("map"), label=plans.BASE)
     chosen = [row(plans.plan("ssl")), row(changed), row(base, 0), row(plans.fast(100), 100), row(three)]
     rows = pd.DataFrame(chosen)
-    found = configurations.with_arms(rows)
-    assert found["arm"].tolist() == rows["label"].tolist()
+    found = configurations.described(rows)
+    assert found["configuration"].tolist() == rows["label"].tolist()
     assert found["family"].tolist() == ["ssl", "ssl", "base", "expected", "three-class"]
     assert found["a"].tolist()[:2] == [2.3, 3.0] and found["a"].isna().tolist() == [
         False,
@@ -32,15 +32,18 @@ def test_configurations_in_words_and_numbers():
         False,
     ]
     assert found["tau_max"].iloc[1] == 0.4 and found["rate"].iloc[1] == 0.02
-    assert configurations.label("ssl") == found["arm"].iloc[0] and configurations.label("fast") == "fast"
+    assert (
+        configurations.label("ssl") == found["configuration"].iloc[0]
+        and configurations.label("fast") == "fast"
+    )
 
 
-def test_every_arm_has_a_look_of_its_own():
+def test_every_configuration_has_a_look_of_its_own():
     names = [
         configurations.label(spec)
         for spec in ("ssl", "atanh", "linear", "cosine", "ste", "uniform", "da", "fast")
     ]
-    looks = palette.of_arms(["base", *names, "something new"])
+    looks = palette.looks(["base", *names, "something new"])
     assert len({tuple(look.values()) for look in looks.values()}) == len(looks) == 10
-    assert palette.of_arms(["atanh (SGA)"])["atanh (SGA)"] == looks["atanh (SGA)"]
+    assert palette.looks(["atanh (SGA)"])["atanh (SGA)"] == looks["atanh (SGA)"]
     assert palette.in_order(["x", "atanh (SGA)", "base"]) == ["base", "atanh (SGA)", "x"]

@@ -71,11 +71,8 @@ def test_only_the_codecs_own_lambda_is_kept_but_all_steps_count(bundled):
     }
 
 
-def test_a_missing_log_is_empty_and_a_broken_one_refused(bundled):
+def test_a_missing_log_is_empty(bundled):
     assert families.training_log(card_of(0.01)).empty
-    write_log(bundled, 0.01, [[1, 2]], ["stage", "step"])
-    with pytest.raises(UserError, match="is no training curve"):
-        families.training_log(card_of(0.01))
 
 
 def test_overview_counts_parameters_and_hours(bundled):

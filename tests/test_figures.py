@@ -16,17 +16,17 @@ def closed():
 
 
 def test_probability_space_draws_the_methods_own_probabilities():
-    figure = figures.probability_space([rounding.Linear()], points=5)
+    figure = figures.probability_space([rounding.Linear()])
     (axes,) = figure.axes
     lines = {line.get_linestyle(): line for line in axes.lines}
-    v = np.linspace(-0.5, 1.5, 5)
+    v = np.linspace(-0.5, 1.5, 1001)
     assert np.allclose(np.nan_to_num(lines["-"].get_ydata()), np.clip(1 - np.abs(v), 0, 1), atol=1e-4)
     assert np.allclose(np.nan_to_num(lines["--"].get_ydata()), np.clip(1 - np.abs(v - 1), 0, 1), atol=1e-4)
 
 
 def test_three_classes_reach_beyond_the_neighbours():
     method = rounding.ThreeClass(rounding.Linear(), r=0.9, n=1.0)
-    figure = figures.probability_space([method], points=401)
+    figure = figures.probability_space([method])
     zero = next(line for line in figure.axes[0].lines if line.get_linestyle() == "-")
     at_one = zero.get_ydata()[np.argmin(np.abs(zero.get_xdata() - 1))]
     assert at_one == pytest.approx(0.1 / 1.2, abs=0.01)
@@ -48,7 +48,7 @@ def test_a_methods_colour_is_its_own_whatever_the_order():
 
 
 def test_slope_of_linear_is_one_everywhere():
-    (axes,) = figures.rounding_slopes([rounding.Linear()], points=99).axes
+    (axes,) = figures.rounding_slopes([rounding.Linear()]).axes
     assert np.allclose(axes.lines[0].get_ydata(), 1, atol=1e-6)
 
 

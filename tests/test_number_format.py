@@ -25,7 +25,7 @@ def rows() -> pd.DataFrame:
 def test_a_line_for_each_iteration_pairs_the_images(rows):
     table = number_format.summary(rows)
     assert table["iteration"].tolist() == [0, 100, 1000] and set(table["images"]) == {2}
-    assert table["mean"].tolist() == pytest.approx([0, -0.5, -0.5])
+    assert table["change"].tolist() == pytest.approx([0, -0.5, -0.5])
     assert table["largest"].tolist() == pytest.approx([0, 2, 2])
     assert set(table["float32"]) == {10} and set(table["bfloat16"]) == {5}
     with pytest.raises(UserError, match="float32"):

@@ -22,12 +22,12 @@ def closed():
 
 @pytest.fixture
 def trace() -> pd.DataFrame:
-    """Two arms on three images, of losses 1, 2 and 6 without refinement."""
+    """Two configurations on three images, of losses 1, 2 and 6 without refinement."""
     schedules = {"smooth": {"schedule": "exponential"}, "rough": {"schedule": "constant", "value": 1.0}}
     return pd.DataFrame(
         [
             {
-                "arm": arm,
+                "configuration": name,
                 "image": image,
                 "iteration": 10 * k,
                 "iterations": 40,
@@ -37,11 +37,11 @@ def trace() -> pd.DataFrame:
                 "loss": start * share,
                 "bpp": start * share / 2,
                 "psnr": 30 + k,
-                "method_loss": start * share + GAPS[arm] if k else float("nan"),
-                "temperature": json.dumps(schedules[arm]),
+                "method_loss": start * share + GAPS[name] if k else float("nan"),
+                "temperature": json.dumps(schedules[name]),
                 "tau": 0.25,
             }
-            for arm, shares in SHARES.items()
+            for name, shares in SHARES.items()
             for image, start in (("a", 1.0), ("b", 2.0), ("c", 6.0))
             for k, share in enumerate(shares)
         ]
@@ -63,7 +63,7 @@ def test_the_figure_shows_differences_from_the_codec_and_the_gap(trace):
 
 
 def test_the_figure_takes_runs_by_their_method(trace):
-    legend = convergence.figure(trace.rename(columns={"arm": "method"}), by="method").legends[0]
+    legend = convergence.figure(trace.rename(columns={"configuration": "method"}), by="method").legends[0]
     assert sorted(text.get_text() for text in legend.texts) == ["rough", "smooth"]
 
 
@@ -75,7 +75,7 @@ def test_differences_are_paired_and_in_percent_of_the_reference(trace):
 
 
 def test_what_the_curves_come_to(trace):
-    table = convergence.at_end(trace).set_index("arm")
+    table = convergence.at_end(trace).set_index("configuration")
     assert table["images"].tolist() == [3, 3]
     assert table["loss"].to_dict() == pytest.approx({"smooth": 2.1, "rough": 2.4})
     assert table["gain"].to_dict() == pytest.approx({"smooth": -30, "rough": -20})
@@ -87,27 +87,27 @@ def test_what_the_curves_come_to(trace):
 
 
 def test_iterations_to_the_final_loss_of_another(trace):
-    table = convergence.reaching(trace).set_index("arm")
+    table = convergence.reaching(trace).set_index("configuration")
     assert table.loc["smooth", "rough"] == "20 (3 of 3)" and table.loc["smooth", "smooth"] == "40 (3 of 3)"
     assert table.loc["rough", "smooth"] == "– (0 of 3)"
 
 
 def test_the_others_are_judged_against_the_lowest(trace):
-    table = convergence.at_end(trace).set_index("arm")
+    table = convergence.at_end(trace).set_index("configuration")
     assert table.loc["smooth", "verdict"] == "lowest" and table.loc["rough", "verdict"] == "higher"
     assert table.loc["rough", "against"] == pytest.approx(100 * (8 / 7 - 1))
     assert table.loc["smooth", "tau"] == 0.25 and pd.isna(table.loc["rough", "tau"])  # a constant schedule
     noisy = {"a": 0.1, "b": -0.1, "c": 0.1}
-    own = trace[trace["arm"] == "smooth"]
-    other = own.assign(arm="rough", loss=own["loss"] * (1 + own["image"].map(noisy)))
-    table = convergence.at_end(pd.concat([own, other])).set_index("arm")
+    own = trace[trace["configuration"] == "smooth"]
+    other = own.assign(configuration="rough", loss=own["loss"] * (1 + own["image"].map(noisy)))
+    table = convergence.at_end(pd.concat([own, other])).set_index("configuration")
     assert table.loc["rough", "verdict"] == "not significantly different"
 
 
 def test_longer_runs_of_the_same_images_are_found(trace):
     trace = trace.assign(codec_sha256="c")
     further = trace.assign(iterations=80, iteration=2 * trace["iteration"])
-    rows = pd.concat([further, further.assign(image="z"), further.assign(arm="other"), trace])
+    rows = pd.concat([further, further.assign(image="z"), further.assign(configuration="other"), trace])
     found = convergence.longer(rows, trace, ["smooth", "rough"])
     assert len(found) == len(trace) and found["iteration"].max() == 80
     assert convergence.longer(trace, trace, ["smooth"]).empty

@@ -44,16 +44,16 @@ def test_no_two_methods_share_a_look_and_marker():
 
 
 def test_a_method_looks_the_same_whatever_stands_beside_it():
-    alone = palette.of_arms(["STE"])["STE"]
-    assert palette.of_arms(["something", "fast (100 steps)", "STE"])["STE"] == alone
+    alone = palette.looks(["STE"])["STE"]
+    assert palette.looks(["something", "fast (100 steps)", "STE"])["STE"] == alone
     assert palette.for_seaborn(["STE", "base"])["palette"]["STE"] == alone["color"]
-    assert palette.of_arms(["fast (100 steps)"])["fast (100 steps)"] == palette.of_arms(["fast"])["fast"]
+    assert palette.looks(["fast (100 steps)"])["fast (100 steps)"] == palette.looks(["fast"])["fast"]
 
 
 def test_what_is_no_method_has_no_methods_colour():
     methods = {look[0] for look in palette.METHODS.values()}
     names = [f"codec {position}" for position in range(12)]
-    looks = palette.of_arms(["base", *names])
+    looks = palette.looks(["base", *names])
     assert not methods & (
         {palette.colour(position) for position in range(12)} | {looks[n]["color"] for n in names}
     )
@@ -61,8 +61,8 @@ def test_what_is_no_method_has_no_methods_colour():
 
 
 def test_published_codecs_have_looks_of_their_own():
-    looks = palette.of_arms(["SSL (a = 2.3)", "VTM", "JPEG"])
-    assert looks["VTM"] == palette.of_arms(["JPEG", "VTM"])["VTM"] and looks["VTM"]["marker"] == ""
+    looks = palette.looks(["SSL (a = 2.3)", "VTM", "JPEG"])
+    assert looks["VTM"] == palette.looks(["JPEG", "VTM"])["VTM"] and looks["VTM"]["marker"] == ""
     assert len({look[:2] for look in palette.PUBLISHED.values()}) == len(palette.PUBLISHED)
     assert not {look[0] for look in palette.PUBLISHED.values()} & {
         look[0] for look in palette.METHODS.values()

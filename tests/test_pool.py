@@ -70,10 +70,10 @@ def test_a_claim_has_the_digits_of_the_page_that_it_links_to(findings):
 @pytest.mark.slow
 def test_the_gain_of_ssl_has_the_same_digits_on_three_pages(stored):
     rows = provenance.load("convergence", "cpu")
-    own = convergence.at_end(convergence.traces(rows)).set_index("arm").loc["SSL (a = 2.3)"]
-    parts = questions_of_practice.parts(stored, 500).set_index("arm").loc["SSL (a = 2.3)"]
+    own = convergence.at_end(convergence.traces(rows)).set_index("configuration").loc["SSL (a = 2.3)"]
+    parts = questions_of_practice.parts(stored, 500).set_index("configuration").loc["SSL (a = 2.3)"]
     costs, _ = compute_cost.over_iterations(rows, [500])
-    costs = costs.set_index("arm").loc["SSL (a = 2.3)"]
+    costs = costs.set_index("configuration").loc["SSL (a = 2.3)"]
     assert (own["gain"], own["gain_low"], own["gain_high"]) == interval(
         parts, "loss", "loss_low", "loss_high"
     )

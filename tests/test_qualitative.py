@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from companion.configurations import with_arms
+from companion.configurations import described
 from companion.pages import qualitative
 from sgaplus import bitstream
 from sgaplus.data.images import to_uint8
@@ -31,8 +31,8 @@ def computed(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sgaplus.codecs.bundled.bundled_folder", lambda: folder / "bundled")
         run(study, "cpu", device="cpu", root=folder / "results")
-        rows = with_arms(stored_rows(study, "cpu", folder / "results"))
-    rows["arm"] = rows["arm"].str.removesuffix(", lr 0.1")
+        rows = described(stored_rows(study, "cpu", folder / "results"))
+    rows["configuration"] = rows["configuration"].str.removesuffix(", lr 0.1")
     return folder, rows
 
 
@@ -47,9 +47,9 @@ def found(computed, monkeypatch):
 def test_pictures_are_those_of_the_files(computed, found):
     folder, _ = computed
     assert list(found) == ["original", "base", SSL, "atanh (SGA)"]
-    for arm, version in found.items():
+    for name, version in found.items():
         assert version.picture.shape == (3, 64, 64)
-        if arm == "original":
+        if name == "original":
             assert version.row is None and version.caption == "not compressed"
             continue
         data = (folder / "results" / version.row["stream"]).read_bytes()
@@ -74,7 +74,7 @@ def test_what_is_shown_unless_something_else_is_asked_for(computed, monkeypatch)
         with pytest.raises(UserError, match="no files of the base and of a refinement"):
             qualitative.versions(rows, image, lmbda, results=folder / "results")
     with pytest.raises(UserError, match="no files of the base and of a refinement"):
-        qualitative.versions(rows[rows["arm"] == "base"], results=folder / "results")
+        qualitative.versions(rows[rows["configuration"] == "base"], results=folder / "results")
 
 
 def test_squares_are_where_the_picture_changes_most(found):
@@ -92,20 +92,20 @@ def test_squares_are_where_the_picture_changes_most(found):
 def test_the_slider_holds_both_pictures_and_works_with_the_keyboard(found):
     markup = qualitative.slider(found)
     pictures = re.findall(r'src="data:image/webp;base64,([^"]+)"', markup)
-    arm = qualitative.best(found)
-    assert arm == min((SSL, "atanh (SGA)"), key=lambda name: found[name].row["loss"])
-    for content, name in zip(pictures, ("base", arm), strict=True):
+    name = qualitative.best(found)
+    assert name == min((SSL, "atanh (SGA)"), key=lambda name: found[name].row["loss"])
+    for content, shown_as in zip(pictures, ("base", name), strict=True):
         with Image.open(io.BytesIO(base64.b64decode(content))) as image:
             shown = torch.from_numpy(np.array(image)).permute(2, 0, 1)
-        assert torch.equal(shown, to_uint8(found[name].picture))
-    assert markup.count("alt=") == 2 and f"The picture by {arm}" in markup
+        assert torch.equal(shown, to_uint8(found[shown_as].picture))
+    assert markup.count("alt=") == 2 and f"The picture by {name}" in markup
     assert re.search(r'<input type="range" [^>]*aria-label="Left of the slider base', markup)
     assert "http" not in markup and "<script" not in markup
 
 
 def test_numbers_and_what_changed(found):
     table = qualitative.numbers(found)
-    assert table["arm"].tolist() == ["base", SSL, "atanh (SGA)"]
+    assert table["configuration"].tolist() == ["base", SSL, "atanh (SGA)"]
     assert table.loc[0, ["size", "gain"]].isna().all() and table["verdict"].isna().tolist() == [
         True,
         False,

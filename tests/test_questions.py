@@ -11,9 +11,9 @@ from companion import closed_forms, pool
 from companion.pages import questions
 from companion.pages import questions_of_practice as practice
 from sgaplus import rounding
-from tests.test_verdict_rules import CLIC, KODAK, TECNICK, job, levels, table, temperatures
+from tests.test_verdict_rules import CLIC, KODAK, TECNICK, job, table
 
-_EMPTY = pd.DataFrame(columns=[*pool._COLUMNS, *pool._OF_ARMS])
+_EMPTY = pd.DataFrame(columns=[*pool._COLUMNS])
 
 
 @pytest.fixture(autouse=True)
@@ -61,28 +61,25 @@ def test_the_third_integer_has_a_zone():
     assert len(left.lines) == 1 and len(right.lines) == 2
 
 
-def test_without_rows_there_is_no_figure_and_no_table():
-    assert questions.temperatures(_EMPTY, 500) is None and questions.slope_of_ssl(_EMPTY, 500) is None
-    assert practice.parts(_EMPTY, 500).empty
-    assert practice.gain_by_image(practice.by_image(_EMPTY, 500)) is None
+def test_noise_and_flatness_are_what_the_page_says():
+    (axes,) = questions.slope_of_ssl().axes
+    farther, flat = (line.get_ydata() for line in axes.lines)
+    assert (np.diff(farther) < 0).all() and (np.diff(flat) >= 0).all()
+    (axes,) = questions.randomness().axes
+    at_one = {line.get_label(): line.get_ydata()[-1] for line in axes.lines}
+    assert sorted(at_one, key=at_one.get) == ["SSL (a = 2.3)", "cosine", "linear", "atanh (SGA)"]
+
+
+def test_without_rows_there_is_no_table():
+    assert practice.parts(_EMPTY, 500).empty and practice.practice(_EMPTY, 500).empty
     assert practice.describe_by_image(practice.by_image(_EMPTY, 500)) == ""
-    assert practice.practice(_EMPTY, 500).empty and practice.training(_EMPTY, 500).empty
 
 
-@pytest.mark.parametrize("made", [None, _EMPTY])
-def test_what_has_no_rows_names_the_command(made, capsys):
-    questions.show(made, "rd", "cpu", name="x", command="y")
-    assert "Markdown" in capsys.readouterr().out  # outside a kernel display prints the object
-
-
-@pytest.mark.slow
-def test_figures_from_rows():
-    grid = table(temperatures({"atanh": 0.4, "linear": 0.01, "cosine": 0.1, "ssl": 0.2}))
-    left, right = questions.temperatures(grid, 500).axes
-    assert left.lines[0].get_ydata() == pytest.approx([3.5, 3.5 * 1.4, 3.5 * 1.2]) and len(right.lines) == 4
-    by_a = table(levels({f"ssl:a={a}": level for a, level in {0.3: 1.3, 2.3: 1.0, 10: 1.1}.items()}))
-    _, right = questions.slope_of_ssl(by_a, 500).axes
-    assert right.lines[0].get_ydata() == pytest.approx([30, 0, 10])
+def test_what_has_no_rows_names_the_command(monkeypatch):
+    shown = []
+    monkeypatch.setattr(questions, "display", shown.append)
+    questions.show(_EMPTY, {}, "rd", "cpu", name="x", command="y")
+    assert "`sgaplus study run rd --profile cpu`" in shown[0].data
 
 
 def test_the_gain_is_split_into_rate_and_distortion():
@@ -92,7 +89,7 @@ def test_the_gain_is_split_into_rate_and_distortion():
         jobs.append(job(image, "base", {0: 2.0}))
         jobs.append(job(image, "ssl", {0: 2.0, 500: 1.8}, bpp=0.4, method_loss=1.7))
         jobs.append(job(image, "atanh", {0: 2.0, 500: 1.9}, method_loss=2.2))
-    found = practice.parts(table(jobs), 500).set_index("arm")
+    found = practice.parts(table(jobs), 500).set_index("configuration")
     assert found.loc["SSL (a = 2.3)", list(practice.PARTS)].tolist() == pytest.approx([-10, -5, -5, -5])
     assert found.loc["atanh (SGA)", "gap"] == pytest.approx(15)
 
@@ -143,7 +140,5 @@ def test_bytes_and_seconds():
     # 0.8 bits per pixel are 100 kB per megapixel.
     assert first[["kilobytes", "refined"]].tolist() == pytest.approx([100, 90])
     assert first["per_percent"] == pytest.approx(2)
-    text = practice.describe_practice(found)
-    assert all(fact in text for fact in ("1200 kB", "120 kB less", "0.50 dB higher", "rises by 0.0100"))
-    training = practice.training(rows, 500).iloc[0]
-    assert training[["images", "change", "seconds"]].tolist() == pytest.approx([2, -10, 20])
+    assert first[["psnr", "ms_ssim", "loss"]].tolist() == pytest.approx([0.5, 0.01, -10])
+    assert set(practice.at_lambda(rows, 500, "image")["scope"]) == {"whole photographs"}

@@ -1,26 +1,26 @@
-"""The rate-distortion pages, on curves whose gains and deltas are known by construction."""
+"""The rate-distortion pages, on curves whose gains and deltas are known by construction; published curves
+stand beside the same photographs alone."""
+
+import dataclasses
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from companion import statistics, tables
-from companion.pages import rate_distortion
+from companion import reference, statistics
+from companion.pages import beside_published, rate_distortion
+from sgaplus.data.sources import SOURCES
 from sgaplus.errors import UserError
 
 from .made_rows import FACTORS, LAMBDAS, curves_of
 
 
 @pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
-
-
-@pytest.fixture(autouse=True)
 def few_resamples(monkeypatch):
     monkeypatch.setattr(statistics, "RESAMPLES", 50)
+    yield
+    plt.close("all")
 
 
 @pytest.fixture
@@ -45,23 +45,23 @@ def test_whole_photographs_and_crops_are_never_mixed(stored):
     with pytest.raises(UserError, match="use whole or crops"):
         rate_distortion.select(stored, "halves")
     with pytest.raises(UserError, match="nothing was refined on whole pictures: use crops"):
-        rate_distortion.select(stored[stored["image"].str.contains("@") | (stored["arm"] == "base")])
+        rate_distortion.select(
+            stored[stored["image"].str.contains("@") | (stored["configuration"] == "base")]
+        )
 
 
 def test_lines_at_another_lambda_are_left_out(stored):
-    other = stored[stored["arm"] == "good"].assign(lmbda=0.08)
+    other = stored[stored["configuration"] == "good"].assign(lmbda=0.08)
     assert set(rate_distortion.select(pd.concat([stored, other]))["lmbda"]) == set(LAMBDAS)
 
 
 def test_curves_are_over_the_images_that_all_have(rows):
-    alone = rows[(rows["arm"] == "fair") & (rows["lmbda"] == 0.01)].assign(arm="of one λ")
+    alone = rows[(rows["configuration"] == "fair") & (rows["lmbda"] == 0.01)].assign(configuration="of one λ")
     found = rate_distortion.curves(pd.concat([rows, alone]))
     assert set(found) == set(FACTORS)
     assert {tuple(sorted(lines["image"].unique())) for lines in found.values()} == {("a", "b")}
-    table = rate_distortion.points(found).set_index(["arm", "lmbda"])
-    assert table.loc[("good", 0.001), "bpp"] == pytest.approx(0.075)
     with pytest.raises(UserError, match="needs two lambda"):
-        rate_distortion.curves(rows[rows["arm"] == "base"])
+        rate_distortion.curves(rows[rows["configuration"] == "base"])
 
 
 def test_the_figure_shows_curves_and_their_gain(curves):
@@ -75,16 +75,14 @@ def test_the_figure_shows_curves_and_their_gain(curves):
 
 def test_deltas_by_image_and_of_the_means(curves):
     images = rate_distortion.per_image(curves, ["base", "fair", "of another study"])
-    pairs = images.groupby(["anchor", "arm"])["bd_rate"].apply(list)
+    pairs = images.groupby(["anchor", "configuration"])["bd_rate"].apply(list)
     assert pairs["base", "good"] == pytest.approx([-20, -30])
     assert pairs["fair", "good"] == pytest.approx([100 * (8 / 9 - 1), 100 * (7 / 9 - 1)])
     assert set(pairs.index) == {("base", "good"), ("base", "fair"), ("fair", "good")}
-    lines = rate_distortion.deltas(curves, images).set_index(["anchor", "arm"])
+    lines = rate_distortion.deltas(curves, images).set_index(["anchor", "configuration"])
     assert lines.loc[("base", "good"), ["bd_rate", "means_bd_rate"]].tolist() == pytest.approx([-25, -25])
-    html = tables.ci_table(
-        lines.reset_index(), rate_distortion.DELTAS, group="anchor", row="arm"
-    ).as_raw_html()
-    assert "−25.0\N{NO-BREAK SPACE}[−30.0,\N{NO-BREAK SPACE}−20.0]" in html
+    means = lines.loc[("base", "good"), ["means_bd_rate_low", "means_bd_rate_high"]]
+    assert means.tolist() == pytest.approx([-30, -20])
 
 
 def test_the_strips_show_every_image_and_the_mean(curves):
@@ -96,8 +94,8 @@ def test_the_strips_show_every_image_and_the_mean(curves):
     assert [label.get_text() for label in second.get_yticklabels()] == ["good"]
 
 
-def test_losses_are_paired_on_the_images_of_all_arms(rows):
-    table = rate_distortion.losses(rows).set_index(["lmbda", "arm"])
+def test_losses_are_paired_on_the_images_of_all_configurations(rows):
+    table = rate_distortion.losses(rows).set_index(["lmbda", "configuration"])
     assert set(table["images"]) == {2}
     assert table.loc[(0.01, "good"), "change"] == pytest.approx(-25)
     assert np.isnan(table.loc[(0.01, "base"), "change"])
@@ -126,8 +124,6 @@ def test_three_lambda_have_no_bd_rate(rows):
     images = rate_distortion.per_image(curves, ["base"])
     lines = rate_distortion.deltas(curves, images)
     assert "four λ" in rate_distortion.headline(lines, rate_distortion.losses(rows), "Kodak", 500)
-    with pytest.raises(UserError, match="four points"):
-        rate_distortion.deltas_figure(images)
 
 
 def test_the_data_set_of_2025_is_not_that_of_the_paper(curves):
@@ -143,3 +139,67 @@ def test_the_headline_has_both_sides(rows, curves):
     assert (
         "25.0 [20.0, 30.0] % with good" in text and "PSNR rises at 0 of 4 λ" in text and "grow at 0" in text
     )
+
+
+# Beside published curves
+
+
+@pytest.fixture
+def published() -> pd.DataFrame:
+    """Twice the base's rate over the two images that were refined, at the same PSNR."""
+    bpp = [2 * 0.1 * 2**k for k in range(4)]
+    return pd.DataFrame({"codec": "vtm", "name": "VTM", "bpp": bpp, "psnr_db": [26.5, 28.5, 30.5, 32.5]})
+
+
+@pytest.fixture
+def placed(rows):
+    return beside_published.place(rows[rows["image"] != "c"])
+
+
+def test_an_arm_is_placed_at_its_own_mean(rows, placed):
+    own = rows[rows["configuration"] == "good"].groupby("lmbda")[["bpp", "psnr_8bit"]].mean()
+    bpp, psnr = placed["good"]
+    assert bpp.iloc[0].to_numpy() == pytest.approx(own["bpp"].to_numpy())
+    assert psnr.iloc[0].to_numpy() == pytest.approx(own["psnr_8bit"].to_numpy())
+    assert len(bpp) == 51 and len(placed["base"][0]) == 1
+    # The base alone has all three.
+    assert set(beside_published.place(rows)) == {"base"}
+
+
+def test_bd_rate_against_published(placed, published):
+    table, lmbdas = beside_published.compare(placed, published, ["vtm"])
+    (line,) = table.to_dict("records")
+    assert line["base"] == pytest.approx(-50) and np.isnan(line["base_low"])
+    assert [line["good"], line["good_low"], line["good_high"]] == pytest.approx([-62.5, -65, -60])
+    assert line["name"] == "VTM" and lmbdas == 4
+
+
+def test_the_figure_has_ours_and_the_published(placed, published):
+    figure = beside_published.figure(placed, published, ["vtm"])
+    assert [text.get_text() for text in figure.legends[0].texts] == ["base", "fair", "good", "VTM"]
+    assert len({(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines}) == 4
+
+
+def test_published_curves_stand_beside_whole_data_sets_alone(rows, published, capsys, monkeypatch):
+    monkeypatch.setattr(reference, "published", lambda dataset: published)
+    beside_published.show(rows, "kodak", [], "command", "name")
+    beside_published.show(rows, "tecnick", ["vtm"], "command", "name")  # three of a hundred photographs
+    beside_published.show(rows.assign(image=rows["image"] + "@64"), "tecnick", ["vtm"], "command", "name")
+    assert capsys.readouterr().out == ""
+    monkeypatch.setitem(SOURCES, "tecnick", dataclasses.replace(SOURCES["tecnick"], images=2))
+    beside_published.show(rows[rows["image"] != "c"], "tecnick", ["vtm"], "command", "name")
+    shown = capsys.readouterr().out
+    assert "Tecnick's 2 photographs" in shown and "VTM" in shown
+
+
+def test_sga_as_published_is_compared_on_the_same_photographs_alone(curves):
+    """Paper, section 6, claim 9."""
+    lines = rate_distortion.deltas(curves, rate_distortion.per_image(curves, ["base"]))
+    text = beside_published.describe_sga("kodak", lines, "good", 24, 500)
+    assert "−15.2 %" in text and "−25.0 [−30.0, −20.0] %" in text and text.count("outside that interval") == 2
+    assert "2000 iterations" in text and "500 iterations" in text and "another base codec" in text
+    for dataset, images, name in (("tecnick", 1, "good"), ("kodak", 0, "good"), ("kodak", 24, "not run")):
+        alone = beside_published.describe_sga(dataset, lines, name, images, 500)
+        assert "−25.0" not in alone and "cannot be compared" in alone
+        assert ("−18.7 %" if dataset == "tecnick" else "−15.2 %") in alone
+    assert beside_published.describe_sga(None, lines, "good", 24, 500) == ""

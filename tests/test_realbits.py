@@ -15,9 +15,14 @@ SSL = "SSL (a = 2.3)"
 def rows(**changes) -> pd.DataFrame:
     """Rows of two images under two methods at two λ; estimated are 512 bytes, real are 520 and more."""
     lines = [
-        {"image": image, "arm": arm, "lmbda": lmbda, "real_bytes": 520.0 + 4 * number + 12 * (arm == "base")}
+        {
+            "image": image,
+            "configuration": name,
+            "lmbda": lmbda,
+            "real_bytes": 520.0 + 4 * number + 12 * (name == "base"),
+        }
         for lmbda in (0.001, 0.01)
-        for arm in ("SSL (a = 2.3)", "base")
+        for name in ("SSL (a = 2.3)", "base")
         for number, image in enumerate(("a", "b"))
     ]
     table = pd.DataFrame(lines).assign(codec="mshyper-s", bpp=1.0, **changes)
@@ -35,7 +40,7 @@ def points() -> pd.DataFrame:
 
 def test_a_row_per_file(points):
     assert len(points) == 8
-    assert points["arm"].tolist()[:4] == ["base", "base", "SSL (a = 2.3)", "SSL (a = 2.3)"]
+    assert points["configuration"].tolist()[:4] == ["base", "base", "SSL (a = 2.3)", "SSL (a = 2.3)"]
     first = points.iloc[0]
     assert (first["estimated"], first["real"], first["excess"], first["pixels"]) == (512, 532, 20, PIXELS)
     assert first["percent"] == pytest.approx(100 * 20 / 512)
@@ -45,7 +50,7 @@ def test_a_row_per_file(points):
 
 
 def test_summary(points):
-    table = realbits.summary(points).set_index(["lmbda", "arm"])
+    table = realbits.summary(points).set_index(["lmbda", "configuration"])
     line = table.loc[0.01, "base"]
     assert (line["files"], line["estimated_bpp"], line["excess"]) == (2, 1.0, 22.0)
     assert line["percent"] == pytest.approx(100 * 22 / 512)
@@ -54,14 +59,14 @@ def test_summary(points):
 
 
 def test_methods_are_compared_on_the_same_images(points):
-    table = realbits.against_base(points).set_index(["lmbda", "arm"])
+    table = realbits.against_base(points).set_index(["lmbda", "configuration"])
     line = table.loc[0.01, SSL]
     assert line[["change", "change_low", "change_high"]].tolist() == [-12, -12, -12]
     assert (line["images"], line["verdict"]) == (2, "lower")
     assert realbits.paired(points[points["lmbda"] == 0.01]).to_numpy().tolist() == [[20, 8], [24, 12]]
-    one = points[(points["arm"] == "base") | (points["image"] == "b")]
+    one = points[(points["configuration"] == "base") | (points["image"] == "b")]
     assert list(realbits.paired(one[one["lmbda"] == 0.01]).index) == ["b"]
-    base = points[points["arm"] == "base"]
+    base = points[points["configuration"] == "base"]
     assert realbits.against_base(base).empty
     with pytest.raises(UserError, match="run the study to its end"):
         realbits.paired_figure(base)
@@ -79,6 +84,6 @@ def test_the_figures_show_every_file(points):
 
 
 def test_the_command_decodes_a_refined_file(points):
-    first = points[points["arm"] != "base"].iloc[0]
+    first = points[points["configuration"] != "base"].iloc[0]
     assert realbits.decode_command(points) == f"sgaplus decode data/results/{first['stream']} -o a.png"
     assert realbits.decode_command(points, "r").startswith("sgaplus decode r/streams/")

@@ -25,8 +25,10 @@ def rows() -> pd.DataFrame:
 def test_gains_are_paired_and_relative(rows):
     table = refining.gains(rows).set_index("method")
     assert list(table.index[:1]) == ["base"] and set(table.index) == {"base", "better", "worse"}
-    assert table.loc["base", "loss"] == pytest.approx(7 / 3) and np.isnan(table.loc["base", "gain"])
-    assert table.loc["better", ["gain", "gain_low", "gain_high"]].tolist() == pytest.approx([-4, -4, -4])
+    assert table.loc["base", "loss"] == pytest.approx(7 / 3) and np.isnan(table.loc["base", "change"])
+    assert table.loc["better", ["change", "change_low", "change_high"]].tolist() == pytest.approx(
+        [-4, -4, -4]
+    )
     assert table.loc["worse", "psnr"] == 50
 
 

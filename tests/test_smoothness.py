@@ -7,7 +7,7 @@ from companion.smoothness import smoothness, with_gap
 from sgaplus.errors import UserError
 
 
-def run(losses, every=25, key="k", arm="ssl", iterations=None):
+def run(losses, every=25, key="k", configuration="ssl", iterations=None):
     """Rows of one run with a true loss every ``every`` iterations."""
     last = every * (len(losses) - 1) if iterations is None else iterations
     return pd.DataFrame(
@@ -17,7 +17,7 @@ def run(losses, every=25, key="k", arm="ssl", iterations=None):
             "iterations": last,
             "trace_every": every,
             "key": key,
-            "arm": arm,
+            "configuration": configuration,
             "image": "a",
             "lmbda": 0.01,
             "codec_lmbda": 0.01,
@@ -27,15 +27,15 @@ def run(losses, every=25, key="k", arm="ssl", iterations=None):
 
 
 def test_rises_are_summed_in_percent_of_the_start():
-    found = smoothness(run([2.0, 1.5, 1.6, 1.4, 1.5])).iloc[0]
+    found = smoothness(run([2.0, 1.5, 1.6, 1.4, 1.5]), 100).iloc[0]
     assert found["upward"] == pytest.approx(100 * 0.2 / 2)
-    assert smoothness(run([2.0, 1.5, 1.4]))["upward"].iloc[0] == 0
+    assert smoothness(run([2.0, 1.5, 1.4]), 50)["upward"].iloc[0] == 0
 
 
 def test_runs_are_compared_at_the_widest_spacing_and_up_to_one_iteration():
     fine = run([2.0, 1.0, 1.5, 1.4, 1.3], every=25, key="fine")
     coarse = run([2.0, 1.6, 1.7], every=50, key="coarse")
-    found = smoothness(pd.concat([fine, coarse])).set_index("key")
+    found = smoothness(pd.concat([fine, coarse]), 100).set_index("key")
     assert set(found["spacing"]) == {50}
     assert found.loc["fine", "upward"] == 0 and found.loc["coarse", "upward"] == pytest.approx(5)
     assert smoothness(coarse, until=50)["upward"].iloc[0] == 0

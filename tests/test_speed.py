@@ -100,9 +100,8 @@ def test_every_declared_column_is_there(tmp_path):
     write_measurement(tmp_path, "b", dtype="float32")
     write_measurement(tmp_path, "c", compiled=True, compile_seconds=30.0)
     write_measurement(tmp_path, "d", width=2000)
-    rows, pairs = speed.load(tmp_path, "run")
-    shown = [(rows, speed.TIMES), (rows, speed.CEILING), (speed.growth(rows, pairs), speed.GROWTH)]
-    shown += [(speed.compiled(rows), speed.COMPILED), (speed.formats(rows), speed.FORMATS)]
+    rows, _ = speed.load(tmp_path, "run")
+    shown = [(rows, speed.TIMES), (rows, speed.CEILING), (speed.compiled(rows), speed.COMPILED)]
     for frame, columns in shown:
         assert len(frame) and tables.ci_table(frame, columns, group="place").as_raw_html()
 
@@ -132,44 +131,21 @@ def test_compiled_is_compared_where_both_are_stored(tmp_path):
 
 def test_formats_are_compared_where_both_are_stored(tmp_path):
     write_measurement(tmp_path, "a", **GPU)
-    assert speed.formats(speed.load(tmp_path, "run")[0]).empty
+    kinds = ("dtype", "float32", "bfloat16")
+    assert speed.both(speed.load(tmp_path, "run")[0], *kinds).empty
     write_measurement(tmp_path, "b", ours=(0.5,), dtype="float32", **GPU)
     write_measurement(tmp_path, "c", ours=(9.0,), dtype="float32")
-    (line,) = speed.formats(speed.load(tmp_path, "run")[0]).to_dict("records")
-    assert (line["place"], line["step"], line["bare"]) == ("a GPU; N = 128, M = 192", 2.0, 1.0)
+    (line,) = speed.both(speed.load(tmp_path, "run")[0], *kinds).to_dict("records")
+    assert line["place"] == "a GPU; N = 128, M = 192"
+    assert (line["ours_seconds"], line["ours_seconds_other"]) == (0.5, 0.25)
 
 
-def test_growth_is_the_exponent_of_the_pixels(tmp_path):
-    for side, name in ((1000, "b"), (2000, "c"), (500, "a")):
-        pixels = (side / 1000) ** 2
-        ours = (pixels, pixels**1.5, pixels**1.2)
-        peak = round((100 + 300 * pixels) * 2**20)
-        write_measurement(tmp_path, name, ours=ours, width=side, height=side, ours_peak_bytes=peak)
+def test_the_exponent_of_the_pixels(tmp_path):
+    for side in (500, 1000, 2000):
+        ours = ((side / 1000) ** (2 * 1.2),)
+        write_measurement(tmp_path, f"{side}", ours=ours, width=side, height=side)
     write_measurement(tmp_path, "d", **GPU)
-    rows, pairs = speed.load(tmp_path, "run")
-    (line,) = speed.growth(rows, pairs).to_dict("records")
-    assert line["sizes"] == 3 and line["mib"] == pytest.approx(300)
-    # Of three runs, in 1/4, 1 and 4 megapixels alike, the one with the exponent 1.2 is the median.
-    assert [line[f"exponent{x}"] for x in ("", "_low", "_high")] == pytest.approx([1.2, 1.0, 1.5])
-    assert [line["per_smallest"], line["per_largest"]] == pytest.approx([0.25**0.2, 4**0.2])
-
-
-def test_memory_of_a_batch_counts_per_picture(tmp_path):
-    for width, peak in ((1000, 2**30), (2000, 2**30 + 24 * 2**20)):
-        write_measurement(tmp_path, f"{width}", width=width, ours_peak_bytes=peak, **GPU)
-    assert speed.growth(*speed.load(tmp_path, "run"))["mib"].tolist() == [1.0]
-
-
-def test_one_size_has_no_growth(tmp_path):
-    write_measurement(tmp_path, "a", ours_peak_bytes=None)
-    assert speed.growth(*speed.load(tmp_path, "run")).empty
-
-
-def test_growth_takes_as_many_pairs_as_all_sizes_have(tmp_path):
-    write_measurement(tmp_path, "a", ours=(1.0, 1.0, 9.0))
-    write_measurement(tmp_path, "b", ours=(2.0, 4.0), width=2000)
-    (line,) = speed.growth(*speed.load(tmp_path, "run")).to_dict("records")
-    assert [line["exponent_low"], line["exponent_high"]] == pytest.approx([1.0, 2.0])
+    assert speed.exponents(speed.load(tmp_path, "run")[0]).tolist() == pytest.approx([1.2])
 
 
 def test_the_origin_has_commits_and_days(tmp_path):

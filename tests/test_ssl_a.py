@@ -49,10 +49,10 @@ def test_the_figure_has_a_line_for_each_iteration_and_names_other_methods(slopes
 
 def test_the_optimum_is_interior_only_where_both_ends_are_worse(slopes):
     late, early = ssl_a.against_best(slopes, 10), ssl_a.against_best(slopes, 5)
-    assert late["mean"].tolist() == pytest.approx([10, 0, 5])
+    assert late["change"].tolist() == pytest.approx([10, 0, 5])
     assert ssl_a.best_a(late) == 2.3 and ssl_a.best_a(early) == 10
     assert ssl_a.is_interior(late) and not ssl_a.is_interior(early), "the best a is at an end"
-    unclear = late.assign(low=[9.0, 0.0, -1.0])
+    unclear = late.assign(change_low=[9.0, 0.0, -1.0])
     assert not ssl_a.is_interior(unclear)
     with pytest.raises(UserError, match="at least three"):
         ssl_a.against_best(slopes[slopes["a"] < 10], 10)
@@ -62,5 +62,5 @@ def test_the_sentence_on_the_optimum_follows_the_table(slopes):
     late = ssl_a.against_best(slopes, 10)
     text = ssl_a.describe_optimum(late, 10)
     assert "2.3" in text and "not" not in text and text.count("[") == 2
-    unclear = ssl_a.describe_optimum(late.assign(low=[9.0, 0.0, -1.0]), 10)
+    unclear = ssl_a.describe_optimum(late.assign(change_low=[9.0, 0.0, -1.0]), 10)
     assert "not shown to be an interior one" in unclear and unclear.endswith("a = 10.")

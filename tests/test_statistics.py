@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from companion import statistics
+from companion import equal_rate, statistics
 from sgaplus.errors import UserError
 
 
@@ -12,8 +12,8 @@ def named(values):
     return pd.Series(values, index=[f"image {k:03d}" for k in range(len(values))], dtype=float)
 
 
-def loss(arm, image, value, seed=0, **more):
-    return {"arm": arm, "image": image, "loss": value, "seed": seed} | more
+def loss(name, image, value, seed=0, **more):
+    return {"configuration": name, "image": image, "loss": value, "seed": seed} | more
 
 
 # Intervals
@@ -77,10 +77,9 @@ def test_an_interval_with_zero_shows_no_difference():
 
 @pytest.mark.slow
 def test_a_rank_correlation_has_an_interval():
-    table = pd.DataFrame({"x": range(12), "y": [k**2 for k in range(12)]}, index=list("abcdefghijkl"))
-    assert statistics.rank_correlation(table, "x", "y") == pytest.approx((1, 1, 1))
-    noise = table.assign(y=np.random.default_rng(0).normal(size=12))
-    rho, low, high = statistics.rank_correlation(noise, "x", "y")
+    x = pd.Series(range(12))
+    assert statistics.rank_correlation(x, x**2) == pytest.approx((1, 1, 1))
+    rho, low, high = statistics.rank_correlation(x, pd.Series(np.random.default_rng(0).normal(size=12)))
     assert -1 <= low < rho < high <= 1 and low < 0 < high
 
 
@@ -90,8 +89,8 @@ def test_a_rank_correlation_has_an_interval():
 def runs():
     return pd.DataFrame(
         [
-            loss(arm, image, value, iterations=budget, iteration=t, read_off=t in (0, 500, 2000))
-            for arm, image, value, budget, t in (
+            loss(name, image, value, iterations=budget, iteration=t, read_off=t in (0, 500, 2000))
+            for name, image, value, budget, t in (
                 ("ssl", "a", 1.0, 500, 500),
                 ("ssl", "a", 3.0, 2000, 500),
                 ("ssl", "a", 0.8, 2000, 2000),
@@ -104,9 +103,12 @@ def runs():
 
 
 def test_a_longer_run_is_no_second_run_of_the_same_iteration():
-    found = statistics.at(runs(), 500).set_index("arm")["loss"]
+    found = statistics.at(runs(), 500).set_index("configuration")["loss"]
     assert found.to_dict() == {"ssl": 1.0, "atanh": 1.2, "base": 2.0}
-    assert statistics.at(runs(), 2000).set_index("arm")["loss"].to_dict() == {"ssl": 0.8, "base": 2.0}
+    assert statistics.at(runs(), 2000).set_index("configuration")["loss"].to_dict() == {
+        "ssl": 0.8,
+        "base": 2.0,
+    }
     assert statistics.at(runs())["loss"].tolist() == statistics.at(runs(), 2000)["loss"].tolist()
     assert set(statistics.at(runs(), 100)["loss"]) == {1.1, 2.0}
     with pytest.raises(UserError, match="iteration 300: use one of 500, 2000"):
@@ -119,7 +121,7 @@ def test_a_longer_run_is_no_second_run_of_the_same_iteration():
 
 
 def test_paired_differences_cancel_what_images_differ_in():
-    """Image b is ten times as costly as image a; the arm is 10 % below the base on both."""
+    """Image b is ten times as costly as image a; the name is 10 % below the base on both."""
     rows = pd.DataFrame(
         [
             loss("base", "a", 1.0),
@@ -130,9 +132,13 @@ def test_paired_differences_cancel_what_images_differ_in():
         ]
     )
     found = statistics.paired_means(rows, "loss", "base")
-    assert found[["arm", "images"]].to_numpy().tolist() == [["ssl", 2]]
-    assert found.loc[0, ["mean", "low", "high"]].to_numpy(dtype=float) == pytest.approx([-10, -10, -10])
-    spread = statistics.seed_spread(rows[rows["image"] != "c"], "loss").set_index("arm")
+    assert found[["configuration", "images"]].to_numpy().tolist() == [["ssl", 2]]
+    assert found.loc[0, ["change", "change_low", "change_high"]].to_numpy(dtype=float) == pytest.approx(
+        [-10, -10, -10]
+    )
+    spread = statistics.seed_spread(rows[rows["image"] != "c"], "loss", ["configuration"]).set_index(
+        "configuration"
+    )
     # Means over images by seed: 4.9 and 5.0.
     assert spread.loc["ssl", "spread"] == pytest.approx(0.1 / np.sqrt(2))
     assert spread.loc["base", "seeds"] == 1 and np.isnan(spread.loc["base", "spread"])
@@ -153,8 +159,8 @@ def test_paired_differences_cancel_what_images_differ_in():
 def test_a_pair_agrees_in_algorithm_number_format_and_codec(column, values, exempt):
     sides = zip(("base", "ssl"), values, strict=True)
     rows = pd.DataFrame(
-        [loss(arm, image, 1.0, lmbda=0.01, bpp=1.0, psnr=1.0, study="rd", profile="cpu", **{column: kind})
-         for arm, kind in sides for image in "ab"]
+        [loss(name, image, 1.0, lmbda=0.01, bpp=1.0, psnr=1.0, study="rd", profile="cpu", **{column: kind})
+         for name, kind in sides for image in "ab"]
     )  # fmt: skip
     rows = rows.assign(**{"codec_sha256": "aa", "dtype": "bfloat16"} | {column: rows[column]})
     if exempt:
@@ -182,7 +188,7 @@ def test_no_algorithm_is_the_first():
 
 @pytest.fixture
 def curves():
-    """Two images, five λ; the arm ``ssl`` needs 10 % less rate on image a and 20 % less on image b."""
+    """Two images, five λ; the name ``ssl`` needs 10 % less rate on image a and 20 % less on image b."""
     lines = []
     for image, factor in (("a", 0.9), ("b", 0.8)):
         for k, lmbda in enumerate((0.001, 0.0025, 0.005, 0.01, 0.02)):
@@ -218,6 +224,33 @@ def test_too_short_curves_have_no_bd_rate(curves):
     assert np.isnan(statistics.bd_of_means(short, "base", "ssl")["bd_rate_low"])
 
 
+def test_gain_at_equal_rate(curves):
+    """Both images' curves are lines in the logarithm of the rate, 2 dB for each doubling, and so are the
+    means."""
+    rows = curves.assign(codec_lmbda=curves["lmbda"])
+    base, ssl = (rows[rows["configuration"] == name] for name in ("base", "ssl"))
+    rates, _ = equal_rate.gains(base, ssl)
+    found = equal_rate.band(base, ssl)
+    # Mean rates are 0.85 of the base's: the curves share the rates from 0.1 to 0.85 · 1.6.
+    assert rates[[0, -1]] == pytest.approx([0.1, 0.85 * 1.6])
+    assert found["gain"].to_numpy() == pytest.approx(-2 * np.log2(0.85))
+    assert found["gain_low"].to_numpy() == pytest.approx(-2 * np.log2(0.9))
+    assert found["gain_high"].to_numpy() == pytest.approx(-2 * np.log2(0.8))
+
+
+def test_gain_at_equal_rate_of_one_image_has_no_interval(curves):
+    rows = curves.assign(codec_lmbda=curves["lmbda"])[curves["image"] == "a"]
+    base, ssl = (rows[rows["configuration"] == name] for name in ("base", "ssl"))
+    found = equal_rate.band(base, ssl)
+    assert found["gain"].to_numpy() == pytest.approx(-2 * np.log2(0.9)) and found[
+        ["gain_low", "gain_high"]
+    ].isna().all(axis=None)
+    apart = ssl.assign(bpp=ssl["bpp"] * 100)
+    assert equal_rate.band(base, apart).empty
+    with pytest.raises(UserError, match="no image has all points"):
+        equal_rate.gains(base, ssl.assign(image="z"))
+
+
 def test_a_figure_draws_the_interval_of_the_table():
     values = pd.Series([0.3, -1.2, 0.8, 2.0, 0.1], index=["kodim20", "kodim01", "kodim07", "kodim13", "a"])
     in_order = values.sort_index()
@@ -235,11 +268,11 @@ def test_no_digit_depends_on_the_order_of_rows(curves, monkeypatch):
         [rows, rows.assign(image=rows["image"] + "2", loss=2 * rows["loss"] ** 2)], ignore_index=True
     )
     for call in (
-        lambda table: statistics.means(table, "loss", ["arm", "lmbda"]),
+        lambda table: statistics.means(table, "loss", ["configuration", "lmbda"]),
         lambda table: statistics.paired_means(table, "loss", "base", ["lmbda"]),
         lambda table: statistics.bd_per_image(table, "base", "ssl"),
         lambda table: pd.DataFrame([statistics.bd_of_means(table, "base", "ssl")]),
-        lambda table: statistics.seed_spread(table, "loss"),
+        lambda table: statistics.seed_spread(table, "loss", ["configuration"]),
         lambda table: statistics.at(table.assign(iterations=500, iteration=500, read_off=True), 500),
     ):
         wanted = call(rows)

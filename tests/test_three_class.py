@@ -32,7 +32,10 @@ SSL = ("SSL (a = 2.3)", configurations.label("three-class:base=ssl,a=1.4"))
 
 def test_three_classes_are_paired_with_two_of_the_same_function(classes):
     rows = three_class.select(classes, 0.01)
-    assert three_class.pairs(rows) == [LINEAR, SSL] and set(rows["arm"]) == {*LINEAR, *SSL}
+    assert three_class.pairs(rows) == [("linear", *LINEAR), ("SSL", *SSL)] and set(rows["configuration"]) == {
+        *LINEAR,
+        *SSL,
+    }
     assert descent.marks(rows) == [25, 100, 200]
     table = three_class.against_two_classes(rows, [25, 100, 200])
     found = {
@@ -48,23 +51,23 @@ def test_three_classes_are_paired_with_two_of_the_same_function(classes):
         three_class.against_two_classes(rows, [25, 50])
 
 
-def test_only_images_with_all_arms_are_compared(classes):
-    lacking = classes[~((classes["arm"] == SSL[1]) & (classes["image"] == "b@100"))]
+def test_only_images_with_all_configurations_are_compared(classes):
+    lacking = classes[~((classes["configuration"] == SSL[1]) & (classes["image"] == "b@100"))]
     rows = three_class.select(lacking, 0.01)
     assert set(rows["image"]) == {"a@100", "c@100"}
     with pytest.raises(UserError, match=r"at lambda 0\.03: use one of 0\.01, 0\.02"):
         three_class.select(classes, 0.03)
     with pytest.raises(UserError, match="no three-class method is stored"):
-        three_class.select(classes[~classes["arm"].isin([LINEAR[1], SSL[1]])], 0.01)
+        three_class.select(classes[~classes["configuration"].isin([LINEAR[1], SSL[1]])], 0.01)
 
 
 def test_a_panel_has_three_classes_and_what_they_are_compared_with(classes):
     parts = three_class.panels(three_class.select(classes, 0.01))
-    assert {name: set(part["arm"]) for name, part in parts.items()} == {
+    assert {name: set(part["configuration"]) for name, part in parts.items()} == {
         "linear": set(LINEAR),
         "SSL": set(SSL),
     }
-    linear = parts["linear"].groupby(["arm", "iteration"])["change"].mean()
+    linear = parts["linear"].groupby(["configuration", "iteration"])["change"].mean()
     assert linear[LINEAR[1]].tolist() == pytest.approx([0, -1, -19, -20])
 
 

@@ -52,7 +52,7 @@ def job(image, method, curve, lmbda=0.01, codec_lmbda=None, tau_max=None, **valu
 
 
 def table(jobs):
-    return pool.with_scope(configurations.with_arms(pd.DataFrame([row for one in jobs for row in one])))
+    return pool.with_scope(configurations.described(pd.DataFrame([row for one in jobs for row in one])))
 
 
 def levels(by_method, images=KODAK, iterations=(500,), **values):
@@ -95,7 +95,7 @@ def test_whole_photographs_and_crops_are_told_apart():
 
 
 def test_what_is_missing_is_named_with_its_command():
-    empty = pd.DataFrame(columns=[*pool._COLUMNS, *pool._OF_ARMS])
+    empty = pd.DataFrame(columns=[*pool._COLUMNS])
     published = {name: published_curves() for name in ("kodak", "tecnick")}
     ledger = verdict_rules.ledger(empty, "cpu", published)
     assert [claim.number for claim in ledger] == list(range(1, 10))
@@ -169,7 +169,7 @@ def test_the_lead_is_given_with_better_temperatures_and_more_iterations():
     jobs = levels({"ssl": 1.1, "atanh": 1.0}) + levels({"ssl": 0.99, "atanh": 1.0}, iterations=(2000,))
     grid = {"atanh": 0.4, "linear": 0.01, "cosine": 0.1, "ssl": 0.2}
     found = lead.table(table(jobs + temperatures(grid, iterations=(500,))))
-    assert found.set_index(["settings", "iteration"])["mean"].to_dict() == pytest.approx(
+    assert found.set_index(["settings", "iteration"])["change"].to_dict() == pytest.approx(
         {
             ("published settings", 500): 10,
             ("published settings", 2000): -1,

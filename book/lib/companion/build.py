@@ -11,7 +11,7 @@ What the templates themselves call is in `cells`.
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import hashlib
 import json
 import multiprocessing
@@ -21,7 +21,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib import metadata
 from pathlib import Path
@@ -33,7 +33,6 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, Valid
 from sgaplus import io
 from sgaplus.errors import SystemFault, UserError
 
-from .cells import PAGE_VARIABLE
 from .parameters import declared
 from .reads import digest, files_read, recording
 
@@ -61,15 +60,7 @@ class Page(BaseModel):
 
 
 def load_pages(root: Path) -> list[Page]:
-    """The pages that ``book/pages.yml`` lists, in its order, each checked against its template.
-
-    Args:
-        root: of the repository.
-
-    Raises:
-        UserError: the file is missing or malformed, a name occurs twice, a template does not exist or
-            does not declare one of the parameters.
-    """
+    """The pages that ``book/pages.yml`` lists, in its order, each checked against its template."""
     path = root / "book" / "pages.yml"
     try:
         entries = yaml.safe_load(path.read_text(encoding="utf-8")) or []
@@ -101,11 +92,7 @@ def output_path(page: Page, root: Path) -> Path:
 
 
 def read_template(page: Page, root: Path) -> dict[str, Any]:
-    """The template's notebook as plain JSON.
-
-    Raises:
-        UserError: it does not exist, is not a notebook, or does not begin with a heading.
-    """
+    """The template's notebook as plain JSON."""
     path = root / "notebooks" / f"{page.template}.ipynb"
     try:
         notebook = json.loads(path.read_text(encoding="utf-8"))
@@ -143,20 +130,16 @@ def stale(page: Page, root: Path) -> str | None:
         return "no executed notebook of today's form"
 
 
-def execute(page: Page, root: Path, force: bool = False, log: Log = print) -> float:
-    """Run the page's template with papermill, from the root of the repository, where the page is stale.
+def execute(page: Page, root: Path, log: Log = print, threads: int | None = None) -> float:
+    """Run the page's template with papermill, from the root of the repository; seconds that it took.
 
     What the notebook writes to stderr is handed to ``log`` and does not appear on the page. The executed
     notebook says in ``metadata.sgaplus`` what it was made from: digests of the template and of all files that
     it read, parameters, versions. When the run fails no page is left.
 
     Args:
-        page, root: as `load_pages` takes and returns them.
-        force: run a page that is not stale, too.
-        log: receives lines for the terminal.
-
-    Returns:
-        Seconds that the run took; 0 for a page that was up to date.
+        threads: of the kernel. Threads that wait for each other on processors that others use take many
+            times as long.
 
     Raises:
         UserError: the notebook raised one, an unknown parameter for example.
@@ -164,8 +147,6 @@ def execute(page: Page, root: Path, force: bool = False, log: Log = print) -> fl
     """
     import nbformat
 
-    if not force and not stale(page, root):
-        return 0.0
     template = template_digest(page, root)
     output_path(page, root).unlink(missing_ok=True)
     notebook = nbformat.reads(json.dumps(read_template(page, root)), as_version=4)
@@ -175,8 +156,10 @@ def execute(page: Page, root: Path, force: bool = False, log: Log = print) -> fl
     with tempfile.TemporaryDirectory() as scratch:
         log_of_reads = Path(scratch) / "reads"
         started = time.perf_counter()
-        with _environment(recording(log_of_reads, root) | {PAGE_VARIABLE: page.name, "TQDM_DISABLE": "1"}):
-            executed = _papermill(notebook, page, root)
+        environment = recording(log_of_reads, root) | {"TQDM_DISABLE": "1"}
+        if threads:
+            environment["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(threads))
+        executed = _papermill(notebook, page, root, environment)
         seconds = time.perf_counter() - started
         files = {_LOCK: digest(root, _LOCK)} | files_read(log_of_reads, root)
     for cell in executed.cells:
@@ -201,7 +184,7 @@ def execute(page: Page, root: Path, force: bool = False, log: Log = print) -> fl
     return seconds
 
 
-def _papermill(notebook: Any, page: Page, root: Path) -> Any:
+def _papermill(notebook: Any, page: Page, root: Path, environment: Mapping[str, str]) -> Any:
     """The executed notebook; papermill is given and returns objects, so that no half page is ever written."""
     import papermill
     from ipykernel.kernelspec import get_kernel_dict
@@ -215,21 +198,17 @@ def _papermill(notebook: Any, page: Page, root: Path) -> Any:
 
         @property
         def kernel_spec(self) -> KernelSpec:
-            return KernelSpec(**get_kernel_dict(["--log-level=CRITICAL"]))
+            # The values are templates, in which a dollar sign stands twice.
+            env = {name: value.replace("$", "$$") for name, value in environment.items()}
+            return KernelSpec(**get_kernel_dict(["--log-level=CRITICAL"]) | {"env": env})
 
     bar = {"desc": page.name, "leave": False} if sys.stderr.isatty() else False
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     try:
         return papermill.execute_notebook(
-            notebook,
-            None,
-            parameters=dict(page.parameters),
-            kernel_name="python3",
-            language="python",
-            progress_bar=bar,
-            cwd=str(root),
-            kernel_manager_class=OwnKernel,
-        )
+            notebook, None, parameters=dict(page.parameters), kernel_name="python3", language="python",
+            progress_bar=bar, cwd=str(root), kernel_manager_class=OwnKernel,
+        )  # fmt: skip
     except PapermillExecutionError as error:
         if error.ename == UserError.__name__:
             raise UserError(f"page '{page.name}': {error.evalue}") from None
@@ -243,58 +222,33 @@ def _papermill(notebook: Any, page: Page, root: Path) -> Any:
         ) from error
 
 
-@contextlib.contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables for the kernels that are started in the block."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+def execute_all(root: Path = Path(), log: Log = print, at_once: int | None = None) -> int:
+    """Run every stale page of the book, several at once, and return how many there were.
 
-
-def execute_all(
-    root: Path = Path(), force: bool = False, log: Log = print, at_once: int | None = None
-) -> int:
-    """Run every stale page of the book, several at once; a line says what made each stale, one when it is
-    done.
+    A line says what made each stale, one when it is done. The first page that fails raises; pages that run at
+    that moment still end.
 
     Args:
-        root, force, log: as `execute` takes them; the root is the working directory when left out.
         at_once: how many pages run at the same time; by default one for each processor, at most four.
-
-    Returns:
-        How many pages were run.
-
-    Raises:
-        UserError: the list of pages is wrong, or the first page that fails says so.
-        SystemFault: the first page that fails otherwise. Pages that run at that moment still end.
     """
     pages = load_pages(root)
-    reasons = {page.name: "asked for" if force else stale(page, root) for page in pages}
-    due = [page for page in pages if reasons[page.name]]
+    due = [(page, reason) for page in pages if (reason := stale(page, root))]
     log(f"{len(pages) - len(due)} of {len(pages)} pages are up to date")
-    for page in due:
-        if not force and output_path(page, root).exists():
-            log(f"{page.name} is stale: {reasons[page.name]}")
+    for page, reason in due:
+        if output_path(page, root).exists():
+            log(f"{page.name} is stale: {reason}")
     workers = min(at_once or min(os.cpu_count() or 1, 4), len(due))
     if workers < 1:
         return 0
-    # A process each: papermill's kernel takes its surroundings from the environment of its process.
+    # A process each: an interrupt on the terminal reaches them all, and with them their kernels.
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        threads = max(1, (os.cpu_count() or 1) // workers)
-        running = {pool.submit(_executed, page, root, threads): page for page in due}
+        run = functools.partial(_executed, root=root, threads=max(1, (os.cpu_count() or 1) // workers))
+        running = {pool.submit(run, page): page for page, _ in due}
         try:
             for number, future in enumerate(as_completed(running), start=1):
                 seconds, lines = future.result()
-                for line in lines:
+                for line in (*lines, f"[{number}/{len(due)}] {running[future].name} … {seconds:.0f} s"):
                     log(line)
-                log(f"[{number}/{len(due)}] {running[future].name} … {seconds:.0f} s")
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
@@ -302,12 +256,6 @@ def execute_all(
 
 
 def _executed(page: Page, root: Path, threads: int) -> tuple[float, list[str]]:
-    """Seconds that a page took, and what it said; runs in a process of its own.
-
-    Args:
-        threads: of the page's kernel. Threads that wait for each other on processors that others use take
-            many times as long.
-    """
+    """Seconds that a page took, and what it said; runs in a process of its own."""
     lines: list[str] = []
-    with _environment({"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}):
-        return execute(page, root, force=True, log=lines.append), lines
+    return execute(page, root, lines.append, threads), lines

@@ -1,63 +1,13 @@
-"""What the cells of a page's template call: figures, tables, progress on the terminal."""
+"""What the cells of a page's template call to show figures and tables, and to guard what they say."""
 
 from __future__ import annotations
 
 import base64
-import contextlib
-import functools
 import html
 import io
-import os
-import sys
-from collections.abc import Callable, Iterator
-from typing import Any, TextIO
-
-from tqdm import tqdm
+from typing import Any
 
 from sgaplus.errors import UserError
-
-# Set while a page is being executed, to the page's name.
-PAGE_VARIABLE = "SGAPLUS_PAGE"
-
-
-@contextlib.contextmanager
-def progress(total: int) -> Iterator[Callable[[], Callable[[int, int], None]]]:
-    """One bar over several refinements, drawn on the terminal that builds the book and never on the page.
-
-        with cells.progress(len(methods) * steps) as advance:
-            runs = [sgaplus.refine(…, progress=advance()) for method in methods]
-
-    Nothing is drawn where there is no terminal.
-
-    Args:
-        total: image steps of all refinements together.
-    """
-    with tqdm(total=total, desc="refine", unit="step", leave=False, file=terminal(), disable=None) as bar:
-
-        def advance() -> Callable[[int, int], None]:
-            start = bar.n
-
-            def update(done: int, _of: int) -> None:
-                bar.update(start + done - bar.n)
-
-            return update
-
-        yield advance
-
-
-@functools.cache
-def terminal() -> TextIO:
-    """stderr of the process that executes the page; outside such a run ``sys.stderr`` itself.
-
-    In a kernel ``sys.stderr`` writes to the notebook, but its descriptor is the terminal's.
-    """
-    if PAGE_VARIABLE not in os.environ:
-        return sys.stderr
-    try:
-        descriptor = sys.stderr.fileno()
-    except io.UnsupportedOperation:  # a kernel that leaves the descriptors alone
-        descriptor = 2
-    return os.fdopen(os.dup(descriptor), "w", buffering=1)
 
 
 def show(figure: Any, *, alt: str, caption: str, command: str | None = None) -> None:
@@ -67,13 +17,9 @@ def show(figure: Any, *, alt: str, caption: str, command: str | None = None) -> 
     Jupyter and viewers of notebooks. The figure is closed.
 
     Args:
-        figure: a `matplotlib.figure.Figure`.
         alt: what the figure shows, for who cannot see it.
         caption: plain text under the figure.
         command: shell command that makes the same figure.
-
-    Raises:
-        UserError: the text alternative or the caption is empty.
     """
     import matplotlib.pyplot as plt
     from IPython.display import display
@@ -101,13 +47,10 @@ def show_table(table: Any, data: Any, *, name: str, command: str | None = None, 
 
     Args:
         table: a `great_tables.GT`.
-        data: the `pandas.DataFrame` behind it, unrounded.
+        data: the frame behind it, unrounded.
         name: of the CSV file, without its suffix.
         command: shell command that makes the same table.
         folded: what stands in place of the table until a reader opens it; nothing shows it at once.
-
-    Raises:
-        UserError: there is no row.
     """
     from IPython.display import display
 
@@ -124,14 +67,6 @@ def show_table(table: Any, data: Any, *, name: str, command: str | None = None, 
 
 
 def require(condition: bool, conclusion: str) -> None:
-    """Fail the build of a page whose hand-written conclusion its rows no longer support.
-
-    Args:
-        condition: as computed from the rows.
-        conclusion: the sentence that must change otherwise.
-
-    Raises:
-        UserError: the condition is false.
-    """
+    """Fail the build of a page whose hand-written ``conclusion`` its rows no longer support."""
     if not condition:
         raise UserError(f"the rows no longer support this sentence of the page, so rewrite it: {conclusion}")

@@ -20,35 +20,21 @@ POINT = ["codec_lmbda", "lmbda"]
 
 def whole_images(*curves: pd.DataFrame) -> list[str]:
     """Names of the images that have all points of each curve, sorted."""
-    held = []
-    for rows in curves:
-        counts = rows.drop_duplicates([*POINT, "image"]).groupby("image").size()
-        held.append(set(counts.index[counts == len(rows[POINT].drop_duplicates())]))
-    return sorted(set.intersection(*held))
+    wide = [rows.pivot_table(index="image", columns=POINT, values="bpp").dropna().index for rows in curves]
+    return sorted(set.intersection(*map(set, wide)))
 
 
-def gains(
-    anchor: pd.DataFrame,
-    test: pd.DataFrame,
-    psnr: str = "psnr",
-    points: int = 60,
-) -> tuple[np.ndarray, np.ndarray]:
+def gains(anchor: pd.DataFrame, test: pd.DataFrame, points: int = 60) -> tuple[np.ndarray, np.ndarray]:
     """PSNR of one curve minus that of another at the same rate.
 
     Args:
-        anchor, test: one curve's lines each, with image, bpp, PSNR and what tells the points apart (`POINT`).
-        psnr: ``psnr`` (floats, the paper's) or ``psnr_8bit``.
+        anchor, test: one curve's lines each, with image, bpp, psnr and `POINT`.
         points: rates, at equal distances on a logarithmic scale.
 
     Returns:
         The rates in bpp (points,), and the gain in dB (points, 1 + resamples), first of all images. A
-        resample
-        of costlier images has higher rates: its gains are those at the same places within the range that its
-        own two curves share, NaN where there is none. One image has no resample, and curves without a common
-        rate have no rates.
-
-    Raises:
-        UserError: no image has all points of both.
+        resample of costlier images has higher rates: its gains are those at the same places within the range
+        that its own two curves share, NaN where there is none. Curves without a common rate have no rates.
     """
     images = whole_images(anchor, test)
     if not images:
@@ -56,7 +42,7 @@ def gains(
     wide = [
         rows.pivot_table(index="image", columns=POINT, values=[name]).loc[images]
         for rows in (anchor, test)
-        for name in ("bpp", psnr)
+        for name in ("bpp", "psnr")
     ]
     means = statistics.resampled_means(pd.concat(wide, axis=1))
     cuts = np.cumsum([block.shape[1] for block in wide])[:-1]
@@ -83,7 +69,8 @@ def _at(rates: np.ndarray, bpp: np.ndarray, decibel: np.ndarray) -> np.ndarray:
     return PchipInterpolator(np.log(bpp), decibel)(np.log(rates))
 
 
-def band(rates: np.ndarray, samples: np.ndarray) -> pd.DataFrame:
-    """`gains` as a table: bpp, gain, low and high (95 % bootstrap over images; NaN of one image)."""
+def band(anchor: pd.DataFrame, test: pd.DataFrame) -> pd.DataFrame:
+    """`gains` as a table: bpp, gain with its interval (NaN of one image)."""
+    rates, samples = gains(anchor, test)
     low, high = statistics.ends(samples.T)
-    return pd.DataFrame({"bpp": rates, "gain": samples[:, 0], "low": low, "high": high})
+    return pd.DataFrame({"bpp": rates, "gain": samples[:, 0], "gain_low": low, "gain_high": high})

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from sgaplus.rounding import Method, ThreeClass
 
-from . import palette, statistics
+from . import closed_forms, palette, statistics
 from .palette import DASHES
 
 Part = TypeVar("Part")
@@ -89,16 +89,15 @@ def legend_above(figure: Figure, columns: int = 4) -> None:
         figure.legend(known.values(), known.keys(), loc="outside upper center", ncols=columns)
 
 
-def lines(axes: Axes, rows: pd.DataFrame, x: str, y: str, by: str = "arm", **style: Any) -> None:
+def lines(axes: Axes, rows: pd.DataFrame, x: str, y: str, by: str = "configuration") -> None:
     """The mean of ``y`` over ``x`` with its 95 % bootstrap band over images: a line for each ``by``."""
     looks, rows = palette.for_seaborn(rows[by]), _by_image(rows)
-    shown = rows.groupby([by, x], sort=False)[y].transform("size").max() > 1
-    errorbar = statistics.ends_of if shown else None
+    several = rows.groupby([by, x])[y].size().max() > 1
     sns.lineplot(
-        rows, x=x, y=y, hue=by, style=by, **looks, errorbar=errorbar, ax=axes, markersize=6, **style,
-        err_kws={"alpha": 0.12, "linewidth": 0}, markevery=_every(rows.groupby(by)[x].nunique().max()),
+        rows, x=x, y=y, hue=by, style=by, **looks, errorbar=statistics.ends_of if several else None, ax=axes,
+        err_kws={"alpha": 0.12, "linewidth": 0}, markersize=6,
+        markevery=_every(rows.groupby(by)[x].nunique().max()),
     )  # fmt: skip
-    axes.set_xlabel(x)
 
 
 def _by_image(rows: pd.DataFrame) -> pd.DataFrame:
@@ -111,66 +110,52 @@ def _every(points: int) -> int:
     return 1 if points <= 12 else points // 5
 
 
-def bands(axes: Axes, table: pd.DataFrame, x: str, y: str, by: str = "arm", ends: Sequence[str] = ()) -> None:
-    """Means that are known already, with bands between ``ends`` (``<y>_low`` and ``<y>_high``)."""
-    low, high = ends or (f"{y}_low", f"{y}_high")
-    for name, look in palette.of_arms(palette.in_order(table[by])).items():
+def bands(axes: Axes, table: pd.DataFrame, x: str, y: str, by: str = "configuration") -> None:
+    """Means that are known already, with bands between ``<y>_low`` and ``<y>_high``."""
+    for name, look in palette.looks(palette.in_order(table[by])).items():
         line = table[table[by] == name].sort_values(x)
-        axes.plot(
-            line[x], line[y], **look, label=name, linewidth=1.8, markersize=6, markevery=_every(len(line))
-        )
-        axes.fill_between(line[x], line[low], line[high], color=look["color"], alpha=0.12, linewidth=0)
+        axes.plot(line[x], line[y], **look, label=name, lw=1.8, ms=6, markevery=_every(len(line)))
+        ends = line[f"{y}_low"], line[f"{y}_high"]
+        axes.fill_between(line[x], *ends, color=look["color"], alpha=0.12, linewidth=0)
 
 
-def points_with_means(axes: Axes, rows: pd.DataFrame, value: str, by: str = "arm") -> None:
+def points_with_means(axes: Axes, rows: pd.DataFrame, value: str, by: str = "configuration") -> None:
     """Images as points, a row for each ``by``, and over them the mean with its 95 % bootstrap interval."""
     looks, rows = palette.for_seaborn(rows[by]), _by_image(rows)
-    order, colours = looks["hue_order"], looks["palette"]
+    order = looks["hue_order"]
     common: dict[str, Any] = {"x": value, "y": by, "hue": by, "order": order, "hue_order": order, "ax": axes}
-    sns.swarmplot(rows, **common, palette=colours, alpha=0.55, size=4, warn_thresh=1, legend=False)
-    means = {
-        "errorbar": statistics.ends_of,
-        "linestyle": "none",
-        "marker": "|",
-        "markersize": 16,
-        "capsize": 0.2,
-    }
+    common["legend"] = False
+    sns.swarmplot(rows, **common, palette=looks["palette"], alpha=0.55, size=4, warn_thresh=1)
     sns.pointplot(
-        rows, **common, palette=["black"] * len(order), **means, err_kws={"linewidth": 1.5}, legend=False
-    )
+        rows, **common, palette=["black"] * len(order), errorbar=statistics.ends_of, linestyle="none",
+        marker="|", markersize=16, capsize=0.2, err_kws={"linewidth": 1.5},
+    )  # fmt: skip
     axes.axvline(0, color="0.4", linewidth=0.8)
 
 
 def heat_map(
-    axes: Axes,
-    table: pd.DataFrame,
-    row: str,
-    column: str,
-    value: str,
-    digits: int,
-    sign: bool = False,
-    **style: Any,
+    axes: Axes, table: pd.DataFrame, row: str, column: str, value: str, form: str, **style: Any
 ) -> None:
     """Numbers of ``value`` in cells, darker where larger, with true minus signs, in the table's order."""
     wide = table.pivot_table(index=row, columns=column, values=value, sort=False).sort_index(axis=1)
     wide.columns = [f"{name:g}" if isinstance(name, float) else name for name in wide.columns]
-    texts = wide.map(lambda number: f"{number:{'+' if sign else ''}.{digits}f}".replace("-", "−"))
+    texts = wide.map(lambda number: f"{number:{form}}".replace("-", "−"))
     sns.heatmap(wide, ax=axes, annot=texts, fmt="", linewidths=1, cbar=False, **{"cmap": "Blues"} | style)
     axes.set(xlabel="", ylabel="")
     axes.grid(False)
     axes.tick_params(axis="y", rotation=0)
 
 
-def probability_space(methods: Sequence[Method], tau: float = 1.0, points: int = 1001) -> Figure:
+def probability_space(methods: Sequence[Method], tau: float = 1.0) -> Figure:
     """Probability of every class over v in [−½, 3/2], at temperature τ (paper, Figure 1).
 
     Two-class methods show p(⌊v⌋) and p(⌈v⌉), three-class ones all classes that can be reached there, and
     those a second time on a logarithmic scale. A colour is a function f, a dash an integer; three classes are
     drawn bold.
     """
-    v = torch.linspace(-0.5, 1.5, points, dtype=torch.float64)
+    v = torch.linspace(-0.5, 1.5, 1001, dtype=torch.float64)
     several = any(isinstance(method, ThreeClass) for method in methods)
-    looks = palette.of_arms([method.label for method in methods])
+    looks = palette.looks([method.label for method in methods])
 
     def draw(axes: Axes, logarithmic: bool) -> None:
         for method in methods:
@@ -186,24 +171,27 @@ def probability_space(methods: Sequence[Method], tau: float = 1.0, points: int =
         axes.set(**{"yscale": "log", "ylim": (1e-4, 1.3)} if logarithmic else {"ylim": (-0.02, 1.02)})
 
     parts = {"probability": False, "the same, logarithmic": True} if several else {"": False}
-    names = {"xlabel": "$v$", "ylabel": "probability of the class"}
-    return panels(parts, draw, **names, size=(4, 3.6), legend=2)
+    return panels(parts, draw, xlabel="$v$", ylabel="probability of the class", size=(4, 3.6), legend=2)
 
 
-def rounding_slopes(methods: Sequence[Method], tau: float = 1.0, points: int = 1001) -> Figure:
+def rounding_slopes(methods: Sequence[Method], tau: float = 1.0) -> Figure:
     """dp(⌈v⌉)/dv over x = v − ⌊v⌋ in (0, 1), by automatic differentiation: where latents can move."""
-    x = torch.linspace(0, 1, points + 2, dtype=torch.float64)[1:-1].requires_grad_()
-    looks = palette.of_arms([method.label for method in methods])
+    x = torch.linspace(0, 1, 1003, dtype=torch.float64)[1:-1]
+    found = {method.label: closed_forms.probability_slope(method, x, tau) for method in methods}
+    return over_fraction({"": found}, x, r"slope of $p(\lceil v \rceil)$", 6, (4, 3.2))
 
-    def draw(axes: Axes, methods: Sequence[Method]) -> None:
-        for method in methods:
-            (slope,) = torch.autograd.grad(method.probabilities(x, tau)[..., 1].sum(), x)
-            look = looks[method.label] | {"marker": ""}
-            axes.plot(x.detach(), slope, **look, label=method.label, linewidth=1.8)
-        axes.set(xlim=(0, 1), ylim=(0, min(axes.get_ylim()[1], 6)))
 
-    names = {"xlabel": r"$x = v - \lfloor v \rfloor$", "ylabel": r"slope of $p(\lceil v \rceil)$"}
-    return panels({"": methods}, draw, **names, size=(4, 3.2))
+def over_fraction(
+    parts: Mapping[str, Mapping[str, Any]], x: Tensor, ylabel: str, top: float, size: tuple[float, float]
+) -> Figure:
+    """Lines over x = v − ⌊v⌋, a panel for each of ``parts``, a line for each method in it, cut at ``top``."""
+
+    def draw(axes: Axes, found: Mapping[str, Any]) -> None:
+        for name, look in palette.looks(found).items():
+            axes.plot(x, found[name], **look | {"marker": ""}, label=name, linewidth=1.8)
+        axes.set(xlim=(0, 1), ylim=(0, min(axes.get_ylim()[1], top)))
+
+    return panels(parts, draw, xlabel=r"$x = v - \lfloor v \rfloor$", ylabel=ylabel, size=size)
 
 
 def pictures(images: Sequence[tuple[str, Tensor]], columns: int = 4, side: float = 2.6) -> Figure:
@@ -230,42 +218,36 @@ def centre(image: Tensor, side: int = 128) -> Tensor:
 def rd_curves(
     ours: pd.DataFrame, published: pd.DataFrame, codecs: Sequence[str], looks: Mapping[str, Any]
 ) -> Figure:
-    """PSNR over rate of our curves, bold, and of published ones, in the range of rates of ours and a little
-    beyond.
+    """PSNR over rate of our curves and of published ones, in the range of rates of ours and a little beyond.
 
     Args:
         ours: name, bpp, psnr; with psnr_low and psnr_high a bar for each point.
-        published: as `reference.published` returns it.
-        codecs: those of ``published`` that are drawn.
-        looks: line properties of ours, by name, as `palette.of_arms` gives them.
+        published: as `reference.published` returns it; ``codecs`` are those of it that are drawn.
+        looks: line properties of ours, by name, as `palette.looks` gives them.
     """
-    published = published[published["codec"].isin(codecs)]
+    published = published[published["codec"].isin(codecs)].rename(columns={"psnr_db": "psnr"})
+    theirs = palette.looks(published.set_index("codec").loc[list(codecs), "name"])
 
     def draw(axes: Axes, ours: pd.DataFrame) -> None:
-        # A curve of few points is drawn over one of many.
-        for name, look in looks.items():
-            line = ours[ours["name"] == name].sort_values("bpp")
-            look = dict(look) | {"zorder": 4 - len(line) / 100}
-            axes.plot(line["bpp"], line["psnr"], **look, linewidth=1.8, markersize=5, label=name)
-            if "psnr_low" in ours:
-                bars = [line["psnr"] - line["psnr_low"], line["psnr_high"] - line["psnr"]]
-                axes.errorbar(
-                    line["bpp"], line["psnr"], bars, color=look["color"], elinewidth=0.8, fmt="none"
-                )
-        theirs = palette.of_arms(published["name"].unique())
-        for codec in codecs:
-            line = published[published["codec"] == codec]
-            name = line["name"].iloc[0]
-            axes.plot(line["bpp"], line["psnr_db"], **theirs[name], linewidth=1.3, label=name)
+        for table, styles, width in ((ours, looks, 1.8), (published, theirs, 1.3)):
+            for name, look in styles.items():
+                line = table[table["name"] == name].sort_values("bpp")
+                order = 4 - len(line) / 100  # few points over many
+                axes.plot(line["bpp"], line["psnr"], **look, lw=width, ms=5, label=name, zorder=order)
+        if "psnr_low" in ours:
+            bars = [ours["psnr"] - ours["psnr_low"], ours["psnr_high"] - ours["psnr"]]
+            colours = [looks[name]["color"] for name in ours["name"]]
+            axes.errorbar(ours["bpp"], ours["psnr"], bars, ecolor=colours, elinewidth=0.8, fmt="none")
         low, high = ours["bpp"].min() / 1.3, ours["bpp"].max() * 1.3
         levels = [
             *ours.filter(like="psnr").to_numpy().ravel(),
-            *published.loc[published["bpp"].between(low, high), "psnr_db"],
+            *published["psnr"][published["bpp"].between(low, high)],
         ]
         axes.set(xlim=(low, high), ylim=(min(levels) - 0.5, max(levels) + 0.5))
 
-    names = {"ylabel": "PSNR of the 8-bit image (dB)", "size": (7.5, 5.0), "legend": 2}
-    return panels({"": ours}, draw, rate=True, **names)
+    return panels(
+        {"": ours}, draw, rate=True, ylabel="PSNR of the 8-bit image (dB)", size=(7.5, 5.0), legend=2
+    )
 
 
 def rate_axis(axes: Axes) -> None:

@@ -19,7 +19,7 @@ COLUMNS = {
     "settings": "settings",
     "iteration": "iterations",
     "images": "images",
-    "mean": Col("change of the true loss, %", 2, sign=True, ends=("low", "high")),
+    "change": Col("change of the true loss, %", 2, sign=True),
     "verdict": "verdict",
 }
 
@@ -38,60 +38,50 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
         rows: as `pool.load` returns them.
 
     Returns:
-        One row per comparison that has rows: settings, iteration, data, images, mean, low, high, verdict, and
-        all of the first three in words (what).
+        One row per comparison that has rows: `COLUMNS`, the interval, and settings, iteration and data in
+        words (what).
     """
-    lines = []
+    found = []
+
+    def add(settings: str, iteration: int, dataset: str, scope: str, change: pd.Series) -> None:
+        data = f"{palette.dataset(dataset)}, {scope}"
+        what = f"true loss, {SSL} − {ATANH}, {settings}, {iteration} iterations ({data}, λ = {pool.LMBDA:g})"
+        line = {"settings": settings, "iteration": iteration, "data": data, "images": len(change)}
+        found.append(line | statistics.intervals(change.to_frame("change")) | {"what": what})
+
     for dataset in ("kodak", "clic2025"):
         for iteration in (500, 2000):
             for scope, group in pool.scopes(rows[rows["lmbda"] == pool.LMBDA], iteration, dataset):
                 change = pool.differences(group, SSL, ATANH)
                 if change is not None and len(change) > 1:
-                    lines.append(("published settings", iteration, dataset, scope, change.iloc[:, 0]))
+                    add("published settings", iteration, dataset, scope, change.iloc[:, 0])
     grid = pool.temperature_grid(rows, 500)
     if grid is not None:
         best = {name: grid[name].mean().idxmin() for name in (ATANH, SSL)}
-        default = max(grid[SSL].columns)
-        atanh = grid[ATANH][best[ATANH]]
-        scope = pool.scope_of(grid.index[0])
-        for tau, settings in (
-            (best[SSL], "each at its best τ_max"),
-            (default, "SSL as published, atanh at its best τ_max"),
-        ):
-            lines.append((settings, 500, "kodak", scope, 100 * (grid[SSL][tau] / atanh - 1)))
-    columns = ["settings", "iteration", "data", "images", "mean", "low", "high", "verdict", "what"]
-    found = []
-    for settings, iteration, dataset, scope, change in lines:
-        mean, low, high = statistics.estimate(change)
-        data = f"{palette.dataset(dataset)}, {scope}"
-        what = f"true loss, {SSL} − {ATANH}, {settings}, {iteration} iterations ({data}, λ = {pool.LMBDA:g})"
-        said = statistics.verdict(low, high)
-        found.append((settings, iteration, data, len(change), mean, low, high, said, what))
-    return pd.DataFrame(found, columns=columns)
+        taus = {"each at its best τ_max": best[SSL]}
+        taus["SSL as published, atanh at its best τ_max"] = max(grid[SSL].columns)
+        for settings, tau in taus.items():
+            change = 100 * (grid[SSL][tau] / grid[ATANH][best[ATANH]] - 1)
+            add(settings, 500, "kodak", pool.scope_of(grid.index[0]), change)
+    columns = ["settings", "iteration", "data", "images", "change", "change_low", "change_high", "what"]
+    return statistics.with_verdicts(pd.DataFrame(found, columns=columns))
 
 
 _SAID = {
     ("published settings", 500): "after 500 iterations with published settings",
-    ("each at its best τ_max", 500): "where each has its best τ_max",
+    ("each at its best τ_max", 500): "where each has its best τ<sub>max</sub>",
     ("published settings", 2000): "after 2000 iterations",
 }
 
 
 def describe(found: pd.DataFrame, dataset: str = "kodak") -> str:
     """In one sentence for the crops of a data set: the lead at 500 iterations, at the best temperatures, and
-    at 2000.
-
-    Args:
-        found: as `table` returns it; an empty string where there is nothing beside the published settings at
-            500.
+    at 2000; empty where `table` has nothing beside the published settings at 500.
     """
     own = found[found["data"].str.startswith(palette.dataset(dataset))]
-    if own.empty:
-        return ""
-    own = own[own["data"] == own["data"].mode().iloc[0]].set_index(["settings", "iteration"])
+    own = own[own["data"].isin(own["data"].mode()[:1])].set_index(["settings", "iteration"])
     parts = [
-        f"{statistics.interval(*own.loc[key, ['mean', 'low', 'high']])} % {words} ({own.loc[key, 'images']}"
-        " crops)"
+        f"{statistics.said(own.loc[key], 'change')} % {words} ({own.loc[key, 'images']} crops)"
         for key, words in _SAID.items()
         if key in own.index
     ]
@@ -99,6 +89,6 @@ def describe(found: pd.DataFrame, dataset: str = "kodak") -> str:
         return ""
     head = "How much of the lead is temperature" if len(parts) > 2 else "What is left of the lead"
     return (
-        f"{head}: at λ = {pool.LMBDA:g} the true loss of {SSL} differs from that of {ATANH} by "
-        f"{'; by '.join(parts)}."
-    ).replace("τ_max", "τ<sub>max</sub>")
+        f"{head}: at λ = {pool.LMBDA:g} the true loss of {SSL} differs from that of {ATANH} by"
+        f" {'; by '.join(parts)}."
+    )

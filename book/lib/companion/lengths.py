@@ -15,6 +15,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -49,11 +50,7 @@ class Symbols:
 
 
 def symbols_of(data: bytes, codec: Codec) -> Symbols:
-    """The symbols of a file's content and the prior of each.
-
-    Raises:
-        UserError: the file does not decode with ``codec``, or that has no hyperprior.
-    """
+    """The symbols of a file's content and the prior of each."""
     coder = codec.once(coder_of)
     if coder.h_s is None:
         raise UserError(f"{codec.name} has no hyperprior: count the bits of a codec that has one")
@@ -93,13 +90,11 @@ def lengths(data: bytes, symbols: Symbols) -> dict[str, float]:
     z_bits = symbols.z_bits.sum()
     table_scales = gaussian()[0].numpy()
     strings = 8 * (len(content.z) + len(content.y))
+    z_coded = table_bits(symbols.z, symbols.z_tables, symbols.z_coder)
     return {
         "exact": z_bits + gaussian_bits(symbols.y, symbols.scales).sum(),
         "levels": z_bits + gaussian_bits(symbols.y, table_scales[symbols.y_tables]).sum(),
-        "tables": (
-            table_bits(symbols.z, symbols.z_tables, symbols.z_coder)
-            + table_bits(symbols.y, symbols.y_tables, symbols.y_coder)
-        ),
+        "tables": z_coded + table_bits(symbols.y, symbols.y_tables, symbols.y_coder),
         "strings": float(strings),
         "file": 8.0 * len(data),
     }
@@ -118,9 +113,7 @@ def gaussian_bits(symbols: np.ndarray, scales: np.ndarray) -> np.ndarray:
 def table_bits(symbols: np.ndarray, indexes: np.ndarray, tables: Tables) -> float:
     """Bits of symbols under 16-bit tables, with the escapes of those that are outside of theirs."""
     sizes = np.array([len(cdf) for cdf in tables.cdfs])
-    frequencies = np.zeros((len(sizes), sizes.max() - 1))
-    for row, cdf in zip(frequencies, tables.cdfs, strict=True):
-        row[: len(cdf) - 1] = np.diff(cdf)
+    frequencies = pd.DataFrame([np.diff(cdf) for cdf in tables.cdfs]).to_numpy()
     places = symbols - np.array(tables.offsets)[indexes]
     escape = sizes[indexes] - 2
     outside = (places < 0) | (places >= escape)
@@ -140,8 +133,8 @@ def with_levels(symbols: Symbols, levels: int, nearest: bool = False) -> float:
 
     Args:
         levels: how many there are, in equal ratios.
-        nearest: whether a scale is replaced by the nearest one of the table in ratio; else by the next larger
-            one, as CompressAI does.
+        nearest: whether a scale is replaced by the nearest one in ratio; else by the next larger one, as
+            CompressAI does.
     """
     low, high = gaussian()[0][[0, -1]].log().tolist()
     table = torch.linspace(low, high, levels, dtype=torch.float64)

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import matplotlib.pyplot as plt
+import pandas as pd
 import seaborn as sns
 
 from . import reference
@@ -106,7 +107,7 @@ def _looks(names: Iterable[str]) -> dict[str, tuple[str, Any, str]]:
     }
 
 
-def of_arms(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Line properties for `matplotlib.axes.Axes.plot`; the same name looks the same on every page."""
     return {
         name: {"color": colour, "linestyle": (0, dash) if dash else "-", "marker": marker}
@@ -116,10 +117,9 @@ def of_arms(names: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 def for_seaborn(names: Iterable[str]) -> dict[str, Any]:
     """The same as seaborn's ``palette``, ``dashes``, ``markers``, ``hue_order`` and ``style_order``."""
-    looks = _looks(in_order(names))
-    parts = ({name: look[i] for name, look in looks.items()} for i in range(3))
-    order = {"hue_order": list(looks), "style_order": list(looks)}
-    return dict(zip(("palette", "dashes", "markers"), parts, strict=True)) | order
+    found = pd.DataFrame(_looks(in_order(names)), index=["palette", "dashes", "markers"])
+    order = list(found)
+    return found.T.to_dict() | {"hue_order": order, "style_order": order}
 
 
 def in_order(names: Iterable[str]) -> list[str]:

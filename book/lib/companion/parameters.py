@@ -62,9 +62,6 @@ def check(template: str) -> str:
 
     Returns:
         The shell command that makes the same page, with all parameters that differ from the template's.
-
-    Raises:
-        UserError: a parameter is unknown or has a value of another type.
     """
     from IPython import get_ipython
 
@@ -85,11 +82,7 @@ def check(template: str) -> str:
 
 
 def fitted(name: str, value: Any, kind: Any) -> Any:
-    """The value of a parameter as one of type ``kind``.
-
-    Raises:
-        UserError: it cannot be one; the sentence says how to give such a value to papermill.
-    """
+    """The value of a parameter as one of type ``kind``; an error says how to give papermill such a value."""
     kinds = (kind, *get_args(kind))
     wants_list = any(get_origin(one) is list for one in kinds)
     try:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,8 +17,8 @@ from sgaplus.errors import UserError
 from sgaplus.studies.schema import load_studies
 from sgaplus.studies.stored import rows_of, store_of
 
-from . import statistics
-from .configurations import label, with_arms
+from . import configurations, statistics
+from .configurations import described, label
 
 # The data sets of the paper; CLIC 2025 stands for CLIC 2020.
 DATASETS = ("kodak", "tecnick", "clic2025")
@@ -28,7 +29,7 @@ GRID = ("atanh", "linear", "cosine", "ssl")
 # What the claims look at.
 _COLUMNS = ["image", "iteration", "iterations", "trace_every", "loss", "method_loss", "bpp", "psnr", "mse"]
 _COLUMNS += ["ms_ssim", "seconds", "lmbda", "codec_lmbda", "method", "temperature", "tau", "seed", "key"]
-_OF_ARMS = ["arm", "family", "a", "tau_max", "rate", "dataset", "scope"]
+_COLUMNS += [*configurations.COLUMNS, "dataset", "scope"]
 
 
 def load(profile: str, root: Path | None = None, studies: Sequence[str] | None = None) -> pd.DataFrame:
@@ -39,31 +40,23 @@ def load(profile: str, root: Path | None = None, studies: Sequence[str] | None =
         studies: only these, by name.
 
     Returns:
-        The rows as `configurations.with_arms` gives them, with ``study`` (the first that holds the job),
-        ``dataset`` (a key of `DATASETS`) and ``scope``: whole photographs, or centres of so many pixels a
-        side. The two are never mixed.
-
-    Raises:
-        UserError: a row is of weights that are not the bundled ones, or of an image of no data set.
+        `described` rows with ``study`` (the first that holds the job), ``dataset`` (a key of `DATASETS`) and
+        ``scope``: whole photographs, or centres of so many pixels a side. The two are never mixed.
     """
-    tables = []
-    for study in load_studies():
-        if profile in study.profiles and (studies is None or study.name in studies):
-            rows = rows_of(store_of(study, profile, root))
-            tables.append(rows.assign(study=study.name, profile=profile) if len(rows) else rows)
-    tables = [table for table in tables if len(table)]
+    tables = [
+        rows.assign(study=study.name, profile=profile)
+        for study in load_studies()
+        if profile in study.profiles and (studies is None or study.name in studies)
+        if len(rows := rows_of(store_of(study, profile, root)))
+    ]
     if not tables:
-        return pd.DataFrame(columns=[*_COLUMNS, *_OF_ARMS])
+        return pd.DataFrame(columns=_COLUMNS)
     rows = pd.concat(tables, ignore_index=True).drop_duplicates(["key", "iteration"], ignore_index=True)
-    return with_scope(with_arms(rows))
+    return with_scope(described(rows))
 
 
 def with_scope(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with the data set and the scope of their image.
-
-    Raises:
-        UserError: an image is of no known data set.
-    """
+    """The rows with the data set and the scope of their image; refused where that is of no known data set."""
     known = {Path(file).stem: name for name in DATASETS for file in registered(name)}
 
     def dataset(image: str) -> str:
@@ -77,9 +70,10 @@ def with_scope(rows: pd.DataFrame) -> pd.DataFrame:
         return known[stem]
 
     images = rows["image"].unique()
-    datasets = {image: dataset(image) for image in images}
-    parts = {image: scope_of(image) for image in images}
-    return rows.assign(dataset=rows["image"].map(datasets), scope=rows["image"].map(parts))
+    found = {"dataset": map(dataset, images), "scope": map(scope_of, images)}
+    return rows.assign(
+        **{name: rows["image"].map(dict(zip(images, of, strict=True))) for name, of in found.items()}
+    )
 
 
 def scope_of(image: str) -> str:
@@ -100,29 +94,27 @@ def at(rows: pd.DataFrame, iteration: int) -> pd.DataFrame:
 
 
 def differences(
-    rows: pd.DataFrame,
-    arm: str,
-    reference: str,
-    column: str = "loss",
-    relative: bool = True,
-    by: str = "lmbda",
+    rows: pd.DataFrame, name: str, reference: str, column: str = "loss", relative: bool = True
 ) -> pd.DataFrame | None:
-    """Paired differences of one arm from another, image by image and λ by λ.
+    """Paired differences of one configuration from another, image by image and λ by λ.
 
     Args:
         rows: of one iteration, data set and scope.
         column, relative: as for `statistics.paired`.
 
     Returns:
-        (images, λ): those λ at which both arms were run on at least as many images as at the median λ, and
-        the images that have all of them; None where nothing can be paired.
+        (images, λ): those λ at which both were run on at least as many images as at the median λ, and the
+        images that have all of them; None where nothing can be paired.
     """
-    chosen = rows[rows["arm"].isin([arm, reference])]
-    keys = [set(map(tuple, group[["image", by]].to_numpy())) for _, group in chosen.groupby("arm")]
-    if len(keys) < 2 or not keys[0] & keys[1]:
+    chosen = rows[rows["configuration"].isin([name, reference])]
+    if not chosen.groupby(["image", "lmbda"])["configuration"].nunique().eq(2).any():
         return None
-    table = statistics.paired(chosen, column, reference, [by], relative)
-    wide = table.pivot_table(index="image", columns=by, values="change")
+    table = statistics.paired(chosen, column, reference, ["lmbda"], relative)
+    return _complete(table.pivot_table(index="image", columns="lmbda", values="change"))
+
+
+def _complete(wide: pd.DataFrame) -> pd.DataFrame:
+    """The columns with at least as many images as the median one, and the images that have all of these."""
     counts = wide.count()
     return wide.loc[:, counts >= counts.median()].dropna()
 
@@ -149,19 +141,18 @@ def temperature_grid(rows: pd.DataFrame, iteration: int) -> pd.DataFrame | None:
     """
     published = plans.plan(rounding.SSL())
     names = {json.dumps(rounding.parse(spec).as_dict()): label(spec) for spec in GRID}
+
+    def of_grid(row: dict[str, Any]) -> bool:
+        schedule = schedules.parse(json.loads(row["temperature"]))
+        return schedule == replace(published.temperature, tau_max=row["tau_max"])
+
     tables = []
     for _, group in scopes(rows[rows["lmbda"] == LMBDA], iteration):
         group = group[group["method"].isin(names) & (group["rate"] == published.lr.value)]
-        schedule = group["temperature"].map(lambda text: schedules.parse(json.loads(text)))
-        of_grid = [
-            found == replace(published.temperature, tau_max=tau)
-            for found, tau in zip(schedule, group["tau_max"], strict=True)
-        ]
-        group = group[np.array(of_grid, dtype=bool)]
-        table = group.assign(name=group["method"].map(names)).pivot_table(
-            index="image", columns=["tau_max", "name"], values="loss"
-        )
-        shared = [tau for tau, own in table.T.groupby("tau_max") if len(own) == len(names)]
+        group = group.assign(name=group["method"].map(names))
+        table = group[np.array([*map(of_grid, group.to_dict("records"))], dtype=bool)]
+        table = table.pivot_table(index="image", columns=["tau_max", "name"], values="loss")
+        shared = [tau for tau, of_tau in table.T.groupby("tau_max") if len(of_tau) == len(names)]
         tables.append(table.loc[:, shared].dropna().swaplevel(axis=1))
     return _widest(tables, 2 * len(names))
 
@@ -169,9 +160,8 @@ def temperature_grid(rows: pd.DataFrame, iteration: int) -> pd.DataFrame | None:
 def slopes(rows: pd.DataFrame, iteration: int) -> pd.DataFrame | None:
     """True losses of SSL over a, otherwise as published: (images, a); None for fewer than three a."""
     tables = []
-    for _, group in scopes(rows[rows["lmbda"] == LMBDA], iteration):
-        group = group[group["family"] == "ssl"]
-        group = group[group["arm"] == group["a"].map(lambda a: label(f"ssl:a={a}"))]
-        table = group.pivot_table(index="image", columns="a", values="loss")
-        tables.append(table.loc[:, table.count() >= table.count().median()].dropna())
+    for _, group in scopes(rows[(rows["lmbda"] == LMBDA) & (rows["family"] == "ssl")], iteration):
+        published = group["a"].map(lambda a: label(f"ssl:a={a}"))
+        group = group[group["configuration"] == published]
+        tables.append(_complete(group.pivot_table(index="image", columns="a", values="loss")))
     return _widest(tables, 3)

@@ -11,14 +11,14 @@ from sgaplus.studies.schema import load_study
 from sgaplus.studies.stored import results as results_folder
 from sgaplus.studies.stored import stored_rows
 
-from .configurations import with_arms
+from .configurations import described
 
 # Leading digits of hashes, as git shows them.
 _DIGITS = 7
 
 
 def load(study: str, profile: str, results: str | Path | None = None) -> pd.DataFrame:
-    """The stored rows of a study's profile, as `configurations.with_arms` returns them, with study and
+    """The stored rows of a study's profile, as `configurations.described` returns them, with study and
     profile.
 
     Args:
@@ -28,7 +28,7 @@ def load(study: str, profile: str, results: str | Path | None = None) -> pd.Data
         UserError: there is no such study or profile, or nothing of it is stored.
     """
     rows = stored_rows(study, profile, Path(results) if results else None)
-    return with_arms(rows).assign(study=study, profile=profile)
+    return described(rows).assign(study=study, profile=profile)
 
 
 def load_also(study: str | None, profile: str, results: str | Path | None = None) -> pd.DataFrame | None:

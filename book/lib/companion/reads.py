@@ -22,12 +22,8 @@ def recording(log: Path, root: Path) -> dict[str, str]:
 
 
 def digest(root: Path, name: str) -> str | None:
-    """SHA-256 of a file, or of the names in a folder where ``name`` ends with a slash; None where there is
-    none.
-
-    Args:
-        name: the path, relative to ``root``.
-    """
+    """SHA-256 of a file, or of the names in a folder where ``name`` (relative to ``root``) ends with a slash;
+    None where there is none."""
     path = root / name
     try:
         if name.endswith("/"):

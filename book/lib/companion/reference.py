@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 
@@ -12,7 +10,7 @@ from sgaplus.errors import UserError
 
 from . import statistics
 
-COLUMNS = ("dataset", "codec", "quality_or_lambda", "bpp", "psnr_db", "ms_ssim", "source")
+FOLDER = io.CHECKOUT / "data" / "reference"
 
 # Readable names of all codecs in the file.
 NAMES = {
@@ -35,87 +33,53 @@ NAMES = {
 }
 
 
-def folder() -> Path:
-    """Where the published numbers lie; they belong to a checkout, not to an installed package."""
-    return io.CHECKOUT / "data" / "reference"
-
-
 def published(dataset: str) -> pd.DataFrame:
     """The published curves on one data set, each ordered by its rate.
 
     Returns:
         One row per point: codec, name (readable), quality_or_lambda, bpp, psnr_db (dB), ms_ssim (NaN where
         it was not published), source. All are means over the data set's images.
-
-    Raises:
-        UserError: the file is missing or not as ``data/reference/README.md`` describes it, or holds nothing
-            on ``dataset``.
     """
-    path = folder() / "published_rd.csv"
+    path = FOLDER / "published_rd.csv"
     if not path.is_file():
         raise UserError(
             f"{path} is missing: the published numbers come with a checkout of the repository, "
             "not with the installed package"
         )
-    try:
-        table = pd.read_csv(path)
-    except ValueError as error:  # pandas' and Unicode's errors are among them
-        raise UserError(f"{path} is not a table ({error}): restore it") from error
-    _check(table, path)
+    table = pd.read_csv(path)
     rows = table[table["dataset"] == dataset]
     if rows.empty:
         raise UserError(f"nothing is published here on {dataset}: use {', '.join(table['dataset'].unique())}")
-    rows = rows.assign(position=rows["codec"].map(list(rows["codec"].unique()).index))
-    rows = rows.sort_values(["position", "bpp"], ignore_index=True)
+    order = {codec: position for position, codec in enumerate(rows["codec"].unique())}
+    rows = rows.sort_values(["codec", "bpp"], key=lambda c: c.replace(order), ignore_index=True)
     rows.insert(0, "name", rows["codec"].map(NAMES))
-    return rows[["codec", "name", *COLUMNS[2:]]]
-
-
-def _check(table: pd.DataFrame, path: Path) -> None:
-    if tuple(table.columns) != COLUMNS:
-        raise UserError(f"{path} must have the columns {', '.join(COLUMNS)}: restore it")
-    if unknown := sorted(set(table["codec"].astype(str)) - set(NAMES)):
-        raise UserError(f"{path} holds {unknown[0]}, which companion.reference.NAMES gives no readable name")
-    numbers = table[["bpp", "psnr_db"]].apply(pd.to_numeric, errors="coerce")
-    whole = (np.isfinite(numbers) & (numbers > 0)).all(axis=1) & table["source"].notna()
-    if not whole.all():
-        raise UserError(f"line {whole.idxmin() + 2} of {path} lacks a positive bpp or PSNR, or its source")
+    return rows.drop(columns="dataset")
 
 
 def curve(table: pd.DataFrame, codec: str) -> tuple[np.ndarray, np.ndarray]:
-    """bpp and PSNR in dB of one codec's points in `published`, ordered by the rate.
-
-    Raises:
-        UserError: the codec is not among them.
-    """
+    """bpp and PSNR in dB of one codec's points in `published`, ordered by the rate."""
     rows = table[table["codec"] == codec]
     if rows.empty:
         raise UserError(f"there is no published {codec} here: use {', '.join(table['codec'].unique())}")
     return rows["bpp"].to_numpy(), rows["psnr_db"].to_numpy()
 
 
-def sga_gain(table: pd.DataFrame, lmbdas: slice = slice(None)) -> float:
-    """BD-rate in percent of SGA against its base, both of Yang et al. 2020 (pchip), of some of the points by
-    λ.
+def _yang(table: pd.DataFrame) -> list[pd.DataFrame]:
+    """Base and SGA of Yang et al. 2020, by λ."""
+    codecs = ("yang2020-base", "yang2020-sga")
+    return [table[table["codec"] == codec].set_index("quality_or_lambda").sort_index() for codec in codecs]
 
-    Args:
-        table: as `published` returns it.
-    """
-    return statistics.bd_rate(*((curve["bpp"], curve["psnr_db"]) for curve in _yang(table, lmbdas)))
+
+def sga_gain(table: pd.DataFrame, lmbdas: slice = slice(None)) -> float:
+    """BD-rate in percent of SGA against its base (pchip), of some of the points by λ in `published`."""
+    curves = (curve.iloc[lmbdas] for curve in _yang(table))
+    return statistics.bd_rate(*((curve["bpp"], curve["psnr_db"]) for curve in curves))
 
 
 def sga_losses(table: pd.DataFrame) -> pd.Series:
     """Change of L(λ) in percent from that base to SGA, by λ, from PSNR and rate."""
-    losses = [
+    base, sga = (
         metrics.rd_loss(curve.index.to_series(), 10 ** (-curve["psnr_db"] / 10), curve["bpp"])
         for curve in _yang(table)
-    ]
-    return 100 * (losses[1] / losses[0] - 1)
-
-
-def _yang(table: pd.DataFrame, lmbdas: slice = slice(None)) -> list[pd.DataFrame]:
-    curves = (
-        table[table["codec"] == codec].set_index("quality_or_lambda")
-        for codec in ("yang2020-base", "yang2020-sga")
     )
-    return [curve.sort_index().iloc[lmbdas] for curve in curves]
+    return 100 * (sga / base - 1)

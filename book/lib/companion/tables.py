@@ -19,16 +19,13 @@ _NONE = "–"
 
 @dataclass(frozen=True)
 class Col:
-    """How a column of a frame is shown.
+    """How a column of a frame is shown; where ``<name>_low`` and ``<name>_high`` stand beside it, with these.
 
     Attributes:
         label: its heading.
-        digits: decimals; None shows text and whole numbers as they are, and other numbers as short as they
-            go.
+        digits: decimals; None shows text and whole numbers as they are, other numbers as short as they go.
         significant: whether ``digits`` counts significant digits.
         sign: whether positive numbers have a plus.
-        ends: the columns of the interval's ends; where None, ``<name>_low`` and ``<name>_high`` if there are
-            such.
         best: which value of each group is bold.
         under: a heading over neighbouring columns.
     """
@@ -37,7 +34,6 @@ class Col:
     digits: int | None = None
     significant: bool = False
     sign: bool = False
-    ends: tuple[str, str] | None = None
     best: Literal["min", "max"] | None = None
     under: str = ""
 
@@ -61,20 +57,18 @@ def number(value: Any, digits: int | None = None, sign: bool = False, significan
 
 
 def _texts(frame: pd.DataFrame, name: str, column: Col) -> list[str]:
-    ends = column.ends or (f"{name}_low", f"{name}_high")
     form = column.digits, column.sign, column.significant
-    if not set(ends) <= set(frame):
-        return [number(value, *form) for value in frame[name]]
+    sides = [x for x in (name, f"{name}_low", f"{name}_high") if x in frame]
     texts = []
-    for value, *bounds in frame[[name, *ends]].itertuples(index=False):
-        text, (low, high) = number(value, *form), (number(bound, *form) for bound in bounds)
-        known = _NONE not in (text, low)
-        texts.append(f"{text}{_SPACE}[{low},{_SPACE}{high}]" if known else text)
+    for values in frame[sides].itertuples(index=False):
+        text, *ends = (number(value, *form) for value in values)
+        known = len(ends) == 2 and _NONE not in (text, ends[0])
+        texts.append(f"{text} [{ends[0]}, {ends[1]}]".replace(" ", _SPACE) if known else text)
     return texts
 
 
-def _said(frame: pd.DataFrame, pattern: str) -> list[str]:
-    """Of each row a column's text, or ``pattern`` filled in, as in ``λ = {lmbda:g}``."""
+def _heads(frame: pd.DataFrame, pattern: str) -> list[str]:
+    """A column's text of each row, or ``pattern`` filled in, as in ``λ = {lmbda:g}``."""
     if "{" not in pattern:
         return [number(value) for value in frame[pattern]]
     return [statistics.minus(pattern.format_map(row)) for row in frame.to_dict("records")]
@@ -97,8 +91,7 @@ def ci_table(
     """A frame as a table: numbers at the right, intervals in brackets, the best of each group in bold.
 
     Args:
-        columns: what is shown, by the frame's columns; text alone is a heading. One without any value is left
-            out.
+        columns: what is shown; text alone is a heading. A column without any value is left out.
         group, row: a column, or a pattern such as ``λ = {lmbda:g}``: heads groups of rows, and each row.
         stub: heading over the rows' heads.
         note: what a reader must know beside it; what brackets and bold mean is added.
@@ -108,9 +101,9 @@ def ci_table(
     columns = {name: Col(column) if isinstance(column, str) else column for name, column in columns.items()}
     columns = {name: column for name, column in columns.items() if frame[name].notna().any()}
     shown = pd.DataFrame({name: _texts(frame, name, column) for name, column in columns.items()})
-    groups = pd.Series(_said(frame, group) if group else [""] * len(frame))
+    groups = pd.Series(_heads(frame, group) if group else [""] * len(frame))
     heads = {"_group": groups} if group else {}
-    heads |= {"_row": _said(frame, row)} if row else {}
+    heads |= {"_row": _heads(frame, row)} if row else {}
     table = GT(
         shown.assign(**heads), groupname_col="_group" if group else None, rowname_col="_row" if row else None
     )
@@ -142,23 +135,7 @@ def ci_table(
     return table.tab_options(table_font_size="14px")
 
 
-def show(
-    frame: pd.DataFrame,
-    columns: Mapping[str, Col | str],
-    *,
-    name: str,
-    command: str | None = None,
-    folded: str = "",
-    **layout: Any,
-) -> None:
-    """Display `ci_table` with a link to the whole frame as CSV and the command that makes it.
-
-    Args:
-        name: of the CSV file, without its suffix.
-        folded: what stands in place of a long table until a reader opens it.
-        layout: as `ci_table` takes it.
-
-    Raises:
-        UserError: the frame has no row.
-    """
-    cells.show_table(ci_table(frame, columns, **layout), frame, name=name, command=command, folded=folded)
+def show(frame: pd.DataFrame, columns: Mapping[str, Col | str], *, name: str, **how: Any) -> None:
+    """Display `ci_table` with a link to the whole frame as CSV; ``how`` is for it or `cells.show_table`."""
+    page = {key: how.pop(key) for key in ("command", "folded") if key in how}
+    cells.show_table(ci_table(frame, columns, **how), frame, name=name, **page)

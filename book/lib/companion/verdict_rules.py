@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -72,33 +73,38 @@ def _reaching(iteration: int, profile: str) -> str:
     return profile if iteration < READ_OFFS[-1] else "paper"
 
 
-def _compared(
-    rows: pd.DataFrame,
-    profile: str,
-    arm: str,
-    reference: str,
+def _conditions(
+    tables: Iterable[tuple[str, pd.DataFrame | None]],
+    what: str,
     iteration: int,
-    *,
-    dataset: str = "kodak",
+    profile: str,
     study: str = "rd",
-    column: str = "loss",
-    quantity: str = "true loss",
-    relative: bool = True,
+    dataset: str = "kodak",
     by_lambda: bool = False,
-    below: bool | None = True,
+    **finding: Any,
 ) -> list[Finding]:
-    """A condition by scope with both arms, and by λ if wanted: the arm is below the reference."""
-    what, unit = f"{quantity}, {arm} − {reference}, {iteration} iterations", "%" if relative else "pp"
-    found = []
-    for scope, group in pool.scopes(rows, iteration, dataset):
-        table = pool.differences(group, arm, reference, column, relative)
-        if table is None:
-            continue
-        for part in [table[[lmbda]] for lmbda in table] if by_lambda else [table]:
-            text = f"{what} ({place(part, dataset, scope)})"
-            found.append(of_images(text, part, below, unit, iteration=iteration))
-    name = palette.dataset(dataset)
-    return found or [not_run(f"{what} ({name})", study, _reaching(iteration, profile), iteration)]
+    """A condition for each scope with its (images, λ) of differences, and for each λ if wanted."""
+    found = [
+        of_images(f"{what} ({place(part, dataset, scope)})", part, iteration=iteration, **finding)
+        for scope, table in tables
+        if table is not None
+        for part in ([table[[lmbda]] for lmbda in table] if by_lambda else [table])
+    ]
+    missing = f"{what} ({palette.dataset(dataset)})"
+    return found or [not_run(missing, study, _reaching(iteration, profile), iteration)]
+
+
+def _compared(
+    rows: pd.DataFrame, profile: str, name: str, reference: str, iteration: int, dataset="kodak", **how: Any
+) -> list[Finding]:
+    """Conditions on the true loss: that of one configuration is below the reference's."""
+    tables = (
+        (scope, pool.differences(group, name, reference))
+        for scope, group in pool.scopes(rows, iteration, dataset)
+    )
+    what = f"true loss, {name} − {reference}, {iteration} iterations"
+    study = "rd" if dataset == "kodak" else dataset
+    return _conditions(tables, what, iteration, profile, study, dataset, **how)
 
 
 def lowest_loss(rows: pd.DataFrame, profile: str) -> list[Finding]:
@@ -109,72 +115,64 @@ def lowest_loss(rows: pd.DataFrame, profile: str) -> list[Finding]:
         for reference in (ATANH, STE, UNIFORM)
         for finding in _compared(rows, profile, SSL, reference, iteration)
     ]
-    found += [
-        Finding(line.what, line.mean, line.low, line.high, images=line.images, iteration=line.iteration)
-        for line in lead.table(rows).itertuples()
+    return found + [
+        Finding(
+            row.what, row.change, row.change_low, row.change_high, images=row.images, iteration=row.iteration
+        )
+        for row in lead.table(rows).itertuples()
     ]
-    return found
 
 
 def smooth(rows: pd.DataFrame, profile: str) -> list[Finding]:
     """Claim 2: upward movement of the true loss, and the discretisation gap."""
-    found: list[Finding] = []
-    for iteration in READ_OFFS:
-        found += _upward(rows, profile, iteration)
-        sized = with_gap(rows)
-        found += _compared(
-            sized,
-            profile,
-            SSL,
-            ATANH,
-            iteration,
-            column="gap_size",
-            quantity="|gap|",
-            relative=False,
-            by_lambda=True,
-        )
-        found += _gap_against_gain(sized, profile, iteration)
-        for arm in (SSL, ATANH):
-            taus = rows.loc[(rows["arm"] == arm) & (rows["iteration"] == iteration), "tau"].unique()
-            what = f"temperature of {arm} after {iteration} iterations"
-            found += [Finding(what, float(tau), unit="", form=".2f", iteration=iteration) for tau in taus]
+    found, sized, pp = [], with_gap(rows), {"unit": "pp"}
+    for t in READ_OFFS:
+        found += _upward(rows, profile, t)
+        scopes = dict(pool.scopes(sized, t))
+        sizes = {
+            scope: pool.differences(group, SSL, ATANH, "gap_size", False) for scope, group in scopes.items()
+        }
+        what = f"|gap|, {SSL} − {ATANH}, {t} iterations"
+        found += _conditions(sizes.items(), what, t, profile, by_lambda=True, **pp)
+        sums = {scope: _gap_and_gain(group) for scope, group in scopes.items()}
+        what = f"|gap| − gain over the base, SSL, {t} iterations"
+        found += _conditions(sums.items(), what, t, profile, "convergence", **pp)
+        for name in (SSL, ATANH):
+            taus = rows.loc[(rows["configuration"] == name) & (rows["iteration"] == t), "tau"].unique()
+            what = f"temperature of {name} after {t} iterations"
+            found += [Finding(what, float(tau), unit="", form=".2f", iteration=t) for tau in taus]
     return found
 
 
+def _gap_and_gain(group: pd.DataFrame) -> pd.DataFrame | None:
+    gains = pool.differences(group, SSL, BASE)
+    if gains is None:
+        return None
+    gap = group[group["configuration"] == SSL].pivot_table(index="image", columns="lmbda", values="gap_size")
+    return (gap + gains).reindex_like(gains)
+
+
 def _upward(rows: pd.DataFrame, profile: str, iteration: int) -> list[Finding]:
-    kodak = pool.own(rows[rows["dataset"] == "kodak"])
+    kodak = pool.own(rows[(rows["dataset"] == "kodak") & (rows["iterations"] >= iteration)])
     found: list[Finding] = []
-    for scope, group in kodak[kodak["iterations"] >= iteration].groupby("scope"):
-        if not {SSL, ATANH} <= set(group["arm"]):
+    for scope, group in kodak.groupby("scope"):
+        if not {SSL, ATANH} <= set(group["configuration"]):
             continue
         # Longer runs are looked at less often.
         group = group[group["iterations"] == group["iterations"].min()]
-        table = smoothness(group[group["arm"].isin([SSL, ATANH, STE, UNIFORM])], until=iteration)
-        for other in (ATANH, STE, UNIFORM):
+        names = [SSL, ATANH, STE, UNIFORM]
+        table = smoothness(group[group["configuration"].isin(names)], until=iteration)
+        for other in names[1:]:
             paired = pool.differences(table, SSL, other, "upward", relative=False)
-            if paired is None:
-                continue
-            text = (
-                f"rises of the true loss, SSL − {other}, {iteration} iterations, looked at every "
-                f"{table['spacing'].iloc[0]} ({place(paired, 'kodak', scope)})"
-            )
-            below = True if other == ATANH else None
-            found.append(of_images(text, paired, below, "pp", form="+.3f", iteration=iteration))
+            if paired is not None:
+                text = (
+                    f"rises of the true loss, SSL − {other}, {iteration} iterations, looked at every "
+                    f"{table['spacing'].iloc[0]} ({place(paired, 'kodak', scope)})"
+                )
+                below = True if other == ATANH else None
+                found.append(of_images(text, paired, below, "pp", form="+.3f", iteration=iteration))
     what = f"rises of the true loss, SSL − {ATANH}, {iteration} iterations (Kodak)"
     return found or [not_run(what, "convergence", _reaching(iteration, profile), iteration)]
-
-
-def _gap_against_gain(sized: pd.DataFrame, profile: str, iteration: int) -> list[Finding]:
-    found = []
-    what = f"|gap| − gain over the base, SSL, {iteration} iterations"
-    for scope, group in pool.scopes(sized, iteration):
-        gains = pool.differences(group, SSL, BASE)
-        if gains is not None:
-            gap = group[group["arm"] == SSL].pivot_table(index="image", columns="lmbda", values="gap_size")
-            wide = (gap + gains).reindex(index=gains.index, columns=gains.columns)
-            text = f"{what} ({place(wide, 'kodak', scope)})"
-            found.append(of_images(text, wide, unit="pp", iteration=iteration))
-    return found or [not_run(f"{what} (Kodak)", "convergence", _reaching(iteration, profile), iteration)]
 
 
 def temperature(rows: pd.DataFrame, profile: str) -> list[Finding]:
@@ -227,16 +225,14 @@ def slope(rows: pd.DataFrame, profile: str) -> list[Finding]:
 def three_class(rows: pd.DataFrame, profile: str) -> list[Finding]:
     """Claim 5: three against two classes, early and late."""
     kodak = rows[(rows["dataset"] == "kodak") & (rows["lmbda"] == pool.LMBDA)]
-    last = [t for t in READ_OFFS if (kodak["iteration"] == t).any()]
     found: list[Finding] = []
     for two, three in THREE.items():
-        for iteration in (EARLY, *last):
+        for iteration in (EARLY, *(t for t in READ_OFFS if (kodak["iteration"] == t).any())):
             below = True if iteration == EARLY else None
             lines = _compared(kodak, profile, label(three), label(two), iteration, below=below)
             found += [line for line in lines if line.outcome is not Verdict.NOT_RUN or iteration == EARLY]
     more = len(fields(rounding.ThreeClass)) - 1
-    found.append(Finding("hyperparameters that the third class adds, r and n", more, unit="", form=".0f"))
-    return found
+    return [*found, Finding("hyperparameters that the third class adds, r and n", more, unit="", form=".0f")]
 
 
 def carries_over(rows: pd.DataFrame, profile: str) -> list[Finding]:
@@ -246,13 +242,13 @@ def carries_over(rows: pd.DataFrame, profile: str) -> list[Finding]:
         for dataset in ("tecnick", "clic2025")
         for iteration in READ_OFFS
         for reference in (BASE, ATANH)
-        for finding in _compared(rows, profile, SSL, reference, iteration, dataset=dataset, study=dataset)
+        for finding in _compared(rows, profile, SSL, reference, iteration, dataset)
     ]
 
 
 def other_lambda(rows: pd.DataFrame, profile: str) -> list[Finding]:
     """Claim 7: refinement at a λ that the codec was not trained with."""
-    chosen = rows[(rows["dataset"] == "kodak") & (rows["arm"] == SSL)]
+    chosen = rows[(rows["dataset"] == "kodak") & (rows["configuration"] == SSL)]
     away = chosen.loc[chosen["lmbda"] != chosen["codec_lmbda"], "iteration"]
     found: list[Finding] = []
     for iteration in [t for t in READ_OFFS if (away == t).any()][-1:]:
@@ -275,11 +271,10 @@ def _along(own: pd.DataFrame, trained: float, where: str, iteration: int) -> lis
     steps = np.diff(means, axis=1)
     # The interval of that step which is the smallest in the rows themselves.
     least = int(steps[0].argmin())
-    low, high = list(pairwise(wide.columns))[least]
-    text = f"codec of λ = {trained:g}: smallest step in rate, from λ = {low:g} to {high:g} ({where})"
-    first, last = wide.columns[0], wide.columns[-1]
-    span = f"codec of λ = {trained:g}: rate at λ = {last:g} − at λ = {first:g} ({where})"
-    rest = {"images": len(wide), "unit": "bpp", "iteration": iteration}
+    (low, high), (first, *_, last) = list(pairwise(wide))[least], wide
+    codec, rest = f"codec of λ = {trained:g}", {"images": len(wide), "unit": "bpp", "iteration": iteration}
+    text = f"{codec}: smallest step in rate, from λ = {low:g} to {high:g} ({where})"
+    span = f"{codec}: rate at λ = {last:g} − at λ = {first:g} ({where})"
     return [
         of_resamples(text, steps[:, least], below=False, form="+.4f", **rest),
         of_resamples(span, means[:, -1] - means[:, 0], below=None, form="+.3f", **rest),
@@ -287,53 +282,46 @@ def _along(own: pd.DataFrame, trained: float, where: str, iteration: int) -> lis
 
 
 def _limits(group: pd.DataFrame, trained: float, where: str, iteration: int) -> list[Finding]:
-    own = group[group["codec_lmbda"] == trained]
-    there = own[(own["lmbda"] != trained) & own["lmbda"].isin(group["codec_lmbda"])]
-    found = []
-    for tested in sorted(there["lmbda"].unique(), key=lambda value: abs(np.log(value / trained))):
-        at = group[(group["lmbda"] == tested) & group["codec_lmbda"].isin([trained, tested])]
-        sides = at.assign(arm=at["codec_lmbda"])
-        if sides["arm"].nunique() < 2:
-            continue
-        # Two codecs are what is compared.
-        table = statistics.paired(sides, "loss", tested, exempt=["codec_sha256"])
-        text = (
-            f"codec of λ = {trained:g} at λ = {tested:g} (ratio"
-            f" {max(tested / trained, trained / tested):.3g}): true loss against the codec trained for it"
-            f" ({where})"
-        )
-        change = table.set_index("image")["change"].rename(tested)
-        found.append(of_images(text, change, None, iteration=iteration))
+    tested = set(group.loc[group["codec_lmbda"] == trained, "lmbda"]) & set(group["codec_lmbda"]) - {trained}
+    found: list[Finding] = []
+    for lmbda in sorted(sorted(tested), key=lambda value: abs(np.log(value / trained))):
+        at = group[(group["lmbda"] == lmbda) & group["codec_lmbda"].isin([trained, lmbda])]
+        if at["codec_lmbda"].nunique() == 2:
+            # Two codecs are what is compared.
+            sides = at.assign(configuration=at["codec_lmbda"])
+            table = statistics.paired(sides, "loss", lmbda, exempt=["codec_sha256"])
+            text = (
+                f"codec of λ = {trained:g} at λ = {lmbda:g} (ratio"
+                f" {max(lmbda / trained, trained / lmbda):.3g}): true loss against the codec trained for it"
+                f" ({where})"
+            )
+            change = table.set_index("image")["change"].rename(lmbda)
+            found.append(of_images(text, change, None, iteration=iteration))
     # The farthest is the limit.
-    return [
-        *found[:-1],
-        *(replace(last, outcome=side(last.low, last.high, below=False)) for last in found[-1:]),
-    ]
+    last = [replace(line, outcome=side(line.low, line.high, below=False)) for line in found[-1:]]
+    return found[:-1] + last
 
 
 def gradient_at_the_ends() -> list[Finding]:
     """Claim 8: slopes next to an integer, from the closed forms."""
     specs = ("atanh", "linear", "cosine", "ssl:a=1.3333333333333333", "ssl")
     methods = [rounding.parse(spec) for spec in specs]
-    found: list[Finding] = []
     near = torch.tensor([methods[0].clip], dtype=torch.float64)
+    exponents, slopes, logarithms = [], [], []
     for method in methods:
         k = closed_forms.end_exponent(method)
         # At k = 0 the slope is constant; the fit has rounding errors.
         holds = k < -0.01 if isinstance(method, rounding.Atanh) else k > -0.01
         outcome = Verdict.HOLDS if holds else Verdict.CONTRADICTED
         text = f"{method.label}: k of dp/dv ∝ distanceᵏ next to an integer"
-        found.append(Finding(text, k, unit="", outcome=outcome))
-    for method in methods:
-        value = float(closed_forms.probability_slope(method, near)[0])
+        exponents.append(Finding(text, k, unit="", outcome=outcome))
         text = f"{method.label}: dp/dv at a distance of {methods[0].clip:g}, where the loop clips atanh"
-        found.append(Finding(text, value, unit="", form=".2g"))
-    for method in methods:
+        value = float(closed_forms.probability_slope(method, near)[0])
+        slopes.append(Finding(text, value, unit="", form=".2g"))
+        text = f"{method.label}: the same k of the logarithm of the vanishing probability"
         k = closed_forms.end_exponent(method, closed_forms.log_probability_slope)
-        found.append(
-            Finding(f"{method.label}: the same k of the logarithm of the vanishing probability", k, unit="")
-        )
-    return found
+        logarithms.append(Finding(text, k, unit=""))
+    return exponents + slopes + logarithms
 
 
 def sga_gain(rows: pd.DataFrame, profile: str, published: Mapping[str, pd.DataFrame]) -> list[Finding]:
@@ -360,26 +348,26 @@ def sga_gain(rows: pd.DataFrame, profile: str, published: Mapping[str, pd.DataFr
 def _bd_rates(
     rows: pd.DataFrame, profile: str, dataset: str, iteration: int, expected: float
 ) -> list[Finding]:
-    what = f"BD-rate, {ATANH} against its base, {iteration} iterations"
+    what, name = f"BD-rate, {ATANH} against its base, {iteration} iterations", palette.dataset(dataset)
     found = []
     for scope, group in pool.scopes(rows, iteration, dataset):
-        values = statistics.bd_per_image(group, BASE, ATANH).set_index("image")["bd_rate"].dropna()
-        if len(values):
-            text = f"{what} ({palette.dataset(dataset)}, {scope})"
-            finding = of_images(text, values, iteration=iteration)
-            if iteration == READ_OFFS[-1] and finding.outcome is not Verdict.OPEN:
-                inside = finding.low <= expected <= finding.high
-                finding = replace(finding, outcome=Verdict.HOLDS if inside else Verdict.CONTRADICTED, note="")
-            found.append(finding)
+        if {BASE, ATANH} <= set(group["configuration"]):
+            table = statistics.bd_per_image(group, BASE, ATANH).set_index("image")["bd_rate"].dropna()
+            if len(table):
+                finding = of_images(f"{what} ({name}, {scope})", table, iteration=iteration)
+                if iteration == READ_OFFS[-1] and finding.outcome is not Verdict.OPEN:
+                    inside = finding.low <= expected <= finding.high
+                    outcome = Verdict.HOLDS if inside else Verdict.CONTRADICTED
+                    finding = replace(finding, outcome=outcome, note="")
+                found.append(finding)
     study = "rd" if dataset == "kodak" else dataset
-    text = f"{what} ({palette.dataset(dataset)})"
-    return found or [not_run(text, study, _reaching(iteration, profile), iteration)]
+    return found or [not_run(f"{what} ({name})", study, _reaching(iteration, profile), iteration)]
 
 
 def _with_the_rate(rows: pd.DataFrame, profile: str) -> list[Finding]:
     tables: dict[str, tuple[int, pd.DataFrame]] = {}
     for iteration in READ_OFFS:
-        for scope, group in pool.scopes(rows[rows["arm"].isin([BASE, ATANH])], iteration):
+        for scope, group in pool.scopes(rows[rows["configuration"].isin([BASE, ATANH])], iteration):
             table = pool.differences(group, ATANH, BASE)
             if table is not None and len(table.columns) > 1:
                 tables[scope] = iteration, table

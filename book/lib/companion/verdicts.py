@@ -66,9 +66,7 @@ class Claim:
     """One line of the ledger.
 
     Attributes:
-        number: of the claim.
-        says: the claim in our words.
-        criterion: what must hold, in words.
+        says, criterion: the claim, and what must hold, in our words.
         findings: its conditions, and numbers for context.
         pages: of the book, where the numbers are shown at length.
     """
@@ -116,8 +114,6 @@ def side(low: float, high: float, below: bool | None) -> Verdict | None:
     """Of an interval that should be wholly below zero (or above; None: no condition)."""
     if below is None:
         return None
-    if np.isnan(low) or np.isnan(high):
-        return Verdict.OPEN
     if not below:
         low, high = -high, -low
     return Verdict.HOLDS if high < 0 else Verdict.CONTRADICTED if low > 0 else Verdict.OPEN

@@ -7,10 +7,10 @@ over images and stay as they are.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from bjontegaard.interpolation import interpolate
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -23,6 +23,7 @@ from sgaplus.rounding import MAP
 from sgaplus.store import Store, refine_stored
 
 from .. import figures, palette, reference, statistics
+from .beside_published import against
 
 
 def measure(store: Store, images: Sequence[ImageFile], name: str) -> None:
@@ -38,17 +39,11 @@ def measure(store: Store, images: Sequence[ImageFile], name: str) -> None:
 
 
 def load(store: Store, command: str) -> pd.DataFrame:
-    """The unrefined points in ``store``: one line per bundled codec and image.
+    """The unrefined points in ``store``: one line per bundled codec and image, with the codec's name and λ as
+    family and lmbda.
 
     Args:
         command: what computes them; named where they are missing.
-
-    Returns:
-        The rows of `store.Store`, with the codec's name and λ as family and lmbda.
-
-    Raises:
-        UserError: nothing is stored, a line is of other weights, or a bundled codec lacks an image that
-            another one has.
     """
     try:
         rows = store.of_bundled_codecs()
@@ -66,173 +61,111 @@ def load(store: Store, command: str) -> pd.DataFrame:
     return rows.sort_values(["family", "lmbda", "image"], ignore_index=True)
 
 
-@dataclass(frozen=True, eq=False)
-class Curve:
-    """One family's points, each as means over images: of all images, and of bootstrap samples of them.
+def of_families(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The curve of each family in `load`'s rows; all families and points share the images that are drawn.
 
-    Attributes:
-        family: its name.
-        lmbda: λ in ascending order, (points,).
-        bpp: estimated bits per pixel of the hard latents, (points, 1 + resamples), all images first.
-        psnr: PSNR in dB of the clamped 8-bit images, likewise.
-        mse: mean squared error of the decoder's raw output, likewise.
+    A *curve* has bpp, psnr (dB, of the clamped 8-bit images) and mse (of the decoder's raw output) by λ in
+    its columns, as means over all images in its first row, and over bootstrap samples of them in the others.
     """
-
-    family: str
-    lmbda: np.ndarray
-    bpp: np.ndarray
-    psnr: np.ndarray
-    mse: np.ndarray
-
-
-def of_families(rows: pd.DataFrame) -> list[Curve]:
-    """The curve of each family in `load`'s rows; all families and points share the images that are drawn."""
-    names = ["bpp", "psnr_8bit", "mse"]
-    wide = rows.pivot_table(index="image", columns=["family", "lmbda"], values=names)
+    rows = rows.assign(psnr=rows["psnr_8bit"])
+    wide = rows.pivot_table(index="image", columns=["family", "lmbda"], values=["bpp", "psnr", "mse"])
     samples = pd.DataFrame(statistics.resampled_means(wide), columns=wide.columns)
-    return [
-        Curve(
-            str(family),
-            np.array(sorted(group["lmbda"].unique())),
-            *(samples[name, family].sort_index(axis=1).to_numpy().T for name in names),
-        )
-        for family, group in rows.groupby("family")
-    ]
+    return {name: samples.xs(name, axis=1, level="family") for name in sorted(rows["family"].unique())}
 
 
-def _with_interval(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
-    """Value and ends of its interval, each under its name, from (…, 1 + resamples)."""
-    low, high = statistics.ends(np.moveaxis(values, -1, 0))
-    return {name: values[..., 0], f"{name}_low": low, f"{name}_high": high}
+def _with_interval(name: str, samples: np.ndarray) -> dict[str, np.ndarray]:
+    """Values (points,) and ends of their intervals, each under its name, from (1 + resamples, points)."""
+    low, high = statistics.ends(samples)
+    return {name: samples[0], f"{name}_low": low, f"{name}_high": high}
 
 
-def points(curve: Curve) -> pd.DataFrame:
-    """One row per λ: family, lmbda, and the means bpp and psnr (dB), each with ``_low`` and ``_high``."""
-    table = pd.DataFrame({"lmbda": curve.lmbda})
-    table.insert(0, "family", curve.family)
-    return table.assign(**_with_interval("bpp", curve.bpp), **_with_interval("psnr", curve.psnr))
+def points(curve: pd.DataFrame) -> pd.DataFrame:
+    """One row per λ: lmbda, and the means bpp and psnr (dB) with their intervals."""
+    sides = [_with_interval(name, curve[name].to_numpy()) for name in ("bpp", "psnr")]
+    return pd.DataFrame({"lmbda": list(curve["bpp"])} | sides[0] | sides[1])
 
 
-def _distances(curve: Curve, published: pd.DataFrame, codec: str) -> dict[str, np.ndarray]:
-    """Distances of each point from a published curve, (points, 1 + resamples); NaN beyond its ends."""
-    rate, psnr = reference.curve(published, codec)
-    decibel = curve.psnr - interpolate(np.log(rate), psnr, "pchip")(np.log(curve.bpp))
-    excess = 100 * (curve.bpp / np.exp(interpolate(psnr, np.log(rate), "pchip")(curve.psnr)) - 1)
-    within = [
-        (theirs[0] <= ours) & (ours <= theirs[-1])
-        for ours, theirs in ((curve.bpp[:, 0], rate), (curve.psnr[:, 0], psnr))
-    ]
-    return {
-        name: np.where(there[:, None], values, np.nan)
-        for name, values, there in zip(("decibel", "rate"), (decibel, excess), within, strict=True)
-    }
-
-
-def gaps(curve: Curve, published: pd.DataFrame, codec: str) -> pd.DataFrame:
-    """How far each point lies from a published curve, which pchip interpolates over the logarithm of the
-    rate.
-
-    Args:
-        published: as `reference.published` returns it.
-        codec: one of its codecs.
+def gaps(curve: pd.DataFrame, published: pd.DataFrame, codec: str) -> dict[str, np.ndarray]:
+    """How far each point lies from a published curve, interpolated by pchip over the logarithm of the rate.
 
     Returns:
-        The rows of `points` with decibel, our PSNR minus the published one at our rate; and rate, by how
-        many percent our rate exceeds the published one at our PSNR; each with its interval. NaN where the
-        published curve does not reach.
+        decibel, our PSNR minus the published one at our rate, and rate, by how many percent our rate exceeds
+        the published one at our PSNR: (1 + resamples, points), NaN where the published curve does not reach.
     """
-    distances = _distances(curve, published, codec)
-    ends = {
-        key: value
-        for name, values in distances.items()
-        for key, value in _with_interval(name, values).items()
-    }
-    return points(curve).assign(**ends)
+    rate, psnr = reference.curve(published, codec)
+    bpp, ours = curve["bpp"].to_numpy(), curve["psnr"].to_numpy()
+    decibel = ours - interpolate(np.log(rate), psnr, "pchip")(np.log(bpp))
+    excess = 100 * (bpp / np.exp(interpolate(psnr, np.log(rate), "pchip")(ours)) - 1)
+    within = [(side[0] <= x[0]) & (x[0] <= side[-1]) for side, x in ((rate, bpp), (psnr, ours))]
+    return {"decibel": np.where(within[0], decibel, np.nan), "rate": np.where(within[1], excess, np.nan)}
 
 
-def compare(curve: Curve, published: pd.DataFrame, codec: str) -> dict[str, float | str]:
+def compare(curve: pd.DataFrame, published: pd.DataFrame, codec: str) -> dict[str, float | str]:
     """A family against one published curve.
 
     Returns:
-        family; reference, the readable name; psnr_low and psnr_high, the range in dB that both curves cover;
+        reference, the readable name; psnr_low and psnr_high, the range in dB that both curves cover;
         bd_rate in percent (pchip), NaN for fewer than four λ and where PSNR does not grow with the rate;
         decibel and rate, the means over λ of `gaps`; each of the three with its interval.
-
-    Raises:
-        UserError: the published curve does not reach the family's.
     """
-    anchor, ours = reference.curve(published, codec), curve.psnr[:, 0]
-    bd_rates = [statistics.bd_rate(anchor, pair) for pair in zip(curve.bpp.T, curve.psnr.T, strict=True)]
+    theirs, ours = reference.curve(published, codec)[1], curve["psnr"].iloc[0]
     line: dict[str, float | str] = {
-        "family": curve.family,
         "reference": reference.NAMES[codec],
-        "psnr_low": max(ours.min(), anchor[1][0]),
-        "psnr_high": min(ours.max(), anchor[1][-1]),
-        **_with_interval("bd_rate", np.array(bd_rates)),
+        "psnr_low": max(ours.min(), theirs[0]),
+        "psnr_high": min(ours.max(), theirs[-1]),
     }
-    for name, values in _distances(curve, published, codec).items():
-        reached = values[np.isfinite(values[:, 0])]
-        if not len(reached):
-            raise UserError(
-                f"{codec} was not published at the rates of {curve.family}: compare it with another"
-            )
-        line |= _with_interval(name, reached.mean(0))
+    line |= against(codec, published, "bd_rate", curve["bpp"].to_numpy(), curve["psnr"].to_numpy())
+    for name, values in gaps(curve, published, codec).items():
+        reached = values[:, np.isfinite(values[0])]
+        if not reached.size:
+            raise UserError(f"{codec} was not published at the rates of this family: compare it with another")
+        line |= statistics.with_interval(name, reached.mean(1))
     return line
 
 
-def slopes(curve: Curve) -> pd.DataFrame:
+def slopes(curve: pd.DataFrame) -> pd.DataFrame:
     """What a smaller distortion costs between neighbours on the curve, ΔR / (255²·ΔD), in the unit of λ.
 
     Were each codec the best of the family for its own λ, the slope would lie between the two λ: a lower one
     means that the codec of the larger λ has the smaller loss at the smaller λ too, a higher one the reverse.
 
     Returns:
-        One row per pair of neighbours: family, lower and upper (their λ), delta_bpp, delta_psnr (dB), slope
-        with slope_low and slope_high, and between, whether it lies between the λ.
+        One row per pair of neighbours: lower and upper (their λ), delta_bpp, delta_psnr (dB), slope with its
+        interval, and between, whether it lies between the λ.
     """
-    steps = np.diff(curve.bpp, axis=0) / (255**2 * -np.diff(curve.mse, axis=0))
-    lower, upper = curve.lmbda[:-1], curve.lmbda[1:]
-    table = pd.DataFrame(
-        {
-            "lower": lower,
-            "upper": upper,
-            "delta_bpp": np.diff(curve.bpp[:, 0]),
-            "delta_psnr": np.diff(curve.psnr[:, 0]),
-            **_with_interval("slope", steps),
-            "between": (lower <= steps[:, 0]) & (steps[:, 0] <= upper),
-        }
+    steps = {name: np.diff(curve[name].to_numpy(), axis=1) for name in ("bpp", "psnr", "mse")}
+    lmbda = curve["bpp"].columns.to_numpy()
+    table = pd.DataFrame({"lower": lmbda[:-1], "upper": lmbda[1:]})
+    table = table.assign(
+        delta_bpp=steps["bpp"][0],
+        delta_psnr=steps["psnr"][0],
+        **_with_interval("slope", steps["bpp"] / (255**2 * -steps["mse"])),
     )
-    table.insert(0, "family", curve.family)
-    return table
+    return table.assign(between=table["slope"].between(table["lower"], table["upper"]))
 
 
-def shape(table: pd.DataFrame) -> dict[str, bool]:
+def as_they_should(table: pd.DataFrame) -> bool:
     """Whether one family's `slopes` are monotone, convex (D as a function of R), and fit all its λ."""
-    return {
-        "monotone": bool((table[["delta_bpp", "delta_psnr"]] > 0).all(axis=None)),
-        "convex": bool((table["slope"].diff().dropna() > 0).all()),
-        "fits": bool(table["between"].all()),
-    }
+    rises = (table[["delta_bpp", "delta_psnr"]] > 0).all(axis=None)
+    return bool(rises and table["slope"].is_monotonic_increasing and table["between"].all())
 
 
 def looks(families: Sequence[str]) -> dict[str, dict]:
     """Families in black and greys, which no published curve has."""
     styles = (("black", "o"), ("0.45", "s"), ("0.7", "D"))
-    return {
-        str(name): {"color": colour, "marker": marker}
-        for name, (colour, marker) in zip(sorted(set(families)), styles, strict=False)
-    }
+    names = zip(sorted(set(families)), styles, strict=False)
+    return {name: {"color": colour, "marker": marker} for name, (colour, marker) in names}
 
 
-def gaps_figure(table: pd.DataFrame) -> Figure:
-    """`gaps` with the published codec's name as ``reference``: a panel for each, a line per family."""
+def gaps_figure(curves: dict[str, pd.DataFrame], published: pd.DataFrame, codecs: Sequence[str]) -> Figure:
+    """PSNR minus that of published codecs at the same rate: a panel for each codec, a line per family."""
 
-    def draw(axes: Axes, part: pd.DataFrame) -> None:
-        for name, look in looks(table["family"]).items():
-            rows = part[part["family"] == name]
-            axes.plot(rows["bpp"], rows["decibel"], **look, label=name, zorder=4 - len(rows) / 100)
+    def draw(axes: Axes, codec: str) -> None:
+        for name, look in looks(list(curves)).items():
+            values = gaps(curves[name], published, codec)["decibel"][0]
+            axes.plot(curves[name]["bpp"].iloc[0], values, **look, label=name, zorder=4 - len(values) / 100)
 
-    parts = {name.replace(" (", "\n("): part for name, part in table.groupby("reference", sort=False)}
+    parts = {reference.NAMES[codec].replace(" (", "\n("): codec for codec in codecs}
     return figures.panels(parts, draw, rate=True, zero=True, ylabel="PSNR − published (dB)", sharey=True)
 
 
@@ -242,30 +175,30 @@ def training(log: pd.DataFrame, window: int = 25) -> Figure:
     Args:
         log: `families.training_log` of all codecs, concatenated.
         window: entries of the log that the running mean spans, within a stage.
-
-    Raises:
-        UserError: there is no log.
     """
     if log.empty:
         raise UserError(
             "no training curve lies beside the weights of the bundled codecs: restore data/models"
         )
     colours = palette.ordered(log["lmbda"])
+    means = log.groupby(["family", "lmbda", "stage"])["loss"].rolling(window, min_periods=1, center=True)
+    log = log.assign(mean=means.mean().droplevel([0, 1, 2]), thousands=log["step"] / 1000)
 
     def draw(axes: Axes, rows: pd.DataFrame) -> None:
-        for lmbda, colour in colours.items():
-            axes.plot([], [], color=colour, label=f"λ = {lmbda:g}")
-        for (lmbda, _), stage in rows.groupby(["lmbda", "stage"]):
-            mean = stage["loss"].rolling(window, min_periods=1, center=True).mean()
-            axes.plot(stage["step"] / 1000, mean, color=colours[lmbda], linewidth=1.6)
-        starts = rows.groupby("stage")["step"].min() / 1000
-        for start in starts:
-            axes.axvline(start, color="0.6", linewidth=0.8, zorder=0)
+        for name, colour in colours.items():
+            axes.plot([], [], color=colour, label=f"λ = {name:g}")
+        sns.lineplot(
+            rows, x="thousands", y="mean", hue="lmbda", palette=colours, units=rows["stage"], estimator=None,
+            legend=False, linewidth=1.6, ax=axes,
+        )  # fmt: skip
+        starts = rows.groupby("stage")["thousands"].min()
         # Stages that begin within the width of a label share it.
-        near = (starts.diff() > 0.03 * rows["step"].max() / 1000).cumsum()
+        near = (starts.diff() > 0.03 * rows["thousands"].max()).cumsum()
         for _, group in starts.groupby(near):
             text, at = ", ".join(map(str, group.index)), (group.iloc[0], 1)
             axes.annotate(text, at, (3, -3), ("data", "axes fraction"), "offset points", va="top")
+        for start in starts:
+            axes.axvline(start, color="0.6", linewidth=0.8, zorder=0)
         axes.set(yscale="log")
         figures.plain_numbers(axes.yaxis)
 

@@ -1,4 +1,4 @@
-"""Where refined codecs stand beside published ones, whose numbers are means over whole photographs.
+"""Where our curves stand beside published ones, whose numbers are means over whole photographs.
 
 PSNR is that of the clamped 8-bit image here, as for conventional codecs.
 """
@@ -17,121 +17,111 @@ from .. import cells, figures, palette, reference, statistics, tables
 from ..configurations import BASE
 from ..tables import Col
 
-# bpp and PSNR, (1 + resamples, λ) each, by arm.
+# bpp and PSNR, (1 + resamples, λ) each, by configuration.
 Curves = dict[str, tuple[pd.DataFrame, pd.DataFrame]]
 
 
 def place(rows: pd.DataFrame) -> Curves:
-    """Each arm's curve of means over the images, and resamples of what refinement changes: the base has none.
+    """Each configuration's curve of means over whole photographs, and resamples of what refinement changes.
 
     A resample applies the change of its images, the ratio of the rates and the difference of the PSNR, to the
-    base's mean over all, since published curves are fixed. Arms and λ that lack an image are left out, and
-    arms of one λ.
-
-    Args:
-        rows: lines of whole photographs, of the base and of refined arms at one iteration.
+    base's mean over all, since published curves are fixed; the base has none. Configurations and λ that lack
+    an image are left out, and configurations of one λ.
     """
-    wide = rows.pivot_table(index="image", columns=["arm", "lmbda"], values=["bpp", "psnr_8bit"]).dropna(
-        axis=1
-    )
+    values = ["bpp", "psnr_8bit"]
+    wide = rows.pivot_table(index="image", columns=["configuration", "lmbda"], values=values).dropna(axis=1)
     samples = pd.DataFrame(statistics.resampled_means(wide), columns=wide.columns)
-    found: Curves = {}
-    for arm in palette.in_order(wide["bpp"].columns.get_level_values("arm")):
-        shared = samples["bpp", arm].columns.intersection(samples["bpp", BASE].columns)
-        (bpp, base_bpp), (psnr, base_psnr) = (
-            (samples[name, arm][shared], samples[name, BASE][shared]) for name in ("bpp", "psnr_8bit")
-        )
+    bpp, psnr = samples["bpp"], samples["psnr_8bit"]
+    found: Curves = {BASE: (bpp[BASE].iloc[:1], psnr[BASE].iloc[:1])}
+    for name in palette.in_order(set(bpp.columns.get_level_values("configuration")) - {BASE}):
+        shared = bpp[name].columns.intersection(bpp[BASE].columns)
         if len(shared) > 1:
-            curve = bpp / base_bpp * base_bpp.iloc[0], psnr - base_psnr + base_psnr.iloc[0]
-            found[arm] = (curve[0].iloc[:1], curve[1].iloc[:1]) if arm == BASE else curve
+            rate = (bpp[name] / bpp[BASE] * bpp[BASE].iloc[0])[shared]
+            found[name] = rate, (psnr[name] - psnr[BASE] + psnr[BASE].iloc[0])[shared]
     return found
 
 
 def figure(placed: Curves, published: pd.DataFrame, drawn: Sequence[str]) -> Figure:
-    """Our curves and published ones, in the range of rates of ours and a little beyond.
-
-    Args:
-        placed: as `place` returns them.
-        published: as `reference.published` returns it.
-        drawn: codecs of ``published``.
-    """
+    """Our curves and published ones, in the range of rates of ours and a little beyond."""
     ours = [
         pd.DataFrame({"name": name, "bpp": bpp.iloc[0], "psnr": psnr.iloc[0]})
         for name, (bpp, psnr) in placed.items()
     ]
-    return figures.rd_curves(pd.concat(ours), published, drawn, palette.of_arms(placed))
+    return figures.rd_curves(pd.concat(ours), published, drawn, palette.looks(placed))
 
 
-def compare(
-    placed: Curves, published: pd.DataFrame, drawn: Sequence[str]
-) -> tuple[pd.DataFrame, dict[str, Col]]:
+def compare(placed: Curves, published: pd.DataFrame, drawn: Sequence[str]) -> tuple[pd.DataFrame, int]:
     """BD-rate in percent of each of our curves, at the λ that all of them have, against each published one.
 
     Returns:
-        A row for each published codec: name, and a column for each arm with ``_low`` and ``_high``, NaN for
-        the base and where there is no BD-rate; and how the columns are shown.
+        A row for each published codec: name, and a column for each configuration with its interval, NaN for
+        the base and where there is no BD-rate; and the number of λ.
     """
     common = sorted(set.intersection(*(set(bpp.columns) for bpp, _ in placed.values())))
     lines = []
     for codec in drawn:
         line = {"name": published.loc[published["codec"] == codec, "name"].iloc[0]}
-        anchor = reference.curve(published, codec)
-        for arm, sides in placed.items():
-            pairs = zip(*(side[common].to_numpy() for side in sides), strict=True)
-            values = np.array([statistics.bd_rate(anchor, pair) for pair in pairs])
-            line |= statistics.with_interval(arm, values)
+        for name, sides in placed.items():
+            line |= against(codec, published, name, *(side[common].to_numpy() for side in sides))
         lines.append(line)
-    under = f"BD-rate, % ({len(common)} λ), against"
-    return pd.DataFrame(lines), {arm: Col(arm, 1, sign=True, under=under) for arm in placed}
+    return pd.DataFrame(lines), len(common)
 
 
-def describe_sga(dataset: str | None, lines: pd.DataFrame, arm: str, images: int, iteration: int) -> str:
+def against(
+    codec: str, published: pd.DataFrame, name: str, bpp: np.ndarray, psnr: np.ndarray
+) -> dict[str, float]:
+    """BD-rate of a curve, bpp and PSNR (1 + resamples, λ), against a published one, as ``name``."""
+    anchor = reference.curve(published, codec)
+    values = [statistics.bd_rate(anchor, pair) for pair in zip(bpp, psnr, strict=True)]
+    return statistics.with_interval(name, np.array(values))
+
+
+def describe_sga(dataset: str | None, lines: pd.DataFrame, name: str, images: int, iteration: int) -> str:
     """SGA's published BD-rate against its own base, and ours where all photographs of the data set were
     refined.
 
     Args:
         dataset: on which Yang et al. published; nothing is said where None.
         lines: `rate_distortion.deltas`; may be empty.
-        arm: SGA's name.
+        name: SGA's.
         images: whole photographs that were refined; 0 for crops.
         iteration: of ours.
     """
     if dataset is None:
         return ""
     theirs, total = reference.sga_gain(reference.published(dataset)), SOURCES[dataset].images
-    name, value = palette.dataset(dataset), f"{theirs:.1f}".replace("-", "−")
     text = (
-        f"As published, SGA of Yang et al. 2020 has a BD-rate of {value} % against its own base codec on"
-        f" {name}: curves of means over {total} photographs, 2000 iterations."
+        f"As published, SGA of Yang et al. 2020 has a BD-rate of {tables.number(theirs, 1)} % against its own"
+        f" base codec on {palette.dataset(dataset)}: curves of means over {total} photographs, 2000"
+        " iterations."
     )
-    own = lines[(lines["anchor"] == BASE) & (lines["arm"] == arm)] if len(lines) else lines
+    own = lines[(lines["anchor"] == BASE) & (lines["configuration"] == name)] if len(lines) else lines
     if images < total or own.empty or pd.isna(own["means_bd_rate"].iloc[0]):
         return (
             f"{text} The rows of this page are not of all these photographs and cannot be compared with it."
         )
-    line, said = own.iloc[0], []
-    for prefix, kind in (("means_", "of the curves of means"), ("", "as the mean over images")):
-        found = line[[f"{prefix}bd_rate{end}" for end in ("", "_low", "_high")]]
-        inside = "inside" if found.iloc[1] <= theirs <= found.iloc[2] else "outside"
-        said.append(
-            f"{statistics.interval(*found, decimals=1)} % {kind} (the published value lies {inside} that"
-            " interval)"
+    line = own.iloc[0]
+    said = [
+        f"{statistics.said(line, column, decimals=1)} % {kind} (the published value lies"
+        f" {'in' if line[f'{column}_low'] <= theirs <= line[f'{column}_high'] else 'out'}side that interval)"
+        for column, kind in (
+            ("means_bd_rate", "of the curves of means"),
+            ("bd_rate", "as the mean over images"),
         )
+    ]
     return (
         f"{text} Here, after {iteration} iterations and with another base codec, it has {' and '.join(said)}."
     )
 
 
 def show(rows: pd.DataFrame, dataset: str, drawn: Sequence[str], command: str, name: str) -> None:
-    """Display figure, table and what to keep in mind; nothing where not all photographs were refined.
+    """Display figure and table; nothing where not all photographs of the data set were refined.
 
     Published means are over all photographs of the data set, and stand beside nothing else.
 
     Args:
         rows: the page's, as `rate_distortion.select` returns them.
         drawn: codecs of `reference.published`.
-        command: that makes the page.
-        name: of the table's CSV file.
     """
     total = SOURCES[dataset].images
     if not len(drawn) or rows["image"].str.contains("@").any() or rows["image"].nunique() < total:
@@ -146,9 +136,11 @@ def show(rows: pd.DataFrame, dataset: str, drawn: Sequence[str], command: str, n
         caption=f"Means over {title}'s {total} photographs; PSNR of 8-bit images.",
         command=command,
     )
-    table, columns = compare(placed, published, drawn)
+    table, lmbdas = compare(placed, published, drawn)
+    under = f"BD-rate, % ({lmbdas} λ), against"
     note = (
         "BD-rate by pchip over the PSNR that both curves cover; negative: fewer bits than the published"
         " codec. Intervals are of what refinement changes; published curves have none."
     )
+    columns = {side: Col(side, 1, sign=True, under=under) for side in placed}
     tables.show(table, columns, row="name", name=name, note=note, command=command)

@@ -15,15 +15,12 @@ from sgaplus.plans import Plan
 
 from .. import figures, palette, pool, statistics
 from ..tables import Col
-from . import rate_distortion
+from . import descent, rate_distortion
 from .compute_cost import megapixels, step_seconds
 
 PRESET = "fast"
 # Budgets of the preset, and the iteration of a published method whose true loss they are to reach.
 TARGETS = ((50, 500), (100, 500), (200, 2000), (400, 2000), (2000, 2000))
-_TRIALS = ["what", "setting", "budget", "images", "change_percent", "low", "high", "against", "note"]
-_PROVENANCE = ["git_commit", "device"]
-# How the columns of `preset_plans`, `reached`, `in_files` and `read_trials` are shown.
 PLANS = {
     "method": "loss",
     "tau_first": Col("first", 3, significant=True, under="temperature τ"),
@@ -35,7 +32,7 @@ REACHED = {
     "budget": f"iterations of {PRESET}",
     "target": "of the published method",
     "images": "images",
-    "mean": Col("change of the true loss, %", 2, sign=True, ends=("low", "high")),
+    "change": Col("change of the true loss, %", 2, sign=True),
     "verdict": "true loss",
     "speedup": Col(f"seconds, published method / {PRESET}", 1),
 }
@@ -44,7 +41,7 @@ TRIALS = {
     "what": "tried",
     "setting": "setting",
     "images": "images",
-    "change_percent": Col("change of the true loss, %", 2, sign=True, ends=("low", "high")),
+    "change_percent": Col("change of the true loss, %", 2, sign=True),
     "note": "note",
 }
 
@@ -52,7 +49,7 @@ TRIALS = {
 def preset_plans(
     preset: Callable[[int], Plan], iterations: Sequence[int] = (25, 100, 400, 2000)
 ) -> pd.DataFrame:
-    """A preset's choices for some budgets: iterations, method, tau_first, tau_last, lr (first), optimizer."""
+    """A preset's choices for some budgets: iterations and `PLANS`."""
     lines = []
     for budget in iterations:
         plan = preset(budget)
@@ -65,32 +62,22 @@ def preset_plans(
 def budgets(rows: pd.DataFrame) -> pd.DataFrame:
     """What each budget gives: the preset at the end of each of its runs, the others where they were read off.
 
-    Args:
-        rows: stored lines, as `configurations.with_arms` returns them.
-
     Returns:
         The rows of images on which there is a published method too, with ``data`` (Kodak or CLIC 2025) and
         ``change``, the true loss against the unrefined codec's in percent, in the order of the images.
-        ``seconds``
-        are iterations times the time of a step in the fastest run of the arm: what else the machine does only
-        makes a run slower.
-
-    Raises:
-        UserError: the preset or every published method is missing.
+        ``seconds`` are iterations times the time of a step in the fastest run of the configuration: what else
+        the machine does only makes a run slower.
     """
-    rows = rows[rows["image"].isin(rows.loc[rows["arm"] != PRESET, "image"])]
-    refined = rows[(rows["iterations"] > 0) & rows["read_off"]]
-    start = refined[refined["iteration"] == 0].set_index("key")["loss"]
-    at_end = refined["iteration"] == refined["iterations"]
-    shown = refined[(refined["iteration"] > 0) & ((refined["arm"] != PRESET) | at_end)]
-    if set(shown["arm"] == PRESET) != {True, False}:
+    rows = rows[rows["image"].isin(rows.loc[rows["configuration"] != PRESET, "image"])]
+    table = descent.changes(rows[rows["read_off"]])
+    at_end = table["iteration"] == table["iterations"]
+    shown = table[(table["iteration"] > 0) & ((table["configuration"] != PRESET) | at_end)]
+    if set(shown["configuration"] == PRESET) != {True, False}:
         raise UserError("the page compares the preset with published methods: run the study fast to its end")
-    names = pool.with_scope(shown)["dataset"].map(palette.dataset)
-    change = 100 * (shown["loss"] / shown["key"].map(start) - 1)
-    step = step_seconds(rows).set_index("arm")["least"]
-    seconds = shown["iteration"] * shown["arm"].map(step) * shown["image"].map(megapixels)
-    shown = shown.assign(data=names, change=change, seconds=seconds)
-    return shown.sort_values(["image", "iteration"], ignore_index=True)
+    data = pool.with_scope(shown)["dataset"].map(palette.dataset)
+    step = step_seconds(rows).set_index("configuration")["least"]
+    seconds = shown["iteration"] * shown["configuration"].map(step) * shown["image"].map(megapixels)
+    return shown.assign(data=data, seconds=seconds).reset_index(drop=True)
 
 
 def _sets(table: pd.DataFrame) -> list[str]:
@@ -99,17 +86,13 @@ def _sets(table: pd.DataFrame) -> list[str]:
 
 
 def figure(table: pd.DataFrame) -> Figure:
-    """True loss against the codec's over iterations and over seconds, a row of panels for each set of images.
-
-    Args:
-        table: `budgets`.
-    """
-    by = ["data", "arm", "iteration"]
+    """True loss of `budgets` against the codec's over iterations and seconds, a row for each data set."""
+    by = ["data", "configuration", "iteration"]
     means = statistics.means(table, "change", by).join(table.groupby(by)["seconds"].mean(), on=by)
 
     def draw(axes: Axes, part: tuple[str, str]) -> None:
         name, x = part
-        figures.bands(axes, means[means["data"] == name], x, "mean", ends=("low", "high"))
+        figures.bands(axes, means[means["data"] == name], x, "change")
         axes.set(xscale="log", xlabel="iterations" if x == "iteration" else "seconds per image")
         figures.plain_numbers(axes.xaxis)
 
@@ -119,76 +102,59 @@ def figure(table: pd.DataFrame) -> Figure:
     return figures.panels(parts, draw, ylabel=label, columns=2, size=(4.2, 3.1), sharey="row")
 
 
-def at_equal_budget(
-    table: pd.DataFrame, references: Sequence[str]
-) -> tuple[pd.DataFrame, dict[str, Col | str]]:
+def at_equal_budget(table: pd.DataFrame, references: Sequence[str]) -> pd.DataFrame:
     """The preset against published methods after as many iterations, on the same image.
 
-    Args:
-        table: `budgets`.
-        references: the methods' arms.
-
     Returns:
-        One row per set of images and budget: data, iteration, images, and under each reference's name the
-        mean change of the true loss in percent, with ``_low`` and ``_high``; and how the columns are shown.
+        One row per data set and budget in `budgets`: data, iteration, images, and under each reference's name
+        the mean change of the true loss in percent with its interval.
     """
     by, parts = ["data", "iteration"], []
     for name in references:
-        chosen = table[table["arm"].isin([PRESET, name])]
-        found = statistics.paired_means(chosen, "loss", name, by=by).set_index([*by, "images"])
-        ends = {"mean": name, "low": f"{name}_low", "high": f"{name}_high"}
+        chosen = table[table["configuration"].isin([PRESET, name])]
+        found = statistics.paired_means(chosen, "loss", name, by).set_index([*by, "images"])
+        ends = {f"change{end}": f"{name}{end}" for end in ("", "_low", "_high")}
         parts.append(found[list(ends)].rename(columns=ends))
     found = pd.concat(parts, axis=1).reset_index()
-    shown = {name: Col(f"{name}, %", 2, sign=True, under=f"{PRESET} against") for name in references}
-    return found.sort_values(by, ascending=[False, True], ignore_index=True), {"images": "images"} | shown
+    return found.sort_values(by, ascending=[False, True], ignore_index=True)
 
 
 def reached(table: pd.DataFrame, reference: str) -> pd.DataFrame:
-    """The preset after few iterations against a published method after many: `TARGETS`, for those that are
-    there.
+    """The preset in `budgets` after few iterations against a published method after many: `TARGETS`, for
+    those that are there.
 
     Returns:
-        One row per set of images and target: data, budget, target, images, mean, low, high (percent of the
-        true loss), verdict, and speedup, the ratio of the seconds of the two.
-
-    Raises:
-        UserError: no target has both sides.
+        One row per data set and target: data, and `REACHED` with the interval; speedup is the ratio of the
+        seconds of the two.
     """
     lines = []
     for name in _sets(table):
         for budget, target in TARGETS:
             at = {PRESET: budget, reference: target}
-            pair = table[(table["data"] == name) & (table["arm"].map(at) == table["iteration"])]
-            if pair["arm"].nunique() < 2:
-                continue
-            found = statistics.paired_means(pair, "loss", reference).drop(columns="arm").to_dict("records")[0]
-            seconds = pair.groupby("arm")["seconds"].mean()
-            lines.append(
-                {"data": name, "budget": budget, "target": target, **found}
-                | {"verdict": statistics.verdict(found["low"], found["high"])}
-                | {"speedup": float(seconds[reference] / seconds[PRESET])}
-            )
+            pair = table[(table["data"] == name) & (table["configuration"].map(at) == table["iteration"])]
+            if pair["configuration"].nunique() == 2:
+                seconds = pair.groupby("configuration")["seconds"].mean()
+                lines.append(
+                    statistics.paired_means(pair, "loss", reference)
+                    .drop(columns="configuration")
+                    .assign(data=name, budget=budget, target=target)
+                    .assign(speedup=seconds[reference] / seconds[PRESET])
+                )
     if not lines:
         raise UserError(f"no budget of the preset stands against {reference}: run the study fast to its end")
-    return pd.DataFrame(lines)
+    return pd.concat(lines, ignore_index=True)
 
 
-def at_other_rates(rows: pd.DataFrame, published: pd.DataFrame, budget: int) -> dict[str, pd.DataFrame]:
-    """Rate-distortion curves of the preset on whole photographs beside those of published methods.
+def at_other_rates(rows: pd.DataFrame, published: pd.DataFrame, budget: int) -> rate_distortion.Curves:
+    """Curves of the preset on whole photographs, and of published methods (at their last iteration) on those.
 
     Args:
-        rows: stored lines of the preset, as `configurations.with_arms` returns them.
-        published: those of the other methods and of the base; their last iteration counts.
+        rows: of the preset.
+        published: of the other methods and of the base.
         budget: the preset's.
-
-    Returns:
-        `rate_distortion.curves` on the images that all of them have.
-
-    Raises:
-        UserError: there is no such budget of the preset, or the curves have no image in common.
     """
     ended = (rows["iterations"] == budget) & (rows["iteration"] == budget)
-    ours = rows[(rows["arm"] == PRESET) & ended & ~rows["image"].str.contains("@")]
+    ours = rows[(rows["configuration"] == PRESET) & ended & ~rows["image"].str.contains("@")]
     if ours.empty:
         raise UserError(
             f"no whole photograph was refined with {budget} iterations of {PRESET}: run the study fast to"
@@ -198,23 +164,18 @@ def at_other_rates(rows: pd.DataFrame, published: pd.DataFrame, budget: int) -> 
     return rate_distortion.curves(pd.concat([others[others["image"].isin(ours["image"])], ours]))
 
 
-def in_files(rates: dict[str, pd.DataFrame], anchors: Sequence[str]) -> pd.DataFrame:
+def in_files(rates: rate_distortion.Curves, anchors: Sequence[str]) -> pd.DataFrame:
     """What the preset saves in the bytes of files, at equal PSNR of the 8-bit pictures that they decode to.
 
-    Args:
-        rates: as `at_other_rates` returns them.
-        anchors: the arms to compare with.
-
     Returns:
-        One row per anchor that has files at four λ: anchor and the entries of `statistics.bd_summary`, image
-        by image.
+        One row per anchor that has files at four λ: anchor and the entries of `statistics.bd_summary`.
     """
     rows = pd.concat(rates.values())
     rows = rows.assign(bpp=rows.get("real_bpp")).dropna(subset=["bpp"])
     found = [
-        {"anchor": name}
-        | statistics.bd_summary(statistics.bd_per_image(rows, name, PRESET, psnr="psnr_8bit"))
+        {"anchor": name} | statistics.bd_summary(statistics.bd_per_image(rows, name, PRESET, "psnr_8bit"))
         for name in anchors
+        if {name, PRESET} <= set(rows["configuration"])
     ]
     return pd.DataFrame([line for line in found if line["images"]])
 
@@ -222,16 +183,11 @@ def in_files(rates: dict[str, pd.DataFrame], anchors: Sequence[str]) -> pd.DataF
 def read_trials(folder: str | Path) -> pd.DataFrame:
     """What was tried on the way, from ``trials.csv``: one row per trial.
 
-    ``change_percent`` with low and high is the mean paired change of the true loss against what ``against``
+    ``change_percent`` with its interval is the mean paired change of the true loss against what ``against``
     says, negative being better.
-
-    Raises:
-        UserError: there is no such file, or a column is missing.
     """
     path = Path(folder) / "trials.csv"
     if not path.is_file():
         raise UserError(f"there is no {path}: name the folder that holds trials.csv")
-    table = pd.read_csv(path)
-    if missing := [name for name in [*_TRIALS, *_PROVENANCE] if name not in table]:
-        raise UserError(f"{path} lacks the column {missing[0]}")
-    return table.fillna({"note": ""})
+    ends = {end: f"change_percent_{end}" for end in ("low", "high")}
+    return pd.read_csv(path).rename(columns=ends).fillna({"note": ""})

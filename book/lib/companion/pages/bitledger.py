@@ -49,12 +49,9 @@ def count(
         results: the folder of results; that of the checkout where None.
 
     Returns:
-        One row per file: lmbda, arm, image, stream; in bits estimated, exact, levels, tables, strings, file
-        and the columns of `FINER`; y_share, the share of y in exact; check, bits that constriction's coder
-        wrote for y with the exact scales, and expected, what they should be.
-
-    Raises:
-        UserError: there is no file of these images, or one does not decode.
+        One row per file: lmbda, configuration, image, stream; in bits estimated, exact, levels, tables,
+        strings, file and the columns of `FINER`; y_share, the share of y in exact; check, bits that
+        constriction's coder wrote for y with the exact scales, and expected, what they should be.
     """
     chosen = table if images is None else table[table["image"].isin(images)]
     if chosen.empty:
@@ -62,12 +59,12 @@ def count(
     lines = []
     for (codec, lmbda), group in chosen.groupby(["codec", "codec_lmbda"], sort=False):
         loaded = load_codec(codec, lmbda, device="cpu", dtype="float32")
-        for row in group.itertuples():
-            data = (Path(results or all_results()) / row.stream).read_bytes()
+        for row in group.to_dict("records"):
+            data = (Path(results or all_results()) / row["stream"]).read_bytes()
             symbols = lengths.symbols_of(data, loaded)
             bits = lengths.lengths(data, symbols)
-            line = {"lmbda": row.lmbda, "arm": row.arm, "image": row.image, "stream": row.stream}
-            line |= {"estimated": 8 * row.estimated, **bits}
+            line = {name: row[name] for name in ("lmbda", "configuration", "image", "stream")}
+            line |= {"estimated": 8 * row["estimated"], **bits}
             line |= {name: lengths.with_levels(symbols, *how) for name, how in FINER.items()}
             line |= {"y_share": 1 - symbols.z_bits.sum() / bits["exact"], **_checked(symbols)}
             lines.append(line)
@@ -90,18 +87,28 @@ def _checked(symbols: lengths.Symbols) -> dict[str, float]:
     return {"check": float(coder.num_valid_bits()), "expected": float(expected)}
 
 
+def _added(table: pd.DataFrame) -> pd.DataFrame:
+    """Bits that each of `PARTS` adds in each file of `count`."""
+    return pd.DataFrame({name: table[after] - table[before] for name, (before, after, _) in PARTS.items()})
+
+
+def _in_percent(bits: pd.DataFrame, table: pd.DataFrame, of: str) -> pd.DataFrame:
+    """Bits of each file of `count`, together by λ and configuration, in percent of another column's."""
+    by = [table["lmbda"], table["configuration"]]
+    sums = bits.groupby(by, sort=False).sum().div(table[of].groupby(by, sort=False).sum(), axis=0)
+    return (100 * sums).reset_index()
+
+
 def parts(table: pd.DataFrame) -> pd.DataFrame:
-    """`count` as means by λ and arm: each of `PARTS` in percent of the estimate, and their total."""
-    shares = pd.DataFrame(
-        {name: table[after] - table[before] for name, (before, after, _) in PARTS.items()}
-    ).assign(total=table["file"] - table["estimated"], estimated=table["estimated"])
-    means = shares.groupby([table["lmbda"], table["arm"]], sort=False).mean()
-    return (100 * means.drop(columns="estimated").div(means["estimated"], axis=0)).reset_index()
+    """Each of `PARTS` in `count` by λ and configuration in percent of the estimate, and their total."""
+    return _in_percent(_added(table).assign(total=table["file"] - table["estimated"]), table, "estimated")
 
 
 def parts_figure(table: pd.DataFrame) -> Figure:
     """`parts` as stacked bars, in percent of the estimate: what adds to the right, what saves to the left."""
-    wide = table[list(PARTS)].set_axis([f"λ = {row.lmbda:g}, {row.arm}" for row in table.itertuples()])
+    wide = table[list(PARTS)].set_axis(
+        [f"λ = {row.lmbda:g}, {row.configuration}" for row in table.itertuples()]
+    )
     wide.columns = [words for _, _, words in PARTS.values()]
 
     def draw(axes: Axes, wide: pd.DataFrame) -> None:
@@ -117,17 +124,13 @@ def parts_figure(table: pd.DataFrame) -> Figure:
 
 
 def shares(table: pd.DataFrame) -> pd.DataFrame:
-    """What each part adds over all files of `count`, the largest first: part, share (% of the estimate),
-    least, most.
-
-    The last two are of a single file, in bits.
-    """
-    lines = []
-    for before, after, words in PARTS.values():
-        single = table[after] - table[before]
-        share = 100 * single.sum() / table["estimated"].sum()
-        lines.append({"part": words, "share": share, "least": single.min(), "most": single.max()})
-    return pd.DataFrame(lines).sort_values("share", key=lambda share: -share.abs(), ignore_index=True)
+    """What each part adds over all files of `count`, the largest first: part, share (% of the estimate), and
+    least and most of a single file, in bits."""
+    added = _added(table)
+    share = 100 * added.sum() / table["estimated"].sum()
+    found = pd.DataFrame({"share": share, "least": added.min(), "most": added.max()})
+    found.insert(0, "part", [words for _, _, words in PARTS.values()])
+    return found.sort_values("share", key=lambda share: -share.abs(), ignore_index=True)
 
 
 def check(table: pd.DataFrame) -> dict[str, float]:
@@ -139,25 +142,13 @@ def check(table: pd.DataFrame) -> dict[str, float]:
         more than 24 bits.
     """
     over, exact = table["check"] - table["expected"], table["exact"] * table["y_share"]
-    return {
-        "least": over.min(),
-        "most": over.max(),
-        "relative": 100 * (over / exact).abs().max(),
-        "floor": 100 * (1 - table["expected"].sum() / exact.sum()),
-    }
+    floor = 100 * (1 - table["expected"].sum() / exact.sum())
+    relative = 100 * (over / exact).abs().max()
+    return {"least": over.min(), "most": over.max(), "relative": relative, "floor": floor}
 
 
 def levels(table: pd.DataFrame) -> pd.DataFrame:
-    """What tables of scales cost beyond exact scales, in percent of the exact bits: CompressAI's and `FINER`.
-
-    Args:
-        table: as `count` returns it.
-
-    Returns:
-        One row per λ and arm: lmbda, arm, a column for each table.
-    """
-    names = {"64": "levels", **{name: name for name in FINER}}
-    costs = pd.DataFrame({name: table[column] - table["exact"] for name, column in names.items()})
-    groups = costs.assign(exact=table["exact"]).groupby([table["lmbda"], table["arm"]], sort=False)
-    sums = groups.sum()
-    return (100 * sums.drop(columns="exact").div(sums["exact"], axis=0)).reset_index()
+    """What tables of scales in `count` cost beyond exact scales by λ and configuration, in percent of the
+    exact bits: CompressAI's 64 and `FINER`."""
+    costs = table[["levels", *FINER]].rename(columns={"levels": "64"}).sub(table["exact"], axis=0)
+    return _in_percent(costs, table, "exact")

@@ -13,27 +13,17 @@ _MARKS = (25, 50, 100, 200, 500, 1000, 2000)
 
 
 def changes(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of refinements with ``change``: the true loss against the same job's at iteration 0, in percent.
-
-    Args:
-        rows: stored lines, as `configurations.with_arms` returns them; those of codecs without refinement
-            drop out.
-    """
-    # In the order of the images, so that every arm's interval comes from the same samples of images.
+    """Rows of refinements with ``change``: the true loss against the job's own at iteration 0, in percent."""
     refined = rows[rows["iterations"] > 0].sort_values(["image", "iteration"], kind="stable")
     start = refined[refined["iteration"] == 0].set_index("key")["loss"]
     return refined.assign(change=100 * (refined["loss"] / refined["key"].map(start) - 1))
 
 
-def iterations_of(rows: pd.DataFrame, by: str = "arm") -> list[int]:
-    """The iterations above 0 with a true loss in every arm, in ascending order.
-
-    Raises:
-        UserError: there is none.
-    """
+def iterations_of(rows: pd.DataFrame, by: str = "configuration") -> list[int]:
+    """The iterations above 0 with a true loss in every configuration, in ascending order."""
     refined = rows[(rows["iterations"] > 0) & (rows["iteration"] > 0)]
-    arms = refined.groupby("iteration")[by].nunique()
-    shared = sorted(arms.index[arms == refined[by].nunique()])
+    counts = refined.groupby("iteration")[by].nunique()
+    shared = sorted(counts.index[counts == refined[by].nunique()])
     if not shared:
         raise UserError("these rows hold no iteration of all refinements: run the study to its end")
     return [int(t) for t in shared]
@@ -45,15 +35,8 @@ def marks(rows: pd.DataFrame) -> list[int]:
     return [t for t in _MARKS if t in known and t < known[-1]] + [known[-1]]
 
 
-def at(rows: pd.DataFrame, iteration: int | None, by: str = "arm") -> pd.DataFrame:
-    """Rows of all refinements at one iteration, whether it is a result or a point of a curve.
-
-    Args:
-        iteration: the last one that all have where None.
-
-    Raises:
-        UserError: not every arm has a true loss there.
-    """
+def at(rows: pd.DataFrame, iteration: int | None, by: str = "configuration") -> pd.DataFrame:
+    """Rows of all refinements at one iteration, a result or a point of a curve; the last where None."""
     known = iterations_of(rows, by)
     wanted = known[-1] if iteration is None else iteration
     if wanted not in known:

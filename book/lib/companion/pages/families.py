@@ -29,22 +29,14 @@ def training_log(card: Card) -> pd.DataFrame:
         One row per 100 steps: family, lmbda, stage (1, 2, …), step and seconds (both since the first stage
         began), loss, bpp, psnr (dB); of the codec's own λ where the log holds several. Empty where there is
         no log.
-
-    Raises:
-        UserError: the file is no such log.
     """
     path = weights_of(card).with_suffix(".training.csv")
     columns = ["stage", "step", "seconds", "loss", "bpp", "psnr"]
     if not path.is_file():
         return pd.DataFrame(columns=["family", "lmbda", *columns])
-    try:
-        log = pd.read_csv(path)
-        own = np.isclose(log["lmbda"], card.lmbda) if "lmbda" in log else np.full(len(log), True)
-        log = log[columns].assign(stage=pd.factorize(log["stage"])[0] + 1)
-    except (ValueError, KeyError) as error:
-        raise UserError(
-            f"{path} is no training curve ({error}): restore it, or rename it to do without"
-        ) from error
+    log = pd.read_csv(path)
+    own = np.isclose(log["lmbda"], card.lmbda) if "lmbda" in log else np.full(len(log), True)
+    log = log[columns].assign(stage=pd.factorize(log["stage"])[0] + 1)
     for column in ("step", "seconds"):
         ends = log.groupby("stage")[column].max()
         log[column] += log["stage"].map(ends.cumsum() - ends)
@@ -54,26 +46,19 @@ def training_log(card: Card) -> pd.DataFrame:
 
 
 def overview() -> pd.DataFrame:
-    """One row per bundled codec.
-
-    Returns:
-        family, lmbda, N, M, parameters, bytes; images, bpp, psnr and loss of the card's Kodak point; steps
-        and hours of training, all stages together.
-
-    Raises:
-        UserError: there is no bundled codec, or the weights of one are missing.
-    """
+    """One row per bundled codec: family, lmbda, N, M, parameters, bytes; images, bpp, psnr and loss of the
+    card's Kodak point; steps and hours of training, all stages together."""
     rows = []
     for card in cards():
         path = weights_of(card)
         if not path.is_file():
             raise UserError(f"{path} is missing: restore it")
-        parameters = sum(tensor.numel() for tensor in safetensors.torch.load(path.read_bytes()).values())
-        log = training_log(card)
-        point = {key: card.kodak.get(key, np.nan) for key in ("images", "bpp", "psnr", "loss")}
+        data, log = path.read_bytes(), training_log(card)
         rows.append(
-            {"family": card.name, "lmbda": card.lmbda, "N": card.N, "M": card.M, "parameters": parameters}
-            | {"bytes": path.stat().st_size, **point}
+            {"family": card.name, "lmbda": card.lmbda, "N": card.N, "M": card.M}
+            | {"parameters": sum(tensor.numel() for tensor in safetensors.torch.load(data).values())}
+            | {"bytes": len(data)}
+            | {key: card.kodak.get(key, np.nan) for key in ("images", "bpp", "psnr", "loss")}
             | {"steps": log["step"].max(), "hours": log["seconds"].max() / 3600}
         )
     if not rows:

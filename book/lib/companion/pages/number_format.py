@@ -10,10 +10,9 @@ from .. import figures, statistics
 from ..tables import Col
 
 REFERENCE, CHANGED = "float32", "bfloat16"
-# How the columns of `summary` are shown.
 COLUMNS = {
     "images": "images",
-    "mean": Col("mean change of the true loss, %", 3, sign=True, ends=("low", "high")),
+    "change": Col("mean change of the true loss, %", 3, sign=True),
     "largest": Col("largest change of an image, %", 3),
     REFERENCE: Col(REFERENCE, 1, under="mean seconds of an image"),
     CHANGED: Col(CHANGED, 1, under="mean seconds of an image"),
@@ -22,22 +21,17 @@ COLUMNS = {
 
 def changes(rows: pd.DataFrame) -> pd.DataFrame:
     """`statistics.paired` of the true loss, bfloat16 against float32: per image and iteration, percent."""
-    return statistics.paired(
-        rows.assign(arm=rows["dtype"]), "loss", REFERENCE, ["iteration"], exempt=["dtype"]
-    )
+    sides = rows.assign(configuration=rows["dtype"])
+    return statistics.paired(sides, "loss", REFERENCE, ["iteration"], exempt=["dtype"])
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """By iteration: images, mean with low and high, largest of `changes`, seconds of both formats."""
-    sides = rows.assign(arm=rows["dtype"])
-    table = statistics.paired_means(sides, "loss", REFERENCE, ["iteration"], exempt=["dtype"])
-    largest = changes(rows).set_index("iteration")["change"].abs().groupby(level=0).max()
+    """By iteration: `COLUMNS`, with the interval of the mean."""
+    table = changes(rows)
+    largest = table["change"].abs().groupby(table["iteration"]).max().rename("largest")
     seconds = rows.pivot_table(index="iteration", columns="dtype", values="seconds")
-    return (
-        table.drop(columns="arm")
-        .assign(largest=table["iteration"].map(largest))
-        .join(seconds, on="iteration")
-    )
+    more = pd.concat([largest, seconds], axis=1)
+    return statistics.means(table, "change", ["iteration"]).join(more, on="iteration")
 
 
 def figure(rows: pd.DataFrame) -> Figure:

@@ -55,23 +55,21 @@ def versions(
     results: str | Path | None = None,
     original: bool = False,
 ) -> dict[str, Version]:
-    """One photograph as each arm's file decodes to it, the base first.
+    """One photograph as each configuration's file decodes to it, the base first.
 
     Args:
-        rows: as `provenance.load` returns them.
         image: its name; the first one where None.
         lmbda: of codec and refinement; the lowest one where None.
         results: the folder of results; that of the checkout where None.
         original: whether the photograph itself comes first, if it is on this computer.
-
-    Raises:
-        UserError: there is no such file, no file of the base or none of a refinement, or one does not decode.
     """
     kept = rows[rows["stream"].notna() & (rows["codec_lmbda"] == rows["lmbda"])]
     lmbda = kept["lmbda"].min() if lmbda is None else lmbda
     kept = kept[kept["lmbda"] == lmbda]
     image = kept["image"].min() if image is None and len(kept) else image
-    kept = kept[kept["image"] == image].drop_duplicates("arm").set_index("arm", drop=False)
+    kept = (
+        kept[kept["image"] == image].drop_duplicates("configuration").set_index("configuration", drop=False)
+    )
     if BASE not in kept.index or len(kept) < 2:
         raise UserError(
             f"{image} has no files of the base and of a refinement at λ = {lmbda}: run the study to its end"
@@ -81,15 +79,15 @@ def versions(
     if original and (photograph := find_photograph(first["image"], first["image_sha256"])) is not None:
         found[ORIGINAL] = Version(photograph.read(), None)
     codec = load_codec(first["codec"], lmbda, device="cpu", dtype="float32")
-    for arm in palette.in_order(kept["arm"]):
-        data = (Path(results or all_results()) / kept.loc[arm, "stream"]).read_bytes()
-        found[arm] = Version(bitstream.decode(data, codec), kept.loc[arm])
+    for name in palette.in_order(kept["configuration"]):
+        data = (Path(results or all_results()) / kept.loc[name, "stream"]).read_bytes()
+        found[name] = Version(bitstream.decode(data, codec), kept.loc[name])
     return found
 
 
 def best(found: dict[str, Version]) -> str:
-    """The refined arm of lowest true loss."""
-    losses = {arm: v.row["loss"] for arm, v in found.items() if v.row is not None and arm != BASE}
+    """The refinement of lowest true loss."""
+    losses = {name: v.row["loss"] for name, v in found.items() if v.row is not None and name != BASE}
     return min(losses, key=losses.__getitem__)
 
 
@@ -123,7 +121,7 @@ def slider(found: dict[str, Version]) -> str:
     The slider is an ``<input type="range">``: it takes the mouse, a finger and the arrow keys. Nothing is
     loaded from elsewhere; the pictures are inside, without loss. Picture and slider fit on a screen together.
     """
-    arm = best(found)
+    refined = best(found)
     height, width = found[BASE].picture.shape[1:]
     layer = "position: absolute; inset: 0; width: 100%; height: 100%; margin: 0;"
     sign = (
@@ -134,18 +132,19 @@ def slider(found: dict[str, Version]) -> str:
         "const [after, seam] = this.previousElementSibling.querySelectorAll('[data-moves]');"
         "after.style.clipPath = 'inset(0 0 0 ' + this.value + '%)'; seam.style.left = this.value + '%';"
     )
-    names = [html.escape(name) for name in (BASE, arm)]
+    names = [html.escape(name) for name in (BASE, refined)]
     label = f"Left of the slider {names[0]}, right of it {names[1]}"
+    captions = [found[name].caption for name in (BASE, refined)]
     fits = f"max-width: min({width}px, 100%, calc(70vh * {width / height:.3f})); margin: 0"
     return (
         f'<figure style="{fits}"><div style="position: relative; aspect-ratio: {width} / {height}"><img'
         f' src="{_source(found[BASE].picture)}" alt="The picture by {names[0]}" style="{layer}"><img'
-        f' src="{_source(found[arm].picture)}" alt="The picture by {names[1]}" data-moves style="{layer}'
+        f' src="{_source(found[refined].picture)}" alt="The picture by {names[1]}" data-moves style="{layer}'
         ' clip-path: inset(0 0 0 50%)"><div data-moves style="position: absolute; inset: 0 auto 0 50%;'
         f' width: 2px; background: #fff"></div><span style="{sign} left: 0.4em">{names[0]}</span><span'
         f' style="{sign} right: 0.4em">{names[1]}</span></div><input type="range" min="0" max="100" step="1"'
         f' value="50" aria-label="{label}" oninput="{move}" style="width: 100%; margin: 0.5em'
-        f' 0"><figcaption>{label}. {names[0]}: {found[BASE].caption}; {names[1]}: {found[arm].caption}. With'
+        f' 0"><figcaption>{label}. {names[0]}: {captions[0]}; {names[1]}: {captions[1]}. With'
         " the keyboard: arrow keys.</figcaption></figure>"
     )
 
@@ -159,20 +158,18 @@ def _source(picture: Tensor) -> str:
 
 
 def numbers(found: dict[str, Version]) -> pd.DataFrame:
-    """Of every file: arm, bytes, real_bpp, bpp (estimated), psnr_8bit, psnr, ms_ssim, loss, stream, and what
-    changed.
-
-    Against the base, NaN and empty for the base itself: size (percent), gain (dB of the 8-bit picture),
-    verdict.
+    """Of every file: configuration, bytes, real_bpp, bpp (estimated), psnr_8bit, psnr, ms_ssim, loss, stream,
+    and against the base (NaN and empty for itself): size (percent), gain (dB of the 8-bit picture), verdict.
     """
-    columns = ["arm", "real_bytes", "real_bpp", "bpp", "psnr_8bit", "psnr", "ms_ssim", "loss", "stream"]
+    columns = ["configuration", "real_bytes", "real_bpp", "bpp", "psnr_8bit", "psnr", "ms_ssim"]
+    columns += ["loss", "stream"]
     table = pd.DataFrame([v.row for v in found.values() if v.row is not None])[columns]
     return changes(table.rename(columns={"real_bytes": "bytes"}).reset_index(drop=True))
 
 
 def changes(table: pd.DataFrame) -> pd.DataFrame:
     """`numbers` with size, gain and verdict, from bytes and psnr_8bit."""
-    base, refined = table.set_index("arm").loc[BASE], table["arm"] != BASE
+    base, refined = table.set_index("configuration").loc[BASE], table["configuration"] != BASE
     size = (100 * (table["bytes"] / base["bytes"] - 1)).where(refined)
     gain = (table["psnr_8bit"] - base["psnr_8bit"]).where(refined)
     words = {
@@ -181,5 +178,5 @@ def changes(table: pd.DataFrame) -> pd.DataFrame:
         (False, True): "a better picture, in a file that is no smaller",
         (False, False): "neither a smaller file nor a better picture",
     }
-    verdicts = [words[s < 0, g > 0] if r else None for s, g, r in zip(size, gain, refined, strict=True)]
-    return table.assign(size=size, gain=gain, verdict=verdicts)
+    verdicts = pd.Series([words[pair] for pair in zip(size < 0, gain > 0, strict=True)], dtype=object)
+    return table.assign(size=size, gain=gain, verdict=verdicts.where(refined, None))

@@ -3,10 +3,9 @@ temperature."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
@@ -16,34 +15,19 @@ from matplotlib.figure import Figure
 
 from sgaplus import plans, rounding
 
-from .. import cells, closed_forms, figures, palette, pool, statistics, tables, verdict_rules
-from ..configurations import label
+from .. import closed_forms, figures, palette, pool, tables, verdict_rules
 from ..tables import Col
 from ..verdicts import Claim
 from .claims import link, verdict
 
-_SSL = label("ssl")
 
-
-def show(
-    made: Figure | pd.DataFrame | None,
-    study: str,
-    profile: str,
-    columns: Mapping[str, Any] | None = None,
-    **words: Any,
-) -> None:
-    """`cells.show` of a figure, `tables.show` of a frame; without rows, the command that computes them."""
-    if made is None or (isinstance(made, pd.DataFrame) and made.empty):
-        display(
-            Markdown(
-                f"*There are no rows for this yet: `sgaplus study run {study} --profile {profile}` computes"
-                " them.*"
-            )
-        )
-    elif isinstance(made, pd.DataFrame):
-        tables.show(made, columns or {}, **words)
+def show(made: pd.DataFrame, columns: Mapping[str, Any], study: str, profile: str, **words: Any) -> None:
+    """`tables.show`; without rows, the command that computes them."""
+    if len(made):
+        tables.show(made, columns, **words)
     else:
-        cells.show(made, **words)
+        command = f"sgaplus study run {study} --profile {profile}"
+        display(Markdown(f"*There are no rows for this yet: `{command}` computes them.*"))
 
 
 def judged(claim: Claim) -> str:
@@ -59,11 +43,6 @@ def methods() -> list[rounding.TwoClass]:
 def inner(points: int = 99) -> torch.Tensor:
     """v − ⌊v⌋ at midpoints of equal parts of (0, 1)."""
     return (torch.arange(points, dtype=torch.float64) + 0.5) / points
-
-
-def _looks() -> dict[str, dict[str, Any]]:
-    looks = palette.of_arms([method.label for method in methods()])
-    return {name: look | {"marker": None, "linewidth": 1.8, "label": name} for name, look in looks.items()}
 
 
 # Question 1
@@ -83,9 +62,8 @@ def shapes() -> pd.DataFrame:
     """Each method's probability in numbers.
 
     Returns:
-        method, middle (dp/dv at ½), exponent (k of dp/dv ∝ distanceᵏ at an integer), near (dp/dv at a
-        distance of 0.01), wrong (probability of the farther integer, mean over v, τ = 1), a (of the SSL that
-        comes closest) and left (the largest difference of the probabilities from it).
+        method and `SHAPES`: exponent is k of dp/dv ∝ distanceᵏ at an integer, wrong a mean over v at τ = 1,
+        left the largest difference of the probabilities from the closest SSL.
     """
     at = torch.tensor([0.5, 0.01], dtype=torch.float64)
     lines = []
@@ -132,18 +110,13 @@ def gradients(tau: float) -> Figure:
     """Mean and standard deviation of a draw's derivative, and of the draw itself, over v."""
     x = inner()
     found = {method.label: closed_forms.moments(method, x, tau, 4001) for method in methods()}
-
-    def draw(axes: Axes, name: str) -> None:
-        for method, look in _looks().items():
-            axes.plot(x, found[method][name], **look)
-        axes.set(xlim=(0, 1), ylim=(0, min(axes.get_ylim()[1], 5)))
-
-    parts = {
+    columns = {
         "mean of ds/dv": "slope",
         "standard deviation of ds/dv": "slope_sd",
         "standard deviation of s": "value_sd",
     }
-    return figures.panels(parts, draw, xlabel="$v - \\lfloor v \\rfloor$", size=(2.8, 2.8))
+    parts = {title: {name: of[column] for name, of in found.items()} for title, column in columns.items()}
+    return figures.over_fraction(parts, x, "", 5, (2.8, 2.8))
 
 
 # Question 3
@@ -196,24 +169,17 @@ def third_class(r: Sequence[float], n: Sequence[float]) -> Figure:
 # Question 4
 
 
-def temperatures(rows: pd.DataFrame, iteration: int) -> Figure | None:
-    """Mean true loss over τ_max, from rows, and how random a draw is over τ, from the formulas."""
-    table = pool.temperature_grid(rows, iteration)
-    if table is None:
-        return None
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+def randomness() -> Figure:
+    """How far a draw is from the rounded value over τ: its mean over the noise and over v."""
     taus = np.linspace(0.1, 1, 19)
-    for method in methods():
-        means, look = table[method.label].mean().sort_index(), _looks()[method.label]
-        left.plot(
-            means.index, means, **look | {"marker": palette.of_arms([method.label])[method.label]["marker"]}
-        )
-        errors = [closed_forms.moments(method, inner(49), tau, 1001)["error"].mean() for tau in taus]
-        right.plot(taus, errors, **look)
-    left.set(xlabel=palette.TAU_MAX, ylabel="mean true loss", title=f"rows, {iteration} iterations")
-    right.set(xlabel="$\\tau$", ylabel="mean |s − ⌊v⌉|", title="formulas: distance from rounding")
-    figures.legend_above(figure)
-    return figure
+
+    def draw(axes: Axes, methods: Sequence[rounding.TwoClass]) -> None:
+        for name, look in palette.looks([method.label for method in methods]).items():
+            method = next(method for method in methods if method.label == name)
+            errors = [closed_forms.moments(method, inner(49), tau, 1001)["error"].mean() for tau in taus]
+            axes.plot(taus, errors, **look | {"marker": ""}, linewidth=1.8, label=name)
+
+    return figures.panels({"": methods()}, draw, xlabel="$\\tau$", ylabel="mean |s − ⌊v⌉|", size=(4, 3.2))
 
 
 def temperatures_reached(iteration: int) -> tuple[float, float]:
@@ -225,27 +191,19 @@ def temperatures_reached(iteration: int) -> tuple[float, float]:
 # Question 6
 
 
-def slope_of_ssl(rows: pd.DataFrame, iteration: int) -> Figure | None:
-    """What a does to probabilities and gradients, from the formulas, and to the true loss, from rows."""
-    table, reference_a = pool.slopes(rows, iteration), rounding.SSL().a
-    if table is None or reference_a not in table:
-        return None
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-    a = np.geomspace(table.columns[0], table.columns[-1], 41)
-    wrong = [100 * closed_forms.wrong_class(rounding.SSL(value)) for value in a]
-    flat = [100 * closed_forms.flat_share(rounding.SSL(value)) for value in a]
-    left.plot(a, wrong, "--", color=palette.colour(1), label="probability of the farther integer")
-    left.plot(a, flat, "-", color=palette.colour(0), label="share of v with dp/dv below 0.1")
-    left.set(xlabel="a", ylabel="%", xscale="log", title="formulas, τ = 1")
-    left.legend()
-    change = 100 * (table.div(table[reference_a], axis=0) - 1)
-    mean, ends = change.mean(), statistics.ends(statistics.resampled_means(change))
-    colour = palette.of_arms([_SSL])[_SSL]["color"]
-    right.errorbar(mean.index, mean, np.abs(ends - mean.to_numpy()), fmt="o-", color=colour)
-    right.axhline(0, color="0.4", linewidth=0.8)
-    right.set(xlabel="a", ylabel=f"true loss against a = {reference_a:g} (%)", xscale="log")
-    right.set_title(f"rows, {iteration} iterations")
-    for axes in (left, right):
-        axes.set_xticks([0.3, 1, 2.3, 5, 10], ["0.3", "1", "2.3", "5", "10"])
-        axes.minorticks_off()
-    return figure
+def slope_of_ssl() -> Figure:
+    """What SSL's a does to probabilities and gradients."""
+    a = np.geomspace(0.3, 10, 41)
+    lines = {
+        "probability of the farther integer": closed_forms.wrong_class,
+        "share of v with dp/dv below 0.1": closed_forms.flat_share,
+    }
+
+    def draw(axes: Axes, lines: Mapping[str, Callable[[rounding.SSL], float]]) -> None:
+        for position, (name, of) in enumerate(lines.items()):
+            look = {"color": palette.colour(position), "linestyle": palette.DASHES[position]}
+            axes.plot(a, [100 * of(rounding.SSL(value)) for value in a], **look, linewidth=1.8, label=name)
+        axes.set(xscale="log")
+        figures.plain_numbers(axes.xaxis)
+
+    return figures.panels({"": lines}, draw, xlabel="a (logarithmic)", ylabel="%", size=(4, 3.2))

@@ -41,12 +41,8 @@ KIND = "{iterations} steps of {preset} against {reference_iterations} of the pla
 
 
 def load(folder: str | Path) -> pd.DataFrame:
-    """The races in the tables (.csv) of ``folder``, `race.compared`; a photograph upright counts as one that
-    lies.
-
-    Raises:
-        UserError: nothing is stored, or a race was run with weights that are not bundled now.
-    """
+    """The races in the tables (.csv) of ``folder``, `race.compared`; an upright photograph counts as a lying
+    one."""
     paths = sorted(path for path in Path(folder).glob("*.csv") if not path.name.startswith("."))
     if not paths:
         raise UserError(f"{folder} holds no races: run `sgaplus race kodak --out {folder}/races.csv`")
@@ -64,28 +60,19 @@ def load(folder: str | Path) -> pd.DataFrame:
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """A line for each kind of race, in the order of the rows.
-
-    Args:
-        rows: as `load` returns them.
-
-    Returns:
-        What makes the kind, and: images; reference_seconds and seconds (medians); ratio (median), least,
-        most; change with change_low and change_high (mean, with its interval over images), and its verdict.
-    """
-    lines = []
-    for kind, group in rows.groupby(_KIND, sort=False):
-        mean, low, high = statistics.estimate(group.set_index("image")["change"])
-        verdict = statistics.verdict(low, high) if len(group) > 1 else None
-        ratios = group["ratio"]
-        lines.append(
-            dict(zip(_KIND, kind, strict=True))
-            | {"images": len(group)}
-            | group[["reference_seconds", "seconds"]].median().to_dict()
-            | {"ratio": ratios.median(), "least": ratios.min(), "most": ratios.max()}
-            | {"change": mean, "change_low": low, "change_high": high, "verdict": verdict}
-        )
-    return pd.DataFrame(lines)
+    """A line for each kind of race in `load`, in order: what makes the kind, and `SUMMARY` with the interval
+    of the mean change over images."""
+    groups = rows.groupby(_KIND, sort=False)
+    found = groups.agg(
+        reference_seconds=("reference_seconds", "median"),
+        seconds=("seconds", "median"),
+        ratio=("ratio", "median"),
+        least=("ratio", "min"),
+        most=("ratio", "max"),
+    )
+    changes = statistics.with_verdicts(statistics.means(rows, "change", _KIND)).set_index(_KIND)
+    changes["verdict"] = changes["verdict"].where(changes["images"] > 1)
+    return found.join(changes).reset_index()
 
 
 def command(rows: pd.DataFrame, out: str) -> str:

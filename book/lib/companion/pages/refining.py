@@ -18,19 +18,10 @@ def images(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def gains(rows: pd.DataFrame) -> pd.DataFrame:
-    """Per method, the base first: means of `MEASURES` over images, and ``gain``, the paired change of the
-    true loss.
-
-    Args:
-        rows: `Run.rows` of one or several methods, concatenated; the same images for each.
-
-    Returns:
-        method, `MEASURES`, and gain with gain_low and gain_high in percent of the base, NaN for the base
-        itself.
-    """
-    ends = images(rows).rename(columns={"method": "arm"})
-    means = ends.groupby("arm", sort=False)[MEASURES].mean()
-    changes = statistics.paired_means(ends, "loss", BASE).set_index("arm")[["mean", "low", "high"]]
-    changes.columns = ["gain", "gain_low", "gain_high"]
-    table = means.join(changes).rename_axis("method").reset_index()
+    """Of `Run.rows` by method, the base first: means of `MEASURES` over images, and ``change``, the paired
+    change of the true loss in percent with its interval, NaN for the base itself."""
+    ends = images(rows).rename(columns={"method": "configuration"})
+    means = ends.groupby("configuration", sort=False)[MEASURES].mean()
+    changes = statistics.paired_means(ends, "loss", BASE).set_index("configuration")
+    table = means.join(changes.drop(columns="images")).rename_axis("method").reset_index()
     return table.sort_values("method", key=lambda name: name != BASE, kind="stable", ignore_index=True)

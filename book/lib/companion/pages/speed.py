@@ -24,13 +24,13 @@ from .. import figures, palette
 from ..tables import Col
 
 _RANDOM = "random weights"
-# How the columns of `load`, `compiled`, `formats` and `growth` are shown.
+# How the columns of `load` and `compiled` are shown.
 TIMES = {
     "batch_size": "pictures at a time",
     "format": "format",
     "reference_ms": Col("plain loop", 3, significant=True, under="step of a picture, ms"),
     "ours_ms": Col("this package", 3, significant=True, under="step of a picture, ms"),
-    "ratio": Col("median [all pairs]", 2, ends=("ratio_min", "ratio_max"), under="times as fast"),
+    "ratio": Col("median [all pairs]", 2, under="times as fast"),
     "ratio_true_loss": Col("with true loss", 2, under="times as fast"),
     "per_megapixel": Col("s per megapixel", 3, significant=True),
     "reference_mib": Col("plain loop", 0, under="peak memory, MiB"),
@@ -51,26 +51,10 @@ COMPILED = {
     "compile": Col("time to compile, s", 0),
     "pays": Col("pays off after steps", 0),
 }
-FORMATS = {
-    "batch_size": "pictures at a time",
-    "compiled": "compiled",
-    "step": Col("step", 2, under="bfloat16, times as fast as float32"),
-    "bare": Col("convolutions by themselves", 2, under="bfloat16, times as fast as float32"),
-}
-GROWTH = {
-    "sizes": "sizes",
-    "exponent": Col("exponent of the pixels [all pairs]", 2),
-    "per_smallest": Col("smallest", 3, significant=True, under="s per megapixel of the picture"),
-    "per_largest": Col("largest", 3, significant=True, under="s per megapixel of the picture"),
-    "mib": Col("MiB for each further megapixel", 0),
-}
 
 
 def load(folder: str | Path, command: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The measurements in ``folder``, files that ``sgaplus bench --out ….json`` has written.
-
-    Args:
-        command: what measures; named where nothing is stored.
+    """The measurements in ``folder``, files that ``sgaplus bench --out ….json`` (``command``) has written.
 
     Returns:
         One line per file: the summary of `measurement.Measurement`, ``file``, ``place``, ``way``, ``format``
@@ -78,27 +62,23 @@ def load(folder: str | Path, command: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         a picture, ``ratio_true_loss``, the ratio if our loop, too, computed the true loss at every step
         (median over pairs), and in other units what `TIMES` and `CEILING` show. One line per pair, with
         ``file``.
-
-    Raises:
-        UserError: nothing is stored, a file is no measurement, or two files are of the same configuration.
     """
     paths = sorted(path for path in Path(folder).glob("*.json") if not path.name.startswith("."))
     stored = {path.name: measurement.read(path) for path in paths}
     if not stored:
         raise UserError(f"{folder} holds no measurement: run {command}")
     rows = pd.DataFrame([{"file": name} | found.summary for name, found in stored.items()])
+    rows = rows.rename(columns={"ratio_min": "ratio_low", "ratio_max": "ratio_high"})
     pairs = pd.concat([found.table.assign(file=name) for name, found in stored.items()], ignore_index=True)
     codec = (rows["codec"] + ", ").where(rows["codec"] != _RANDOM, "")
     compiled = rows["compiled"].map({True: ", compiled", False: ""})
     counts = rows["batch_size"].map(lambda count: f", {count} picture{'s' * (count > 1)} at a time")
+    n, m, width, height = (rows[name].astype(str) for name in ("N", "M", "width", "height"))
     rows = rows.assign(
-        place=rows["device"]
-        + "; "
-        + codec
-        + [f"N = {n}, M = {m}" for n, m in zip(rows["N"], rows["M"], strict=True)],
+        place=rows["device"] + "; " + codec + "N = " + n + ", M = " + m,
         way=rows["dtype"] + counts + compiled,
         format=rows["dtype"] + compiled,
-        pictures=[f"{width} × {height}" for width, height in zip(rows["width"], rows["height"], strict=True)],
+        pictures=width + " × " + height,
         megapixels=rows["width"] * rows["height"] / 1e6,
         ratio_true_loss=rows["file"].map(with_true_loss(pairs)),
         reference_ms=1000 * rows["reference_seconds"],
@@ -135,11 +115,8 @@ def span(values: pd.Series, form: str) -> str:
 def figure(rows: pd.DataFrame, pairs: pd.DataFrame) -> Figure:
     """Seconds of a step per megapixel: the plain loop, ours, and the convolutions of ours by themselves.
 
-    Bars are medians, whiskers reach over all pairs; the number beside ours is the median of the ratio and its
-    extremes.
-
-    Args:
-        rows, pairs: as `load` returns them; a panel for each place.
+    A panel for each place in `load`. Bars are medians, whiskers reach over all pairs; the number beside ours
+    is the median of the ratio and its extremes.
     """
     kinds = {"plain loop": "reference", "this package": "ours", "its convolutions by themselves": "ceiling"}
     sides = ["file", "place", "pictures", "way", "megapixels"]
@@ -157,7 +134,7 @@ def figure(rows: pd.DataFrame, pairs: pd.DataFrame) -> Figure:
             own, y="label", x="seconds", hue="kind", order=order, palette=colours, estimator="median",
             errorbar=("pi", 100), err_kws={"linewidth": 1, "color": "0.2"}, ax=axes,
         )  # fmt: skip
-        texts = [f"{r.ratio:.2f}× [{r.ratio_min:.2f}, {r.ratio_max:.2f}]" for r in group.itertuples()]
+        texts = [f"{r.ratio:.2f}× [{r.ratio_low:.2f}, {r.ratio_high:.2f}]" for r in group.itertuples()]
         axes.bar_label(axes.containers[1], texts, padding=12, fontsize="small")
         axes.tick_params(axis="y", labelsize="small")
         axes.margins(x=0.15)
@@ -167,63 +144,30 @@ def figure(rows: pd.DataFrame, pairs: pd.DataFrame) -> Figure:
     return figures.panels(parts, draw, xlabel="seconds of a step per megapixel", columns=1, size=size)
 
 
-def _both(rows: pd.DataFrame, column: str, first: object, second: object) -> pd.DataFrame:
-    """Configurations that are stored with either value of a column, that of ``second`` with ``_other``."""
-    keys = {"place", "batch_size", "pictures", "dtype", "compiled"} - {column}
+def both(rows: pd.DataFrame, column: str, first: object, second: object) -> pd.DataFrame:
+    """Measurements that are stored with either value of a column, that of ``second`` with ``_other``."""
+    keys = sorted({"place", "batch_size", "pictures", "dtype", "compiled"} - {column})
     sides = (rows[rows[column] == value] for value in (first, second))
-    return next(sides).merge(next(sides), on=sorted(keys), suffixes=("", "_other"))
+    return next(sides).merge(next(sides), on=keys, suffixes=("", "_other"))
 
 
 def compiled(rows: pd.DataFrame) -> pd.DataFrame:
     """How many times as fast a compiled step is (gain), seconds to compile, steps until that pays off."""
-    both = _both(rows, "compiled", False, True)
-    saved = (both["ours_seconds"] - both["ours_seconds_other"]) * both["batch_size"]
-    return both.assign(
-        gain=both["ours_seconds"] / both["ours_seconds_other"],
-        compile=both["compile_seconds_other"].astype(float),
-        pays=(both["compile_seconds_other"].astype(float) / saved).where(saved > 0),
-    )
+    table = both(rows, "compiled", False, True)
+    saved = (table["ours_seconds"] - table["ours_seconds_other"]) * table["batch_size"]
+    seconds = table["compile_seconds_other"].astype(float)
+    gain = table["ours_seconds"] / table["ours_seconds_other"]
+    return table.assign(gain=gain, compile=seconds, pays=(seconds / saved).where(saved > 0))
 
 
-def formats(rows: pd.DataFrame) -> pd.DataFrame:
-    """How many times as fast bfloat16 is as float32: our step, and its convolutions by themselves (bare)."""
-    both = _both(rows, "dtype", "float32", "bfloat16")
-    step, bare = (both[x] / both[f"{x}_other"] for x in ("ours_seconds", "ceiling_seconds"))
-    return both.assign(step=step, bare=bare)
-
-
-def growth(rows: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
-    """How the time of a step grows with the pixels of a picture, t ∝ pixels^exponent: least squares of
-    logarithms.
-
-    Args:
-        rows, pairs: as `load` returns them.
-
-    Returns:
-        A line for each place and way that has several sizes: place, way, sizes (their number), exponent (of
-        the medians), exponent_low and exponent_high (extremes over pairs, the i-th ones of all sizes
-        together), per_smallest and per_largest (seconds per megapixel of the smallest and the largest size),
-        mib (peak memory that each further megapixel takes, from those two; NaN where the system does not
-        say).
-    """
-    lines = []
-    for (place, way), group in rows.groupby(["place", "way"], sort=False):
-        if group["megapixels"].nunique() < 2:
-            continue
-        times = [pairs.loc[pairs["file"] == file, "ours_seconds"].to_numpy() for file in group["file"]]
-        shared = min(map(len, times))
-        runs = np.stack([group["ours_seconds"], *np.stack([t[:shared] for t in times], 1)])
-        exponents = np.polyfit(np.log(group["megapixels"]), np.log(runs).T, 1)[0]
-        ends = group.sort_values("megapixels").iloc[[0, -1]]
-        per_smallest, per_largest = ends["per_megapixel"]
-        memory = ends["ours_mib"].diff() / (ends["megapixels"] * ends["batch_size"]).diff()
-        lines.append(
-            {"place": place, "way": way, "sizes": len(group), "exponent": exponents[0]}
-            | {"exponent_low": exponents[1:].min()}
-            | {"exponent_high": exponents[1:].max()}
-            | {"per_smallest": per_smallest, "per_largest": per_largest, "mib": memory.iloc[-1]}
-        )
-    return pd.DataFrame(lines)
+def exponents(rows: pd.DataFrame) -> pd.Series:
+    """b of t ∝ pixels^b, least squares of logarithms, for each place and way that has several sizes."""
+    found = {
+        names: np.polyfit(np.log(group["megapixels"]), np.log(group["ours_seconds"]), 1)[0]
+        for names, group in rows.groupby(["place", "way"], sort=False)
+        if len(group["megapixels"].unique()) > 1
+    }
+    return pd.Series(found, dtype=float)
 
 
 def commands(rows: pd.DataFrame, folder: str | Path) -> str:

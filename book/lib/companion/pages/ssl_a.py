@@ -15,29 +15,21 @@ from sgaplus.errors import UserError
 from sgaplus.rounding import Atanh, Cosine, Linear
 
 from .. import closed_forms, figures, statistics
-from ..statistics import interval
 from . import descent
 
 
 def likeness() -> pd.DataFrame:
     """Where SSL comes nearest to other two-class methods, `closed_forms.closest_a`: label, a, distance."""
-    methods = (Atanh(), Linear(), Cosine())
-    found = [(method.label, *closed_forms.closest_a(method)) for method in methods]
+    found = [(method.label, *closed_forms.closest_a(method)) for method in (Atanh(), Linear(), Cosine())]
     return pd.DataFrame(found, columns=["label", "a", "distance"])
 
 
 def over_a(rows: pd.DataFrame, reference: float, iterations: Sequence[int]) -> pd.DataFrame:
     """The true loss of SSL over a, and paired differences from one a at the same iteration.
 
-    Args:
-        rows: as `configurations.with_arms` returns them.
-
     Returns:
-        One row per iteration and a: iteration, a, images; loss with its interval; change with its interval in
-        percent, NaN for the reference; seeds and spread over them (NaN for one).
-
-    Raises:
-        UserError: there is no such a or iteration.
+        By iteration and a: iteration, a, images; loss with its interval; change with its interval in percent,
+        NaN for the reference; seeds and spread over them (NaN for one).
     """
     slopes = rows[(rows["family"] == "ssl") & (rows["iterations"] > 0)]
     if reference not in (known := sorted(slopes["a"].unique())):
@@ -45,58 +37,56 @@ def over_a(rows: pd.DataFrame, reference: float, iterations: Sequence[int]) -> p
     found = []
     for iteration in iterations:
         here = descent.at(slopes, iteration)
-        table = statistics.means(here, "loss", ["a"], "loss")
-        table = table.merge(statistics.seed_spread(here, "loss", ["a"]))
-        changes = _against(here, reference, "change").drop(columns="images")
+        table = statistics.means(here, "loss", ["a"]).merge(statistics.seed_spread(here, "loss", ["a"]))
+        changes = _against(here, reference).drop(columns="images")
         found.append(table.merge(changes, on="a", how="left").assign(iteration=iteration))
     return pd.concat(found, ignore_index=True)
 
 
-def _against(rows: pd.DataFrame, reference: float, name: str = "") -> pd.DataFrame:
-    """Paired differences in percent from one a, by other a: a, images, and those of `statistics.means`."""
-    table = statistics.paired_means(rows.assign(arm=rows["a"]), "loss", reference, name=name)
-    return table.rename(columns={"arm": "a"}).astype({"a": float})
+def _against(rows: pd.DataFrame, reference: float) -> pd.DataFrame:
+    """`statistics.paired_means` from one a, by other a."""
+    table = statistics.paired_means(rows.assign(configuration=rows["a"]), "loss", reference)
+    return table.rename(columns={"configuration": "a"}).drop(columns="verdict").astype({"a": float})
 
 
 def against_best(rows: pd.DataFrame, iteration: int | None = None) -> pd.DataFrame:
     """Paired differences in percent from the a of the lowest mean true loss, at one iteration (the last where
-    None).
-
-    Returns:
-        One row per a in ascending order: a, images, mean, low, high; all zero for the best.
-
-    Raises:
-        UserError: there is no such iteration, or SSL was run with fewer than three a.
-    """
+    None): a in ascending order, images, change with its interval; all zero for the best."""
     here = descent.at(rows[rows["family"] == "ssl"], iteration)
     means = statistics.means(here, "loss", ["a"]).set_index("a")
     if len(means) < 3:
         raise UserError(f"an optimum over a needs at least three of them, not {len(means)}: run the study")
-    best = float(means["mean"].idxmin())
-    own = {"a": best, "images": means.loc[best, "images"], "mean": 0.0, "low": 0.0, "high": 0.0}
+    best = float(means["loss"].idxmin())
+    own = {
+        "a": best,
+        "images": means.loc[best, "images"],
+        "change": 0.0,
+        "change_low": 0.0,
+        "change_high": 0.0,
+    }
     return pd.concat([_against(here, best), pd.DataFrame([own])]).sort_values("a", ignore_index=True)
 
 
 def best_a(table: pd.DataFrame) -> float:
     """The a of the lowest mean true loss in `against_best`."""
-    return float(table.loc[table["mean"] == 0, "a"].iloc[0])
+    return float(table.loc[table["change"] == 0, "a"].iloc[0])
 
 
 def is_interior(table: pd.DataFrame) -> bool:
     """Whether both ends in `against_best` are worse than the best a, by intervals that exclude zero."""
-    return bool((table["low"].iloc[[0, -1]] > 0).all())
+    return bool((table["change_low"].iloc[[0, -1]] > 0).all())
 
 
 def describe_optimum(table: pd.DataFrame, iteration: int) -> str:
     """In words, where the optimum of `against_best` is, whether it is interior, and which a are as good."""
     best = best_a(table)
     ends = [
-        f"a = {row.a:.4g} costs {interval(row.mean, row.low, row.high)} %"
-        for row in table.iloc[[0, -1]].itertuples()
-        if row.a != best
+        f"a = {row['a']:.4g} costs {statistics.said(row, 'change')} %"
+        for row in table.iloc[[0, -1]].to_dict("records")
+        if row["a"] != best
     ]
     verdict = "an interior one" if is_interior(table) else "not shown to be an interior one"
-    alike = [f"{a:.4g}" for a in table.loc[(table["low"] <= 0) & (table["a"] != best), "a"]]
+    alike = [f"{a:.4g}" for a in table.loc[(table["change_low"] <= 0) & (table["a"] != best), "a"]]
     text = (
         f"After {iteration} iterations the best a of the grid is {best:.4g}; on the same images"
         f" {' and '.join(ends)}. The optimum is {verdict}."
@@ -128,10 +118,9 @@ def figure(table: pd.DataFrame, reference: float, relatives: pd.DataFrame) -> Fi
         axes.set_xticks(ticks := _apart(part["a"].unique(), reference), [f"{a:.2g}" for a in ticks])
         axes.xaxis.set_minor_locator(NullLocator())
 
-    names = {"xlabel": "a (logarithmic)", "ylabel": f"true R-D loss against a = {reference:g} (%)"}
-    return figures.panels(
-        {"all a": table, "from a = 1 on": table[table["a"] >= 1]}, draw, **names, size=(4.2, 4)
-    )
+    parts = {"all a": table, "from a = 1 on": table[table["a"] >= 1]}
+    label = f"true R-D loss against a = {reference:g} (%)"
+    return figures.panels(parts, draw, xlabel="a (logarithmic)", ylabel=label, size=(4.2, 4))
 
 
 def _apart(values: Sequence[float], reference: float) -> list[float]:

@@ -12,7 +12,7 @@ from sgaplus import rounding
 from sgaplus.errors import UserError
 from sgaplus.rounding import SSL, Cosine, Linear, Method, ThreeClass
 
-from .. import palette, statistics
+from .. import palette, pool, statistics
 from . import descent
 
 # The functions that have three classes, as panels name them.
@@ -20,25 +20,24 @@ _BASES = {Linear: "linear", Cosine: "cosine", SSL: "SSL"}
 
 
 def _methods(rows: pd.DataFrame) -> dict[str, Method]:
-    """The rounding methods of refined rows by their arm."""
-    texts = rows[rows["iterations"] > 0].drop_duplicates("arm").set_index("arm")["method"]
-    return {arm: rounding.parse(json.loads(text)) for arm, text in texts.items()}
+    """The rounding methods of refined rows by their configuration."""
+    refined = rows[rows["iterations"] > 0].drop_duplicates("configuration")
+    return {
+        name: rounding.parse(json.loads(text))
+        for name, text in zip(refined["configuration"], refined["method"], strict=True)
+    }
 
 
-def pairs(rows: pd.DataFrame) -> list[tuple[str, str]]:
-    """Arms to compare: (two-class, three-class) with the same function, up to SSL's a.
-
-    Raises:
-        UserError: no three-class arm has a two-class one beside it.
-    """
+def pairs(rows: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """What to compare: (function, two-class, three-class), both with the same function, up to SSL's a."""
     methods = _methods(rows)
-    arms = palette.in_order(methods)
+    names = palette.in_order(methods)
     found = [
-        (two, three)
-        for base in _BASES
-        for three in arms
+        (function, two, three)
+        for base, function in _BASES.items()
+        for three in names
         if isinstance(methods[three], ThreeClass) and isinstance(methods[three].base, base)
-        for two in arms
+        for two in names
         if isinstance(methods[two], base)
     ]
     if not found:
@@ -47,26 +46,17 @@ def pairs(rows: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def select(rows: pd.DataFrame, lmbda: float) -> pd.DataFrame:
-    """The two- and three-class rows at one λ, on those images on which all of them were run.
-
-    Args:
-        rows: stored lines, as `configurations.with_arms` returns them; ``lmbda`` of codec and refinement
-            alike.
-
-    Raises:
-        UserError: there is no such λ, nothing to compare, or no image with all arms.
-    """
-    here = rows[(rows["lmbda"] == lmbda) & (rows["codec_lmbda"] == lmbda) & (rows["iterations"] > 0)]
+    """The two- and three-class rows at one λ of codec and refinement, on the images on which all were run."""
+    here = pool.own(rows[(rows["lmbda"] == lmbda) & (rows["iterations"] > 0)])
     if here.empty:
         known = ", ".join(f"{value:g}" for value in sorted(rows["lmbda"].unique()))
         raise UserError(f"no refinement is stored at lambda {lmbda:g}: use one of {known}")
-    arms = {arm for pair in pairs(here) for arm in pair}
-    here = here[here["arm"].isin(arms)]
-    counts = here.groupby("image_sha256")["arm"].nunique()
-    whole = counts.index[counts == len(arms)]
-    if whole.empty:
+    names = {name for _, *pair in pairs(here) for name in pair}
+    here = here[here["configuration"].isin(names)]
+    counts = here.groupby("image_sha256")["configuration"].transform("nunique")
+    here = here[counts == len(names)]
+    if here.empty:
         raise UserError("no image was run with two and with three classes: run the study to its end")
-    here = here[here["image_sha256"].isin(whole)]
     return here.sort_values(["image", "iteration"], kind="stable", ignore_index=True)
 
 
@@ -76,11 +66,10 @@ def sharpness(rows: pd.DataFrame) -> dict[str, float]:
     With r = 1 the third class has no mass, and the log-odds n·logit(x) and n·a·logit(x) are those of SSL. The
     cosine is no SSL, and with the authors' n = 2 it is the two-class cosine at r = 1.
     """
-    methods = {arm: method for arm, method in _methods(rows).items() if isinstance(method, ThreeClass)}
     return {
-        arm: method.n * (method.base.a if isinstance(method.base, SSL) else 1.0)
-        for arm, method in methods.items()
-        if isinstance(method.base, SSL | Linear)
+        name: method.n * getattr(method.base, "a", 1.0)
+        for name, method in _methods(rows).items()
+        if isinstance(method, ThreeClass) and isinstance(method.base, SSL | Linear)
     }
 
 
@@ -95,64 +84,58 @@ def against_sharpness(rows: pd.DataFrame, slopes: pd.DataFrame, iteration: int) 
         iteration: of both.
 
     Returns:
-        One row per configuration and neighbour: three, a (`sharpness`), ssl (a of the neighbour), images,
-        change with its interval in percent of the neighbour's true loss, and between, whether the
-        configuration lies between two. Empty where nothing is stored on both sides.
+        By configuration and neighbour: three, a (`sharpness`), ssl (a of the neighbour), images, change with
+        its interval in percent of the neighbour's true loss, and between, whether the configuration lies
+        between two. Empty where nothing is stored on both sides.
     """
     ssl = slopes[(slopes["family"] == "ssl") & (slopes["iteration"] == iteration)]
-    lines = []
-    for arm, a in sharpness(rows).items():
-        own = rows[(rows["arm"] == arm) & (rows["iteration"] == iteration)]
+    found = []
+    for name, a in sharpness(rows).items():
+        own = rows[(rows["configuration"] == name) & (rows["iteration"] == iteration)]
         there = ssl[
             ssl["image_sha256"].isin(own["image_sha256"]) & ssl["codec_sha256"].isin(own["codec_sha256"])
         ]
-        below, above = there.loc[there["a"] <= a, "a"].max(), there.loc[there["a"] > a, "a"].min()
-        found = []
-        for neighbour in (below, above):
-            both = pd.concat([own, there[there["a"] == neighbour]])
-            if both["arm"].nunique() == 2:
-                found.append(_changes(both, both["arm"].iloc[-1]).assign(a=a, ssl=neighbour))
-        ends = [table["change"].iloc[0] for table in found]
-        lines += [table.assign(between=len(ends) == 2 and min(ends) <= 0 <= max(ends)) for table in found]
+        neighbours = there.loc[there["a"] <= a, "a"].max(), there.loc[there["a"] > a, "a"].min()
+        lines = [
+            _changes(pd.concat([own, side]), side["configuration"].iloc[0]).assign(a=a, ssl=neighbour)
+            for neighbour in neighbours
+            if len(side := there[there["a"] == neighbour])
+        ]
+        ends = [line["change"].iloc[0] for line in lines]
+        found += [line.assign(between=len(ends) == 2 and min(ends) <= 0 <= max(ends)) for line in lines]
     columns = ["three", "a", "ssl", "images", "change", "change_low", "change_high", "between"]
-    return pd.concat(lines, ignore_index=True)[columns] if lines else pd.DataFrame(columns=columns)
+    return pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)
 
 
 def _changes(rows: pd.DataFrame, reference: str, by: Sequence[str] = ()) -> pd.DataFrame:
-    table = statistics.paired_means(rows, "loss", reference, by, name="change")
-    return table.rename(columns={"arm": "three"})
+    table = statistics.paired_means(rows, "loss", reference, by)
+    return table.rename(columns={"configuration": "three"})
 
 
 def against_two_classes(rows: pd.DataFrame, iterations: Sequence[int]) -> pd.DataFrame:
     """Three classes against two on the same image at the same iteration, in percent of the true loss.
 
-    Args:
-        rows: `select`.
-
     Returns:
-        One row per pair and iteration: function, two, three, iteration, images, change with its interval,
+        By pair in `select` and iteration: function, two, three, iteration, images, change with its interval,
         verdict.
-
-    Raises:
-        UserError: the rows lack one of the iterations.
     """
     if missing := sorted(set(iterations) - (known := set(rows["iteration"]))):
         raise UserError(
             f"the rows have no iteration {missing[0]}: use some of {', '.join(map(str, sorted(known)))}"
         )
-    lines = []
-    for two, three in pairs(rows):
-        both = rows[rows["arm"].isin([two, three]) & rows["iteration"].isin(list(iterations))]
-        function = _BASES[type(_methods(both)[two])]
-        lines.append(_changes(both, two, ["iteration"]).assign(two=two, function=function))
-    table = pd.concat(lines, ignore_index=True)
-    columns = ["function", "two", "three", "iteration", "images", "change", "change_low", "change_high"]
-    return statistics.with_verdicts(table[columns])
+    here = rows[rows["iteration"].isin(list(iterations))]
+    found = [
+        _changes(here[here["configuration"].isin([two, three])], two, ["iteration"]).assign(
+            two=two, function=function
+        )
+        for function, two, three in pairs(rows)
+    ]
+    return pd.concat(found, ignore_index=True)
 
 
 def panels(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """`descent.changes` of the pairs by their function: three classes and what they are compared with."""
-    table, methods, arms = descent.changes(rows), _methods(rows), {}
-    for two, three in pairs(rows):
-        arms.setdefault(_BASES[type(methods[two])], set()).update((two, three))
-    return {name: table[table["arm"].isin(own)] for name, own in arms.items()}
+    table, names = descent.changes(rows), {}
+    for function, *pair in pairs(rows):
+        names.setdefault(function, set()).update(pair)
+    return {function: table[table["configuration"].isin(own)] for function, own in names.items()}
