@@ -13,6 +13,7 @@ from sgaplus.codecs import bundled as shipped
 from sgaplus.codecs import weights
 from sgaplus.data import images
 from sgaplus.refinement import refine
+from tests import test_models
 from tests.conftest import write_codec
 from tests.test_cli import assert_refused, call  # noqa: F401  (a fixture)
 
@@ -141,6 +142,21 @@ def test_a_checkpoint_is_named_on_both_sides(call, photo, tmp_path):  # noqa: F8
     code, _, err = call("decode", "p.sga", "-o", "q.png", "--codec", "mshyper-s")
     assert code == 2
     assert "not with mshyper-s" in err
+
+
+def test_a_codec_with_a_context_model(call, photo, tmp_path):  # noqa: F811
+    model = test_models.untrained("cheng2020-anchor")
+    torch.save(model.state_dict(), tmp_path / "context.pth")
+    codec = ["--codec", tmp_path / "context.pth", "--lmbda", 0.02]
+    code, out, _ = call("encode", photo, "-o", "p.sga", "--iterations", 1, *codec)
+    data = Path("p.sga").read_bytes()
+    assert (code, out.split()[1]) == (0, str(len(data)))
+    code, out, _ = call("info", "p.sga")
+    assert code == 0
+    assert f"{len(data)} (36 header" in out
+    assert call("decode", "p.sga", "-o", "p.png", *codec)[0] == 0
+    decoded = bitstream.decode(data, weights.load_codec(*codec[1::2], device="cpu", dtype="float32"))
+    assert torch.equal(images.to_uint8(images.read_image("p.png")), images.to_uint8(decoded))
 
 
 @pytest.mark.parametrize(
