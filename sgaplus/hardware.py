@@ -16,6 +16,8 @@ from .errors import UserError
 
 # mallopt's parameters, from glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+# Pixels of an image, 2048 × 2048. Larger ones are computed in parts, so that they fit in memory.
+LARGE_IMAGE = 2**22
 
 
 @functools.cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import bjontegaard
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from pytorch_msssim import ms_ssim as _ms_ssim
 from torch import Tensor
 
+from . import hardware
 from .data.images import as_samples
 from .errors import UserError
 from .parsing import number
@@ -30,6 +31,14 @@ def _pair(x: Tensor, x_hat: Tensor) -> tuple[Tensor, Tensor]:
     return x.to(x_hat.device), x_hat
 
 
+def _mean(distortion: Callable[[Tensor, Tensor], Tensor], x: Tensor, x_hat: Tensor) -> Tensor:
+    """A distortion that is a mean over colour channels; those of large images one by one, to save memory."""
+    if x.shape[-2] * x.shape[-1] <= hardware.LARGE_IMAGE:
+        return distortion(x, x_hat)
+    channels = zip(x.split(1, 1), x_hat.split(1, 1), strict=True)
+    return torch.stack([distortion(*each) for each in channels]).mean(0)
+
+
 def mse(x: Tensor, x_hat: Tensor) -> Tensor:
     """Mean squared error of each image in float64, (B,).
 
@@ -41,7 +50,7 @@ def mse(x: Tensor, x_hat: Tensor) -> Tensor:
         UserError: their shapes differ, or samples are of another type. This holds for all distortions.
     """
     x, x_hat = _pair(x, x_hat)
-    return (x.double() - x_hat.double()).square().flatten(1).mean(1)
+    return _mean(lambda x, x_hat: (x.double() - x_hat.double()).square().flatten(1).mean(1), x, x_hat)
 
 
 def psnr(x: Tensor, x_hat: Tensor) -> Tensor:
@@ -64,7 +73,11 @@ def ms_ssim(x: Tensor, x_hat: Tensor) -> Tensor:
     x, x_hat = _pair(x, x_hat)
     if min(x.shape[-2:]) < MS_SSIM_SIDE:
         return torch.full((x.shape[0],), torch.nan, dtype=torch.float64, device=x.device)
-    return _ms_ssim(x.float(), to_8bit(x_hat).float(), data_range=1.0, size_average=False).double()
+
+    def similarity(x: Tensor, x_hat: Tensor) -> Tensor:
+        return _ms_ssim(x.float(), to_8bit(x_hat).float(), data_range=1.0, size_average=False).double()
+
+    return _mean(similarity, x, x_hat)
 
 
 def rd_loss(lmbda: float | Tensor, distortion: Tensor, bpp: Tensor, scale: float = 255**2) -> Tensor:

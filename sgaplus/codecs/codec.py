@@ -21,6 +21,7 @@ from torch import Tensor
 
 from .. import hardware
 from ..errors import UserError
+from . import strips
 from .bits import note_bounds
 from .layers import fixed, replace_gdn
 from .models import FAMILIES, Decoded, Latents, Quantiser, hard
@@ -115,13 +116,23 @@ class Codec:
     def run(self, network: str, x: Tensor) -> Tensor:
         """A network of the model, such as ``"g_s"``, on ``x`` (B, C, H, W), in this codec's number format.
 
-        Float32 on both sides. While a model is trained its weights change and are cast in every call.
+        Float32 on both sides. While a model is trained its weights change and are cast in every call. Large
+        images go through g_a and g_s in strips, see `strips`.
         """
-        original, x = getattr(self.model, network), hardware.channels_last(x)
+        original = getattr(self.model, network)
         if original.training:
             with self.autocast():
-                return original(x).float()
-        return self._frozen(network)(x.to(self.dtype)).float()
+                return original(hardware.channels_last(x)).float()
+        if found := self.strips_of(network, x):
+            return strips.run(network, found, lambda part: self._whole(network, part), x)
+        return self._whole(network, x)
+
+    def strips_of(self, network: str, x: Tensor) -> list[strips.Strip]:
+        """The strips in which ``network`` runs on ``x`` (B, C, H, W), see `strips.of`."""
+        return strips.of(network, self._frozen(network), x)
+
+    def _whole(self, network: str, x: Tensor) -> Tensor:
+        return self._frozen(network)(hardware.channels_last(x).to(self.dtype)).float()
 
     def _frozen(self, network: str) -> torch.nn.Module:
         """A network of the model with its weights in this codec's number format, made once."""

@@ -43,7 +43,7 @@ class Batch:
     lmbda: float
     latents: Latents
     generators: list[torch.Generator]
-    compiled: bool = False  # the steps' loss, see `objective`
+    compiled: bool = False  # the steps' loss, see `objective`; that of images in strips is not
     distortion: Distortion = MSE
     exact: Codec = field(init=False)  # computes in float32
     curvature: Curvature = field(init=False, default_factory=Curvature)  # of choices
@@ -81,7 +81,8 @@ class Batch:
         noise = self.draw()
         method = self.plan.method
         arguments = self.codec, method, self.latents, tau, noise
-        if self.compiled and not (method.chooses and self.curvature.due):
+        whole = not self.codec.strips_of("g_s", self.latents["y"])
+        if self.compiled and whole and not (method.chooses and self.curvature.due):
             curvature = self.curvature.held() if method.chooses else None
             return objective.compiled_loss(*arguments, self.x, self.lmbda, curvature, self.distortion)
         decoded = objective.relax(*arguments, self.x.shape[-2:])

@@ -28,6 +28,7 @@ from .. import distortion as distortions
 from ..codecs.codec import Codec
 from ..codecs.models import Latents
 from ..errors import UserError
+from ..hardware import channels_last
 from ..parsing import number, whole
 from ..plans import Plan
 from ..rounding import Method
@@ -173,7 +174,7 @@ def refine(
     written: dict[tuple[str, int], bytes] = {}
 
     def run(group: list[int]) -> tuple[pd.DataFrame, Best]:
-        x = torch.stack([images[i] for i in group]).to(codec.device)
+        x = channels_last(torch.stack([images[i] for i in group]).to(codec.device))  # as x̂ is
         with torch.no_grad():
             exact = codec.to(codec.device, "float32")
             start = exact.analyse(codec.pad(x))

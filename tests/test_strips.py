@@ -1,0 +1,98 @@
+"""Large images in strips: the values of the whole image, for every kind of model."""
+
+import pytest
+import torch
+
+from sgaplus import hardware, metrics, plans, refine, rounding
+from sgaplus.codecs import strips
+from sgaplus.codecs.checkpoints import REFINABLE
+from sgaplus.codecs.codec import Codec, freeze
+from sgaplus.refinement.batch import Batch
+from tests.conftest import untrained as hyperprior
+from tests.test_models import untrained
+from tests.test_refinement import picture
+
+
+@pytest.fixture
+def large(monkeypatch):
+    """Images of more than 64 × 64 pixels count as large, and their strips are as narrow as can be."""
+    monkeypatch.setattr(hardware, "LARGE_IMAGE", 64 * 64)
+    monkeypatch.setattr(strips, "STRIP_PIXELS", 1)
+
+
+@pytest.mark.parametrize("name", REFINABLE)
+@pytest.mark.parametrize("size", [(576, 64), (64, 576)])
+def test_networks_give_the_same_in_strips(name, size, large):
+    codec = Codec(name, 0.01, freeze(untrained(name)), sha256="")
+    for network, channels, step in ("g_a", 3, 1), ("g_s", codec.model.M, strips.PIXELS):
+        x = torch.rand(
+            2, channels, *(side // step for side in size), generator=torch.Generator().manual_seed(2)
+        )
+        found = codec.strips_of(network, x)
+        assert len(found) > 1
+        parts, whole = codec.run(network, x), codec._whole(network, x)
+        torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-5 * whole.abs().max().item())
+
+
+def steps(method: str):
+    """Losses and gradients of some steps on two images that do not fill the padded one."""
+    codec = Codec("untrained", 0.01, freeze(hyperprior()), sha256="")
+    x = torch.stack([picture(300, 50, seed) for seed in (0, 1)])
+    latents = {k: v.requires_grad_() for k, v in codec.analyse(codec.pad(x)).items()}
+    generators = [torch.Generator().manual_seed(seed) for seed in (3, 4)]
+    batch = Batch(codec, x, ["a", "b"], plans.plan(rounding.parse(method)), 0.01, latents, generators)
+    for tau in (1.0, 0.5):
+        loss = batch.relaxed_loss(tau)
+        yield [loss.detach(), *torch.autograd.grad(loss.sum(), latents.values())]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["ssl", "expected"])
+def test_losses_and_gradients_are_those_of_the_whole_image(method, request):
+    expected = list(steps(method))
+    request.getfixturevalue("large")
+    for found, whole in zip(steps(method), expected, strict=True):
+        torch.testing.assert_close(found, whole, rtol=1e-3, atol=1e-6)
+
+
+def test_a_refinement_in_strips_ends_where_that_of_the_whole_does(request):
+    codec = Codec("untrained", 0.01, freeze(hyperprior()), sha256="")
+    arguments = codec, [picture(300, 50)], "fast"
+    whole = refine(*arguments, iterations=20, trace_every=5)
+    request.getfixturevalue("large")
+    found = refine(*arguments, iterations=20, trace_every=5)
+    assert found.trace["loss"].to_numpy() == pytest.approx(whole.trace["loss"].to_numpy(), rel=1e-4)
+    assert found.best["psnr"].item() == pytest.approx(whole.best["psnr"].item(), abs=1e-2)
+
+
+def test_small_images_are_not_cut():
+    codec = Codec("untrained", 0.01, freeze(hyperprior()), sha256="")
+    assert codec.strips_of("g_a", torch.empty(1, 3, 2048, 2048)) == []
+    assert codec.strips_of("g_s", torch.empty(1, codec.model.M, 128, 128)) == []
+
+
+@pytest.mark.parametrize("size", [(4000, 6000), (6016, 4032), (700, 30000)])
+def test_strips_cover_the_image_and_have_a_bounded_size(size):
+    codec = Codec("untrained", 0.01, freeze(hyperprior()), sha256="")
+    found = codec.strips_of("g_s", torch.empty(1, codec.model.M, size[0] // 16, size[1] // 16, device="cpu"))
+    assert [strip.begin for strip in found[1:]] == [strip.end for strip in found[:-1]]
+    assert found[0].begin == 0 and found[-1].end == max(size) // 16
+    for strip in found:
+        assert 16 * (strip.last - strip.first) * min(size) <= 1.1 * strips.STRIP_PIXELS
+
+
+def test_a_network_that_looks_at_the_whole_image_is_not_cut(large):
+    class Mean(torch.nn.Conv2d):
+        def forward(self, x):
+            return super().forward(x) - x.mean()
+
+    assert strips.of("g_a", Mean(3, 4, 16, stride=16), torch.rand(1, 3, 512, 64)) == []
+
+
+def test_distortions_of_large_images_are_those_of_their_channels(monkeypatch):
+    x, x_hat = (picture(200, 190, seed)[None] for seed in (0, 1))
+    distortions = metrics.mse, metrics.psnr, metrics.psnr_8bit, metrics.ms_ssim
+    expected = [distortion(x, x_hat) for distortion in distortions]
+    monkeypatch.setattr(hardware, "LARGE_IMAGE", 100)
+    for distortion, whole in zip(distortions, expected, strict=True):
+        torch.testing.assert_close(distortion(x, x_hat), whole, rtol=1e-6, atol=0)
