@@ -16,10 +16,14 @@ WRITABLE := test -w . || { echo 'Cannot write to '"$$(pwd)"': .venv, book/execut
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
+# The profile that the pages show, paper or cpu; where it is empty, each page shows its own.
+PROFILE ?=
+
 .PHONY: help book test quick lint verify clean
 
 help:
 	@echo 'make book    set up, run the stale pages, build the book into _build/html'
+	@echo '             with PROFILE=paper: pages of that profile, where there are rows'
 	@echo 'make test    set up, run the tests, print the coverage; PYTEST_ARGS go to pytest'
 	@echo 'make quick   set up, run the tests that are not slow'
 	@echo 'make lint    set up, check style, types and spelling'
@@ -45,7 +49,7 @@ $(READY): requirements.lock pyproject.toml
 # Sphinx warns only of the sources that it reads: after a failure all of them have to be read again.
 book: $(READY)
 	@$(WRITABLE)
-	@$(BIN)/jupyter-book build -W -n --keep-going book/ || { rm -rf _build/.doctrees; exit 1; }
+	@SGAPLUS_PROFILE='$(PROFILE)' $(BIN)/jupyter-book build -W -n --keep-going book/ || { rm -rf _build/.doctrees; exit 1; }
 	@test -s _build/html/index.html || { echo 'The build wrote no _build/html/index.html.' >&2; exit 1; }
 	@echo 'The book is ready: open _build/html/index.html in a browser.'
 

@@ -139,6 +139,13 @@ def now(device: torch.device) -> float:
     return time.perf_counter()
 
 
+def gpu_memory(device: torch.device) -> float:
+    """Bytes of a GPU's memory that a refinement may count on; 0 on a CPU and where there is no such GPU."""
+    if device.type != "cuda" or not torch.cuda.is_available():
+        return 0.0
+    return 0.8 * torch.cuda.get_device_properties(device).total_memory
+
+
 def describe(device: torch.device) -> str:
     """A readable name of the processor or GPU, for provenance."""
     if device.type == "cuda":

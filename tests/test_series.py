@@ -112,7 +112,9 @@ def test_a_checkpoint_never_bears_the_name_of_another_codec(tmp_path):
 
 
 def test_the_work_of_a_decoder_grows_with_its_width():
-    small, paper, wide = (series(name).members[-1].work for name in ("mshyper-s", f"{ZOO}@1", f"{ZOO}@8"))
+    small, paper, wide = (
+        series(name).members[-1].effort.work for name in ("mshyper-s", f"{ZOO}@1", f"{ZOO}@8")
+    )
     # 25 weights per kernel, four transposed convolutions (N, M) and GDN.
     assert small < paper < wide
     n, m = 128, 192

@@ -12,6 +12,7 @@ try:
         listing,
         racing,
         refining,
+        reproducing,
         studying,
         terminal,
         training,

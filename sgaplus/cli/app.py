@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False)
 
 CODEC, HARDWARE = "Codec", "Hardware"
-CodecName = Annotated[str, option("A name that `sgaplus codecs` lists, or the file of a checkpoint.", CODEC)]
+CodecName = Annotated[
+    str,
+    option(
+        "A name that `sgaplus codecs` lists, such as mshyper-s or mbt2018-mean@3, or checkpoints, as"
+        " `sgaplus codecs --help` says.",
+        CODEC,
+    ),
+]
 CodecLmbda = Annotated[
     float | None,
     option(

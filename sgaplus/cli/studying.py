@@ -27,7 +27,7 @@ _Profile = Annotated[
     str | None,
     option("paper (the paper's protocol) or cpu (reduced). Default: paper if there is a GPU, else cpu."),
 ]
-_Results = Annotated[
+Results = Annotated[
     Path | None,
     option(
         "Folder of the results. Default: data/results of the checkout, or the folder results beside a study"
@@ -60,7 +60,7 @@ _STATUS = {
 
 
 @study_app.command("list")
-def study_list(results: _Results = None) -> None:
+def study_list(results: Results = None) -> None:
     """List the studies with their numbers of jobs, of stored jobs, and of minutes.
 
     A job is one photograph refined with one configuration. **minutes** is the time for all jobs of a profile,
@@ -113,7 +113,7 @@ def study_list(results: _Results = None) -> None:
 
 
 @study_app.command("status")
-def study_status(name: _Name, profile: _Profile = None, results: _Results = None) -> None:
+def study_status(name: _Name, profile: _Profile = None, results: Results = None) -> None:
     """Show which jobs of a study are stored and which are missing, by λ and method, and how long they take.
 
     **codec_lmbda** is the λ that the codec was trained with, **lmbda** that of the refinement. Jobs that are
@@ -148,7 +148,7 @@ def study_run(
         typer.Argument(help="Studies that `sgaplus study list` shows, or .yaml files.", show_default=False),
     ],
     profile: _Profile = None,
-    results: _Results = None,
+    results: Results = None,
     device: Device = "auto",
     compiled: Compiled = False,
 ) -> None:
@@ -161,35 +161,44 @@ def study_run(
     - `sgaplus study run stability ssl-a learning-rate`
     """
     from .. import hardware
-    from ..studies import running, schema, stored
+    from ..studies import schema
 
-    kind = hardware.resolve_device(device).type
+    hardware.resolve_device(device)
     chosen = [(study, profile or _default(study)) for study in map(schema.load_study, names)]
     for study, name in chosen:
         study.profile(name)
     for study, name in chosen:
-        found = stored.status(study, name, kind=kind, root=results)
-        terminal.say(
-            f"{study.name}, profile {name}: {found.jobs - found.stored} of {found.jobs} jobs to do, "
-            f"about {found.minutes_left:.0f} minutes"
+        run_study(study, name, results, device, compiled)
+
+
+def run_study(study: schema.Study, profile: str, results: Path | None, device: str, compiled: bool) -> None:
+    """Run the missing jobs of one study, and say how it goes."""
+    from .. import hardware
+    from ..studies import running, stored
+
+    kind = hardware.resolve_device(device).type
+    found = stored.status(study, profile, kind=kind, root=results)
+    terminal.say(
+        f"{study.name}, profile {profile}: {found.jobs - found.stored} of {found.jobs} jobs to do, "
+        f"about {found.minutes_left:.0f} minutes"
+    )
+    for sentence in found.needs:
+        terminal.note(sentence)
+    with terminal.bar(study.name) as bar:
+        task = bar.add_task("", total=None)
+        missing = running.run(
+            study,
+            profile,
+            device=device,
+            compiled=compiled,
+            root=results,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            report=lambda event: terminal.say(_line(event)),
         )
-        for sentence in found.needs:
-            terminal.note(sentence)
-        with terminal.bar(study.name) as bar:
-            task = bar.add_task("", total=None)
-            missing = running.run(
-                study,
-                name,
-                device=device,
-                compiled=compiled,
-                root=results,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),  # noqa: B023
-                report=lambda event: terminal.say(_line(event)),
-            )
-        end = f", {missing} are left to another process" if missing else ""
-        terminal.show(
-            f"{study.name}, profile {name}: rows are in {stored.store_of(study, name, results).root}{end}"
-        )
+    end = f", {missing} are left to another process" if missing else ""
+    terminal.show(
+        f"{study.name}, profile {profile}: rows are in {stored.store_of(study, profile, results).root}{end}"
+    )
 
 
 def _default(study: schema.Study) -> str:

@@ -32,6 +32,19 @@ _LAMBDA_IN_NAME = re.compile(r"(?:lambda|lmbda)[_=-]?(\d+(?:\.\d+)?(?:e-?\d+)?)"
 _ZOO_SPEC = re.compile(r"(?P<name>[^:@]+)(?::(?P<metric>[^@]+))?(?:@(?P<qualities>.+))?")
 
 
+@dataclass(frozen=True)
+class Effort:
+    """What a step of refinement takes: time in proportion to ``work``, memory in proportion to ``width``.
+
+    Attributes:
+        work: multiplications per pixel of the synthesis network, in one pass.
+        width: its channels, N.
+    """
+
+    work: float
+    width: int
+
+
 @dataclass(frozen=True, eq=False)
 class Member:
     """One codec of a series; nothing is read before it is needed.
@@ -50,7 +63,7 @@ class Member:
     _load: Callable[[], Codec] = field(kw_only=True, repr=False)
     _sha256: Callable[[], str] = field(kw_only=True, repr=False)
     _size: Callable[[], int | None] = field(kw_only=True, repr=False)
-    _work: Callable[[], float] = field(kw_only=True, repr=False)
+    _effort: Callable[[], Effort] = field(kw_only=True, repr=False)
 
     @property
     def sha256(self) -> str:
@@ -63,9 +76,9 @@ class Member:
         return self._size()
 
     @property
-    def work(self) -> float:
-        """Multiplications per pixel of the synthesis network, in one pass."""
-        return self._work()
+    def effort(self) -> Effort:
+        """What a step takes."""
+        return self._effort()
 
     def load(self, device: str = "auto", dtype: str = "auto") -> Codec:
         """The codec, downloaded if it is not here."""
@@ -107,16 +120,30 @@ class Series:
         """Those whose weights are to be downloaded."""
         return [member for member in self.members if member.quality and not member.sha256]
 
+    def fetch(self, progress: bool = False) -> None:
+        """Download what is missing; a run that was broken off goes on where it was.
+
+        Raises:
+            UserError: the cache folder cannot be written to.
+            SystemFault: a download fails or its checksum does not match. What came before is kept.
+        """
+        for member in self.missing():
+            zoo.fetch(member.name, member.quality or 0, member.metric, progress)
+
+    @property
+    def size_missing(self) -> int:
+        """Bytes to download."""
+        return sum(member.size or 0 for member in self.missing())
+
     def need(self) -> str:
         """One sentence that says how to get what is missing; empty where nothing is."""
         missing = self.missing()
-        megabytes = sum(member.size or 0 for member in missing) / 1e6
         return (
             ""
             if not missing
             else (
                 f"{len(missing)} of {len(self.members)} codecs of {self.spec} are not on this computer: run"
-                f" `sgaplus codecs fetch {self.spec}`, which downloads {megabytes:.0f} MB"
+                f" `sgaplus codecs fetch {self.spec}`, which downloads {self.size_missing / 1e6:.0f} MB"
             )
         )
 
@@ -184,7 +211,7 @@ def _of_card(card: bundled.Card) -> Member:
         _load=lambda: bundled.load(bundled.read_card(path.with_suffix(".json"))),
         _sha256=lambda: card.sha256,
         _size=lambda: path.stat().st_size if path.is_file() else None,
-        _work=lambda: _built_work(card.architecture, card.N, card.M),
+        _effort=lambda: _built_effort(card.architecture, card.N, card.M),
     )
 
 
@@ -203,7 +230,7 @@ def _of_zoo(spec: str, name: str, metric: str, wanted: str | None) -> Series:
             _load=lambda: zoo.load(name, quality, metric),
             _sha256=lambda: zoo.sha256(name, quality, metric),
             _size=lambda: zoo.size(name, quality, metric),
-            _work=lambda: _built_work(name, *zoo.widths(name, quality)),
+            _effort=lambda: _built_effort(name, *zoo.widths(name, quality)),
         )
 
     return Series(name, spec, tuple(member(quality) for quality in sorted(set(chosen))))
@@ -278,7 +305,7 @@ def _of_file(name: str, path: Path, lmbda: float) -> Member:
         _load=lambda: _load_file(path, lmbda),
         _sha256=lambda: _about_file(*state())[0],
         _size=lambda: path.stat().st_size,
-        _work=lambda: _about_file(*state())[1],
+        _effort=lambda: _about_file(*state())[1],
     )
 
 
@@ -297,22 +324,21 @@ def _load_file(path: Path, lmbda: float) -> Codec:
 
 
 @functools.cache
-def _about_file(path: Path, size: int, modified: int) -> tuple[str, float]:
-    """`Member.sha256` and `Member.work` of a checkpoint."""
+def _about_file(path: Path, size: int, modified: int) -> tuple[str, Effort]:
+    """`Member.sha256` and `Member.effort` of a checkpoint."""
     codec = _load_file(path, 1.0)
-    return codec.sha256, _work_of(codec.model)
+    return codec.sha256, _effort_of(codec.model)
 
 
 @functools.cache
-def _built_work(architecture: str, N: int, M: int) -> float:
-    return _work_of(checkpoints.build(architecture, N, M))
+def _built_effort(architecture: str, N: int, M: int) -> Effort:
+    return _effort_of(checkpoints.build(architecture, N, M))
 
 
-def _work_of(model: Any) -> float:
-    """Multiplications per pixel of a model's synthesis network."""
+def _effort_of(model: Any) -> Effort:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         picture = model.g_s(torch.zeros(1, model.M, 4, 4))
-    return counter.get_total_flops() / 2 / (picture.shape[-1] * picture.shape[-2])
+    return Effort(counter.get_total_flops() / 2 / (picture.shape[-1] * picture.shape[-2]), model.N)
 
 
 def member_of(name: str, lmbda: float) -> Member:

@@ -153,6 +153,18 @@ def list_planned(name: str, images: Sequence[str] | None = None, crop: int | Non
     return [image if crop is None else image.centre(crop) for image in found]
 
 
+def absent(name: str) -> int:
+    """How many images of a named data set are not on this computer."""
+    folder_of(name)
+    return 0 if name == "sample" else SOURCES[name].images - len(present(name))
+
+
+def megabytes(name: str) -> float:
+    """About how many are to be downloaded of a data set, where PNG has some 1.5 bytes per pixel."""
+    height, width = (0, 0) if name == "sample" else SOURCES[name].pixels
+    return 1.5 * absent(name) * height * width / 1e6
+
+
 @dataclass(frozen=True)
 class Status:
     """How much of a data set is on this computer: ``have`` of ``of`` images in ``folder``."""

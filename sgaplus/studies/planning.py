@@ -26,7 +26,10 @@ _STEPS_PER_TRUE_LOSS = 2
 # Multiplications per second in the synthesis network's forward pass, where nothing is measured yet: while
 # refining in bfloat16 on two cores of a server processor of 2023, and on a large GPU.
 _ASSUMED = {"cpu": 6e10, "cuda": 2.5e13}
-# Pixels of images that are refined together: one photograph of Kodak on a CPU, 24 on a GPU.
+# Kilobytes per pixel and channel while refining in bfloat16, as measured on a CPU: of N = 64, 128 and 192, at
+# most.
+_KILOBYTES = 0.012
+# Pixels of images that are refined together: one photograph of Kodak on a CPU, 24 on a GPU of enough memory.
 _PIXELS_TOGETHER = {"cpu": 768 * 512, "cuda": 24 * 768 * 512}
 # Codec, λ and weights' hash of stored rows, where the weights themselves are not on this computer.
 Hashes = Mapping[tuple[str, float], str]
@@ -160,6 +163,7 @@ def needs(study: Study, profile: str) -> list[str]:
 def together(tasks: Iterable[Task], device: torch.device) -> Iterator[list[Task]]:
     """Groups of tasks that differ in the image alone and have images of one size, in the tasks' order."""
     pixels = _PIXELS_TOGETHER[device.type]
+    memory = hardware.gpu_memory(device)
 
     def kind(task: Task) -> tuple:
         job = task.job
@@ -170,8 +174,21 @@ def together(tasks: Iterable[Task], device: torch.device) -> Iterator[list[Task]
         for task in alike:
             by_size.setdefault(task.image.size, []).append(task)
         for (height, width), group in by_size.items():
-            most = max(1, pixels // (height * width))
+            fitting = memory / 1e3 / _kilobytes(group[0].codec) if memory else pixels
+            most = max(1, int(min(pixels, fitting)) // (height * width))
             yield from (group[start : start + most] for start in range(0, len(group), most))
+
+
+def memory(tasks: Iterable[Task], device: torch.device) -> float:
+    """Gigabytes that the largest of the groups that run together takes, about."""
+    groups = together(tasks, device)
+    sizes = (sum(task.megapixels for task in group) * _kilobytes(group[0].codec) for group in groups)
+    return max(sizes, default=0.0)
+
+
+def _kilobytes(codec: Member) -> float:
+    """Memory per pixel while refining."""
+    return _KILOBYTES * codec.effort.width
 
 
 @dataclass(frozen=True)
@@ -196,11 +213,11 @@ def rates(tasks: Sequence[Task], kind: str, rows: pd.DataFrame, device: torch.de
         the kind, in proportion to the work in the synthesis network; else an assumption.
     """
     members = {task.codec: task.job.dtype for task in tasks}
-    rate = {member: Rate(member.work / _ASSUMED[kind] * 1e6, measured=False) for member in members}
+    rate = {member: Rate(member.effort.work / _ASSUMED[kind] * 1e6, measured=False) for member in members}
     if rows.empty or device.type != kind:
         return rate
     megapixels = {task.job.image_sha256: task.megapixels for task in tasks}
-    work = {(member.name, member.lmbda): member.work for member in members}
+    work = {(member.name, member.lmbda): member.effort.work for member in members}
     last = (rows["iteration"] == rows["iterations"]) & (rows["iteration"] > 0)
     here = rows[last & (rows["device"] == hardware.describe(device)) & rows["image_sha256"].isin(megapixels)]
     done = here["image_sha256"].map(megapixels) * here["iterations"]
@@ -208,7 +225,7 @@ def rates(tasks: Sequence[Task], kind: str, rows: pd.DataFrame, device: torch.de
     here = here.assign(pace=here["seconds"] / done / pd.Series(work_of, here.index, dtype=float))
     paces = here.groupby(["codec", "dtype"])["pace"].median().dropna().to_dict()
     return rate | {
-        member: Rate(paces[member.name, dtype] * member.work, measured=True)
+        member: Rate(paces[member.name, dtype] * member.effort.work, measured=True)
         for member, dtype in members.items()
         if (member.name, dtype) in paces
     }

@@ -7,13 +7,15 @@ row says where (``stream``).
 
 from __future__ import annotations
 
+import collections
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pandas as pd
+import torch
 
 from .. import hardware, io
 from ..codecs.series import Series, Spec
@@ -103,6 +105,32 @@ def of_series(rows: pd.DataFrame, series: Series) -> pd.DataFrame:
     return rows.reset_index(drop=True)
 
 
+def coverage(
+    study: Study, profile: str, root: Path | None = None, codec: Spec | None = None
+) -> tuple[int, int]:
+    """How many jobs of a profile are stored, and how many there are, with the codecs of one series.
+
+    Neither images nor weights have to be on this computer.
+
+    Args:
+        root, codec: as of `stored_rows`.
+    """
+    series, rows = study.series(profile, codec), rows_of(store_of(study, profile, root))
+    wanted = collections.Counter(
+        _kind(task.job) for task in planning.plan(study, profile) if task.job.codec == series.name
+    )
+    if rows.empty:
+        return 0, wanted.total()
+    found = collections.Counter(map(_kind, of_series(rows, series).drop_duplicates("key").itertuples()))
+    return sum(min(count, found[kind]) for kind, count in wanted.items()), wanted.total()
+
+
+def _kind(job: Any) -> tuple:
+    """What tells a job from those of other images alone, and from those of their squares."""
+    side = job.image.partition("@")[2]
+    return job.codec_lmbda, job.lmbda, job.label, job.iterations, job.seed, job.distortion, side
+
+
 def rows_of(store: Store) -> pd.DataFrame:
     """All rows of a store, as `store.current` gives them; empty where nothing is stored."""
     table = store.load()
@@ -173,6 +201,7 @@ class Status:
         minutes: of each job, by its key; studies share jobs.
         missing: keys of the jobs that are stored nowhere, or without the file that they should have.
         rates: on which the minutes rest.
+        memory: gigabytes that the largest group of images takes, about.
         needs: what has to be fetched before all jobs can run, a sentence each.
         table: as `planning.table` makes it.
     """
@@ -183,6 +212,7 @@ class Status:
     minutes: dict[str, float]
     missing: set[str]
     rates: list[planning.Rate]
+    memory: float
     needs: list[str]
     table: pd.DataFrame
 
@@ -233,6 +263,9 @@ def status(
         minutes=minutes,
         missing={task.job.key for task in tasks} - anywhere,
         rates=list(rates.values()),
+        memory=planning.memory(
+            (task for task in tasks if task.job.key not in anywhere), torch.device(kind or chosen.device)
+        ),
         needs=planning.needs(study, profile),
         table=planning.table(tasks, stored, anywhere, minutes),
     )

@@ -11,6 +11,7 @@ What the templates themselves call is in `cells`.
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import json
@@ -33,6 +34,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, Valid
 from sgaplus import io
 from sgaplus.errors import SystemFault, UserError
 
+from .cells import PROFILE_VARIABLE
 from .parameters import declared
 from .reads import digest, files_read, recording
 
@@ -49,6 +51,8 @@ class Page(BaseModel):
         template: name of a notebook in ``notebooks/``, without its ending.
         title: the page's heading; the template's own when left out.
         parameters: values for the cell tagged ``parameters``.
+        profiles: further ones by the profile for which the book is built.
+        instead: the parameters of the page where those of the profile give none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,10 +61,17 @@ class Page(BaseModel):
     template: str = Field(pattern=r"^\w[\w-]*$")
     title: str | None = Field(default=None, min_length=1)
     parameters: dict[str, JsonValue] = {}
+    profiles: dict[str, dict[str, JsonValue]] = {}
+    instead: dict[str, JsonValue] | None = None
 
 
-def load_pages(root: Path) -> list[Page]:
-    """The pages that ``book/pages.yml`` lists, in its order, each checked against its template."""
+def load_pages(root: Path, profile: str | None = None) -> list[Page]:
+    """The pages that ``book/pages.yml`` lists, in its order, each checked against its template.
+
+    Args:
+        profile: of the studies that the pages show; where None, the variable SGAPLUS_PROFILE names it, or
+            each page shows its own.
+    """
     path = root / "book" / "pages.yml"
     try:
         entries = yaml.safe_load(path.read_text(encoding="utf-8")) or []
@@ -77,13 +88,23 @@ def load_pages(root: Path) -> list[Page]:
         raise UserError(f"{path} names a page twice: {', '.join(twice)}")
     for page in pages:
         parameters = declared(read_template(page, root))
-        if unknown := sorted(set(page.parameters) - set(parameters)):
+        given = {name for values in (page.parameters, *page.profiles.values()) for name in values}
+        if unknown := sorted(given - set(parameters)):
             known = ", ".join(sorted(parameters)) or "none"
             raise UserError(
                 f"page '{page.name}' sets {', '.join(unknown)}, which its template "
                 f"'{page.template}' does not declare (declared: {known})"
             )
-    return pages
+    profile = profile or os.environ.get(PROFILE_VARIABLE)
+    return [_for_profile(page, profile, root) for page in pages] if profile else pages
+
+
+def _for_profile(page: Page, profile: str, root: Path) -> Page:
+    known = declared(read_template(page, root))
+    if known.get("profile", (None, profile))[1] == profile:
+        return page
+    changes = {"parameters": page.parameters | {"profile": profile} | page.profiles.get(profile, {})}
+    return page.model_copy(update=changes | {"instead": page.parameters})
 
 
 def output_path(page: Page, root: Path) -> Path:
@@ -159,7 +180,8 @@ def execute(page: Page, root: Path, log: Log = print, threads: int | None = None
         environment = recording(log_of_reads, root) | {"TQDM_DISABLE": "1"}
         if threads:
             environment["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(threads))
-        executed = _papermill(notebook, page, root, environment)
+        run = _papermill if page.instead is None else _papermill_or_instead
+        executed = run(notebook, page, root, environment)
         seconds = time.perf_counter() - started
         files = {_LOCK: digest(root, _LOCK)} | files_read(log_of_reads, root)
     for cell in executed.cells:
@@ -182,6 +204,21 @@ def execute(page: Page, root: Path, log: Log = print, threads: int | None = None
     with io.atomic(output_path(page, root)) as temporary:
         temporary.write_text(nbformat.writes(executed), encoding="utf-8")
     return seconds
+
+
+def _papermill_or_instead(notebook: Any, page: Page, root: Path, environment: Mapping[str, str]) -> Any:
+    """`_papermill`; where a profile has no page yet, that of the page's own parameters, which says so."""
+    import nbformat
+
+    profile, fresh = str(page.parameters["profile"]), copy.deepcopy(notebook)
+    try:
+        return _papermill(notebook, page, root, {**environment, PROFILE_VARIABLE: profile})
+    except (UserError, SystemFault) as error:
+        reason = str(error).partition("\n")[0].removeprefix(f"page '{page.name}': ")
+    text = f"```{{warning}}\nThere is no page of profile `{profile}` yet: {reason}\n```"
+    fresh.cells.insert(1, nbformat.v4.new_markdown_cell(text))
+    own = page.model_copy(update={"parameters": page.instead})
+    return _papermill(fresh, own, root, {**environment, PROFILE_VARIABLE: ""})
 
 
 def _papermill(notebook: Any, page: Page, root: Path, environment: Mapping[str, str]) -> Any:
@@ -222,7 +259,9 @@ def _papermill(notebook: Any, page: Page, root: Path, environment: Mapping[str, 
         ) from error
 
 
-def execute_all(root: Path = Path(), log: Log = print, at_once: int | None = None) -> int:
+def execute_all(
+    root: Path = Path(), log: Log = print, at_once: int | None = None, profile: str | None = None
+) -> int:
     """Run every stale page of the book, several at once, and return how many there were.
 
     A line says what made each stale, one when it is done. The first page that fails raises; pages that run at
@@ -230,8 +269,9 @@ def execute_all(root: Path = Path(), log: Log = print, at_once: int | None = Non
 
     Args:
         at_once: how many pages run at the same time; by default one for each processor, at most four.
+        profile: as of `load_pages`.
     """
-    pages = load_pages(root)
+    pages = load_pages(root, profile)
     due = [(page, reason) for page in pages if (reason := stale(page, root))]
     log(f"{len(pages) - len(due)} of {len(pages)} pages are up to date")
     for page, reason in due:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import base64
 import html
 import io
+import os
 from typing import Any
 
 from sgaplus.errors import UserError
+
+# The profile for which the book is built, where that is not each page's own.
+PROFILE_VARIABLE = "SGAPLUS_PROFILE"
 
 
 def show(figure: Any, *, alt: str, caption: str, command: str | None = None) -> None:
@@ -67,6 +71,14 @@ def show_table(table: Any, data: Any, *, name: str, command: str | None = None, 
 
 
 def require(condition: bool, conclusion: str) -> None:
-    """Fail the build of a page whose hand-written ``conclusion`` its rows no longer support."""
-    if not condition:
+    """Fail the build of a page whose hand-written ``conclusion`` its rows no longer support.
+
+    A page of another profile than its own, for which it was not written, says so instead.
+    """
+    profile = os.environ.get(PROFILE_VARIABLE)
+    if not condition and profile:
+        from IPython.display import Markdown, display
+
+        display(Markdown(f"**The rows of profile `{profile}` do not support this sentence:** {conclusion}."))
+    elif not condition:
         raise UserError(f"the rows no longer support this sentence of the page, so rewrite it: {conclusion}")

@@ -1,0 +1,102 @@
+"""``sgaplus reproduce``"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from ..errors import SystemFault, UserError
+from . import terminal
+from .app import Compiled, Device, app
+from .studying import Results, run_study
+from .terminal import option
+
+if TYPE_CHECKING:
+    from ..studies.reproduce import Need
+
+_TABLE = {"study": "{}", "jobs": "{:d}", "stored": "{:d}", "hours": "{:.1f}"}
+
+
+@app.command()
+@terminal.computing("use --device cpu, or a GPU with more memory")
+def reproduce(
+    profile: Annotated[
+        str, option("paper (the paper's protocol, for a GPU) or cpu (reduced, for a computer without one).")
+    ] = "paper",
+    dry_run: Annotated[bool, option("Show what it takes, and do nothing.", None, "--dry-run")] = False,
+    results: Results = None,
+    device: Device = "auto",
+    compiled: Compiled = False,
+) -> None:
+    """Run the whole of the paper's protocol: fetch what is missing, run all studies, make the book's pages.
+
+    Studies run in the order of their worth. Interrupted at any moment, the same command continues where it
+    was. What cannot be downloaded is left out, and said; the pages show what is stored.
+
+    - `sgaplus reproduce --profile paper --dry-run`
+    - `sgaplus reproduce --profile paper`
+    """
+    from .. import hardware
+    from ..studies import reproduce as reproduction
+
+    studies = reproduction.studies_of(profile)
+    resolved = hardware.resolve_device(device)
+    need = reproduction.need(studies, profile, resolved.type, results)
+    terminal.show(terminal.table(need.table, _TABLE))
+    terminal.show(f"profile {profile} on {hardware.describe(resolved)}: {_in_words(need, resolved.type)}")
+    if dry_run:
+        return
+    _fetch(need)
+    failures = []
+    for study in studies:
+        try:
+            run_study(study, profile, results, device, compiled)
+        except (UserError, SystemFault) as error:
+            failures.append(study.name)
+            terminal.say(f"error: {error}", "red")
+    _make_pages(profile)
+    if failures:
+        raise SystemFault(
+            f"{len(failures)} of {len(studies)} studies are not complete ({', '.join(failures)}): the same"
+            " command goes on"
+        )
+
+
+def _in_words(need: Need, kind: str) -> str:
+    """Hours, gigabytes and memory."""
+    rate = "measured here" if need.measured else f"assumed for a {kind} device"
+    names = ", ".join([*(one.spec for one in need.series), *need.datasets])
+    downloads = f"{need.gigabytes:.1f} GB to download ({names})" if names else "nothing to download"
+    return (
+        f"about {need.hours:.1f} hours ({rate}), {downloads}, about {need.memory:.0f} GB of"
+        f" {'GPU ' * (kind == 'cuda')}memory"
+    )
+
+
+def _fetch(need: Need) -> None:
+    """Download what is missing; what cannot be had is said and left out."""
+    from ..data import datasets
+
+    def series_of(one):
+        return lambda: one.fetch(progress=True)
+
+    def images_of(name):
+        return lambda: datasets.fetch(name)
+
+    steps = {one.spec: series_of(one) for one in need.series}
+    steps |= {name: images_of(name) for name in need.datasets}
+    for name, fetch in steps.items():
+        terminal.say(f"fetching {name}")
+        try:
+            fetch()
+        except (UserError, SystemFault) as error:
+            terminal.note(f"{name} is left out for now: {error}")
+
+
+def _make_pages(profile: str) -> None:
+    try:
+        from companion import build
+    except ImportError:
+        terminal.note("the book's pages are made in a checkout of the repository")
+        return
+    count = build.execute_all(profile=profile, log=terminal.say)
+    terminal.show(f"{count} pages were made: `make book PROFILE={profile}` puts them into _build/html")
