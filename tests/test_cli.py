@@ -87,7 +87,7 @@ def size_of(path):
             ["sgaplus train photographs --out trained", "--N", "--M", "--start", "checkpoint", "--per-step"],
         ),
         (["pages"], ["build"]),
-        (["pages", "build"], ["make book", "--force"]),
+        (["pages", "build"], ["make book", "--profile"]),
     ],
 )
 def test_help_has_what_a_newcomer_needs(call, command, words):

@@ -109,7 +109,10 @@ def data_fetch(
 
 @pages_app.command("build")
 def pages_build(
-    force: Annotated[bool, option("Also run the pages that are up to date.", None, "--force")] = False,
+    profile: Annotated[
+        str | None,
+        option("Profile of the studies that the pages show: paper or cpu. Default: the pages' own."),
+    ] = None,
 ) -> None:
     """Run every page of the book whose template, parameters, code or results have changed.
 
@@ -122,4 +125,4 @@ def pages_build(
             f"the book's own package is not here ({error}): work in a checkout of the repository, with make"
             " book"
         ) from error
-    build.execute_all(force=force)
+    build.execute_all(profile=profile)
