@@ -19,7 +19,12 @@ NAMES = {
     "zoo-cheng2020-anchor_mse": "cheng2020-anchor (CompressAI zoo)",
     "zoo-mbt2018_mse": "mbt2018 (CompressAI zoo)",
     "paper-mbt2018-mean": "mean-scale hyperprior (Minnen et al. 2018)",
+    "zoo-mbt2018-mean-vbr_mse": "mbt2018-mean, variable rate (CompressAI zoo)",
     "paper-elic2022_mse": "ELIC (He et al. 2022)",
+    "mlicplusplus": "MLIC++ (Jiang and Wang 2023)",
+    "hpcm-base": "HPCM-Base (Li et al. 2025)",
+    "hpcm-large": "HPCM-Large (Li et al. 2025)",
+    "coolchic-5": "Cool-chic 5.0",
     "yang2020-base": "base of Yang et al. 2020",
     "yang2020-sga": "SGA of Yang et al. 2020",
     "yang2020-sga-bitsback": "SGA with bits-back coding of Yang et al. 2020",
@@ -54,6 +59,11 @@ def published(dataset: str) -> pd.DataFrame:
     rows = rows.sort_values(["codec", "bpp"], key=lambda c: c.replace(order), ignore_index=True)
     rows.insert(0, "name", rows["codec"].map(NAMES))
     return rows.drop(columns="dataset")
+
+
+def per_image() -> pd.DataFrame:
+    """Cool-chic 5.0 on each photograph of Kodak, as published: image, lmbda (its own), bpp, psnr_db."""
+    return pd.read_csv(FOLDER / "coolchic_kodak.csv")
 
 
 def curve(table: pd.DataFrame, codec: str) -> tuple[np.ndarray, np.ndarray]:

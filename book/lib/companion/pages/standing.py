@@ -1,0 +1,89 @@
+"""Where refinement stands: published codecs on Kodak beside refined ones, and what decoding them costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+import torch
+from compressai.models import Cheng2020Anchor, MeanScaleHyperprior
+from torch.utils.flop_counter import FlopCounterMode
+
+from .. import reference, statistics
+from . import beside_published
+from .beside_published import Curves
+
+# What decoding calls of each model that CompressAI has, and its widths as published.
+_DECODERS = {
+    "mshyper-s (this project)": (MeanScaleHyperprior, (64, 192)),
+    "mbt2018-mean, qualities 1 to 4": (MeanScaleHyperprior, (128, 192)),
+    "mbt2018-mean, qualities 5 to 8": (MeanScaleHyperprior, (192, 320)),
+    "cheng2020-anchor, qualities 1 to 3": (Cheng2020Anchor, (128,)),
+}
+
+
+def against(anchor: str, placed: Curves, published: pd.DataFrame) -> pd.DataFrame:
+    """BD-rate in percent of every codec against a published one, the best first.
+
+    Args:
+        anchor: a codec of ``published``.
+        placed: our curves, as `beside_published.place` returns them.
+        published: as `reference.published` returns it.
+
+    Returns:
+        name, kind (``published`` or ``this project``) and change, with an interval of what refinement changes
+        for our refined curves.
+    """
+    curve = reference.curve(published, anchor)
+    lines = [
+        {
+            "name": name,
+            "kind": "published",
+            "change": statistics.bd_rate(curve, reference.curve(published, codec)),
+        }
+        for codec, name in published.groupby("codec", sort=False)["name"].first().items()
+    ]
+    for name, sides in placed.items():
+        values = beside_published.against(anchor, published, "change", *(side.to_numpy() for side in sides))
+        lines.append({"name": name, "kind": "this project"} | values)
+    return pd.DataFrame(lines).sort_values("change", ignore_index=True)
+
+
+def each_against(own: pd.DataFrame, theirs: pd.DataFrame) -> pd.Series:
+    """BD-rate in percent of our curves against published ones, photograph by photograph, by image.
+
+    Args:
+        own: image, bpp and psnr_8bit of one configuration.
+        theirs: image, bpp and psnr_db.
+    """
+    curves: Mapping[str, pd.DataFrame] = dict(list(theirs.sort_values("bpp").groupby("image")))
+    found = {
+        image: statistics.bd_rate(
+            (curves[image]["bpp"].to_numpy(), curves[image]["psnr_db"].to_numpy()),
+            (rows["bpp"].to_numpy(), rows["psnr_8bit"].to_numpy()),
+        )
+        for image, rows in own.sort_values("bpp").groupby("image")
+        if image in curves
+    }
+    return pd.Series(found).rename_axis("image")
+
+
+def decoding_costs() -> pd.DataFrame:
+    """Multiplications that decoding takes for each pixel, counted: name, widths, macs in thousands.
+
+    Entropy coding is not counted, and a context model's networks as if all positions were found at once.
+    """
+    lines = []
+    for name, (cls, widths) in _DECODERS.items():
+        model: Any = cls(*widths).eval().to("meta")
+        y = torch.empty(1, model.M, 16, 16, device="meta")
+        z = torch.empty(1, model.entropy_bottleneck.channels, 4, 4, device="meta")
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            parameters = model.h_s(z)
+            if hasattr(model, "context_prediction"):
+                model.entropy_parameters(torch.cat([parameters, model.context_prediction(y)], 1))
+            model.g_s(y)
+        macs = counter.get_total_flops() / 2 / 256**2
+        lines.append({"name": name, "widths": " and ".join(map(str, widths)), "macs": macs / 1000})
+    return pd.DataFrame(lines)
