@@ -33,7 +33,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,7 +48,7 @@ from torch import Tensor, nn
 
 from ..codecs.codec import Codec
 from ..codecs.models import FAMILIES, Latents
-from ..codecs.order import Group, Networks, Order, drive
+from ..codecs.order import Decoding, Found, Group, drive
 from ..errors import SystemFault, UserError
 from . import rans
 from .exact import exact
@@ -68,9 +69,7 @@ class Coder:
         medians: (N, 1, 1), origin of the grid of that latent.
         tables: of the factorised prior, one for each channel.
         channels: of y.
-        h_s: from ẑ to what ``order`` begins with; None without a hyperprior, where y itself is coded first.
-        order, networks: how y is decoded from that.
-        scale_bound: scales below it are raised to it.
+        decoding: of y, from z; None without a hyperprior, where y itself is coded first.
         plain: whether CompressAI's own decoder reads the strings.
     """
 
@@ -78,16 +77,23 @@ class Coder:
     medians: Tensor
     tables: rans.Tables
     channels: int
-    h_s: nn.Module | None
-    order: Order | None
-    networks: Networks
-    scale_bound: float
+    decoding: Decoding | None
     plain: bool
+
+    @property
+    def step(self) -> float | None:
+        """That of y's grid as a file says it; None where the format has none."""
+        return None if self.plain or self.decoding is None else float(np.float32(self.decoding.step))
+
+    @property
+    def scale_bound(self) -> float:
+        """Scales of y below it are raised to it."""
+        return 0.0 if self.decoding is None else self.decoding.scale_bound
 
     @property
     def first(self) -> str:
         """Name of the latent that is coded first, with the factorised prior."""
-        return "y" if self.h_s is None else "z"
+        return "y" if self.decoding is None else "z"
 
 
 def coder_of(codec: Codec) -> Coder:
@@ -98,22 +104,26 @@ def coder_of(codec: Codec) -> Coder:
     Raises:
         UserError: its latents cannot be written.
     """
-    model, family = codec.model, FAMILIES[type(codec.model)]
-    if type(model) not in _FACTORIZED and family.order is None:
-        raise UserError(f"latents of {codec.name} cannot be written: its family has no decoding order")
+    model, make = codec.model, FAMILIES[type(codec.model)].decoding
+    decoding: Decoding | None = None
+    bottleneck: Any = getattr(model, "entropy_bottleneck", None)
+    z_step = 1.0
+    if type(model) not in _FACTORIZED:
+        if make is None:
+            raise UserError(f"latents of {codec.name} cannot be written: its family does not say how")
+        decoding = make(model)
+        bottleneck, z_step = decoding.bottleneck, decoding.z_step
     plain = type(model) in _FACTORIZED + _HYPERPRIOR
-    h_s = None
-    if family.order is not None:
-        h_s = copy.deepcopy(model.h_s).cpu().double() if plain else exact(model.h_s)
+    if decoding is not None:
+        h_s = copy.deepcopy(decoding.h_s).cpu().double() if plain else exact(decoding.h_s)
+        networks = {name: exact(network) for name, network in decoding.networks.items()}
+        decoding = replace(decoding, h_s=h_s, networks=networks)
     return Coder(
         stride=codec.stride,
-        medians=model.entropy_bottleneck._get_medians().detach().cpu().double().reshape(-1, 1, 1),
-        tables=factorized(model.entropy_bottleneck),
+        medians=bottleneck._get_medians().detach().cpu().double().reshape(-1, 1, 1) / z_step,
+        tables=factorized(bottleneck, z_step),
         channels=next(m.in_channels for m in model.g_s.modules() if hasattr(m, "in_channels")),
-        h_s=h_s,
-        order=family.order,
-        networks={name: exact(network) for name, network in family.networks(model).items()},
-        scale_bound=float(model.gaussian_conditional.lower_bound_scale.bound) if h_s else 0.0,
+        decoding=decoding,
         plain=plain,
     )
 
@@ -136,7 +146,7 @@ def compressai_weights(codec: Codec) -> dict[str, Tensor]:
         )
     weights = {name: value.detach().cpu().clone() for name, value in codec.model.state_dict().items()}
     stored = {"entropy_bottleneck": coder.tables}
-    if coder.h_s is not None:
+    if coder.decoding is not None:
         scales, stored["gaussian_conditional"] = gaussian()
         weights["gaussian_conditional.scale_table"] = scales.float()
     for module, tables in stored.items():
@@ -179,15 +189,15 @@ def _floating(symbols: np.ndarray, shape: tuple[int, ...]) -> Tensor:
 @torch.no_grad()
 def parameters_of(coder: Coder, z_hat: Tensor) -> Tensor:
     """What the decoding order of y begins with, (1, C, h, w), from ẑ (N, h', w')."""
-    assert coder.h_s is not None
-    return coder.h_s(z_hat[None])
+    assert coder.decoding is not None
+    return coder.decoding.h_s(z_hat[None] * coder.decoding.z_step)
 
 
 @torch.no_grad()
-def drive_y(coder: Coder, parameters: Tensor, symbols: Callable[[Group], Tensor]) -> Tensor:
-    """ŷ (M, h, w) from the ``symbols`` of each group (see `codecs.order`)."""
-    assert coder.order is not None
-    return drive(coder.order(coder.networks, parameters, 1.0), symbols)[0]
+def drive_y(coder: Coder, parameters: Tensor, symbols: Callable[[Group], Tensor]) -> Found:
+    """All values of y from the ``symbols`` of each group (see `codecs.order`)."""
+    assert coder.decoding is not None
+    return drive(coder.decoding.groups(coder.decoding.networks, parameters), symbols)
 
 
 def encode_latents(
@@ -203,7 +213,7 @@ def encode_latents(
         UserError: the latents are not those of this codec and of an image of this size.
         SystemFault: the strings do not decode to the same latents.
     """
-    names = ("y",) if coder.h_s is None else ("y", "z")
+    names = ("y",) if coder.decoding is None else ("y", "z")
     if set(latents) != set(names):
         raise UserError(f"this codec has the latents {', '.join(names)}, not {', '.join(latents)}")
     values = {name: latents[name].detach().cpu().double() for name in names}
@@ -216,7 +226,7 @@ def encode_latents(
     z_hat = _floating(symbols, first.shape) + coder.medians
     string = rans.encode(symbols, _channels(first.shape), coder.tables)
     _check_equal(_decode_first(coder, string, first.shape), z_hat)
-    if coder.h_s is None:
+    if coder.decoding is None:
         return string, b""
     parameters = parameters_of(coder, z_hat)
     _check_shape("y", values["y"], (coder.channels, *parameters.shape[2:]))
@@ -224,14 +234,14 @@ def encode_latents(
 
     def given(group: Group) -> Tensor:
         indexes.append(tables_of(coder, group))
-        coded.append(_whole((group.of(y) - group.means) / group.step))
+        coded.append(_whole(group.of(y) - group.means))
         advance(coded[-1].size)
         return _floating(coded[-1], group.means.shape)
 
     advance = _counting(progress, 2 * y.numel())
-    y_hat = drive_y(coder, parameters, given)
+    y_hat = drive_y(coder, parameters, given).y_hat
     y_string = rans.encode(np.concatenate(coded), np.concatenate(indexes), gaussian()[1])
-    _check_equal(_decode_y(coder, y_string, parameters, advance), y_hat)
+    _check_equal(_decode_y(coder, y_string, parameters, advance).y_hat, y_hat)
     return y_string, string
 
 
@@ -264,8 +274,8 @@ def _counting(progress: Progress | None, total: int) -> Callable[[int], None]:
 
 def decode_latents(
     coder: Coder, y: bytes, z: bytes, shape: tuple[int, int], progress: Progress | None = None
-) -> Latents:
-    """The latents of two strings, float64, each (C, h, w).
+) -> tuple[Latents, Tensor]:
+    """The latents of two strings, float64, each (C, h, w), and what the synthesis gets of y.
 
     Args:
         shape: (h, w) of the latent that is coded first.
@@ -275,24 +285,26 @@ def decode_latents(
         UserError: the strings were not written with this codec for this size.
     """
     first_shape = (len(coder.medians), *shape)
-    if coder.h_s is None:
+    if coder.decoding is None:
         if z:
             raise UserError(
                 "the file does not fit its codec: it holds a string for a hyperprior, which the codec does"
                 " not have"
             )
-        return {"y": _decode_first(coder, y, first_shape)}
+        y_hat = _decode_first(coder, y, first_shape)
+        return {"y": y_hat}, y_hat
     z_hat = _decode_first(coder, z, first_shape)
     parameters = parameters_of(coder, z_hat)
     advance = _counting(progress, coder.channels * parameters[0, 0].numel())
-    return {"y": _decode_y(coder, y, parameters, advance), "z": z_hat}
+    found = _decode_y(coder, y, parameters, advance)
+    return {"y": found.y_hat[0], "z": z_hat}, found.shown[0]
 
 
 def _decode_first(coder: Coder, string: bytes, shape: tuple[int, ...]) -> Tensor:
     return _floating(rans.decode(string, _channels(shape), coder.tables), shape) + coder.medians
 
 
-def _decode_y(coder: Coder, string: bytes, parameters: Tensor, advance: Callable[[int], None]) -> Tensor:
+def _decode_y(coder: Coder, string: bytes, parameters: Tensor, advance: Callable[[int], None]) -> Found:
     reader, (_, tables) = rans.Reader(string), gaussian()
 
     def read(group: Group) -> Tensor:
@@ -300,6 +312,6 @@ def _decode_y(coder: Coder, string: bytes, parameters: Tensor, advance: Callable
         advance(symbols.size)
         return _floating(symbols, group.means.shape)
 
-    y_hat = drive_y(coder, parameters, read)
+    found = drive_y(coder, parameters, read)
     reader.finish()
-    return y_hat
+    return found

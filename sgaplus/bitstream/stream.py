@@ -68,8 +68,7 @@ def encode(
     if not isinstance(size, Sequence | np.ndarray) or isinstance(size, str) or len(size) < 2:
         raise UserError(f"the photograph's size is its height and width, not {size!r}")
     height, width = (whole(side, "a side of the photograph", 1) for side in size[-2:])
-    step = None if coder.plain else 1.0
-    content = Container(codec.name, codec.lmbda, _identity(codec), height, width, b"", b"", step)
+    content = Container(codec.name, codec.lmbda, _identity(codec), height, width, b"", b"", coder.step)
     y, z = encode_latents(coder, single, content.shape(coder.stride), progress)
     return container.pack(replace(content, z=z, y=y))
 
@@ -124,9 +123,9 @@ def reconstruction(
     """As `decode`, before clamping to [0, 1]: the reconstruction whose PSNR the paper reports."""
     content = _content(data, max_pixels)
     codec = _checked(content, codec)
-    y_hat = _latents(content, codec, progress)["y"][None].float().to(codec.device)
+    y = _latents(content, codec, progress)[1][None].float().to(codec.device)
     with torch.no_grad():
-        x_hat = codec.run("g_s", y_hat)[0, :, : content.height, : content.width]
+        x_hat = codec.run("g_s", y)[0, :, : content.height, : content.width]
     if not x_hat.isfinite().all():
         raise UserError("the file cannot be decoded: its photograph has values that are not finite")
     return x_hat.cpu().contiguous()
@@ -137,7 +136,7 @@ def read_latents(
 ) -> Latents:
     """A file's latents, float64 on the codec's grid, each (C, h, w); arguments as of `decode`."""
     content = _content(data, max_pixels)
-    return _latents(content, _checked(content, codec))
+    return _latents(content, _checked(content, codec))[0]
 
 
 def info(data: bytes) -> dict[str, Any]:
@@ -267,9 +266,9 @@ def _content_sha256(codec: Codec) -> str:
     return content_hash(codec.model)
 
 
-def _latents(content: Container, codec: Codec, progress: Progress | None = None) -> Latents:
+def _latents(content: Container, codec: Codec, progress: Progress | None = None) -> tuple[Latents, Tensor]:
     coder = codec.once(coder_of)
-    if content.step != (None if coder.plain else 1.0):
+    if content.step != coder.step:
         raise UserError(
             f"the file does not fit its codec: version {content.version} of the format is not that of "
             f"{codec.name}, or the step of its grid is another one"

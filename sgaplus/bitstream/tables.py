@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from compressai.entropy_models import EntropyBottleneck
+from compressai.entropy_models import EntropyBottleneck, EntropyBottleneckVbr
 from torch import Tensor
 
 from .rans import Tables
@@ -30,9 +30,12 @@ def gaussian() -> tuple[Tensor, Tables]:
     return scales, Tables(cdfs, [-(len(cdf) - 3) // 2 for cdf in cdfs])
 
 
-def factorized(bottleneck: EntropyBottleneck) -> Tables:
-    """The table of each channel of a factorised prior."""
+def factorized(bottleneck: EntropyBottleneck | EntropyBottleneckVbr, step: float = 1.0) -> Tables:
+    """The table of each channel of a factorised prior, whose latents lie on a grid of this step."""
     bottleneck = copy.deepcopy(bottleneck).cpu().double()
-    bottleneck.update(force=True)
+    if isinstance(bottleneck, EntropyBottleneckVbr):
+        bottleneck.update_variable(force=True, qs=torch.tensor(step, dtype=torch.float64))
+    else:
+        bottleneck.update(force=True)
     rows = zip(bottleneck.quantized_cdf.tolist(), bottleneck.cdf_length.tolist(), strict=True)
     return Tables([row[:size] for row, size in rows], bottleneck.offset.tolist())

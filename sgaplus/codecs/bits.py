@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from compressai.entropy_models import EntropyBottleneck
+from compressai.entropy_models import EntropyBottleneck, EntropyBottleneckVbr
 from compressai.ops import LowerBound
 from torch import Tensor, nn
 
@@ -66,7 +66,8 @@ def note_bounds(model: nn.Module) -> None:
             module.number = float(module.bound)
 
 
-def _bound(lower: LowerBound) -> float:
+def bound_of(lower: LowerBound) -> float:
+    """The bound as a number."""
     return lower.number if hasattr(lower, "number") else float(lower.bound)
 
 
@@ -75,17 +76,23 @@ def bits_of(likelihood: Tensor, bound: float) -> Tensor:
     return -torch.log2(likelihood.clamp_min(bound))
 
 
-def factorized_bits(bottleneck: EntropyBottleneck, z: Tensor | Choice) -> Tensor:
-    """Bits (B,) of ``z`` (B, C, h, w) under the factorised prior (arXiv 1802.01436, appendix 6.1)."""
+def factorized_bits(
+    bottleneck: EntropyBottleneck | EntropyBottleneckVbr, z: Tensor | Choice, step: float = 1.0
+) -> Tensor:
+    """Bits (B,) of ``z`` (B, C, h, w) under the factorised prior (arXiv 1802.01436, appendix 6.1).
+
+    Args:
+        step: of z's grid; z is given in units of it.
+    """
 
     def bits(z: Tensor) -> Tensor:
         batch, channels = z.shape[:2]
         values = z.transpose(0, 1).reshape(channels, 1, -1)
         # CompressAI's `_likelihood` with one call for both ends.
-        ends = torch.cat([values - 0.5, values + 0.5], -1)
+        ends = torch.cat([values - 0.5, values + 0.5], -1) * step
         lower, upper = bottleneck._logits_cumulative(ends, stop_gradient=False).sigmoid().chunk(2, -1)
         likelihood = (upper - lower).reshape(channels, batch, *z.shape[2:]).transpose(0, 1)
-        return bits_of(likelihood, _bound(bottleneck.likelihood_lower_bound))
+        return bits_of(likelihood, bound_of(bottleneck.likelihood_lower_bound))
 
     return _of_each_image(z, bits)
 
@@ -96,8 +103,8 @@ def gaussian_bits(conditional: nn.Module, v: Tensor | Choice, scales: Tensor) ->
     Args:
         scales: σ, bounded from below as by CompressAI: there a gradient passes that would raise it.
     """
-    scale_bound = _bound(conditional.lower_bound_scale)
-    bound = _bound(conditional.likelihood_lower_bound)
+    scale_bound = bound_of(conditional.lower_bound_scale)
+    bound = bound_of(conditional.likelihood_lower_bound)
     return _of_each_image(v, lambda v: _GaussianBits.apply(v, scales, scale_bound, bound))
 
 

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from compressai.entropy_models import GaussianConditional
+from compressai.layers import MaskedConv2d
 from compressai.models import Cheng2020Anchor, CompressionModel
 from compressai.models.utils import remap_old_keys
-from compressai.zoo.image import model_architectures
+from compressai.registry import MODELS
 from compressai.zoo.pretrained import load_pretrained
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -21,10 +23,11 @@ from torch import Tensor
 
 from .. import io
 from ..errors import UserError, first_line
+from .families.vbr import Rate
 from .models import FAMILIES
 
 # CompressAI's names of the architectures that can be refined.
-REFINABLE = tuple(name for name, cls in model_architectures.items() if cls in FAMILIES)
+REFINABLE = tuple(name for name, cls in MODELS.items() if cls in FAMILIES)
 
 # Keys under which training scripts save a state dict; where several do, the first of these is taken.
 _USUAL_KEYS = ("state_dict", "model_state_dict", "model", "net", "network")
@@ -65,8 +68,7 @@ def read(path: Path) -> dict[str, Tensor]:
         SystemFault: it cannot be read.
     """
     weights = read_safetensors(path) if path.suffix == ".safetensors" else _state_dict(path, _unpickle(path))
-    # The names of two older generations of CompressAI, the zoo's among them.
-    return remap_old_keys("entropy_bottleneck", load_pretrained(_unwrapped(weights)))
+    return _renamed(_unwrapped(weights))
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -184,6 +186,19 @@ def _unwrapped(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         result = {name.partition(".")[2]: value for name, value in result.items()}
 
 
+def _renamed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """``weights`` without the names of two older generations of CompressAI, the zoo's among them."""
+    weights = load_pretrained(weights)
+    bottlenecks = {
+        name.partition("entropy_bottleneck.")[0] for name in weights if "entropy_bottleneck." in name
+    }
+    if any(name.startswith("gayn2zqstep.") for name in weights):
+        bottlenecks = set()  # that of a variable rate still has them
+    for prefix in bottlenecks:
+        weights = remap_old_keys(f"{prefix}entropy_bottleneck", weights)
+    return weights
+
+
 def widths(weights: Mapping[str, Tensor]) -> tuple[int, int]:
     """N and M of a mean-scale hyperprior, from its weights.
 
@@ -201,7 +216,7 @@ def build(architecture: str, N: int, M: int) -> CompressionModel:
 
     The global random number generator stays as it is.
     """
-    cls = model_architectures[architecture]
+    cls = MODELS[architecture]
     with torch.random.fork_rng(devices=[]):
         return cls(N) if issubclass(cls, Cheng2020Anchor) else cls(N, M)
 
@@ -212,23 +227,21 @@ def recognise(weights: Mapping[str, Tensor]) -> CompressionModel:
     Raises:
         UserError: no architecture that can be refined has.
     """
-    first = next((weights[key] for key in ("g_a.0.weight", "g_a.0.conv1.weight") if key in weights), None)
-    last = weights.get("g_a.6.weight", first)
-    if first is not None and last is not None and first.ndim == last.ndim == 4:
-        shapes = {name: value.shape for name, value in weights.items()}
-        for architecture in REFINABLE:
-            model = build(architecture, first.shape[0], last.shape[0])
-            if all(shapes.get(name) == value.shape for name, value in model.named_parameters()) and (
-                shapes.keys() <= model.state_dict().keys()
-            ):
-                return model
-    if any(name.startswith("latent_codec.") for name in weights):
-        what = "a model with CompressAI's latent_codec, such as ELIC or a checkerboard context"
-    else:
-        what = f"none of CompressAI's models {', '.join(REFINABLE)}"
+    shapes = {name: value.shape for name, value in weights.items()}
+    for cls, family in FAMILIES.items():
+        try:
+            with torch.random.fork_rng(devices=[]):
+                model = family.build(cls, weights)
+        except Exception:  # what a constructor raises of widths that are another class's
+            continue
+        if all(shapes.get(name) == value.shape for name, value in model.named_parameters()) and (
+            shapes.keys() <= model.state_dict().keys()
+        ):
+            return model
     raise UserError(
-        f"the weights are those of {what}, which cannot be refined yet: use a codec that `sgaplus codecs`"
-        " lists, or add its class as sgaplus.codecs.models.FAMILIES describes"
+        f"the weights are those of none of CompressAI's models {', '.join(REFINABLE)}: use a codec that"
+        " `sgaplus codecs` lists, or register your model's class with sgaplus.codecs.register(cls, family),"
+        " as sgaplus.codecs.families describes"
     )
 
 
@@ -259,13 +272,14 @@ def load_parameters(model: CompressionModel, weights: Mapping[str, Tensor]) -> N
         for name, value in model.named_buffers():
             if name in weights and name.rpartition(".")[2] not in _TABLES:
                 _load_buffer(name, value, weights[name])
-        context = getattr(model, "context_prediction", None)
-        if context is not None:
-            context.weight.mul_(context.mask).add_(0.0)  # as each of its passes does; −0 becomes 0
-    table = weights.get("gaussian_conditional.scale_table")
+        for module in model.modules():
+            if isinstance(module, MaskedConv2d):
+                module.weight.mul_(module.mask).add_(0.0)  # as each of its passes does; −0 becomes 0
     model.update(force=True)
-    if table is not None and table.numel():
-        _load_scales(model, table)
+    for name, module in model.named_modules():
+        table = weights.get(f"{name}.scale_table")
+        if isinstance(module, GaussianConditional) and table is not None and table.numel():
+            _load_scales(name, module, table)
 
 
 def _load_buffer(name: str, own: Tensor, given: Tensor) -> None:
@@ -280,33 +294,34 @@ def _load_buffer(name: str, own: Tensor, given: Tensor) -> None:
     if torch.equal(given, own.to(given.dtype)):
         return  # also where the file's number format cannot hold all digits, such as half precision
     if last == "mask":
-        height, width = own.shape[-2:]
-        later = torch.arange(height * width).reshape(height, width) >= height * width // 2
-        if not ((given == 0) | (given == 1)).all() or given[..., later].any():
+        rows, columns = torch.meshgrid(*(torch.arange(side) for side in own.shape[-2:]), indexing="ij")
+        unseen = rows * own.shape[-1] + columns >= own[0, 0].numel() // 2
+        if own[..., unseen].any():  # a checkerboard's
+            unseen = (rows + columns) % 2 == (own.shape[-2] // 2 + own.shape[-1] // 2) % 2
+        if not ((given == 0) | (given == 1)).all() or given[..., unseen].any():
             raise UserError(
-                f"{name} looks at latents that are decoded later, as a checkerboard context does, while"
-                " latents are decoded here row by row: such a context model cannot be refined yet"
+                f"{name} looks at latents that are not decoded before, as a checkerboard's does in an"
+                " autoregressive model: such a context model cannot be refined"
             )
     if last == "bound" and not (given > 0).all():
         raise UserError(f"{name} must be positive, not {given.min():g}")
     own.copy_(given)
 
 
-def _load_scales(model: torch.nn.Module, table: Tensor) -> None:
+def _load_scales(name: str, conditional: GaussianConditional, table: Tensor) -> None:
     """Raises:
     UserError: ``table`` is no table of scales.
     """
-    conditional: Any = model.gaussian_conditional
     own = conditional.scale_table
     if torch.equal(table, own.to(table.dtype)):
         return
     if table.ndim != 1 or not (table > 0).all() or not (table.diff() > 0).all():
-        raise UserError("gaussian_conditional.scale_table is not a rising table of positive scales")
+        raise UserError(f"{name}.scale_table is not a rising table of positive scales")
     conditional.update_scale_table(table.float().tolist(), force=True)
 
 
 def content_hash(model: CompressionModel) -> str:
-    """SHA-256 of a model's class, parameters and buffers; the same however and where they were saved.
+    """SHA-256 of a model's class, parameters, buffers and rate; the same however and where they were saved.
 
     Coding tables are left out, since they follow from the rest.
     """
@@ -317,4 +332,10 @@ def content_hash(model: CompressionModel) -> str:
             values = value.detach().cpu().float().contiguous()
             digest.update(f"{name} {tuple(values.shape)}".encode())
             digest.update(values.numpy().astype("<f4").tobytes())
-    return digest.hexdigest()
+    rate = getattr(model, "rate", None)
+    return at_rate(digest.hexdigest(), rate.lmbda) if isinstance(rate, Rate) else digest.hexdigest()
+
+
+def at_rate(sha256: str, lmbda: float) -> str:
+    """The identity of weights of a variable rate at that of ``lmbda``."""
+    return hashlib.sha256(f"{sha256} {lmbda:.6g}".encode()).hexdigest()

@@ -10,6 +10,7 @@ one function of its latents and of a quantiser (see `models`):
 from __future__ import annotations
 
 import copy
+import fnmatch
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -58,10 +59,12 @@ class Codec:
 
     def __post_init__(self) -> None:
         if type(self.model) not in FAMILIES:
-            known = ", ".join(sorted(cls.__name__ for cls in FAMILIES))
+            name = type(self.model).__name__
             raise UserError(
-                f"models of type {type(self.model).__name__} cannot be refined (supported: {known})"
+                f"models of type {name} cannot be refined yet: register the class with"
+                f" sgaplus.codecs.register({name}, family), as sgaplus.codecs.families describes"
             )
+        FAMILIES[type(self.model)].prepare(self.model, self.lmbda)
         note_bounds(self.model)
         object.__setattr__(self, "_fixed", self._made.setdefault(self.dtype, {}))
 
@@ -119,10 +122,9 @@ class Codec:
         Float32 on both sides. While a model is trained its weights change and are cast in every call. Large
         images go through g_a and g_s in strips, see `strips`.
         """
-        original = getattr(self.model, network)
-        if original.training:
+        if self.model.training:
             with self.autocast():
-                return original(hardware.channels_last(x)).float()
+                return self.model.get_submodule(network)(hardware.channels_last(x)).float()
         if found := self.strips_of(network, x):
             return strips.run(network, found, lambda part: self._whole(network, part), x)
         return self._whole(network, x)
@@ -137,13 +139,15 @@ class Codec:
     def _frozen(self, network: str) -> torch.nn.Module:
         """A network of the model with its weights in this codec's number format, made once."""
         if network not in self._fixed:
-            self._fixed[network] = fixed(getattr(self.model, network), self.dtype)
+            self._fixed[network] = fixed(self.model.get_submodule(network), self.dtype)
         return self._fixed[network]
 
     def prepare(self) -> None:
         """Make now what `decode` makes of the model's networks when it first needs them."""
-        for network in FAMILIES[type(self.model)].decoders:
-            self._frozen(network)
+        names = [name for name, _ in self.model.named_modules()]
+        for pattern in FAMILIES[type(self.model)].decoders:
+            for network in fnmatch.filter(names, pattern):
+                self._frozen(network)
 
     def pad(self, x: Tensor) -> Tensor:
         """Extend ``x`` (B, 3, H, W) at the right and bottom to multiples of the stride by its last pixels."""
@@ -163,6 +167,10 @@ class Codec:
             quantise: see `models`; the default gives what a real decoder sees.
         """
         return FAMILIES[type(self.model)].decode(self, latents, quantise)
+
+    def synthesise(self, y: Tensor) -> Tensor:
+        """x̂ (B, 3, H, W) of y (B, C, h, w) on the codec's grid or near it."""
+        return FAMILIES[type(self.model)].synthesise(self, y)
 
 
 def freeze(model: CompressionModel) -> CompressionModel:

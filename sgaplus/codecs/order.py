@@ -2,14 +2,15 @@
 
 A *decoding order* is a generator. It yields a `Group` of values that a decoder finds at once, is sent their
 symbols (integers, as floating-point numbers of the shape of the group's means), and goes on with the next
-group, whose means and scales may depend on all values before; in the end it returns ŷ (B, C, h, w). A group's
-values are ``symbols · step + means``; only a codec that moves its reconstruction points knows others.
+group, whose means and scales may depend on all values before. A group's values are ``symbols + means``. In
+the end it returns what the synthesis gets, (B, C, h, w): these values, unless the codec moves them.
 
     from sgaplus.codecs.order import drive, rounded
-    y_hat = rounded(order(networks, parameters, step), y)            # hard latents
-    y_hat = drive(order(networks, parameters, step), read_symbols)   # those of a file
+    decoding = family.decoding(model)
+    y_hat = rounded(decoding.groups(decoding.networks, parameters), y)     # hard latents
+    found = drive(decoding.groups(exact_networks, parameters), read_symbols)   # those of a file
 
-Whoever drives it chooses the arithmetic: `networks` gives a model's own modules, in float32 on any device,
+Whoever drives it chooses the arithmetic: `networks` are a model's own modules, in float32 on any device,
 and a file's coder replaces them by ones whose results are the same on every machine.
 """
 
@@ -24,7 +25,9 @@ import torch
 from compressai.layers import MaskedConv2d
 from torch import Tensor, nn
 
-Networks = Mapping[str, nn.Module]
+from .bits import bound_of
+
+Modules = Mapping[str, nn.Module]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,14 +37,12 @@ class Group:
     Attributes:
         where: index of the values into (C, h, w).
         means: the origins of their grids, (B, …) with the shape that ``where`` selects.
-        scales: their σ in units of the step, of the same shape, not bounded from below.
-        step: of the grid.
+        scales: their σ, of the same shape, not bounded from below.
     """
 
     where: tuple[slice | Tensor, ...]
     means: Tensor
     scales: Tensor
-    step: float = 1.0
 
     def of(self, y: Tensor) -> Tensor:
         """The group's part of ``y`` (B, C, h, w)."""
@@ -49,41 +50,85 @@ class Group:
 
 
 Groups = Generator[Group, Tensor, Tensor]
-# From a model's networks, what h_s makes of ẑ (B, C, h, w), and the step of the grid.
-Order = Callable[[Networks, Tensor, float], Groups]
+
+
+@dataclass(frozen=True, eq=False)
+class Decoding:
+    """How the latents of a model with a hyperprior are decoded.
+
+    Attributes:
+        bottleneck: the entropy model of z.
+        h_s: from ẑ to what ``groups`` begins with, (B, C, h, w).
+        groups: the decoding order of y.
+        networks: those that it runs.
+        scale_bound: scales of y below it are raised to it.
+        step, z_step: of the grids of y and z in the model's own units. Latents are in units of them.
+    """
+
+    bottleneck: Any
+    h_s: nn.Module
+    groups: Callable[[Modules, Tensor], Groups]
+    networks: Modules
+    scale_bound: float
+    step: float = 1.0
+    z_step: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What driving a decoding order gives, each (B, C, h, w).
+
+    Attributes:
+        y_hat: the values on their grids.
+        shown: what the synthesis gets.
+        means, scales: of the groups.
+    """
+
+    y_hat: Tensor
+    shown: Tensor
+    means: Tensor
+    scales: Tensor
+
+
+def drive(groups: Groups, symbols: Callable[[Group], Tensor]) -> Found:
+    """All values of y, where ``symbols`` gives those of each group."""
+    found: list[tuple[Group, Tensor]] = []
+    group = next(groups)
+    while True:
+        answer = symbols(group)
+        found.append((group, answer))
+        try:
+            group = groups.send(answer)
+        except StopIteration as end:
+            shown = end.value
+            break
+    y_hat, means, scales = (torch.empty_like(shown) for _ in range(3))
+    for group, answer in found:
+        where = (slice(None), *group.where)
+        y_hat[where], means[where], scales[where] = answer + group.means, group.means, group.scales
+    return Found(y_hat, shown, means, scales)
+
+
+@torch.no_grad()
+def rounded(groups: Groups, y: Tensor) -> Found:
+    """Hard latents of continuous ones ``y`` (B, C, h, w): each on its grid, as the decoder finds it."""
+    return drive(groups, lambda group: torch.round(group.of(y) - group.means))
+
 
 _EVERYWHERE = (slice(None), slice(None), slice(None))
 
 
-def drive(groups: Groups, symbols: Callable[[Group], Tensor]) -> Tensor:
-    """ŷ (B, C, h, w), where ``symbols`` gives those of each group."""
-    group = next(groups)
-    while True:
-        answer = symbols(group)
-        try:
-            group = groups.send(answer)
-        except StopIteration as end:
-            return end.value
-
-
-@torch.no_grad()
-def rounded(groups: Groups, y: Tensor) -> Tensor:
-    """Hard ŷ of continuous latents ``y`` (B, C, h, w): each value on its grid, as the decoder finds it."""
-    return drive(groups, lambda group: torch.round((group.of(y) - group.means) / group.step))
-
-
-def without_means(networks: Networks, parameters: Tensor, step: float = 1.0) -> Groups:
+def without_means(networks: Modules, parameters: Tensor) -> Groups:
     """Ballé et al., arXiv 1802.01436: all at once, and h_s gives the scales alone."""
-    group = Group(_EVERYWHERE, torch.zeros_like(parameters), parameters / step, step)
-    symbols = yield group
-    return symbols * step
+    symbols = yield Group(_EVERYWHERE, torch.zeros_like(parameters), parameters)
+    return symbols
 
 
-def at_once(networks: Networks, parameters: Tensor, step: float = 1.0) -> Groups:
+def at_once(networks: Modules, parameters: Tensor) -> Groups:
     """Minnen, Ballé and Toderici, arXiv 1809.02736, without context: all at once, from scales and means."""
     scales, means = parameters.chunk(2, 1)
-    symbols = yield Group(_EVERYWHERE, means, scales / step, step)
-    return symbols * step + means
+    symbols = yield Group(_EVERYWHERE, means, scales)
+    return symbols + means
 
 
 class Neighbours(nn.Module):
@@ -129,7 +174,7 @@ def autoregressive_networks(model: Any) -> dict[str, nn.Module]:
     return {"neighbours": Neighbours(model.context_prediction), "parameters": model.entropy_parameters}
 
 
-def wavefronts(networks: Networks, parameters: Tensor, step: float = 1.0) -> Groups:
+def wavefronts(networks: Modules, parameters: Tensor) -> Groups:
     """Minnen, Ballé and Toderici, arXiv 1809.02736, with context: each position from those before it.
 
     A causal k × k mask reaches ⌊k/2⌋ columns to the right in the rows above, so that all positions with the
@@ -148,6 +193,17 @@ def wavefronts(networks: Networks, parameters: Tensor, step: float = 1.0) -> Gro
         with _one_thread():
             both = torch.cat([parameters[:, :, i, j], neighbours(padded, i, j)], 1)
             scales, means = networks["parameters"](both[..., None])[..., 0].chunk(2, 1)
-        symbols = yield Group((slice(None), i, j), means, scales / step, step)
-        padded[:, :, i + reach, j + reach] = symbols * step + means
+        symbols = yield Group((slice(None), i, j), means, scales)
+        padded[:, :, i + reach, j + reach] = symbols + means
     return padded[:, :, reach:-reach, reach:-reach]
+
+
+def decoding(
+    model: Any,
+    groups: Callable[[Modules, Tensor], Groups],
+    networks: Callable[[Any], Modules] = lambda model: {},
+    **steps: float,
+) -> Decoding:
+    """That of a model with CompressAI's usual names."""
+    bound = bound_of(model.gaussian_conditional.lower_bound_scale)
+    return Decoding(model.entropy_bottleneck, model.h_s, groups, networks(model), bound, **steps)

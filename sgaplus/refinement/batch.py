@@ -95,7 +95,7 @@ class Batch:
         """The distortion's along the relaxed latents, (B, C, h, w)."""
 
         def synthesis(y_hat: Tensor) -> Tensor:
-            return objective.crop(self.exact.run("g_s", y_hat), self.x.shape[-2:])
+            return objective.crop(self.exact.synthesise(y_hat), self.x.shape[-2:])
 
         return self.curvature(
             decoded.x_hat, decoded.y_hat, self.generators, self.distortion, self.x, synthesis

@@ -52,13 +52,13 @@ class Symbols:
 def symbols_of(data: bytes, codec: Codec) -> Symbols:
     """The symbols of a file's content and the prior of each."""
     coder = codec.once(coder_of)
-    if coder.h_s is None:
+    if coder.decoding is None:
         raise UserError(f"{codec.name} has no hyperprior: count the bits of a codec that has one")
     latents = stream.read_latents(data, codec)
     symbols, tables, scales = [], [], []
 
     def given(group: Group) -> Tensor:
-        symbols.append(((group.of(latents["y"][None]) - group.means) / group.step).round())
+        symbols.append((group.of(latents["y"][None]) - group.means).round())
         tables.append(tables_of(coder, group))
         scales.append(group.scales.clamp_min(coder.scale_bound).flatten().numpy())
         return symbols[-1]
