@@ -12,6 +12,7 @@ import types
 import numpy as np
 import pytest
 import torch
+from compressai.models import Elic2022Chandelier, Elic2022Official
 from safetensors.torch import save_file
 
 from sgaplus import io
@@ -20,6 +21,7 @@ from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.codecs.weights import load_codec
 from sgaplus.errors import SystemFault, UserError
 from sgaplus.training import publishing
+from tests import test_models
 from tests.conftest import WIDTHS, untrained
 
 
@@ -128,17 +130,44 @@ def test_a_safetensors_checkpoint(tmp_path):
 
 @pytest.mark.parametrize("architecture", REFINABLE)
 def test_checkpoints_are_recognised(tmp_path, architecture):
-    with torch.random.fork_rng(devices=[]):
-        model = build(architecture, *WIDTHS)
+    """However they are saved: wrapped, in half precision, without coding tables or with older names."""
+    model = test_models.make(architecture, *WIDTHS)
+    state = dict(model.named_parameters())
     model.update(force=True)
-    codec = load_codec(write_checkpoint(tmp_path / "own.pt", model.state_dict()), 0.01)
-    assert type(codec.model) is type(model)
-    expected = dict(model.named_parameters())
-    if hasattr(model, "context_prediction"):
-        expected["context_prediction.weight"] = (
-            expected["context_prediction.weight"] * model.context_prediction.mask
+    expected = {name: value.detach().clone() for name, value in state.items()}
+    for name, module in model.named_modules():
+        if hasattr(module, "mask"):
+            expected[f"{name}.weight"] *= module.mask
+    for number, content in enumerate(
+        (
+            model.state_dict(),
+            {f"module.{name}": value for name, value in model.state_dict().items()},
+            {f"net.{_older(name)}": value for name, value in state.items()},
         )
-    assert_same_parameters(codec, expected)
+    ):
+        path = write_checkpoint(tmp_path / f"{number}.pt", {"state_dict": content})
+        codec = load_codec(path, 0.01)
+        assert type(codec.model) is type(model)
+        assert_same_parameters(codec, expected)
+    half = {f"model.{name}": value for name, value in model.half().state_dict().items()}
+    codec = load_codec(write_checkpoint(tmp_path / "half.pt", half), 0.01)
+    assert_same_parameters(codec, {name: value.half() for name, value in expected.items()})
+
+
+def _older(name: str) -> str:
+    """As versions of CompressAI before 1.2.7 have it."""
+    for today, before in {"matrices.": "_matrix", "biases.": "_bias", "factors.": "_factor"}.items():
+        name = name.replace(f"entropy_bottleneck.{today}", f"entropy_bottleneck.{before}")
+    return name.replace(".skip.", ".downsample.")
+
+
+def test_the_groups_of_elic_are_those_of_its_weights(tmp_path):
+    for groups in ([3, 9], [1, 2, 3, 2, 4]):
+        for cls in (Elic2022Official, Elic2022Chandelier):
+            model = cls(8, 12, groups=groups)
+            path = write_checkpoint(tmp_path / "own.pt", model.state_dict())
+            found = load_codec(path, 0.01).model
+            assert (type(found), found.groups) == (cls, groups)
 
 
 def test_a_checkpoint_that_is_nearly_an_architecture(tmp_path):
@@ -154,7 +183,7 @@ def test_a_checkpoint_that_is_nearly_an_architecture(tmp_path):
         ({"g_a.0.weight": torch.zeros(2, 2, 2, 2)}, "none of CompressAI's models"),
         (
             {name: torch.zeros(2, 2, 2, 2) for name in ("g_a.0.weight", "latent_codec.y.weight")},
-            "latent_codec, such as ELIC",
+            r"elic2022-official.* sgaplus\.codecs\.register",
         ),
         ({"weight": torch.zeros(2)}, "no state dict"),
         ({1: torch.zeros(2)}, "no state dict"),

@@ -368,7 +368,7 @@ def test_a_zoo_codec_is_fetched_by_the_header_where_asked(codec, bundled, no_zoo
 def test_the_coder_of_a_codec_is_made_once(monkeypatch):
     codec, made = make(), []
     tables = coder.factorized
-    monkeypatch.setattr(coder, "factorized", lambda bottleneck: made.append(1) or tables(bottleneck))
+    monkeypatch.setattr(coder, "factorized", lambda *of: made.append(1) or tables(*of))
     for _ in range(3):
         data = bitstream.encode(codec, hard_latents(codec, picture(64, 64)))
         bitstream.decode(data, codec.to(dtype="bfloat16"))
