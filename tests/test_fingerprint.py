@@ -208,7 +208,11 @@ def constants() -> Iterator[tuple[str, str, Callable]]:
                     what = f"plans.PUBLISHED {cls.name} {name} {field.name}"
                     yield what, "schedules", swap(plans.PUBLISHED, cls, changed)
     bound = bits.bound_of
-    yield "bounds of likelihoods and scales", "bits", swap(bits, "bound_of", lambda lower: 1.01 * bound(lower))
+    yield (
+        "bounds of likelihoods and scales",
+        "bits",
+        swap(bits, "bound_of", lambda lower: 1.01 * bound(lower)),
+    )
     norm = layers._DivisiveNorm
     forward, backward = norm.forward, norm.backward
     yield "GDN", "norm", swap(norm, "forward", staticmethod(lambda *a: 1.01 * forward(*a)))

@@ -44,7 +44,7 @@ def factorized_hat(
 ) -> Tensor | Choice:
     """A latent on the grid of the factorised prior, in units of the grid's ``step``."""
     medians = bottleneck._get_medians().reshape(1, -1, 1, 1)
-    medians = medians if step == 1.0 else medians / step
+    medians = medians / step
     return moved(quantise(latent - medians, name), medians)
 
 
