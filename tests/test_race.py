@@ -82,7 +82,7 @@ def test_a_race_goes_on_where_it_stopped(photos, tmp_path):
     path, calls = tmp_path / "race.csv", []
     first = race.run(path, codec(), photos[:1], SHORT)
     both = race.run(path, codec(), photos, SHORT, progress=lambda *done: calls.append(done))
-    assert calls[-1] == (22, 22), "one photograph is left"
+    assert calls[-1] == (12, 12), "one photograph is left"
     assert [done for done, _ in calls] == sorted(done for done, _ in calls)
     pd.testing.assert_frame_equal(both[:1], first, check_dtype=False)
     again = race.run(path, codec(), photos[::-1], SHORT)
@@ -103,12 +103,17 @@ def test_a_photograph_whose_name_looks_like_something_else(photos, tmp_path, mon
     assert line.image == name and line.reference_loss == 0.1 + 0.2
 
 
-def test_the_second_race_is_run_the_other_way_round(photos, tmp_path, monkeypatch):
-    order = []
-    monkeypatch.setattr(race, "_plain", lambda *_: order.append("plain") or (3.0, 1.0))
-    monkeypatch.setattr(race, "_ours", lambda *_: order.append("ours") or (1.0, 2.0, 0.9))
-    race.run(tmp_path / "race.csv", codec(), photos, SHORT)
-    assert order == ["plain", "ours"] * 2 + ["ours", "plain"], "the first pair warms up"
+def test_the_preset_runs_while_the_plain_loop_pauses(photos, tmp_path, monkeypatch):
+    done = []
+    steps = race.Settings(iterations=10, reference_iterations=20)
+    ours = race._ours
+    monkeypatch.setattr(race, "_ours", lambda *_: done.append(len(calls)) or ours(*_))
+    calls = []
+    (line,) = race.run(
+        tmp_path / "race.csv", codec(), photos[:1], steps, progress=lambda *step: calls.append(step)
+    ).itertuples()
+    assert done[-race.PAUSES :] == [1, 5, 9, 13, 17], "evenly, each before its step is reported"
+    assert line.cpu_seconds > 0 and line.reference_cpu_seconds > 0
 
 
 def test_what_cannot_race_is_refused(photos, tmp_path):
