@@ -24,13 +24,13 @@ COLUMNS = {
 }
 
 
-def load(profile: str, results: str | None = None) -> pd.DataFrame:
+def load(profile: str, results: str | None = None, codec: str | None = None) -> pd.DataFrame:
     """`table` of what is stored in a profile of the studies that it needs."""
-    return table(pool.load(profile, Path(results) if results else None, STUDIES))
+    return table(pool.load(profile, Path(results) if results else None, STUDIES, codec))
 
 
 def table(rows: pd.DataFrame) -> pd.DataFrame:
-    """The true loss of SSL against that of atanh on the same image, in percent, at λ = `pool.LMBDA`.
+    """The true loss of SSL against that of atanh on the same image, in percent, at the λ of the ablations.
 
     The best τ_max of a method is chosen on the same images, under one schedule for all methods.
 
@@ -38,20 +38,21 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
         rows: as `pool.load` returns them.
 
     Returns:
-        One row per comparison that has rows: `COLUMNS`, the interval, and settings, iteration and data in
-        words (what).
+        One row per comparison that has rows: `COLUMNS`, the interval, and settings, iteration, data and λ
+        in words (what).
     """
-    found = []
+    found, lmbda = [], pool.lmbda_of(rows)
 
     def add(settings: str, iteration: int, dataset: str, scope: str, change: pd.Series) -> None:
         data = f"{palette.dataset(dataset)}, {scope}"
-        what = f"true loss, {SSL} − {ATANH}, {settings}, {iteration} iterations ({data}, λ = {pool.LMBDA:g})"
+        what = f"true loss, {SSL} − {ATANH}, {settings}, {iteration} iterations ({data}, λ = {lmbda:g})"
         line = {"settings": settings, "iteration": iteration, "data": data, "images": len(change)}
+        line["lmbda"] = lmbda
         found.append(line | statistics.intervals(change.to_frame("change")) | {"what": what})
 
-    for dataset in ("kodak", "clic2025"):
+    for dataset in ("kodak", "clic2020", "clic2025"):
         for iteration in (500, 2000):
-            for scope, group in pool.scopes(rows[rows["lmbda"] == pool.LMBDA], iteration, dataset):
+            for scope, group in pool.scopes(pool.ablations(rows), iteration, dataset):
                 change = pool.differences(group, SSL, ATANH)
                 if change is not None and len(change) > 1:
                     add("published settings", iteration, dataset, scope, change.iloc[:, 0])
@@ -63,7 +64,17 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
         for settings, tau in taus.items():
             change = 100 * (grid[SSL][tau] / grid[ATANH][best[ATANH]] - 1)
             add(settings, 500, "kodak", pool.scope_of(grid.index[0]), change)
-    columns = ["settings", "iteration", "data", "images", "change", "change_low", "change_high", "what"]
+    columns = [
+        "settings",
+        "iteration",
+        "data",
+        "lmbda",
+        "images",
+        "change",
+        "change_low",
+        "change_high",
+        "what",
+    ]
     return statistics.with_verdicts(pd.DataFrame(found, columns=columns))
 
 
@@ -89,6 +100,6 @@ def describe(found: pd.DataFrame, dataset: str = "kodak") -> str:
         return ""
     head = "How much of the lead is temperature" if len(parts) > 2 else "What is left of the lead"
     return (
-        f"{head}: at λ = {pool.LMBDA:g} the true loss of {SSL} differs from that of {ATANH} by"
+        f"{head}: at λ = {own['lmbda'].iloc[0]:g} the true loss of {SSL} differs from that of {ATANH} by"
         f" {'; by '.join(parts)}."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,14 +15,14 @@ import pandas as pd
 from sgaplus import plans, rounding, schedules
 from sgaplus.data.sources import registered
 from sgaplus.errors import UserError
-from sgaplus.studies.schema import load_studies
-from sgaplus.studies.stored import rows_of, store_of
+from sgaplus.studies.schema import Study, load_studies
+from sgaplus.studies.stored import of_series, rows_of, store_of
 
 from . import configurations, statistics
 from .configurations import described, label
 
 # The data sets of the paper; CLIC 2025 stands for CLIC 2020.
-DATASETS = ("kodak", "tecnick", "clic2025")
+DATASETS = ("kodak", "tecnick", "clic2020", "clic2025")
 WHOLE = "whole photographs"
 # The λ of the paper's ablations, and the methods of its grid over τ_max.
 LMBDA = 0.01
@@ -32,12 +33,18 @@ _COLUMNS += ["ms_ssim", "seconds", "lmbda", "codec_lmbda", "method", "temperatur
 _COLUMNS += [*configurations.COLUMNS, "dataset", "scope"]
 
 
-def load(profile: str, root: Path | None = None, studies: Sequence[str] | None = None) -> pd.DataFrame:
+def load(
+    profile: str,
+    root: Path | None = None,
+    studies: Sequence[str] | None = None,
+    codec: str | None = None,
+) -> pd.DataFrame:
     """The rows of all studies in one profile, each job once; empty where nothing is stored.
 
     Args:
         root: the folder of results; that of the checkout where None.
         studies: only these, by name.
+        codec: the series whose rows they are; that of each study's profile where None.
 
     Returns:
         `described` rows with ``study`` (the first that holds the job), ``dataset`` (a key of `DATASETS`) and
@@ -47,22 +54,33 @@ def load(profile: str, root: Path | None = None, studies: Sequence[str] | None =
         rows.assign(study=study.name, profile=profile)
         for study in load_studies()
         if profile in study.profiles and (studies is None or study.name in studies)
-        if len(rows := rows_of(store_of(study, profile, root)))
+        if len(rows := _rows(study, profile, root, codec))
     ]
     if not tables:
         return pd.DataFrame(columns=_COLUMNS)
     rows = pd.concat(tables, ignore_index=True).drop_duplicates(["key", "iteration"], ignore_index=True)
-    return with_scope(described(rows))
+    return with_scope(described(rows), "clic2020" if profile == "paper" else None)
 
 
-def with_scope(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with the data set and the scope of their image; refused where that is of no known data set."""
+def _rows(study: Study, profile: str, root: Path | None, codec: str | None) -> pd.DataFrame:
+    rows = rows_of(store_of(study, profile, root))
+    return of_series(rows, study.series(profile, codec)) if len(rows) else rows
+
+
+def with_scope(rows: pd.DataFrame, others: str | None = None) -> pd.DataFrame:
+    """The rows with the data set and the scope of their image; refused where that is of no known data set.
+
+    Args:
+        others: the data set of images whose names are not registered.
+    """
     known = {Path(file).stem: name for name in DATASETS for file in registered(name)}
 
     def dataset(image: str) -> str:
         stem = image.split("@")[0]
         if stem not in known and stem.startswith("RGB_OR_1200x1200_"):
             return "tecnick"  # registered are those that are publicly mirrored
+        if stem not in known and others:
+            return others
         if stem not in known:
             raise UserError(
                 f"{image} is of none of {', '.join(DATASETS)}: move its rows to another folder of results"
@@ -74,6 +92,16 @@ def with_scope(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(
         **{name: rows["image"].map(dict(zip(images, of, strict=True))) for name, of in found.items()}
     )
+
+
+def lmbda_of(rows: pd.DataFrame) -> float:
+    """The λ of the ablations: of those of the codecs of some rows the one nearest to the paper's."""
+    return min(rows["codec_lmbda"].unique(), key=lambda value: abs(math.log(value / LMBDA)), default=LMBDA)
+
+
+def ablations(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows at the λ of the ablations."""
+    return rows[rows["lmbda"] == lmbda_of(rows)]
 
 
 def scope_of(image: str) -> str:
@@ -147,7 +175,7 @@ def temperature_grid(rows: pd.DataFrame, iteration: int) -> pd.DataFrame | None:
         return schedule == replace(published.temperature, tau_max=row["tau_max"])
 
     tables = []
-    for _, group in scopes(rows[rows["lmbda"] == LMBDA], iteration):
+    for _, group in scopes(ablations(rows), iteration):
         group = group[group["method"].isin(names) & (group["rate"] == published.lr.value)]
         group = group.assign(name=group["method"].map(names))
         table = group[np.array([*map(of_grid, group.to_dict("records"))], dtype=bool)]
@@ -160,7 +188,7 @@ def temperature_grid(rows: pd.DataFrame, iteration: int) -> pd.DataFrame | None:
 def slopes(rows: pd.DataFrame, iteration: int) -> pd.DataFrame | None:
     """True losses of SSL over a, otherwise as published: (images, a); None for fewer than three a."""
     tables = []
-    for _, group in scopes(rows[(rows["lmbda"] == LMBDA) & (rows["family"] == "ssl")], iteration):
+    for _, group in scopes(ablations(rows[rows["family"] == "ssl"]), iteration):
         published = group["a"].map(lambda a: label(f"ssl:a={a}"))
         group = group[group["configuration"] == published]
         tables.append(_complete(group.pivot_table(index="image", columns="a", values="loss")))

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from sgaplus.studies.schema import load_study
+from sgaplus.studies.stored import coverage, stored_rows
 from sgaplus.studies.stored import results as results_folder
-from sgaplus.studies.stored import stored_rows
 
 from .configurations import described
 
@@ -17,32 +17,45 @@ from .configurations import described
 _DIGITS = 7
 
 
-def load(study: str, profile: str, results: str | Path | None = None) -> pd.DataFrame:
+def load(
+    study: str, profile: str, results: str | Path | None = None, codec: str | None = None
+) -> pd.DataFrame:
     """The stored rows of a study's profile, as `configurations.described` returns them, with study and
     profile.
 
     Args:
         results: the folder of results, those of all studies; that of the checkout where None.
+        codec: the series whose rows they are (`codecs.series`); that of the profile where None.
 
     Raises:
         UserError: there is no such study or profile, or nothing of it is stored.
     """
-    rows = stored_rows(study, profile, Path(results) if results else None)
+    rows = stored_rows(study, profile, Path(results) if results else None, codec)
     return described(rows).assign(study=study, profile=profile)
 
 
-def load_also(study: str | None, profile: str, results: str | Path | None = None) -> pd.DataFrame | None:
+def load_also(
+    study: str | None, profile: str, results: str | Path | None = None, codec: str | None = None
+) -> pd.DataFrame | None:
     """`load` of a study that only adds to a page; None where none is named."""
-    return None if study is None else load(study, profile, results)
+    return None if study is None else load(study, profile, results, codec)
 
 
-def about(study: str, profile: str) -> str:
-    """One sentence in Markdown: which study and profile a page shows, and how that differs from the paper's.
+def about(study: str, profile: str, results: str | Path | None = None, codec: str | None = None) -> str:
+    """In Markdown: which study and profile a page shows, how that differs from the paper's, what is missing.
 
     Raises:
         UserError: there is no such study or profile.
     """
-    return f"Study `{study}`, profile `{profile}`: {load_study(study).profile(profile).about}"
+    loaded = load_study(study)
+    text = f"Study `{study}`, profile `{profile}`: {loaded.profile(profile).about}"
+    stored, jobs = coverage(loaded, profile, Path(results) if results else None, codec)
+    if stored == jobs:
+        return text
+    return (
+        f"{text} {stored:,} of its {jobs:,} jobs are stored; `sgaplus study run {study} --profile {profile}`"
+        " computes the others."
+    )
 
 
 def folder(given: str | Path | None, name: str) -> Path:

@@ -212,8 +212,8 @@ def slope(rows: pd.DataFrame, profile: str) -> list[Finding]:
             found.append(not_run(what, "ssl-a", _reaching(iteration, profile), iteration))
             continue
         for end in (table.columns[0], table.columns[-1]):
-            change = (100 * (table[end] / table[published] - 1)).rename(pool.LMBDA)
-            where = f"{iteration} iterations (Kodak, λ = {pool.LMBDA:g})"
+            change = (100 * (table[end] / table[published] - 1)).rename(pool.lmbda_of(rows))
+            where = f"{iteration} iterations (Kodak, λ = {pool.lmbda_of(rows):g})"
             text = f"true loss at a = {end:g} against a = {published:g}, {where}"
             found.append(of_images(text, change, below=False, iteration=iteration))
         best = table.columns.to_numpy()[statistics.resampled_means(table).argmin(1)]
@@ -224,7 +224,7 @@ def slope(rows: pd.DataFrame, profile: str) -> list[Finding]:
 
 def three_class(rows: pd.DataFrame, profile: str) -> list[Finding]:
     """Claim 5: three against two classes, early and late."""
-    kodak = rows[(rows["dataset"] == "kodak") & (rows["lmbda"] == pool.LMBDA)]
+    kodak = pool.ablations(rows[rows["dataset"] == "kodak"])
     found: list[Finding] = []
     for two, three in THREE.items():
         for iteration in (EARLY, *(t for t in READ_OFFS if (kodak["iteration"] == t).any())):
@@ -237,9 +237,10 @@ def three_class(rows: pd.DataFrame, profile: str) -> list[Finding]:
 
 def carries_over(rows: pd.DataFrame, profile: str) -> list[Finding]:
     """Claim 6: SSL against its base and against atanh, on Tecnick and CLIC."""
+    clic = "clic2020" if (rows["dataset"] == "clic2020").any() else "clic2025"
     return [
         finding
-        for dataset in ("tecnick", "clic2025")
+        for dataset in ("tecnick", clic)
         for iteration in READ_OFFS
         for reference in (BASE, ATANH)
         for finding in _compared(rows, profile, SSL, reference, iteration, dataset)

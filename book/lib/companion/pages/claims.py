@@ -27,7 +27,7 @@ _SHAPES = {
 _CONTEXT = "context"
 
 
-def load(profile: str, results: str | Path | None = None) -> pd.DataFrame:
+def load(profile: str, results: str | Path | None = None, codec: str | None = None) -> pd.DataFrame:
     """The rows of all studies in a profile, as `pool.load` returns them.
 
     Args:
@@ -36,7 +36,7 @@ def load(profile: str, results: str | Path | None = None) -> pd.DataFrame:
     Raises:
         UserError: nothing at all is stored.
     """
-    rows = pool.load(profile, Path(results) if results else None)
+    rows = pool.load(profile, Path(results) if results else None, codec=codec)
     if rows.empty:
         raise UserError(
             f"no study has rows of profile {profile}: run `sgaplus study run NAME --profile {profile}`; "
@@ -173,12 +173,16 @@ def describe_ledger(ledger: Sequence[Claim]) -> str:
     )
 
 
-def describe_rows(rows: pd.DataFrame, profile: str) -> str:
+def describe_rows(
+    rows: pd.DataFrame, profile: str, results: str | Path | None = None, codec: str | None = None
+) -> str:
     """Which studies the verdicts rest on, how each differs from the paper's protocol, and where the rows are
     from.
 
     Args:
         rows: as `load` returns them.
     """
-    studies = "\n".join(f"- {provenance.about(study, profile)}" for study in sorted(rows["study"].unique()))
+    studies = "\n".join(
+        f"- {provenance.about(study, profile, results, codec)}" for study in sorted(rows["study"].unique())
+    )
     return f"{studies}\n\n{provenance.provenance(rows)}"

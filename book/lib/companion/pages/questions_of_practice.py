@@ -19,9 +19,9 @@ SSL = label("ssl")
 
 
 def at_lambda(rows: pd.DataFrame, iteration: int, what: str, dataset: str = "kodak") -> pd.DataFrame:
-    """The rows at `pool.LMBDA` of the scope with the most different values of ``what``, whole photographs if
-    several have as many; scopes are never mixed."""
-    groups = dict(pool.scopes(rows[rows["lmbda"] == pool.LMBDA], iteration, dataset))
+    """The rows at the λ of the ablations, of the scope with the most different values of ``what``, whole
+    photographs if several have as many; scopes are never mixed."""
+    groups = dict(pool.scopes(pool.ablations(rows), iteration, dataset))
     scope = max(groups, key=lambda name: (groups[name][what].nunique(), name == pool.WHOLE), default=None)
     return groups.get(scope, rows.iloc[:0])
 
@@ -80,7 +80,7 @@ def data_sets(rows: pd.DataFrame) -> pd.DataFrame:
         what = f"{palette.dataset(dataset)}, published (base of Yang et al. 2020)"
         line = {"what": what, "bpp": base["bpp"], "psnr": base["psnr_db"]}
         lines.append(line | {"bd_rate": reference.sga_gain(table)})
-    own = pool.own(rows[(rows["configuration"] == BASE) & (rows["lmbda"] == pool.LMBDA)])
+    own = pool.own(pool.ablations(rows[rows["configuration"] == BASE]))
     for (dataset, scope), group in own.groupby(["dataset", "scope"]):
         each = group.groupby("image")[["bpp", "psnr"]].mean()
         line = {"what": f"{palette.dataset(dataset)}, {scope}", "images": len(each)}
@@ -93,7 +93,7 @@ def by_image(rows: pd.DataFrame, iteration: int) -> pd.DataFrame:
     change (of the true loss by SSL, %)."""
     found = []
     for dataset in pool.DATASETS:
-        for scope, group in pool.scopes(rows[rows["lmbda"] == pool.LMBDA], iteration, dataset):
+        for scope, group in pool.scopes(pool.ablations(rows), iteration, dataset):
             change = pool.differences(group, SSL, BASE)
             if change is not None:
                 bpp = group[group["configuration"] == BASE].groupby("image")["bpp"].mean()
