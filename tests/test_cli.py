@@ -13,14 +13,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from compressai.zoo.image import model_urls
 from PIL import Image
 
 import sgaplus
 from sgaplus import cli
 from sgaplus.cli import terminal
 from sgaplus.codecs import bundled as shipped
-from sgaplus.codecs import checkpoints
+from sgaplus.codecs import checkpoints, zoo
 from sgaplus.codecs.bundled import save_codec
 from sgaplus.data import datasets, images
 from sgaplus.data.datasets import ImageFile
@@ -443,7 +442,7 @@ def test_codecs_are_listed(call, bundled):
     assert lines[1][-2:] == ["0.5000", "30.00"]
     assert lines[2][2] == "0.05"
     assert lines[3] == ["bmshj2018-factorized", "downloadable", "0.0018", "1", "12.0", "–", "–"]
-    assert {line[0] for line in lines[1:]} == {"mshyper-s", *model_urls}
+    assert {line[0] for line in lines[1:]} == {"mshyper-s", *zoo.URLS}
 
 
 def test_codecs_without_any_bundled(call, bundled):
@@ -451,7 +450,7 @@ def test_codecs_without_any_bundled(call, bundled):
         path.unlink()
     code, out, _ = call("codecs")
     assert code == 0
-    assert len(out.splitlines()) == 1 + sum(len(urls["mse"]) for urls in model_urls.values())
+    assert len(out.splitlines()) == 1 + sum(len(urls["mse"]) for urls in zoo.URLS.values())
 
 
 def test_data_sets_are_listed(call, tmp_path):

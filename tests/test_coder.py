@@ -302,7 +302,7 @@ def rewritten(codec: Codec, name: str, lmbda: float, sha256: str = SHA256) -> by
 def test_a_codec_that_is_not_here_is_named(codec, bundled, no_zoo, monkeypatch, name, lmbda, sha256, message):
     url = "https://example.org/mbt2018-mean-3-fc3bd2b0.pth.tar"
     urls = {key: {} for key in zoo.ZOO} | {"mbt2018-mean": {"mse": {3: url}}}
-    monkeypatch.setattr(bitstream.stream, "model_urls", urls)
+    monkeypatch.setattr(zoo, "URLS", urls)
     with pytest.raises(UserError, match=message):
         bitstream.decode(rewritten(codec, name, lmbda, sha256))
 
@@ -355,7 +355,7 @@ def test_a_file_that_names_its_checkpoint_by_the_files_hash_still_decodes(tmp_pa
 def test_a_zoo_codec_is_fetched_by_the_header_where_asked(codec, bundled, no_zoo, monkeypatch, metric):
     url = "https://example.org/mbt2018-mean-3-fc3bd2b0.pth.tar"
     urls = {key: {} for key in zoo.ZOO} | {"mbt2018-mean": {metric: {3: url}}}
-    monkeypatch.setattr(bitstream.stream, "model_urls", urls)
+    monkeypatch.setattr(zoo, "URLS", urls)
     asked = []
     monkeypatch.setattr(weights, "load_codec", lambda *a, **k: asked.append((a, k["quality"], k["metric"])))
     data = rewritten(codec, "mbt2018-mean", 0.0067, "fc3bd2b0".ljust(64, "0"))

@@ -149,7 +149,7 @@ def test_a_rate_between_those_that_were_trained(architecture, images):
     model: Any = codec.model
     low, scale, high = model.Gain[LEVEL].item(), model.rate.scale, model.Gain[LEVEL + 1].item()
     assert low < scale < high
-    assert vbr.lmbda_at(model, scale) == pytest.approx(lmbda, rel=1e-5)
+    assert vbr.lmbda_at(model.Gain, scale) == pytest.approx(lmbda, rel=1e-5)
     expected = model(images, stage=2, inputscale=torch.tensor(scale))
     decoded = codec.decode(codec.analyse(images))
     torch.testing.assert_close(decoded.x_hat, expected["x_hat"], atol=2e-5, rtol=1e-4)
@@ -164,11 +164,11 @@ def test_lmbda_says_the_scale_and_the_scale_lmbda():
     for lmbda, gain in zip(model.lmbda, gains, strict=True):
         vbr.set_rate(model, lmbda)
         assert model.rate.scale == gain
-        assert vbr.lmbda_at(model, gain) == lmbda
+        assert vbr.lmbda_at(model.Gain, gain) == lmbda
     for lmbda, scale in ((model.lmbda[0] / 4, gains[0] / 2), (model.lmbda[-1] * 9, gains[-1] * 3)):
         vbr.set_rate(model, lmbda)
         assert model.rate.scale == pytest.approx(scale)
-        assert vbr.lmbda_at(model, scale) == pytest.approx(lmbda)
+        assert vbr.lmbda_at(model.Gain, scale) == pytest.approx(lmbda)
 
 
 def test_rates_that_cannot_be():

@@ -4,8 +4,10 @@ import csv
 import functools
 import http.server
 import json
+import shutil
 import socket
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,9 +15,11 @@ from compressai.zoo.image import cfgs, model_urls
 from safetensors.torch import load_file
 
 from companion import reference
-from sgaplus import hardware, io, refine
+from sgaplus import bitstream, hardware, io, refine
 from sgaplus.codecs import bundled as shipped
+from sgaplus.codecs import zoo
 from sgaplus.codecs.checkpoints import build, read_safetensors
+from sgaplus.codecs.series import series
 from sgaplus.codecs.weights import listing, load_codec
 from sgaplus.codecs.zoo import fetch as fetch_zoo
 from sgaplus.data import downloads
@@ -24,10 +28,12 @@ from sgaplus.distortion import LAMBDAS
 from sgaplus.errors import SystemFault, UserError
 from sgaplus.studies import stored
 from sgaplus.training import publishing
+from tests import test_models
 from tests.conftest import WIDTHS, untrained, write_codec
 from tests.test_checkpoints import assert_same_parameters, write_checkpoint
 
 ZOO = "mbt2018-mean"
+VARIABLE = "mbt2018-mean-vbr"
 
 
 # Bundled codecs
@@ -281,17 +287,81 @@ def test_every_zoo_codec_has_a_hash_and_a_lambda(bundled, no_zoo):
     assert json.loads(json.dumps(rows)) == rows
 
 
+@pytest.fixture
+def variable_zoo(tmp_path, no_zoo, monkeypatch) -> Path:
+    """The downloaded weights of a codec of variable rate."""
+    source = tmp_path / "source.pth.tar"
+    torch.save({"state_dict": test_models.untrained(VARIABLE).state_dict()}, source)
+    name = f"{VARIABLE}-{io.sha256(source)[:8]}.pth.tar"
+    no_zoo.mkdir()
+    urls = {"mse": dict.fromkeys(range(1, 9), f"https://example.org/{name}")}
+    monkeypatch.setitem(zoo.URLS, VARIABLE, urls)
+    return source.rename(no_zoo / name)
+
+
+@torch.no_grad()
+def test_a_codec_of_variable_rate_has_the_rate_that_is_asked_for(variable_zoo, tmp_path):
+    """By quality, λ or scale, from the zoo and from a copy of its file; another rate is another codec."""
+    of_quality = load_codec(VARIABLE, quality=4, dtype="float32")
+    gains = of_quality.model.Gain.tolist()
+    assert (of_quality.lmbda, of_quality.model.rate.scale) == (0.0130, gains[3])
+    between = load_codec(VARIABLE, 0.017, dtype="float32")
+    assert gains[3] < between.model.rate.scale < gains[4]
+    scale = between.model.rate.scale
+    assert load_codec(VARIABLE, scale=scale).lmbda == pytest.approx(0.017, rel=1e-5)
+    assert load_codec(VARIABLE, scale=gains[3]).sha256 == of_quality.sha256 != between.sha256
+    copy = shutil.copy(variable_zoo, tmp_path / "copy.pth.tar")
+    for own in (load_codec(copy, 0.0130), load_codec(copy, scale=gains[3])):
+        assert own.sha256 == of_quality.sha256
+    (row,) = [row for row in listing() if (row["name"], row["quality"]) == (VARIABLE, 4)]
+    assert (row["where"], row["lmbda"]) == ("cached", 0.0130)
+    assert series(VARIABLE).member(0.0130).sha256 == of_quality.sha256
+
+
+@torch.no_grad()
+def test_files_of_variable_rates(variable_zoo):
+    """A file says its rate, by which its codec is found again."""
+    x = torch.rand(1, 3, 64, 128, generator=torch.Generator().manual_seed(1))
+    for rate in ({"lmbda": 0.017}, {"quality": 2}):
+        codec = load_codec(VARIABLE, **rate, dtype="float32")
+        decoded = codec.decode(codec.analyse(x))
+        data = bitstream.encode(codec, decoded.latents, (64, 128))
+        assert bitstream.find_codec(data).sha256 == codec.sha256
+        torch.testing.assert_close(bitstream.reconstruction(data)[None], decoded.x_hat, atol=1e-4, rtol=0)
+    with pytest.raises(UserError, match=VARIABLE):
+        bitstream.decode(data, load_codec(VARIABLE, 0.017))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"scale": 0.3, "quality": 2}, "once"),
+        ({"scale": 0.3, "lmbda": 0.01}, "once"),
+        ({"scale": 0}, "the scale"),
+        ({"quality": 9}, "no mbt2018-mean-vbr of quality 9"),
+    ],
+)
+def test_rates_that_cannot_be(variable_zoo, arguments, message):
+    with pytest.raises(UserError, match=message):
+        load_codec(VARIABLE, **arguments)
+
+
+def test_a_codec_of_one_rate_has_no_scale(bundled):
+    with pytest.raises(UserError, match=r"mshyper-s has no scale.*mbt2018-mean-vbr"):
+        load_codec("mshyper-s", scale=0.3)
+
+
 @pytest.mark.slow
 def test_the_table_of_the_zoo():
     """Parameters against the built models, Kodak points against the published ones."""
     with (io.PACKAGE / "codecs" / "zoo.csv").open(newline="") as table:
         rows = list(csv.DictReader(table))
     assert {(row["name"], int(row["quality"])) for row in rows} == {
-        (name, quality) for name in model_urls for quality in model_urls[name]["mse"]
+        (name, quality) for name in zoo.URLS for quality in zoo.URLS[name]["mse"]
     }
     counted = {}
     for row in rows:
-        widths = cfgs[row["name"]][int(row["quality"])]
+        widths = zoo.widths(row["name"], int(row["quality"]))
         if widths[0] == 128:  # the wider ones take long to build
             with torch.random.fork_rng(devices=[]):
                 model = build(row["name"], widths[0], widths[-1])
@@ -299,6 +369,8 @@ def test_the_table_of_the_zoo():
             assert int(row["parameters"]) == counted[row["name"]], row["name"]
     published = reference.published("kodak")
     for row in rows:
+        if row["name"] in zoo.VARIABLE:  # published at other rates
+            continue
         point = published[published["codec"] == f"zoo-{row['name']}_mse"]
         point = point[point["quality_or_lambda"].astype(float) == int(row["quality"])]
         found = [float(row[key]) for key in ("kodak_bpp", "kodak_psnr") if row[key]]

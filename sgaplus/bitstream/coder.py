@@ -46,7 +46,7 @@ from compressai.models import (
 )
 from torch import Tensor, nn
 
-from ..codecs.codec import Codec
+from ..codecs.codec import Codec, latent_channels
 from ..codecs.models import FAMILIES, Latents
 from ..codecs.order import Decoding, Found, Group, drive
 from ..errors import SystemFault, UserError
@@ -122,7 +122,7 @@ def coder_of(codec: Codec) -> Coder:
         stride=codec.stride,
         medians=bottleneck._get_medians().detach().cpu().double().reshape(-1, 1, 1) / z_step,
         tables=factorized(bottleneck, z_step),
-        channels=next(m.in_channels for m in model.g_s.modules() if hasattr(m, "in_channels")),
+        channels=latent_channels(model),
         decoding=decoding,
         plain=plain,
     )

@@ -40,6 +40,9 @@ NAMES = {
     7: "mbt2018",
     8: "cheng2020-anchor",
     9: "cheng2020-attn",
+    10: "bmshj2018-hyperprior-vbr",
+    11: "mbt2018-mean-vbr",
+    12: "mbt2018-vbr",
 }
 MAX_PIXELS = 100_000_000
 

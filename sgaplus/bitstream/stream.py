@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from compressai.zoo.image import model_urls
 from torch import Tensor
 
 from ..codecs import bundled, weights, zoo
-from ..codecs.checkpoints import content_hash
+from ..codecs.checkpoints import at_rate, content_hash
 from ..codecs.codec import Codec
+from ..codecs.families import vbr
 from ..codecs.models import Latents
 from ..errors import UserError
 from ..parsing import whole
@@ -180,10 +180,14 @@ def find_codec(data: bytes | Container, *, fetch: bool = False) -> Codec:
         if card.sha256.startswith(content.weights.hex()):
             return bundled.load(card).to("auto", "float32")
     for name in zoo.ZOO:
-        for metric, qualities in model_urls[name].items():
+        for metric, qualities in zoo.URLS[name].items():
             for quality, url in qualities.items():
                 if content.weights.hex().startswith(zoo.zoo_file(url)[1]):
                     return _downloadable(content, name, quality, metric, fetch)
+    if content.name in zoo.VARIABLE:
+        codec = _downloadable(content, content.name, 1, "mse", fetch)
+        if _identity(codec) == content.weights:
+            return codec
     same = [
         card for card in cards if card.name == content.name and f"{card.lmbda:.6g}" == f"{content.lmbda:.6g}"
     ]
@@ -200,11 +204,14 @@ def find_codec(data: bytes | Container, *, fetch: bool = False) -> Codec:
 
 
 def _downloadable(content: Container, name: str, quality: int, metric: str, fetch: bool) -> Codec:
-    if not fetch and not zoo.zoo_file(model_urls[name][metric][quality])[0].is_file():
+    of = f"of λ = {content.lmbda:.6g}" if name in zoo.VARIABLE else f"of quality {quality} ({metric})"
+    if not fetch and not zoo.zoo_file(zoo.URLS[name][metric][quality])[0].is_file():
         raise UserError(
-            f"the file was written with {name} of quality {quality} ({metric}) from CompressAI's zoo, which"
+            f"the file was written with {name} {of} from CompressAI's zoo, which"
             f" is not downloaded yet: give its name to download it (--codec {name})"
         )
+    if name in zoo.VARIABLE:
+        return weights.load_codec(name, float(f"{content.lmbda:.6g}"), dtype="float32")
     return weights.load_codec(name, quality=quality, metric=metric, dtype="float32")
 
 
@@ -263,7 +270,8 @@ def _has_the_weights(codec: Codec, content: Container) -> bool:
 
 
 def _content_sha256(codec: Codec) -> str:
-    return content_hash(codec.model)
+    content = content_hash(codec.model)
+    return at_rate(content, codec.lmbda) if vbr.is_variable(codec.model) else content
 
 
 def _latents(content: Container, codec: Codec, progress: Progress | None = None) -> tuple[Latents, Tensor]:

@@ -23,7 +23,6 @@ from torch import Tensor
 
 from .. import io
 from ..errors import UserError, first_line
-from .families.vbr import Rate
 from .models import FAMILIES
 
 # CompressAI's names of the architectures that can be refined.
@@ -321,7 +320,7 @@ def _load_scales(name: str, conditional: GaussianConditional, table: Tensor) -> 
 
 
 def content_hash(model: CompressionModel) -> str:
-    """SHA-256 of a model's class, parameters, buffers and rate; the same however and where they were saved.
+    """SHA-256 of a model's class, parameters and buffers; the same however and where they were saved.
 
     Coding tables are left out, since they follow from the rest.
     """
@@ -332,10 +331,9 @@ def content_hash(model: CompressionModel) -> str:
             values = value.detach().cpu().float().contiguous()
             digest.update(f"{name} {tuple(values.shape)}".encode())
             digest.update(values.numpy().astype("<f4").tobytes())
-    rate = getattr(model, "rate", None)
-    return at_rate(digest.hexdigest(), rate.lmbda) if isinstance(rate, Rate) else digest.hexdigest()
+    return digest.hexdigest()
 
 
 def at_rate(sha256: str, lmbda: float) -> str:
-    """The identity of weights of a variable rate at that of ``lmbda``."""
+    """The identity of a codec of variable rate, from that of its weights; another rate is another codec."""
     return hashlib.sha256(f"{sha256} {lmbda:.6g}".encode()).hexdigest()

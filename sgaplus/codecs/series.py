@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from .. import io
 from ..errors import UserError
 from ..parsing import number
 from . import bundled, checkpoints, zoo
-from .codec import Codec, freeze
+from .codec import Codec, freeze, latent_channels
+from .families import vbr
 
 # As users write a series.
 Spec = str | Path | Sequence[str | Path] | Mapping[str, float]
@@ -228,7 +230,7 @@ def _of_zoo(spec: str, name: str, metric: str, wanted: str | None) -> Series:
             quality,
             metric,
             _load=lambda: zoo.load(name, quality, metric),
-            _sha256=lambda: zoo.sha256(name, quality, metric),
+            _sha256=lambda: zoo.identity(name, quality, metric),
             _size=lambda: zoo.size(name, quality, metric),
             _effort=lambda: _built_effort(name, *zoo.widths(name, quality)),
         )
@@ -303,9 +305,9 @@ def _of_file(name: str, path: Path, lmbda: float) -> Member:
         name,
         lmbda,
         _load=lambda: _load_file(path, lmbda),
-        _sha256=lambda: _about_file(*state())[0],
+        _sha256=lambda: _about_file(*state(), lmbda)[0],
         _size=lambda: path.stat().st_size,
-        _effort=lambda: _about_file(*state())[1],
+        _effort=lambda: _about_file(*state(), lmbda)[1],
     )
 
 
@@ -320,13 +322,15 @@ def _load_file(path: Path, lmbda: float) -> Codec:
     # A copy of a bundled or downloaded codec's file remains that codec.
     known = zoo.is_file_of_zoo(file) or file in {card.sha256 for card in bundled.cards()}
     identity, also = (file, content) if known else (content, file)
+    if vbr.is_variable(model):
+        identity, also = checkpoints.at_rate(identity, lmbda), checkpoints.at_rate(also, lmbda)
     return Codec(path.stem, lmbda, freeze(model), identity, also=(also,))
 
 
 @functools.cache
-def _about_file(path: Path, size: int, modified: int) -> tuple[str, Effort]:
+def _about_file(path: Path, size: int, modified: int, lmbda: float) -> tuple[str, Effort]:
     """`Member.sha256` and `Member.effort` of a checkpoint."""
-    codec = _load_file(path, 1.0)
+    codec = _load_file(path, lmbda)
     return codec.sha256, _effort_of(codec.model)
 
 
@@ -337,8 +341,9 @@ def _built_effort(architecture: str, N: int, M: int) -> Effort:
 
 def _effort_of(model: Any) -> Effort:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        picture = model.g_s(torch.zeros(1, model.M, 4, 4))
-    return Effort(counter.get_total_flops() / 2 / (picture.shape[-1] * picture.shape[-2]), model.N)
+        picture = model.g_s(torch.zeros(1, latent_channels(model), 4, 4))
+    width = next(layer.out_channels for layer in model.g_a.modules() if isinstance(layer, nn.Conv2d))
+    return Effort(counter.get_total_flops() / 2 / (picture.shape[-1] * picture.shape[-2]), width)
 
 
 def member_of(name: str, lmbda: float) -> Member:
@@ -356,4 +361,4 @@ def is_outdated(name: str, sha256: str) -> bool:
     family = families().get(name)
     if family is not None:
         return sha256 not in {card.sha256 for card in family}
-    return name in zoo.ZOO and not zoo.is_file_of_zoo(sha256)
+    return name in zoo.ZOO and name not in zoo.VARIABLE and not zoo.is_file_of_zoo(sha256)

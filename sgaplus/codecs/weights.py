@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from ..errors import UserError
 from ..parsing import number, whole
-from . import bundled, zoo
+from . import bundled, checkpoints, zoo
 from .codec import Codec
+from .families import vbr
 from .series import Member, Series, Spec, series
 
 # Of a bundled family where none is named: that of the paper's ablations.
@@ -19,6 +24,7 @@ def load_codec(
     lmbda: float | None = None,
     *,
     quality: int | None = None,
+    scale: float | None = None,
     metric: str = "mse",
     device: str = "auto",
     dtype: str = "auto",
@@ -30,8 +36,11 @@ def load_codec(
             ``"mbt2018-mean@3"``, downloaded on first use), the path of a checkpoint (.safetensors, .pt, .pth,
             .pth.tar), or another series of several codecs (`codecs.series`).
         lmbda: the λ it was trained with; needed for a checkpoint whose name does not say it. Of a bundled
-            family with several it is 0.01 by default. Of a series it chooses the member.
+            family with several it is 0.01 by default. Of a series it chooses the member. A codec of variable
+            rate (``"mbt2018-mean-vbr"``) takes any λ, which is its rate.
         quality: 1 … 8, of a zoo model (1 … 6 of those of Cheng et al. 2020).
+        scale: instead of λ the rate of a codec of variable rate: the reciprocal of the step of y's grid. Its
+            λ follows, see `codecs.families.vbr`.
         metric: ``"mse"`` or ``"ms-ssim"``, what a zoo model was trained for. λ is that of this metric, and
             refinement minimises the same one unless told otherwise.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
@@ -45,12 +54,35 @@ def load_codec(
         lmbda = number(lmbda, "lambda")
     if quality is not None:
         quality = whole(quality, "the quality", 1)
+    if scale is not None:
+        lmbda = _lambda_at(name, number(scale, "the scale"), (lmbda, quality))
+    if metric == "mse" and quality is None and lmbda is not None and str(name) in zoo.VARIABLE:
+        return zoo.load(str(name), 1, metric, lmbda).to(device, dtype)
     if metric != "mse" and str(name) in zoo.ZOO:
         name = f"{name}:{metric}"
     found = series(name, lmbda)
     if quality is not None:
         found = _of_quality(found, quality)
     return _chosen(found, lmbda, quality).load(device, dtype)
+
+
+def _lambda_at(name: Spec, scale: float, others: tuple[float | None, int | None]) -> float:
+    """λ of a codec of variable rate at a scale.
+
+    Raises:
+        UserError: the codec has one rate, or it was also given in another way.
+    """
+    if others != (None, None):
+        raise UserError("the rate is given once: by a scale, by lambda or by a quality")
+    weights: Mapping[str, Tensor] = {}
+    if str(name) in zoo.VARIABLE:
+        weights = checkpoints.read(zoo.fetch(str(name), 1))
+    elif isinstance(name, str | Path) and Path(name).is_file():
+        weights = checkpoints.read(Path(name))
+    if "Gain" not in weights:
+        known = ", ".join(zoo.VARIABLE)
+        raise UserError(f"{name} has no scale, which only codecs of variable rate have ({known})")
+    return vbr.lmbda_at(weights["Gain"], scale)
 
 
 def _of_quality(found: Series, quality: int) -> Series:

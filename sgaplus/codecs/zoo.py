@@ -7,6 +7,9 @@ import functools
 import re
 from pathlib import Path
 
+import torch
+from compressai.registry import MODELS
+from compressai.zoo import image_vbr
 from compressai.zoo.image import cfgs, model_urls
 
 from .. import io
@@ -14,11 +17,19 @@ from ..data.downloads import download
 from ..distortion import LAMBDAS
 from ..errors import UserError
 from . import checkpoints
-from .checkpoints import REFINABLE, build, load_parameters
+from .checkpoints import REFINABLE, at_rate, load_parameters
 from .codec import Codec, freeze
+from .models import FAMILIES
 
+# Those of variable rate, one file for all λ; qualities are the λ that it was trained for.
+VARIABLE = tuple(image_vbr.model_urls)
+# The address of each file by name, metric and quality.
+URLS = model_urls | {
+    name: {metric: dict.fromkeys(range(1, 1 + len(LAMBDAS[metric])), url) for metric, url in urls.items()}
+    for name, urls in image_vbr.model_urls.items()
+}
 # Those models that can be refined and have weights to download.
-ZOO = tuple(name for name in REFINABLE if name in model_urls)
+ZOO = tuple(name for name in REFINABLE if name in URLS)
 
 
 def zoo_folder() -> Path:
@@ -32,7 +43,7 @@ def qualities(name: str, metric: str) -> list[int]:
     Raises:
         UserError: there are no weights for it.
     """
-    urls = model_urls[name]
+    urls = URLS[name]
     if metric not in urls:
         raise UserError(f"the zoo has no {name} for {metric}: it has weights for {' and '.join(urls)}")
     return list(urls[metric])
@@ -62,7 +73,7 @@ def zoo_file(url: str) -> tuple[Path, str]:
 
 def sha256(name: str, quality: int, metric: str) -> str:
     """That of the weights' file; empty where it is not here, or not as it should be."""
-    path, prefix = zoo_file(model_urls[name][metric][quality])
+    path, prefix = zoo_file(URLS[name][metric][quality])
     found = io.sha256_once(path) if path.is_file() else ""
     return found if found.startswith(prefix) else ""
 
@@ -75,7 +86,7 @@ def fetch(name: str, quality: int, metric: str = "mse", progress: bool = False) 
         SystemFault: the download fails or its checksum does not match.
     """
     check_quality(name, quality, metric)
-    url = model_urls[name][metric][quality]
+    url = URLS[name][metric][quality]
     path, prefix = zoo_file(url)
     if not sha256(name, quality, metric):
         io.check_folder(path.parent)
@@ -84,24 +95,36 @@ def fetch(name: str, quality: int, metric: str = "mse", progress: bool = False) 
     return path
 
 
-def load(name: str, quality: int, metric: str) -> Codec:
-    """A codec of the zoo, downloaded where it is not here."""
+def load(name: str, quality: int, metric: str, lmbda: float | None = None) -> Codec:
+    """A codec of the zoo, downloaded where it is not here; one of variable rate also at another λ."""
     path = fetch(name, quality, metric)
-    model = build(name, *widths(name, quality))
-    load_parameters(model, checkpoints.read(path))
-    card = {"quality": quality, "metric": metric}
-    return Codec(name, lmbda_of(quality, metric), freeze(model), io.sha256_once(path), card=card)
+    weights, cls = checkpoints.read(path), MODELS[name]
+    with torch.random.fork_rng(devices=[]):
+        model = FAMILIES[cls].build(cls, weights)
+    load_parameters(model, weights)
+    card = {"quality": quality, "metric": metric} if lmbda is None else {"metric": metric}
+    lmbda = lmbda_of(quality, metric) if lmbda is None else lmbda
+    return Codec(name, lmbda, freeze(model), _identity(name, io.sha256_once(path), lmbda), card=card)
+
+
+def identity(name: str, quality: int, metric: str) -> str:
+    """`Codec.sha256`; empty as `sha256`."""
+    return _identity(name, sha256(name, quality, metric), lmbda_of(quality, metric))
+
+
+def _identity(name: str, sha256: str, lmbda: float) -> str:
+    return at_rate(sha256, lmbda) if sha256 and name in VARIABLE else sha256
 
 
 def widths(name: str, quality: int) -> tuple[int, int]:
     """N and M."""
-    widths = cfgs[name][quality]
+    widths = image_vbr.cfgs[name] if name in VARIABLE else cfgs[name][quality]
     return widths[0], widths[-1]
 
 
 def size(name: str, quality: int, metric: str) -> int:
     """Bytes of the weights' file; where it is not here, of the parameters in float32."""
-    path, _ = zoo_file(model_urls[name][metric][quality])
+    path, _ = zoo_file(URLS[name][metric][quality])
     return path.stat().st_size if path.is_file() else 4 * int(published()[name, quality]["parameters"])
 
 
@@ -114,5 +137,5 @@ def published() -> dict[tuple[str, int], dict[str, str]]:
 
 def is_file_of_zoo(sha256: str) -> bool:
     """Whether a file of this SHA-256 is one of the zoo's."""
-    urls = (url for name in ZOO for metric in model_urls[name].values() for url in metric.values())
+    urls = (url for name in ZOO for metric in URLS[name].values() for url in metric.values())
     return any(sha256.startswith(zoo_file(url)[1]) for url in urls)

@@ -31,6 +31,7 @@ import torch
 from compressai.models import CompressionModel, JointAutoregressiveHierarchicalPriorsVbr
 from torch import Tensor, nn
 
+from ...distortion import LAMBDAS
 from ...errors import UserError
 from ..bits import bound_of, factorized_bits, gaussian_bits
 from ..choice import Choice, mean, moved
@@ -71,8 +72,8 @@ def is_variable(model: nn.Module) -> bool:
     return hasattr(model, "Gain")
 
 
-def _gains(model: Any) -> list[float]:
-    gains = model.Gain.detach().abs().double().tolist()
+def _gains(parameter: Tensor) -> list[float]:
+    gains = parameter.detach().abs().double().tolist()
     if not all(low < high for low, high in itertools.pairwise(gains)) or gains[0] <= 0:
         raise UserError(f"the model's gains do not rise ({', '.join(f'{gain:.4g}' for gain in gains)})")
     return gains
@@ -87,9 +88,13 @@ def _interpolate(value: float, xs: Sequence[float], ys: Sequence[float], beyond:
     return math.exp(np.interp(inside, log_xs, log_ys) + beyond * (x - inside))
 
 
-def lmbda_at(model: Any, scale: float) -> float:
-    """λ that a scale stands for, to six digits."""
-    return float(f"{_interpolate(scale, _gains(model), model.lmbda, 2.0):.6g}")
+def lmbda_at(gains: Tensor, scale: float) -> float:
+    """λ that a scale stands for, to six digits, with the ``Gain`` of a model.
+
+    Raises:
+        UserError: these gains do not rise.
+    """
+    return float(f"{_interpolate(scale, _gains(gains), LAMBDAS['mse'], 2.0):.6g}")
 
 
 def set_rate(model: Any, lmbda: float) -> None:
@@ -99,7 +104,9 @@ def set_rate(model: Any, lmbda: float) -> None:
         UserError: its gains do not rise.
     """
     lmbda = float(f"{lmbda:.6g}")
-    scale = torch.tensor(_interpolate(lmbda, model.lmbda, _gains(model), 0.5))  # in float32, as a gain is
+    scale = torch.tensor(
+        _interpolate(lmbda, LAMBDAS["mse"], _gains(model.Gain), 0.5)
+    )  # in float32, as a gain is
     z_step = 1.0
     if model.vr_entbttlnck:
         network = copy.deepcopy(model.gayn2zqstep).double()  # in float64, on which files depend
