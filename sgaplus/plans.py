@@ -77,6 +77,7 @@ PUBLISHED: dict[type[Method], dict[str, Any]] = {
     rounding.Cosine: _SGA_PLUS,
     rounding.SSL: _SGA_PLUS,
     rounding.ThreeClass: _SGA_PLUS,
+    rounding.Quadratic: {"temperature": ExponentialTo(0.2), "lr": Cosine(0.05), "optimizer": "soap"},
     rounding.Expected: {"temperature": ExponentialTo(0.2), "lr": Cosine(0.05), "optimizer": "soap"},
 }
 
@@ -95,8 +96,20 @@ def fast(iterations: int) -> Plan:
     return replace(plan("expected", lr=lr), label="fast")
 
 
+def faster(iterations: int) -> Plan:
+    """As `fast`, with steps between two syntheses (`rounding.Quadratic`), each of which costs little.
+
+    Iterations count the syntheses. The learning rate is that of `fast` for so many steps in all. Found
+    by trying, mostly with 50 iterations at λ = 0.01, on crops of photographs from the folder that trained the
+    codecs, which are in no data set of the results.
+    """
+    method = rounding.Quadratic()
+    lr = fast(iterations * (1 + method.inner)).lr
+    return replace(plan(method, lr=lr), label="faster")
+
+
 # Every preset by its name: a function of the number of iterations.
-PRESETS: dict[str, Callable[[int], Plan]] = {"fast": fast}
+PRESETS: dict[str, Callable[[int], Plan]] = {"fast": fast, "faster": faster}
 
 
 def plan(

@@ -41,6 +41,7 @@ class Method(Named):
 
     kind = "method"
     chooses: ClassVar[bool] = False  # whether `quantise` gives choices for y
+    inner: int = 0  # steps between two syntheses, for which a distortion's tangent stands
 
     @property
     def label(self) -> str:

@@ -17,7 +17,7 @@ from .parsing import Named, build, number, parse_named
 from .relaxation import TAU_FLOOR
 
 
-def _progress(t: int, iterations: int) -> float:
+def _progress(t: float, iterations: int) -> float:
     """The share of the budget that is spent, in [0, 1]."""
     if iterations < 1:
         raise UserError(f"a schedule needs a budget of at least one iteration, not {iterations}")
@@ -36,8 +36,8 @@ class Schedule(Named):
         changed = [f"{name}={value:g}" for name, value, default in values if value != default]
         return f"{self.name}:{','.join(changed)}" if changed else self.name
 
-    def __call__(self, t: int, iterations: int) -> float:
-        """The value at iteration ``t`` of ``iterations``.
+    def __call__(self, t: float, iterations: int) -> float:
+        """The value at iteration ``t`` of ``iterations``; between two of them too.
 
         Raises:
             UserError: the schedule depends on the budget, and the budget is less than one iteration.
@@ -63,7 +63,7 @@ class Constant(Schedule):
     def short(self) -> str:
         return f"{self.value:g}"
 
-    def __call__(self, t: int, iterations: int) -> float:
+    def __call__(self, t: float, iterations: int) -> float:
         return self.value
 
 
@@ -77,7 +77,7 @@ class Cosine(Schedule):
     def __post_init__(self) -> None:
         object.__setattr__(self, "value", number(self.value, "the cosine schedule's first value"))
 
-    def __call__(self, t: int, iterations: int) -> float:
+    def __call__(self, t: float, iterations: int) -> float:
         return self.value * (1 + math.cos(math.pi * _progress(t, iterations))) / 2
 
 
@@ -97,7 +97,7 @@ class ExponentialTo(Schedule):
         object.__setattr__(self, "end", number(self.end, "exponential-to's end"))
         object.__setattr__(self, "start", number(self.start, "exponential-to's start"))
 
-    def __call__(self, t: int, iterations: int) -> float:
+    def __call__(self, t: float, iterations: int) -> float:
         return self.start * (self.end / self.start) ** _progress(t, iterations)
 
 
@@ -124,7 +124,7 @@ class Exponential(Schedule):
         object.__setattr__(self, "t0", number(self.t0, "exponential t0", low=-math.inf))
         object.__setattr__(self, "scale", number(self.scale, "exponential scale"))
 
-    def __call__(self, t: int, iterations: int) -> float:
+    def __call__(self, t: float, iterations: int) -> float:
         exponent = min(self.c * (self.t0 - t), 700.0)  # beyond it exp overflows, and τ is τ_max anyway
         return max(min(self.tau_max, self.scale * math.exp(exponent)), TAU_FLOOR)
 

@@ -173,7 +173,9 @@ def _curvature() -> Lines:
             return torch.nn.functional.conv2d(y, kernel, padding=1)
 
         generators = [torch.Generator().manual_seed(1)]
-        lines[mine.spec] = _numbers(Curvature()(synthesis(y), y, generators, mine, x, synthesis))
+        found = Curvature(couples=True)
+        lines[mine.spec] = _numbers(found(synthesis(y), y, generators, mine, x, synthesis))
+        lines[f"{mine.spec}, coupling"] = _numbers(found.coupling)
     return lines
 
 

@@ -274,7 +274,7 @@ def test_a_checkpoint_as_codec(call, photo, bundled):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--method", "round"], "unknown method or preset 'round': use one of fast, ste, "),
+        (["--method", "round"], "unknown method or preset 'round': use one of fast, faster, ste, "),
         (["--method", "ssl:a=0"], "SSL's a must be a finite number greater than 0"),
         (["--method", "ssl:a=-1"], "SSL's a must be a finite number greater than 0"),
         (["--method", "ssl:b=1"], "no parameter 'b'"),

@@ -190,7 +190,7 @@ def test_sharp_probabilities_give_the_true_loss(linear_codec):
     latents = linear_codec.analyse(x)
     generators = [torch.Generator().manual_seed(0)]
     method = rounding.Expected(a=1e5)
-    batch = Batch(linear_codec, x, ["a"], method, 0.01, latents, generators)
+    batch = Batch(linear_codec, x, ["a"], plans.plan(method), 0.01, latents, generators)
     z = batch.exact.decode(latents, hard)
 
     def hard_z(v, name):

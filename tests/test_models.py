@@ -263,11 +263,21 @@ def test_relaxed_latents_get_right_gradients(codec, images):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["atanh", "expected"])
+@pytest.mark.parametrize("method", ["atanh", "expected", "quadratic"])
 def test_refinement_lowers_the_true_loss(codec, images, method):
     run = refine(codec, [images[0]], plans.plan(method, lr=0.05), lmbda=1e-4, iterations=20)
     start, end = run.rows["loss"]
     assert start - end > 1e-3
+
+
+@torch.no_grad()
+def test_without_synthesis_latents_cost_the_same(codec, images):
+    """Beside a reconstruction everything is as it is with one."""
+    latents = codec.analyse(images)
+    priced, decoded = codec.price(latents, hard), codec.decode(latents, hard)
+    assert priced.bits.keys() == decoded.bits.keys()
+    assert torch.equal(priced.all_bits, decoded.all_bits)
+    assert torch.equal(codec.run("g_s", priced.x_hat), decoded.x_hat)
 
 
 def test_every_latent_is_quantised_and_only_those(codec, images):

@@ -31,7 +31,20 @@ def picture(height: int, width: int, seed: int = 0) -> torch.Tensor:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "spec", ["atanh", "linear", "cosine", "ssl", "three-class", "uniform", "da", "ste:", "map", "expected"]
+    "spec",
+    [
+        "atanh",
+        "linear",
+        "cosine",
+        "ssl",
+        "three-class",
+        "uniform",
+        "da",
+        "ste:",
+        "map",
+        "expected",
+        "quadratic",
+    ],
 )
 def test_every_method_runs_and_most_lower_the_true_loss(codec, spec):
     run = refine(codec, [picture(64, 64)], plans.plan(spec, lr=0.02), iterations=40)
@@ -153,7 +166,7 @@ def test_progress_counts_image_steps(codec):
         ({"lmbda": float("inf")}, "lambda"),
         ({"read_offs": [9]}, "read-off 9"),
         ({"names": ["a", "b"]}, "2 names"),
-        ({"plan": "sslx"}, "unknown method or preset 'sslx': use one of fast, ste"),
+        ({"plan": "sslx"}, "unknown method or preset 'sslx': use one of fast, faster, ste"),
         ({"plan": None}, "string or as a dictionary"),
         ({"images": []}, "no image"),
         ({"images": [torch.rand(64, 64)]}, "must be a tensor"),
@@ -331,7 +344,7 @@ class Reads(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("plan", ["ssl", "three-class", "fast"])
+@pytest.mark.parametrize("plan", ["ssl", "three-class", "fast", "faster"])
 def test_steps_do_not_look_at_values(codec, plan):
     def follow(done, total):
         reads.active = done < 12  # after the first true loss, before the last

@@ -52,7 +52,7 @@ def encode(
     ] = None,
     preset: Annotated[
         str | None,
-        option("Preset: fast. Default, unless --method is given.", _REFINEMENT),
+        option("Preset: fast or faster. Default: fast, unless --method is given.", _REFINEMENT),
     ] = None,
     iterations: Annotated[
         int | None,

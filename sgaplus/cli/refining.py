@@ -49,8 +49,9 @@ def refine(
     preset: Annotated[
         str | None,
         option(
-            "Method, temperature and learning rate in one: fast, which adapts to --iterations (10 or more). "
-            "Default, unless --method is given.",
+            "Method, temperature and learning rate in one: fast, which adapts to --iterations (10 or more), "
+            "or faster, the same with cheap steps between the iterations. Default: fast, unless --method is "
+            "given.",
             _REFINEMENT,
         ),
     ] = None,
@@ -58,7 +59,8 @@ def refine(
         str | None,
         option(
             "How rounding is relaxed during optimisation. SGA+: ssl or ssl:a=2.3, linear, cosine, "
-            "three-class:base=linear; SGA: atanh; baselines: ste, uniform, da, map; ours: expected.",
+            "three-class:base=linear; SGA: atanh; baselines: ste, uniform, da, map; ours: expected, "
+            "quadratic.",
             _REFINEMENT,
         ),
     ] = None,

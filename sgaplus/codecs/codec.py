@@ -172,6 +172,22 @@ class Codec:
         """x̂ (B, 3, H, W) of y (B, C, h, w) on the codec's grid or near it."""
         return FAMILIES[type(self.model)].synthesise(self, y)
 
+    def price(self, latents: Latents, quantise: Quantiser = hard) -> Decoded:
+        """As `decode`, without the synthesis, which takes most of its time: ``x_hat`` is its input."""
+        return FAMILIES[type(self.model)].decode(_WithoutSynthesis(self), latents, quantise)
+
+
+@dataclass(frozen=True)
+class _WithoutSynthesis:
+    codec: Codec
+
+    @property
+    def model(self) -> CompressionModel:
+        return self.codec.model
+
+    def run(self, network: str, x: Tensor) -> Tensor:
+        return x if network == "g_s" else self.codec.run(network, x)
+
 
 def freeze(model: CompressionModel) -> CompressionModel:
     """Prepare a CompressAI model for refinement in place: evaluation mode, fast GDN, no weight gradients."""

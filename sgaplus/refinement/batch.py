@@ -23,6 +23,7 @@ from ..optimizers import OPTIMIZERS
 from ..plans import Plan
 from . import objective
 from .curvature import Curvature
+from .objective import Tangent
 
 # The number of the algorithm that refines: of the loss, the steps, the codecs' networks and likelihoods, the
 # true loss. Stored rows name theirs, and only rows of one algorithm are compared. Raise it with every change
@@ -46,10 +47,12 @@ class Batch:
     compiled: bool = False  # the steps' loss, see `objective`; that of images in strips is not
     distortion: Distortion = MSE
     exact: Codec = field(init=False)  # computes in float32
-    curvature: Curvature = field(init=False, default_factory=Curvature)  # of choices
+    curvature: Curvature = field(init=False)  # of choices
+    tangent: Tangent | None = field(init=False, default=None)  # of inner steps
     broken_steps: Tensor = field(init=False)  # of each image: steps whose gradients were not finite
 
     def __post_init__(self) -> None:
+        self.curvature = Curvature(couples=self.plan.method.inner > 0)
         self.broken_steps = torch.zeros(len(self.names), dtype=torch.int64, device=self.x.device)
         self.x = hardware.channels_last(self.x)  # as x̂ is
         self.exact = self.codec.to(self.codec.device, "float32")
@@ -84,12 +87,35 @@ class Batch:
         whole = not self.codec.strips_of("g_s", self.latents["y"])
         if self.compiled and whole and not (method.chooses and self.curvature.due):
             curvature = self.curvature.held() if method.chooses else None
+            if method.inner:
+                with torch.no_grad():
+                    y_hat = objective.price(*arguments).y_hat
+                coupling = self.curvature.coupling
+                assert curvature is not None and coupling is not None
+                self.tangent = objective.compiled_tangent(
+                    self.codec, y_hat, self.x, curvature, coupling, self.distortion
+                )
+                return self.inner_loss(tau, noise)
             return objective.compiled_loss(*arguments, self.x, self.lmbda, curvature, self.distortion)
         decoded = objective.relax(*arguments, self.x.shape[-2:])
-        curvature = None
-        if method.chooses:
-            curvature = self._curvature(decoded)
-        return objective.loss(decoded, self.x, self.lmbda, curvature, method.weight(tau), self.distortion)
+        assert decoded.x_hat is not None
+        total = self.distortion.total(decoded.x_hat, self.x)
+        curvature = self._curvature(decoded) if method.chooses else None
+        if method.inner:
+            assert curvature is not None and self.curvature.coupling is not None
+            self.tangent = Tangent.of(total, decoded.y_hat, curvature, self.curvature.coupling)
+            total = self.tangent(decoded.y_hat)
+        weight = method.weight(tau)
+        return objective.loss(total, decoded, self.x, self.lmbda, curvature, weight, self.distortion)
+
+    def inner_loss(self, tau: float, noise: dict[str, Tensor | None] | None = None) -> Tensor:
+        """`relaxed_loss` with the tangent of its last call in place of a synthesis."""
+        noise = self.draw() if noise is None else noise
+        of = objective.compiled_inner_loss if self.compiled else objective.inner_loss
+        method, curvature, tangent = self.plan.method, self.curvature.value, self.tangent
+        assert curvature is not None and tangent is not None
+        arguments = self.latents, tau, noise, self.x, self.lmbda, curvature, self.distortion, tangent
+        return of(self.codec, method, *arguments)
 
     def _curvature(self, decoded: objective.Relaxed) -> Tensor:
         """The distortion's along the relaxed latents, (B, C, h, w)."""
@@ -97,6 +123,7 @@ class Batch:
         def synthesis(y_hat: Tensor) -> Tensor:
             return objective.crop(self.exact.synthesise(y_hat), self.x.shape[-2:])
 
+        assert decoded.x_hat is not None
         return self.curvature(
             decoded.x_hat, decoded.y_hat, self.generators, self.distortion, self.x, synthesis
         )
@@ -173,14 +200,19 @@ def _optimise(batch: Batch, iterations: int) -> Iterator[tuple[int, Tensor, floa
     variables = [latent.requires_grad_() for latent in batch.latents.values()]
     plan = batch.plan
     optimizer = OPTIMIZERS[plan.optimizer](variables, 1.0)
+    parts = 1 + plan.method.inner
     for t in range(iterations):
-        tau = plan.temperature(t, iterations)
-        optimizer.param_groups[0]["lr"] = plan.lr(t, iterations)
-        optimizer.zero_grad(set_to_none=True)
-        loss = batch.relaxed_loss(tau)
-        loss.sum().backward()
-        batch.broken_steps += _drop_broken(variables)
-        optimizer.step()
+        for part in range(parts):
+            done = t + part / parts
+            tau = plan.temperature(done, iterations)
+            optimizer.param_groups[0]["lr"] = plan.lr(done, iterations)
+            optimizer.zero_grad(set_to_none=True)
+            loss = batch.inner_loss(tau) if part else batch.relaxed_loss(tau)
+            loss.sum().backward()
+            broken = _drop_broken(variables)
+            if not part:  # what is broken in the tangent, is so in every inner step
+                batch.broken_steps += broken
+            optimizer.step()
         yield t + 1, loss.detach(), tau
 
 

@@ -36,11 +36,19 @@ class Curvature:
     points for HJr, as the functions of users need not have second derivatives. As the synthesis is a
     convolution the diagonal varies slowly over positions, and a mean over neighbours does for a mean over
     many probes.
+
+    Attributes:
+        couples: whether `coupling` is estimated too.
+        coupling: correlations R (B, C, C) of the channels' products Jᵀr, over positions. With the diagonal κ
+            they make a Hessian of the latents at one position, √κᵢ Rᵢⱼ √κⱼ, which is never negative.
     """
 
+    couples: bool = False
     steps: int = 0
     mean: Tensor | None = None
     value: Tensor | None = None
+    coupling: Tensor | None = None
+    _gram: Tensor | None = None
 
     @property
     def due(self) -> bool:
@@ -71,27 +79,38 @@ class Curvature:
         """
         if self.due:
             if distortion.function is None:
-                fresh = _of_squares(x_hat, y_hat, generators, distortion.weights)
+                product = _product(x_hat, y_hat, generators, distortion.weights)
+                fresh = product.square()
             else:
                 assert x is not None and synthesis is not None
                 fresh = _of_function(distortion.function, x_hat, y_hat, generators, x, synthesis)
+                if self.couples:  # as if it were squares
+                    product = _product(x_hat, y_hat, generators, None)
             fresh = F.avg_pool2d(fresh, _WINDOW, 1, _WINDOW // 2, count_include_pad=False)
-            last = torch.zeros_like(fresh) if self.mean is None else self.mean
-            fresh = torch.where(fresh.isfinite(), fresh, last)  # an overflow in bfloat16 must not stay
-            self.mean = fresh if self.mean is None else torch.lerp(last, fresh, _SHARE)
+            self.mean = _mixed(self.mean, fresh)
             self.value = self.mean.clamp_min(0)  # Hutchinson's estimates may be below
+            if self.couples:
+                self._gram = _mixed(self._gram, torch.einsum("bchw,bdhw->bcd", product, product))
+                inverse = self._gram.diagonal(dim1=1, dim2=2).clamp_min(1e-30).rsqrt()
+                self.coupling = self._gram * inverse[:, :, None] * inverse[:, None, :]
         return self.held()
 
 
-def _of_squares(
+def _mixed(last: Tensor | None, fresh: Tensor) -> Tensor:
+    """The running mean with a fresh estimate; an overflow in bfloat16 must not stay."""
+    fresh = torch.where(fresh.isfinite(), fresh, torch.zeros_like(fresh) if last is None else last)
+    return fresh if last is None else torch.lerp(last, fresh, _SHARE)
+
+
+def _product(
     x_hat: Tensor, y_hat: Tensor, generators: Sequence[torch.Generator], weights: Tensor | None
 ) -> Tensor:
-    """One estimate of Σₚ wₚ (∂x̂ₚ/∂ŷᵢ)²."""
+    """Jᵀ√w r with random signs r: its square has the mean Σₚ wₚ (∂x̂ₚ/∂ŷᵢ)²."""
     probe = signs(x_hat, generators)
     if weights is not None:
         probe = probe * weights.sqrt()
     (product,) = torch.autograd.grad((x_hat * probe).sum(), y_hat, retain_graph=True)
-    return product.square()
+    return product
 
 
 def _of_function(

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from torch import Tensor
 from .. import metrics
 from ..codecs.choice import Choice
 from ..codecs.codec import Codec
-from ..codecs.models import Latents
+from ..codecs.models import Decoded, Latents, Quantiser
 from ..distortion import MSE, Distortion
 from ..errors import UserError, first_line
 from ..rounding import Method
@@ -31,16 +32,52 @@ class Relaxed:
     """What relaxed latents decode to.
 
     Attributes:
-        x_hat: reconstruction (B, 3, H, W) of the original pixels.
+        x_hat: reconstruction (B, 3, H, W) of the original pixels; None of latents that are only priced.
         y_hat: the relaxed latents y (B, C, h, w), or the means of choices.
         choice: these choices; None of other latents.
         bits: of each image, (B,).
     """
 
-    x_hat: Tensor
+    x_hat: Tensor | None
     y_hat: Tensor
     choice: Choice | None
     bits: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Tangent:
+    """A distortion of latents ŷ near a point ŷ₀ to second order: v + ⟨g, δ⟩ + ⟨δ, √κ R √κ δ⟩ with δ = ŷ − ŷ₀.
+
+    It stands for the synthesis and its backward pass where latents have moved little. κ is the Gauss-Newton
+    diagonal, and R has the channels' correlations, of which `Curvature` tells; positions count as
+    independent.
+
+    Attributes:
+        at: ŷ₀, (B, C, h, w).
+        value: v, the distortion times the samples of an image, (B,).
+        slope: g, of the shape of ``at``.
+        root: √κ, of that shape.
+        coupling: R, (B, C, C).
+    """
+
+    at: Tensor
+    value: Tensor
+    slope: Tensor
+    root: Tensor
+    coupling: Tensor
+
+    @classmethod
+    def of(cls, total: Tensor, y_hat: Tensor, curvature: Tensor, coupling: Tensor) -> Tangent:
+        """At ``y_hat``, from which the distortions ``total`` (B,) were computed; their graph is spent."""
+        (slope,) = torch.autograd.grad(total.sum(), y_hat)
+        return cls(y_hat.detach(), total.detach(), slope, curvature.sqrt(), coupling)
+
+    def __call__(self, y_hat: Tensor) -> Tensor:
+        """(B,)."""
+        delta = y_hat - self.at
+        scaled = self.root * delta
+        bent = torch.einsum("bcd,bdhw->bchw", self.coupling, scaled)
+        return self.value + (delta * self.slope + scaled * bent).sum((1, 2, 3))
 
 
 def crop(x_hat: Tensor, size: Sequence[int]) -> Tensor:
@@ -62,6 +99,25 @@ def relax(
         noise: for each latent what its method (`Method.of`) drew, stacked over images.
         size: height and width of the images in pixels.
     """
+    decoded, choice = _quantised(codec.decode, method, latents, tau, noise)
+    return Relaxed(crop(decoded.x_hat, size), decoded.latents["y"], choice, decoded.all_bits)
+
+
+def price(
+    codec: Codec, method: Method, latents: Latents, tau: float | Tensor, noise: Mapping[str, Tensor | None]
+) -> Relaxed:
+    """As `relax`, without the reconstruction."""
+    decoded, choice = _quantised(codec.price, method, latents, tau, noise)
+    return Relaxed(None, decoded.latents["y"], choice, decoded.all_bits)
+
+
+def _quantised(
+    decode: Callable[[Latents, Quantiser], Decoded],
+    method: Method,
+    latents: Latents,
+    tau: float | Tensor,
+    noise: Mapping[str, Tensor | None],
+) -> tuple[Decoded, Choice | None]:
     choices: dict[str, Choice] = {}
 
     def quantise(v: Tensor, name: str) -> Tensor | Choice:
@@ -70,11 +126,11 @@ def relax(
             choices[name] = value
         return value
 
-    decoded = codec.decode(latents, quantise)
-    return Relaxed(crop(decoded.x_hat, size), decoded.latents["y"], choices.get("y"), decoded.all_bits)
+    return decode(latents, quantise), choices.get("y")
 
 
 def loss(
+    total: Tensor,
     relaxed: Relaxed,
     x: Tensor,
     lmbda: float | Tensor,
@@ -85,12 +141,12 @@ def loss(
     """L(λ) = λ · scale · D + bpp of each image, (B,): with the MSE, λ·255²·MSE + bpp.
 
     Args:
+        total: D times the samples of an image, (B,), see `Distortion.total`.
         x: the images (B, 3, H, W).
         curvature: of the distortion, see `Curvature`, of the shape of ``relaxed.y_hat``; needed where these
             are choices.
         weight: of the variances in the distortion, see `Method.weight`.
     """
-    total = distortion.total(relaxed.x_hat, x)
     if relaxed.choice is not None:
         assert curvature is not None
         total = total + weight * (curvature * relaxed.choice.variance).sum((1, 2, 3))
@@ -111,28 +167,41 @@ def _whole(
     distortion: Distortion,
 ) -> Tensor:
     relaxed = relax(codec, method, latents, tau, noise, x.shape[-2:])
-    return loss(relaxed, x, lmbda, curvature, method.weight(tau), distortion)
+    assert relaxed.x_hat is not None
+    total = distortion.total(relaxed.x_hat, x)
+    return loss(total, relaxed, x, lmbda, curvature, method.weight(tau), distortion)
 
 
-@functools.cache
-def _program(device_type: str) -> Callable[..., Tensor]:
-    # On CUDA this mode asks for graphs.
-    mode = "reduce-overhead" if device_type == "cuda" else "default"
-    return torch.compile(_whole, fullgraph=True, dynamic=False, mode=mode)
+def _total(codec: Codec, y_hat: Tensor, x: Tensor, distortion: Distortion) -> Tensor:
+    return distortion.total(crop(codec.synthesise(y_hat), x.shape[-2:]), x)
 
 
-def compiled_loss(
+def inner_loss(
     codec: Codec,
     method: Method,
     latents: Latents,
-    tau: float,
+    tau: float | Tensor,
     noise: Mapping[str, Tensor | None],
     x: Tensor,
-    lmbda: float,
-    curvature: Tensor | None = None,
-    distortion: Distortion = MSE,
+    lmbda: float | Tensor,
+    curvature: Tensor,
+    distortion: Distortion,
+    tangent: Tangent,
 ) -> Tensor:
-    """`loss` of `relax` as one compiled program; what it takes of each.
+    """`loss` of each image, (B,), with ``tangent`` in place of a synthesis."""
+    priced = price(codec, method, latents, tau, noise)
+    return loss(tangent(priced.y_hat), priced, x, lmbda, curvature, method.weight(tau), distortion)
+
+
+@functools.cache
+def _program(function: Callable[..., Tensor], device_type: str) -> Callable[..., Tensor]:
+    # On CUDA this mode asks for graphs.
+    mode = "reduce-overhead" if device_type == "cuda" else "default"
+    return torch.compile(function, fullgraph=True, dynamic=False, mode=mode)
+
+
+def _compiled(function: Callable[..., Tensor], codec: Codec, *arguments: Any) -> Tensor:
+    """``function(codec, *arguments)`` as one compiled program.
 
     Made at the first call for images of a shape, which takes tens of seconds, or seconds where PyTorch's
     cache on disk has it.
@@ -146,17 +215,29 @@ def compiled_loss(
 
     codec.prepare()
     # As tensors, so that another value needs no other program.
-    numbers = [torch.full((), value, device=x.device) for value in (tau, lmbda)]
+    tensors = [torch.full((), a, device=codec.device) if isinstance(a, float) else a for a in arguments]
     limits = {"recompile_limit": _MOST_PROGRAMS, "accumulated_recompile_limit": _MOST_PROGRAMS}
     with torch.compiler.config.patch(limits):  # type: ignore[attr-defined]  # PyTorch adds it at run time
         torch.compiler.cudagraph_mark_step_begin()
         try:
-            return _program(x.device.type)(
-                codec, method, latents, numbers[0], noise, x, numbers[1], curvature, distortion
-            )
+            return _program(function, codec.device.type)(codec, *tensors)
         except (TorchDynamoException, InductorError) as error:
             reason = first_line(error)
             remedy = "install a C++ compiler, such as g++, or " if "InvalidCxxCompiler" in reason else ""
             raise UserError(
                 f"the step cannot be compiled here ({reason}): {remedy}go without compiling"
             ) from error
+
+
+compiled_loss = functools.partial(_compiled, _whole)
+compiled_inner_loss = functools.partial(_compiled, inner_loss)
+
+
+def compiled_tangent(
+    codec: Codec, y_hat: Tensor, x: Tensor, curvature: Tensor, coupling: Tensor, distortion: Distortion
+) -> Tangent:
+    """The distortion's tangent at ``y_hat``."""
+    at = y_hat.detach().requires_grad_()
+    found = Tangent.of(_compiled(_total, codec, at, x, distortion), at, curvature, coupling)
+    # Graphs on CUDA write each result where the last one was.
+    return replace(found, value=found.value.clone(), slope=found.slope.clone())

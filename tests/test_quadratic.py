@@ -1,0 +1,178 @@
+"""Steps between two syntheses: what stands for the distortion there, and what they compute."""
+
+import pytest
+import torch
+from torch import nn
+
+from sgaplus import plans, refine, rounding
+from sgaplus.codecs.codec import Codec, freeze
+from sgaplus.codecs.models import hard
+from sgaplus.errors import UserError
+from sgaplus.refinement.batch import Batch
+from sgaplus.refinement.curvature import Curvature
+from sgaplus.refinement.objective import Tangent
+from tests.conftest import NEEDS_COMPILER, untrained
+from tests.test_refinement import picture
+
+TAU = 0.7
+
+
+@pytest.fixture(scope="module")
+def linear_codec() -> Codec:
+    """Its synthesis is linear, each position by itself, so that D is a quadratic form of the channels."""
+    model = untrained()
+    torch.manual_seed(1)
+    model.g_s = nn.ConvTranspose2d(12, 3, 16, stride=16)
+    return Codec("linear", 0.01, freeze(model), sha256="")
+
+
+def batch_of(codec: Codec, method: rounding.Method) -> Batch:
+    x = torch.stack([picture(64, 64, seed) for seed in (0, 1)])
+    latents = {name: value.requires_grad_() for name, value in codec.analyse(x).items()}
+    batch = Batch(codec, x, ["a", "b"], plans.plan(method), 0.01, latents, [])
+    again(batch)
+    return batch
+
+
+def again(batch: Batch) -> None:
+    """The next step draws the same noise, and knows the exact Hessian of a linear synthesis."""
+    batch.generators = [torch.Generator().manual_seed(seed) for seed in (3, 4)]
+    kernels = batch.codec.model.g_s.weight.flatten(1)
+    gram = kernels @ kernels.T
+    diagonal = gram.diagonal().reshape(1, -1, 1, 1)
+    batch.curvature.value = diagonal.expand_as(batch.latents["y"])
+    root = gram.diagonal().sqrt()
+    batch.curvature.coupling = (gram / root / root[:, None]).expand(2, -1, -1)
+    batch.curvature.steps = 1
+
+
+def with_gradients(loss: torch.Tensor, batch: Batch) -> list[torch.Tensor]:
+    return [loss.detach(), *torch.autograd.grad(loss.sum(), list(batch.latents.values()))]
+
+
+def test_a_tangent_against_finite_differences():
+    """Of a function whose Hessian couples channels at one position it is the function to second order."""
+    torch.manual_seed(0)
+    mixing = torch.rand(3, 3, dtype=torch.float64) - 0.5
+    at = torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(2, 3, 2, 1).requires_grad_()
+
+    def total(y: torch.Tensor) -> torch.Tensor:
+        return torch.einsum("cd,bdhw->bchw", mixing, y).exp().sum((1, 2, 3))
+
+    def hessian(image: int) -> torch.Tensor:
+        """½ of it, of the channels at the first position; the same at the second where latents are."""
+        whole = torch.autograd.functional.hessian(lambda y: total(y[None]).sum(), at.detach()[image])
+        return whole[:, 0, 0, :, 0, 0] / 2
+
+    with torch.no_grad():
+        at[:, :, 1] = at[:, :, 0]
+    half = torch.stack([hessian(image) for image in (0, 1)])
+    root = half.diagonal(dim1=1, dim2=2).sqrt()
+    coupling = half / root[:, :, None] / root[:, None, :]
+    curvature = root.square()[:, :, None, None].expand_as(at)
+    tangent = Tangent.of(total(at), at, curvature, coupling)
+    here, step = at.detach(), torch.randn(at.shape, dtype=torch.float64)
+    torch.testing.assert_close(tangent(here), total(here))
+    for length in (1e-2, 1e-3):
+        error = tangent(here + length * step) - total(here + length * step)
+        assert (error.abs() < 10 * length**3).all()
+        assert (error.abs() < 0.1 * (tangent(here + length * step) - tangent(here)).abs()).all()
+
+
+def test_a_step_with_synthesis_is_one_of_the_expected_loss(linear_codec):
+    found, expected = (
+        with_gradients((batch := batch_of(linear_codec, method)).relaxed_loss(TAU), batch)
+        for method in (rounding.Quadratic(), rounding.Expected())
+    )
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_of_a_linear_synthesis_the_inner_loss_is_the_expected_one(linear_codec):
+    """Its rate, variances and distortion, with latents in other cells of the grid too."""
+    inner = batch_of(linear_codec, rounding.Quadratic())
+    whole = batch_of(linear_codec, rounding.Expected())
+    inner.relaxed_loss(TAU)
+    torch.manual_seed(0)
+    for move in (0.0, 0.3, 2.0):
+        moves = {name: move * torch.randn_like(value) for name, value in whole.latents.items()}
+        for batch in (inner, whole):
+            again(batch)
+            with torch.no_grad():
+                for name, value in batch.latents.items():
+                    value += moves[name]
+        found, expected = (
+            with_gradients(loss, batch)
+            for loss, batch in ((inner.inner_loss(TAU), inner), (whole.relaxed_loss(TAU), whole))
+        )
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_the_coupling_is_the_channels_correlation(linear_codec):
+    x = picture(256, 256)[None]
+    y = linear_codec.analyse(x)["y"].requires_grad_()
+    curvature = Curvature(couples=True)
+    generators = [torch.Generator().manual_seed(0)]
+    for _ in range(40):
+        curvature.steps = 0
+        curvature(linear_codec.run("g_s", y), y, generators)
+    kernels = linear_codec.model.g_s.weight.flatten(1)
+    exact = torch.corrcoef(torch.cat([kernels, -kernels], 1))  # about zero
+    torch.testing.assert_close(curvature.coupling[0], exact, rtol=0, atol=0.2)
+    assert torch.linalg.eigvalsh(curvature.coupling[0].double()).min() > -1e-6
+
+
+@pytest.mark.slow
+def test_other_distortions_have_it_too(linear_codec):
+    x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    run = refine(linear_codec, x, "faster", iterations=8, distortion=cubic, lmbda=20.0)
+    assert run.rows["loss"].iloc[-1] < run.rows["loss"].iloc[0]
+
+
+def cubic(x_hat: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    return (x_hat - x).abs().pow(3).mean((1, 2, 3))
+
+
+def test_prices_are_those_of_decoding(linear_codec):
+    latents = linear_codec.analyse(picture(64, 64)[None])
+    priced, decoded = linear_codec.price(latents, hard), linear_codec.decode(latents, hard)
+    assert torch.equal(priced.all_bits, decoded.all_bits)
+    assert torch.equal(priced.x_hat, decoded.latents["y"])
+
+
+def test_an_iteration_has_one_synthesis(linear_codec, monkeypatch):
+    networks, run = [], Codec.run
+
+    def noted(self, network, x):
+        networks.append(network)
+        return run(self, network, x)
+
+    monkeypatch.setattr(Codec, "run", noted)
+    refine(linear_codec, [picture(64, 64)], "quadratic:inner=3", iterations=4, trace_every=4)
+    assert networks.count("g_s") == 2 + 4  # the true losses, and the iterations
+    assert networks.count("h_s") == 2 + 4 * (1 + 3)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("quadratic:inner=0", "inner steps must be a whole number of at least 1"),
+        ("quadratic:inner=1.5", "inner steps must be a whole number"),
+    ],
+)
+def test_parameters_are_checked(spec, message):
+    with pytest.raises(UserError, match=message):
+        rounding.parse(spec)
+
+
+@pytest.mark.slow
+@NEEDS_COMPILER
+def test_compiled_steps_are_those_of_the_operators(linear_codec):
+    runs = [
+        refine(linear_codec, [picture(60, 50)], "quadratic:inner=2", iterations=3, trace_every=1, compiled=c)
+        for c in (True, False)
+    ]
+    for column in ("method_loss", "loss"):
+        first, second = (run.trace[column].iloc[1:].to_numpy() for run in runs)
+        assert first == pytest.approx(second, rel=1e-4)
