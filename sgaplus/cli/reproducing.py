@@ -32,17 +32,18 @@ def reproduce(
     Studies run in the order of their worth. Interrupted at any moment, the same command continues where it
     was. What cannot be downloaded is left out, and said; the pages show what is stored.
 
-    - `sgaplus reproduce --profile paper --dry-run`
+    - `sgaplus reproduce --profile paper --dry-run --device cuda`
     - `sgaplus reproduce --profile paper`
     """
     from .. import hardware
     from ..studies import reproduce as reproduction
 
     studies = reproduction.studies_of(profile)
-    resolved = hardware.resolve_device(device)
-    need = reproduction.need(studies, profile, resolved.type, results)
+    # What it would take on a GPU is worth knowing before there is one.
+    kind = "cuda" if dry_run and device == "cuda" else hardware.resolve_device(device).type
+    need = reproduction.need(studies, profile, kind, results)
     terminal.show(terminal.table(need.table, _TABLE))
-    terminal.show(f"profile {profile} on {hardware.describe(resolved)}: {_in_words(need, resolved.type)}")
+    terminal.show(f"profile {profile} on {'a GPU' if kind == 'cuda' else 'a CPU'}: {_in_words(need, kind)}")
     if dry_run:
         return
     _fetch(need)
@@ -63,7 +64,7 @@ def reproduce(
 
 def _in_words(need: Need, kind: str) -> str:
     """Hours, gigabytes and memory."""
-    rate = "measured here" if need.measured else f"assumed for a {kind} device"
+    rate = "measured here" if need.measured else "assumed, nothing is measured here yet"
     names = ", ".join([*(one.spec for one in need.series), *need.datasets])
     downloads = f"{need.gigabytes:.1f} GB to download ({names})" if names else "nothing to download"
     return (

@@ -249,7 +249,7 @@ def status(
     root = results(study, root)
     known = tables(root) if known is None else known
     rows = pd.concat(list(known.values()), ignore_index=True) if known else pd.DataFrame()
-    device = hardware.resolve_device("auto" if kind is None else kind)
+    device = hardware.resolve_device("cpu" if kind == "cpu" else "auto")
     held = rows_of(store_of(study, profile, root))
     tasks = planning.plan(study, profile, _hashes(held))
     rates = planning.rates(tasks, kind or chosen.device, rows, device)
