@@ -128,7 +128,8 @@ def refine(
             image, or a differentiable function of reconstructions and images (B, 3, H, W) that gives (B,),
             see `distortion.each_of`; None is what the codec was trained for. With the other of the two
             metrics, the codec's λ is converted (`distortion.lambda_in`); with a function λ has to be given.
-        iterations: the optimiser's steps; 0 only measures the codec.
+        iterations: the optimiser's steps, or the syntheses of a plan that also steps between them; 0 only
+            measures the codec.
         read_offs: iterations with a row in ``rows``; 0 and the last one are always among them, and by
             default 500, as in the paper.
         trace_every: iterations between two true losses in ``trace``; by default 20 over the run.
