@@ -64,13 +64,17 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
 
 
 @functools.cache
+def cpu_flags() -> frozenset[str]:
+    """What Linux says of this processor, its instructions among that; empty elsewhere."""
+    try:
+        return frozenset(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+    except OSError:
+        return frozenset()
+
+
 def cpu_has_bfloat16() -> bool:
     """Whether this processor multiplies bfloat16 matrices in hardware (AVX-512 BF16, AMX or Arm BF16)."""
-    try:
-        words = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
-    except OSError:
-        return False
-    return bool(words & {"avx512_bf16", "amx_bf16", "bf16"})
+    return bool(cpu_flags() & {"avx512_bf16", "amx_bf16", "bf16"})
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -151,9 +155,13 @@ def describe(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
-    used = f"{threads} thread{'s' * (threads > 1)}"
+    return f"{processor()}, {threads} thread{'s' * (threads > 1)}"
+
+
+def processor() -> str:
+    """The processor's name."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
-                return f"{line.split(':', 1)[1].strip()}, {used}"
-    return f"{platform.processor() or platform.machine()}, {used}"
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

@@ -36,6 +36,7 @@ from ..codecs.weights import load_codec
 from ..hardware import now
 from ..jobs import provenance
 from ..refinement import Progress, default_batch_size, refine
+from . import instructions
 from .baseline import METHOD, plain_model, reference_refine
 from .ceiling import Convolution, Recorder, ceiling
 from .measurement import Measurement, Settings
@@ -264,6 +265,8 @@ def run(settings: Settings, progress: Progress | None = None) -> Measurement:
         "device_type": device.type,
         "bfloat16_hardware": hardware.has_bfloat16(device),
         "threads": torch.get_num_threads(),
+        "instructions": instructions.current(),
+        "auto": str(hardware.resolve_dtype("auto", device)).removeprefix("torch."),
         **provenance(device),
     }
     return Measurement(table, summary)

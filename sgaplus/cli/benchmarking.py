@@ -26,6 +26,13 @@ def bench(
     out: Annotated[
         Path | None, option("File for the measurement: .json holds all of it, .csv the pairs.")
     ] = None,
+    instructions: Annotated[
+        Path | None,
+        option(
+            "Measure each instruction set of the processor, in both number formats, with one thread and with"
+            " two; a folder for the measurements. Those that are there are kept."
+        ),
+    ] = None,
     n: Annotated[int, option("Width of the networks, whose weights are random.", CODEC, "--N")] = 128,
     m: Annotated[int, option("Channels of the latents y.", CODEC, "--M")] = 192,
     codec: Annotated[
@@ -45,11 +52,20 @@ def bench(
     at a time, with gradients of the weights and with the true loss at every step. The time of the step's
     convolutions alone is reported as well: no loop on this device can be faster.
 
+    With --instructions the table has the times as fast as the plain loop in both number formats, and the format
+    that `auto` picks.
+
     - `sgaplus bench`
+    - `sgaplus bench --instructions measured`
     - `sgaplus bench --codec mshyper-s --pairs 5 --out bench.json`
     """
     from ..bench import benchmark, measurement
+    from ..bench import instructions as sets
 
+    if out is not None and instructions is not None:
+        raise UserError("--instructions writes a file for each measurement: leave out --out")
+    if instructions is not None:
+        io.check_folder(instructions)
     if out is not None:
         if out.suffix not in measurement.SUFFIXES:
             raise UserError(f"--out must end in {' or '.join(measurement.SUFFIXES)}, not '{out}'")
@@ -71,6 +87,12 @@ def bench(
         compiled=compiled,
         seed=seed,
     )
+    if instructions is not None:
+        with terminal.counting("measuring") as progress:
+            found = sets.measure(instructions, settings, progress=progress)
+        terminal.show(terminal.table(sets.compared(found), sets.SHOWN))
+        terminal.show(f"measurements: {instructions}")
+        return
     with terminal.counting("measuring") as progress:
         measured = benchmark.run(settings, progress=progress)
     terminal.show(measurement.text(measured))
