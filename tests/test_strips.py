@@ -20,11 +20,13 @@ def large(monkeypatch):
     monkeypatch.setattr(strips, "STRIP_PIXELS", 1)
 
 
-@pytest.mark.parametrize("name", REFINABLE)
-@pytest.mark.parametrize("size", [(576, 64), (64, 576)])
+@pytest.mark.parametrize(
+    ("name", "size"), [*((name, (576, 64)) for name in REFINABLE), (REFINABLE[0], (64, 576))]
+)
 def test_networks_give_the_same_in_strips(name, size, large):
     codec = Codec(name, 0.01, freeze(untrained(name)), sha256="")
-    for network, channels, step in ("g_a", 3, 1), ("g_s", codec.model.M, strips.PIXELS):
+    width = codec.analyse(torch.rand(1, 3, 64, 64))["y"].shape[1]
+    for network, channels, step in ("g_a", 3, 1), ("g_s", width, strips.PIXELS):
         x = torch.rand(
             2, channels, *(side // step for side in size), generator=torch.Generator().manual_seed(2)
         )

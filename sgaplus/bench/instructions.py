@@ -112,9 +112,10 @@ SHOWN = {
 
 
 def compared(measurements: Sequence[Measurement]) -> pd.DataFrame:
-    """A line for each instruction set and number of threads: a step of the plain loop in seconds, how many
-    times as fast ours is in either number format, the format that ``auto`` picks, and by how many percent it is
-    slower than the other one (0 where it is the faster).
+    """A line for each instruction set and number of threads.
+
+    It has the seconds of a step of the plain loop, how many times as fast ours is in either number format,
+    the format that ``auto`` picks, and by how many percent it is slower than the other one (0 where faster).
     """
     rows = pd.DataFrame([measurement.summary for measurement in measurements])
     lines = []

@@ -52,8 +52,8 @@ def bench(
     at a time, with gradients of the weights and with the true loss at every step. The time of the step's
     convolutions alone is reported as well: no loop on this device can be faster.
 
-    With --instructions the table has the times as fast as the plain loop in both number formats, and the format
-    that `auto` picks.
+    With --instructions the table says how many times as fast the step is in both number formats, and which
+    one `auto` picks.
 
     - `sgaplus bench`
     - `sgaplus bench --instructions measured`
