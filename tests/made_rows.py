@@ -6,43 +6,61 @@ import numpy as np
 import pandas as pd
 
 from companion import configurations
-from sgaplus import plans, rounding, schedules
+from sgaplus import plans, schedules
 
 # What the images cost in every configuration; differences between these are factors on it.
 COST = {"a@100": 1.0, "b@100": 2.0, "c@100": 4.0}
 
 
-def job(image: str, method: str, factors: dict[int, float], seed: int = 0, tau_max=None, rate=None, **values):
-    """The lines of one job; its true loss is the image's cost, times the factor at each iteration."""
-    parsed = rounding.parse(method)
+def job(
+    image: str,
+    method: str,
+    factors: dict[int, float],
+    lmbda: float = 0.01,
+    codec_lmbda: float | None = None,
+    *,
+    seed: int = 0,
+    tau_max: float | None = None,
+    rate: float | None = None,
+    **values,
+) -> list[dict]:
+    """The lines of one job; its true loss is the image's cost, times the factor at each iteration.
+
+    Args:
+        method: a specification with its published settings but for ``tau_max`` and ``rate``, ``fast``, or
+            ``base``.
+        values: other columns.
+    """
+    last, codec_lmbda = max(factors), lmbda if codec_lmbda is None else codec_lmbda
     temperature = None if tau_max is None else schedules.Exponential(tau_max=tau_max)
-    plan = plans.plan(parsed, temperature=temperature, lr=rate)
-    settings = plan.as_dict()
-    last = max(factors)
+    plan = plans.plan("map" if method == "base" else method, last or None, temperature=temperature, lr=rate)
+    settings = {name: json.dumps(value) for name, value in plan.as_dict().items()}
     line = {
         "image": image,
         "image_sha256": f"sha of {image}",
-        "key": f"{image} {method} {tau_max} {rate} {seed}",
-        "method": json.dumps(parsed.as_dict()),
-        "temperature": json.dumps(settings["temperature"]),
-        "lr": json.dumps(settings["lr"]),
-        "optimizer": settings["optimizer"],
+        "key": f"{image} {method} {lmbda} {codec_lmbda} {tau_max} {rate} {seed} {last}",
+        **{name: settings[name] for name in ("method", "temperature", "lr")},
+        "optimizer": plan.optimizer,
         "label": plan.label if last else plans.BASE,
         "iterations": last,
+        "trace_every": 25,
         "seed": seed,
-        "lmbda": 0.01,
+        "lmbda": lmbda,
         "codec": "mshyper-s",
-        "codec_lmbda": 0.01,
+        "codec_lmbda": codec_lmbda,
         "codec_sha256": "sha of the codec",
         "dtype": "bfloat16",
         "device": "a processor",
-    } | values
-    return [
-        line
-        | {"iteration": t, "loss": COST[image] * factor, "read_off": t in (0, last)}
-        | {"seconds": 0.02 * t, "tau": np.nan if t == 0 else min(tau_max or 1, 0.6)}
-        for t, factor in factors.items()
-    ]
+        "bpp": 0.5,
+        "psnr": 30.0,
+    }
+    lines = []
+    for t, factor in factors.items():
+        loss = COST.get(image, 1.0) * factor
+        found = {"iteration": t, "loss": loss, "method_loss": loss, "read_off": t in (0, last)}
+        found |= {"seconds": 0.02 * t, "tau": np.nan if t == 0 else min(tau_max or 1, 0.6)}
+        lines.append(line | found | values)
+    return lines
 
 
 def rows_of(*jobs: list[dict]) -> pd.DataFrame:

@@ -1,19 +1,20 @@
 """The page beyond the paper, on rows made up by hand: whose budgets are compared, and what is said about
 them."""
 
-import json
-
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from companion import configurations, tables
+from companion import tables
 from companion.pages import beyond, rate_distortion
 from sgaplus import plans, rounding
 from sgaplus.errors import UserError
 from sgaplus.studies.schema import load_study
 
-COST = {"kodim01@256": 1.0, "kodim02@256": 2.0, "097cb426910ba8ce2525dd8bb7fb1777@256": 4.0}
+from .made_rows import job, rows_of
+
+CLIC = "097cb426910ba8ce2525dd8bb7fb1777@256"
+COST = {"kodim01@256": 1.0, "kodim02@256": 2.0, CLIC: 4.0}
 SSL = rounding.SSL(2.3).label
 
 
@@ -23,57 +24,21 @@ def closed():
     plt.close("all")
 
 
-def job(image: str, plan: plans.Plan, iterations: int, factors: dict[int, float], traced=(), **values):
-    """The lines of one job, whose true loss is the image's cost times a factor at each iteration."""
-    settings = plan.as_dict()
-    line = {
-        "image": image,
-        "key": f"{image} {plan.label} {iterations}",
-        "method": json.dumps(plan.method.as_dict()),
-        "temperature": json.dumps(settings["temperature"]),
-        "lr": json.dumps(settings["lr"]),
-        "optimizer": settings["optimizer"],
-        "label": plan.label if iterations else plans.BASE,
-        "iterations": iterations,
-        "seed": 0,
-    } | values
-    return [
-        line
-        | {
-            "iteration": t,
-            "loss": COST[image] * factor,
-            "seconds": 0.02 * t,
-            "read_off": t not in traced,
-        }
-        for t, factor in factors.items()
-    ]
-
-
-def of_preset(image: str, iterations: int, factor: float):
-    plan = plans.plan("fast", iterations)
-    return job(
-        image, plan, iterations, {0: 1.0, iterations // 2: 0.97, iterations: factor}, (iterations // 2,)
-    )
-
-
 @pytest.fixture
 def rows() -> pd.DataFrame:
     """`fast` is 2 % better than SSL at 100; at 100 as good as SSL at 500 on Kodak, 5 % worse on the other
     image."""
-    lines = []
-    for image in COST:
-        for method in ("ssl:a=2.3", "atanh"):
-            plan = plans.plan(method)
-            at_100 = 0.95 if image == "097cb426910ba8ce2525dd8bb7fb1777@256" else 0.98
-            worse = 1.01 if method == "atanh" else 1.0
-            losses = {0: 1.0, 100: at_100 * worse, 500: at_100 * 0.98 * worse, 2000: 0.9 * worse}
-            lines += job(image, plan, 2000, losses)
-        lines += of_preset(
-            image, 100, 0.98 * (1 if image == "097cb426910ba8ce2525dd8bb7fb1777@256" else 0.98)
-        )
-        lines += of_preset(image, 2000, 0.89)
-        lines += job(image, plans.plan("map"), 0, {0: 1.0})
-    return configurations.described(pd.DataFrame(lines))
+    jobs = []
+    for image, cost in COST.items():
+        at_100 = 0.95 if image == CLIC else 0.98
+        for method, worse in (("ssl:a=2.3", 1.0), ("atanh", 1.01)):
+            factors = {0: 1.0, 100: at_100 * worse, 500: at_100 * 0.98 * worse, 2000: 0.9 * worse}
+            jobs.append(job(image, method, {t: cost * factor for t, factor in factors.items()}))
+            jobs[-1] = [line | {"read_off": True} for line in jobs[-1]]
+        for budget, factor in ((100, 0.98 * (1 if image == CLIC else 0.98)), (2000, 0.89)):
+            jobs.append(job(image, "fast", {0: cost, budget // 2: 0.97 * cost, budget: factor * cost}))
+        jobs.append(job(image, "base", {0: cost}))
+    return rows_of(*jobs)
 
 
 def test_the_presets_settings_are_those_of_its_plans():
@@ -87,7 +52,7 @@ def test_a_budget_of_the_preset_is_a_run_and_of_the_others_a_read_off(rows):
     table = beyond.budgets(rows)
     found = {name: sorted(set(group["iteration"])) for name, group in table.groupby("configuration")}
     assert found == {"fast": [100, 2000], SSL: [100, 500, 2000], "atanh (SGA)": [100, 500, 2000]}
-    assert set(table.loc[table["image"] == "097cb426910ba8ce2525dd8bb7fb1777@256", "data"]) == {"CLIC 2025"}
+    assert set(table.loc[table["image"] == CLIC, "data"]) == {"CLIC 2025"}
     assert set(table.loc[table["image"] == "kodim01@256", "data"]) == {"Kodak"}
     assert table.loc[table["configuration"] == "fast", "change"].max() == pytest.approx(-2)
 

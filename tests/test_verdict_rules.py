@@ -1,13 +1,13 @@
 """The claims' verdicts: rows made so that each claim comes out in each way."""
 
-import json
-
 import pandas as pd
 import pytest
 
-from companion import closed_forms, configurations, lead, pool, verdict_rules, verdicts
+from companion import closed_forms, lead, pool, verdict_rules, verdicts
 from companion.verdicts import Finding, Verdict, together
-from sgaplus import plans, rounding, schedules
+from sgaplus import rounding
+
+from .made_rows import job, rows_of
 
 KODAK = [f"kodim0{k}@256" for k in range(1, 7)]
 CLIC = [
@@ -21,38 +21,8 @@ CLIC = [
 TECNICK = ["RGB_OR_1200x1200_001@512"]
 
 
-def job(image, method, curve, lmbda=0.01, codec_lmbda=None, tau_max=None, **values):
-    """Rows of one run: the loss by iteration, published settings unless told otherwise."""
-    last = max(curve)
-    parsed = rounding.parse("map" if method == "base" else method)
-    temperature = None if tau_max is None else schedules.Exponential(c=1e-3, tau_max=tau_max)
-    plan = plans.plan(parsed, temperature=temperature)
-    settings = plan.as_dict()
-    own = lmbda if codec_lmbda is None else codec_lmbda
-    fixed = {
-        "image": image,
-        "method": json.dumps(parsed.as_dict()),
-        **{name: json.dumps(settings[name]) for name in ("temperature", "lr")},
-        "optimizer": "adam",
-        "label": plan.label if last else plans.BASE,
-        "iterations": last,
-        "trace_every": 25,
-        "lmbda": lmbda,
-        "codec_lmbda": own,
-        "seed": 0,
-        "bpp": 0.5,
-        "psnr": 30.0,
-        "tau": 0.5,
-        "key": f"{image} {method} {lmbda} {own} {tau_max} {last}",
-    }
-    return [
-        fixed | {"iteration": t, "loss": loss, "method_loss": loss, "read_off": t == last} | values
-        for t, loss in curve.items()
-    ]
-
-
 def table(jobs):
-    return pool.with_scope(configurations.described(pd.DataFrame([row for one in jobs for row in one])))
+    return pool.with_scope(rows_of(*jobs))
 
 
 def levels(by_method, images=KODAK, iterations=(500,), **values):
@@ -139,15 +109,8 @@ def test_the_gap_is_judged_at_each_lambda():
         for image in KODAK:
             jobs.append(job(image, "base", {0: 3.0}, lmbda))
             jobs.append(job(image, "ssl", curve([3, 2, 1.9]), lmbda, method_loss=1.9 + ssl))
-            jobs.append(
-                job(
-                    image,
-                    "atanh",
-                    curve([3, 2, 1.9]),
-                    lmbda,
-                    method_loss=1.9 + (0.9 if lmbda < 0.01 else 0.1),
-                )
-            )
+            atanh = 1.9 + (0.9 if lmbda < 0.01 else 0.1)
+            jobs.append(job(image, "atanh", curve([3, 2, 1.9]), lmbda, method_loss=atanh))
     gaps = [f for f in verdict_rules.smooth(table(jobs), "cpu") if f.what.startswith("|gap|, ") and f.images]
     assert [f.outcome for f in gaps] == [Verdict.HOLDS, Verdict.CONTRADICTED, Verdict.CONTRADICTED]
     assert together(gaps) is Verdict.MIXED
@@ -321,18 +284,12 @@ def test_gradient_at_the_ends(monkeypatch):
 
 def published_curves():
     """SGA with 10 % less rate at equal PSNR; its loss gains more where the rate is most of the loss."""
-    lines = []
-    for codec, factor in (("yang2020-base", 1.0), ("yang2020-sga", 0.9)):
-        for k, lmbda in enumerate((0.001, 0.0025, 0.005, 0.01, 0.02)):
-            lines.append(
-                {
-                    "codec": codec,
-                    "quality_or_lambda": lmbda,
-                    "bpp": factor * 0.1 * 2**k,
-                    "psnr_db": 26 + 2.0 * k,
-                }
-            )
-    return pd.DataFrame(lines)
+    lines = [
+        (codec, lmbda, factor * 0.1 * 2**k, 26 + 2.0 * k)
+        for codec, factor in (("yang2020-base", 1.0), ("yang2020-sga", 0.9))
+        for k, lmbda in enumerate((0.001, 0.0025, 0.005, 0.01, 0.02))
+    ]
+    return pd.DataFrame(lines, columns=["codec", "quality_or_lambda", "bpp", "psnr_db"])
 
 
 def saved(factor, shrinks=True, iterations=(500, 2000), images=KODAK):

@@ -1,8 +1,6 @@
 """The book's Sphinx extension: every stale page runs before Sphinx reads the sources; MathJax travels with
 the book."""
 
-from __future__ import annotations
-
 from importlib import util
 from pathlib import Path
 from typing import Any

@@ -9,8 +9,6 @@ the sources, so that ``jupyter-book build book/`` publishes no stale page.
 What the templates themselves call is in `cells`.
 """
 
-from __future__ import annotations
-
 import copy
 import functools
 import hashlib

@@ -1,7 +1,5 @@
 """What the cells of a page's template call to show figures and tables, and to guard what they say."""
 
-from __future__ import annotations
-
 import base64
 import html
 import io

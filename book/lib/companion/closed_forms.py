@@ -1,7 +1,5 @@
 """What the rounding methods' formulas say by themselves, in float64: slopes, exponents, moments of a draw."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from scipy.optimize import minimize_scalar

@@ -1,7 +1,5 @@
 """The configurations of a study: what tells its rows apart beside the image, in words and in numbers."""
 
-from __future__ import annotations
-
 import functools
 import json
 from typing import Any

@@ -4,8 +4,6 @@ Curves are of means over images; pchip interpolates PSNR over the logarithm of t
 Bjøntegaard delta (`statistics.deltas`). A curve needs two points.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from scipy.interpolate import PchipInterpolator

@@ -5,8 +5,6 @@ A figure is `panels` of what one function draws: `lines`, `bands`, `points_with_
 here computes a result but means over images and their intervals.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar

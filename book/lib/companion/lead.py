@@ -1,8 +1,6 @@
 """SSL's lead over atanh at the ablations' λ: as the paper has it, with better temperatures, and after more
 iterations."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

@@ -8,8 +8,6 @@ strings     what rANS wrote: whole words, and a state for each of the two string
 file        the strings and the header
 """
 
-from __future__ import annotations
-
 import copy
 import math
 from dataclasses import dataclass

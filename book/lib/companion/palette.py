@@ -4,8 +4,6 @@ Colours of methods are Okabe and Ito's and two of Tol's, which readers with any 
 What is no method (a codec, a part of a file, a published curve) never has a method's colour.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

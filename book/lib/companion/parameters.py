@@ -1,8 +1,6 @@
 """A page's parameters: what its template declares, what papermill gave, and the command that gives the same
 again."""
 
-from __future__ import annotations
-
 import ast
 import json
 import shlex

@@ -1,7 +1,5 @@
 """All stored rows of a profile together: what a claim rests on, whichever study computed it."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence

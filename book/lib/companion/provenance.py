@@ -1,7 +1,5 @@
 """Where a page's numbers come from: its rows, what they are of, what made them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

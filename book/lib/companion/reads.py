@@ -1,7 +1,5 @@
 """Which files of the repository a page read, and what is in them now."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import os

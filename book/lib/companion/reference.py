@@ -1,7 +1,5 @@
 """Published rate-distortion curves, each number with its source (``data/reference`` of a checkout)."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

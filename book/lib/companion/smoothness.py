@@ -1,7 +1,5 @@
 """How smoothly the true loss falls over the iterations, and how far the method's own loss is from it."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 from sgaplus.errors import UserError

@@ -6,8 +6,6 @@ on their number alone: neither the order of rows nor what stands beside a quanti
 figure's interval is that of the table. Where an image has several seeds, their mean is its value.
 """
 
-from __future__ import annotations
-
 import re
 import warnings
 from collections.abc import Callable, Sequence

@@ -1,8 +1,6 @@
 """The book's tables: a frame and a declaration of its columns become a table with intervals, notes and a CSV
 link."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

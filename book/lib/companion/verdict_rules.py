@@ -1,7 +1,5 @@
 """The paper's nine claims, each judged by a stated criterion from stored rows or from the closed forms."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from itertools import pairwise

@@ -5,8 +5,6 @@ A condition about a difference *holds* where its whole 95 % interval is on the c
 *not run*.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum

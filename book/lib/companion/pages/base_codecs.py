@@ -4,8 +4,6 @@ Intervals are 95 % percentile bootstrap intervals over the images of our side; p
 over images and stay as they are.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -3,8 +3,6 @@
 PSNR is that of the clamped 8-bit image here, as for conventional codecs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,8 +1,6 @@
 """The page beyond the paper: the preset `fast` against published methods at equal budget, and what else was
 tried."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 

@@ -1,8 +1,6 @@
 """The page on real bits: where the bits of a file beyond the estimate go, and a cross-check by another
 coder."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

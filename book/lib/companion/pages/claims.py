@@ -1,8 +1,6 @@
 """The claims ledger: verdicts as a table, and for each claim its criterion, its numbers and where they are
 shown."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path

@@ -7,8 +7,6 @@ the same
 time for a step: what differs between them is less than what differs between the jobs of one.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from typing import Any

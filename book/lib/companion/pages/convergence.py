@@ -4,8 +4,6 @@ A *traced* iteration is one at which the true loss was computed. The *gap* of a 
 of the relaxed latents, minus the true loss of the same latents rounded hard.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """The true loss over the iterations, against the loss of the codec from which each refinement started."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 from sgaplus.errors import UserError

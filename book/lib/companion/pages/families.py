@@ -1,7 +1,5 @@
 """The bundled families of codecs in words, tables and commands: what their cards and training logs say."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -3,8 +3,6 @@
 A *setting* is a number in which the configurations of a method differ, and its column: ``tau_max``, ``rate``.
 """
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

@@ -1,8 +1,6 @@
 """The page on bfloat16: the true loss of the same images, refined in two number formats with the same
 noise."""
 
-from __future__ import annotations
-
 import pandas as pd
 from matplotlib.figure import Figure
 

@@ -1,8 +1,6 @@
 """The page with one photograph before and after refinement (paper, Figure 4): pictures decoded from stored
 files."""
 
-from __future__ import annotations
-
 import base64
 import html
 import io

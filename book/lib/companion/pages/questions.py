@@ -1,8 +1,6 @@
 """The first six of the ten questions: what the methods' formulas say of shapes, draws, classes and
 temperature."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 

@@ -2,8 +2,6 @@
 seconds. A table without rows is empty.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas as pd

@@ -1,7 +1,5 @@
 """Stored races of the preset against the plain loop (`sgaplus.bench.race`): each of them, and their means."""
 
-from __future__ import annotations
-
 import shlex
 from pathlib import Path
 

@@ -5,8 +5,6 @@ PSNR is that of floats, as in the paper, unless something else is said. *Curves*
 configuration, by its name.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import pandas as pd

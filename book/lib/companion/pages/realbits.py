@@ -1,7 +1,5 @@
 """The page on real bits: how large the files are, against what was estimated."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import seaborn as sns

@@ -1,7 +1,5 @@
 """The page that refines photographs while it is built: what `sgaplus.refine` returned, before and after."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 from .. import statistics

@@ -5,8 +5,6 @@ gains over it at the same rate is interpolated as `equal_rate` says. Its *reach*
 that of its own λ at which it falls short of the family by no more than a tolerance.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -4,8 +4,6 @@ A *place* is a machine with the networks that run on it; a *way* is how our loop
 format, how many pictures it refines together, and whether it is compiled.
 """
 
-from __future__ import annotations
-
 import shlex
 from dataclasses import fields
 from pathlib import Path

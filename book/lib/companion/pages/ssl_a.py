@@ -1,8 +1,6 @@
 """The page on SSL's a: the true loss over it, early and late, and which other methods it passes (paper, table
 a)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,8 +1,6 @@
 """The page on three-class rounding against two-class rounding (paper, table of the classes, Figure B.5; claim
 5)."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 
