@@ -210,18 +210,6 @@ def test_a_codec_that_is_too_weak_for_its_lambda_is_found():
     assert loss[3] > min(loss[2], loss[4])
 
 
-def test_a_curve_that_is_not_monotone_is_called_so():
-    rows = ideal()
-    rows.loc[rows["lmbda"] == 0.02, "bpp"] += 1
-    (curve,) = of_families(rows)
-    assert not base_codecs.as_they_should(base_codecs.slopes(curve))
-
-
-def test_one_lambda_has_no_slope():
-    (curve,) = of_families(ideal(lmbdas=(0.01,)))
-    assert base_codecs.slopes(curve).empty
-
-
 # Figures
 
 
@@ -283,16 +271,3 @@ def test_rd_curves_show_our_points_and_the_published_ones(points, theirs):
     assert [tuple(segment[:, 1]) for segment in bars.get_segments()] == [(27, 30), (30, 33)]
     assert [text.get_text() for text in figure.legends[0].texts] == ["f", "VTM", "JPEG"]
     assert axes.get_xlim()[0] < 0.2 < 0.4 < axes.get_xlim()[1]
-
-
-def test_gaps_have_a_panel_for_each_reference_and_a_line_for_each_family():
-    curves = {
-        name: of_families(family_on(*straight(offset, (0.1, 0.2))))[0]
-        for name, offset in (("f", -2), ("g", -1))
-    }
-    both = pd.concat([published(*straight()), published(*straight(3)).assign(codec="jpeg")])
-    vtm, jpeg = base_codecs.gaps_figure(curves, both, ["vtm", "jpeg"]).axes
-    assert [axes.get_title() for axes in (vtm, jpeg)] == ["VTM", "JPEG"]
-    assert [line.get_ydata()[0] for line in vtm.lines[:2]] == pytest.approx([-2, -1])
-    assert [line.get_ydata()[0] for line in jpeg.lines[:2]] == pytest.approx([-5, -4])
-    assert vtm.lines[0].get_color() != vtm.lines[1].get_color()

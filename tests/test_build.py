@@ -334,7 +334,7 @@ def test_unknown_parameters_are_refused_by_plain_papermill_too(root):
         ("- {name: one, template: other}", "other.ipynb, which does not exist"),
         ("- {name: one, template: tiny, parameters: {bogus: 1}}", r"sets bogus.*declared: amplitude, label"),
         ("- {name: one, template: tiny}\n- {name: one, template: tiny}", "names a page twice: one"),
-        ("- {name: [", "not valid YAML"),
+        ("- {name: [", "does not describe pages"),
         ("name: one", "does not describe pages"),
         ("- {name: one, template: broken}", "is not a notebook"),
         ("- {name: one, template: untitled}", "must begin with a Markdown cell"),

@@ -74,13 +74,11 @@ def load_pages(root: Path, profile: str | None = None) -> list[Page]:
     try:
         entries = yaml.safe_load(path.read_text(encoding="utf-8")) or []
         pages = TypeAdapter(list[Page]).validate_python(entries)
-    except OSError as error:
-        raise UserError(f"cannot read the list of pages {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise UserError(f"{path} does not describe pages: {problems}") from error
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"{path} does not describe pages: {' '.join(str(error).split())}") from error
     names = [page.name for page in pages]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UserError(f"{path} names a page twice: {', '.join(twice)}")

@@ -132,3 +132,8 @@ def in_order(names: Iterable[str]) -> list[str]:
     """Methods as legends and tables order them: the base, as the paper's figures have them, others."""
     rank = {name: position for position, name in enumerate(METHODS)}
     return sorted(set(names), key=lambda name: (rank.get(name, len(rank)), name))
+
+
+def parts(table: pd.DataFrame, by: str = "configuration") -> dict[str, pd.DataFrame]:
+    """The rows of each method, in that order."""
+    return {name: table[table[by] == name] for name in in_order(table[by])}

@@ -11,22 +11,15 @@ from sgaplus.studies.stored import results as results_folder
 
 from .configurations import described
 
-# Leading digits of hashes, as git shows them.
-_DIGITS = 7
-
 
 def load(
     study: str, profile: str, results: str | Path | None = None, codec: str | None = None
 ) -> pd.DataFrame:
-    """The stored rows of a study's profile, as `configurations.described` returns them, with study and
-    profile.
+    """The stored rows of a study's profile, `described`, with study and profile.
 
     Args:
-        results: the folder of results, those of all studies; that of the checkout where None.
+        results: the folder of all studies' results; that of the checkout where None.
         codec: the series whose rows they are (`codecs.series`); that of the profile where None.
-
-    Raises:
-        UserError: there is no such study or profile, or nothing of it is stored.
     """
     rows = stored_rows(study, profile, Path(results) if results else None, codec)
     return described(rows).assign(study=study, profile=profile)
@@ -40,11 +33,7 @@ def load_also(
 
 
 def about(study: str, profile: str, results: str | Path | None = None, codec: str | None = None) -> str:
-    """In Markdown: which study and profile a page shows, how that differs from the paper's, what is missing.
-
-    Raises:
-        UserError: there is no such study or profile.
-    """
+    """In Markdown: which study and profile a page shows, how that differs from the paper's, what is missing."""
     loaded = load_study(study)
     text = f"Study `{study}`, profile `{profile}`: {loaded.profile(profile).about}"
     stored, jobs = coverage(loaded, profile, Path(results) if results else None, codec)
@@ -62,22 +51,16 @@ def folder(given: str | Path | None, name: str) -> Path:
 
 
 def provenance(rows: pd.DataFrame) -> str:
-    """Which rows a page shows and what computed them, as a small paragraph in Markdown.
-
-    Args:
-        rows: stored lines, as `load` returns them; those that the page uses.
-    """
+    """Which rows a page shows and what computed them, as a small paragraph in Markdown."""
     codecs = [
         f"`{name}` (λ = {', '.join(f'{value:g}' for value in sorted(group['codec_lmbda'].unique()))})"
         for name, group in rows.groupby("codec")
     ]
     days = sorted({str(time)[:10] for time in rows["written"]})
-    commits = _few(commit[:_DIGITS] + "+" * commit.endswith("+") for commit in rows["git_commit"] if commit)
+    commits = _few(commit[:7] + "+" * commit.endswith("+") for commit in rows["git_commit"] if commit)
+    jobs, images = count(rows["key"].nunique(), "job"), count(rows["image"].nunique(), "image")
     parts = [
-        (
-            f"{count(len(rows), 'row')} of {count(rows['key'].nunique(), 'job')} on "
-            f"{count(rows['image'].nunique(), 'image')}"
-        ),
+        f"{count(len(rows), 'row')} of {jobs} on {images}",
         f"codec {' and '.join(codecs)}, loop in {_few(rows['dtype'])}",
         f"computed on {_few(rows['device'], '; ')}",
         f"{' to '.join(dict.fromkeys((days[0], days[-1])))}",

@@ -15,7 +15,6 @@ from sgaplus import rounding
 
 from . import closed_forms, lead, palette, pool, reference, statistics
 from .configurations import BASE, label
-from .smoothness import smoothness, with_gap
 from .verdicts import Claim, Finding, Verdict, not_run, of_images, of_resamples, side
 
 ATANH, SSL, STE, UNIFORM = (label(spec) for spec in ("atanh", "ssl", "ste", "uniform"))
@@ -123,7 +122,7 @@ def lowest_loss(rows: pd.DataFrame, profile: str) -> list[Finding]:
 
 def smooth(rows: pd.DataFrame, profile: str) -> list[Finding]:
     """Claim 2: upward movement of the true loss, and the discretisation gap."""
-    found, sized, pp = [], with_gap(rows), {"unit": "pp"}
+    found, sized, pp = [], pool.with_gap(rows), {"unit": "pp"}
     for t in READ_OFFS:
         found += _upward(rows, profile, t)
         scopes = dict(pool.scopes(sized, t))
@@ -159,7 +158,7 @@ def _upward(rows: pd.DataFrame, profile: str, iteration: int) -> list[Finding]:
         # Longer runs are looked at less often.
         group = group[group["iterations"] == group["iterations"].min()]
         names = [SSL, ATANH, STE, UNIFORM]
-        table = smoothness(group[group["configuration"].isin(names)], until=iteration)
+        table = pool.smoothness(group[group["configuration"].isin(names)], until=iteration)
         for other in names[1:]:
             paired = pool.differences(table, SSL, other, "upward", relative=False)
             if paired is not None:

@@ -32,13 +32,11 @@ class Finding:
 
     Attributes:
         what: the quantity in words, with the data and the iteration.
-        value, low, high: NaN where there is none; the interval is a 95 % bootstrap over images.
-        unit: of the three.
+        value, low, high: with ``unit``, shown by ``form``; NaN where there is none.
         images: over which the interval is; 0 for what is no mean over images.
         outcome: None where the number is reported for context and is no condition.
         iteration: at which it was read off; None for what has none.
         note: why there is no number or no interval.
-        form: format specification of the three.
     """
 
     what: str

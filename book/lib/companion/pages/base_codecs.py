@@ -155,18 +155,6 @@ def looks(families: Sequence[str]) -> dict[str, dict]:
     return {name: {"color": colour, "marker": marker} for name, (colour, marker) in names}
 
 
-def gaps_figure(curves: dict[str, pd.DataFrame], published: pd.DataFrame, codecs: Sequence[str]) -> Figure:
-    """PSNR minus that of published codecs at the same rate: a panel for each codec, a line per family."""
-
-    def draw(axes: Axes, codec: str) -> None:
-        for name, look in looks(list(curves)).items():
-            values = gaps(curves[name], published, codec)["decibel"][0]
-            axes.plot(curves[name]["bpp"].iloc[0], values, **look, label=name, zorder=4 - len(values) / 100)
-
-    parts = {reference.NAMES[codec].replace(" (", "\n("): codec for codec in codecs}
-    return figures.panels(parts, draw, rate=True, zero=True, ylabel="PSNR − published (dB)", sharey=True)
-
-
 def training(log: pd.DataFrame, window: int = 25) -> Figure:
     """Training loss over all stages, a panel for each family and a line for each λ.
 

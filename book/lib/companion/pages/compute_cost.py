@@ -60,9 +60,8 @@ def quiet_seconds(measured: pd.DataFrame, dtype: str) -> pd.DataFrame:
 def curves(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """By configuration, in the book's order: the mean gain over traced iterations (the columns, 0 among
     them) of all images and of samples of them (the rows)."""
-    table, found = descent.changes(rows), {}
-    for name in palette.in_order(table["configuration"]):
-        own = table[table["configuration"] == name]
+    found = {}
+    for name, own in palette.parts(descent.changes(rows)).items():
         wide = -own.pivot_table(index="image", columns="iteration", values="change")
         found[name] = pd.DataFrame(statistics.resampled_means(wide), columns=wide.columns)
     return found

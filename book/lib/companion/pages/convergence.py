@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 from sgaplus.errors import UserError
 
 from .. import figures, palette, pool, statistics
-from ..smoothness import with_gap
 from ..tables import Col
 
 _PANELS = {
@@ -53,7 +52,7 @@ def longer(rows: pd.DataFrame, trace: pd.DataFrame, names: Sequence[str]) -> pd.
 def from_start(trace: pd.DataFrame, by: str = "configuration") -> pd.DataFrame:
     """By curve, image and iteration, mean over seeds: the gap and the differences from iteration 0."""
     names = ["loss", "psnr", "bpp", "gap"]
-    table = statistics.over_seeds(with_gap(trace), names, [by, "iteration"]).sort_values(
+    table = statistics.over_seeds(pool.with_gap(trace), names, [by, "iteration"]).sort_values(
         [by, "image", "iteration"]
     )
     start = (

@@ -4,6 +4,7 @@ files."""
 import base64
 import html
 import io
+import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,32 +120,13 @@ def slider(found: dict[str, Version]) -> str:
     The slider is an ``<input type="range">``: it takes the mouse, a finger and the arrow keys. Nothing is
     loaded from elsewhere; the pictures are inside, without loss. Picture and slider fit on a screen together.
     """
-    refined = best(found)
+    refined, values = best(found), {}
+    for side, name in (("base", BASE), ("refined", refined)):
+        values |= {f"{side}_name": html.escape(name), f"{side}_caption": found[name].caption}
+        values[f"{side}_source"] = _source(found[name].picture)
     height, width = found[BASE].picture.shape[1:]
-    layer = "position: absolute; inset: 0; width: 100%; height: 100%; margin: 0;"
-    sign = (
-        "position: absolute; top: 0.4em; padding: 0 0.5em; background: #000a; color: #fff; border-radius:"
-        " 0.3em;"
-    )
-    move = (
-        "const [after, seam] = this.previousElementSibling.querySelectorAll('[data-moves]');"
-        "after.style.clipPath = 'inset(0 0 0 ' + this.value + '%)'; seam.style.left = this.value + '%';"
-    )
-    names = [html.escape(name) for name in (BASE, refined)]
-    label = f"Left of the slider {names[0]}, right of it {names[1]}"
-    captions = [found[name].caption for name in (BASE, refined)]
-    fits = f"max-width: min({width}px, 100%, calc(70vh * {width / height:.3f})); margin: 0"
-    return (
-        f'<figure style="{fits}"><div style="position: relative; aspect-ratio: {width} / {height}"><img'
-        f' src="{_source(found[BASE].picture)}" alt="The picture by {names[0]}" style="{layer}"><img'
-        f' src="{_source(found[refined].picture)}" alt="The picture by {names[1]}" data-moves style="{layer}'
-        ' clip-path: inset(0 0 0 50%)"><div data-moves style="position: absolute; inset: 0 auto 0 50%;'
-        f' width: 2px; background: #fff"></div><span style="{sign} left: 0.4em">{names[0]}</span><span'
-        f' style="{sign} right: 0.4em">{names[1]}</span></div><input type="range" min="0" max="100" step="1"'
-        f' value="50" aria-label="{label}" oninput="{move}" style="width: 100%; margin: 0.5em'
-        f' 0"><figcaption>{label}. {names[0]}: {captions[0]}; {names[1]}: {captions[1]}. With'
-        " the keyboard: arrow keys.</figcaption></figure>"
-    )
+    page = string.Template((Path(__file__).parent / "slider.html").read_text(encoding="utf-8"))
+    return page.substitute(values, width=width, height=height, ratio=f"{width / height:.3f}")
 
 
 def _source(picture: Tensor) -> str:

@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 
 from .. import figures, palette, pool, reference, statistics
 from ..configurations import BASE, label
-from ..smoothness import with_gap
 from ..tables import Col
 
 SSL = label("ssl")
@@ -45,7 +44,7 @@ def parts(rows: pd.DataFrame, iteration: int) -> pd.DataFrame:
     if BASE not in set(chosen["configuration"]) or chosen["configuration"].nunique() < 2:
         return pd.DataFrame(columns=["configuration", "images", *PARTS])
     statistics.check_pairs(chosen, BASE)
-    means = with_gap(chosen).pivot_table(
+    means = pool.with_gap(chosen).pivot_table(
         index="image", columns="configuration", values=["loss", "bpp", "gap"], dropna=False
     )
     means = means[means["loss"].notna().all(axis=1)]

@@ -41,8 +41,7 @@ def select(rows: pd.DataFrame, pictures: str = WHOLE, iteration: int | None = No
 def curves(rows: pd.DataFrame) -> Curves:
     """Of each configuration with two λ or more, in the book's order, on the images that have all points."""
     counts = rows.groupby("configuration")["lmbda"].nunique()
-    names = palette.in_order(counts.index[counts > 1])
-    found = {name: rows[rows["configuration"] == name] for name in names}
+    found = palette.parts(rows[rows["configuration"].isin(counts.index[counts > 1])])
     if BASE not in found or len(found) < 2:
         raise UserError("a curve needs two lambda, for the base and for one method: run the study to its end")
     images = equal_rate.whole_images(*found.values())
@@ -159,19 +158,16 @@ def losses(rows: pd.DataFrame) -> pd.DataFrame:
 def coverage(found: Curves, dataset: str, study: str) -> str:
     """Which and how many of a data set's images the curves are of, and how to compute the others."""
     names, source = found[BASE]["image"].unique(), SOURCES[dataset]
-    sides = sorted({name.split("@")[1] for name in names if "@" in name})
-    pieces = f"the central {sides[0]} × {sides[0]} pixels of " if len(sides) == 1 else ""
-    text = (
-        f"The curves are {'means over' if len(names) > 1 else 'of'} {pieces}{len(names)} of the"
-        f" {source.images} photographs ({source.about})."
-    )
+    side = names[0].partition("@")[2]
+    pieces = f"the central {side} × {side} pixels of " if side else ""
+    text = f"The curves are of {pieces}{len(names)} of the {source.images} photographs ({source.about})."
     if len(names) == 1:
         text += " With one image there is no interval over images."
     if dataset == "clic2025":
         text += (
             f" These are not the {SOURCES['clic2020'].images} photographs of CLIC 2020 that the paper has."
         )
-    if sides or source.images > len(names):
+    if side or source.images > len(names):
         text += (
             f" For all photographs, whole: `sgaplus data fetch {dataset}` downloads them, and "
             f"`sgaplus study run {study} --profile paper` runs the paper's protocol on them."

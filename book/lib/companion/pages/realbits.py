@@ -75,32 +75,6 @@ def excess_figure(table: pd.DataFrame) -> Figure:
     return figures.panels(parts, draw, **names, size=(4.2, 4), legend=3, sharey=True)
 
 
-def paired_figure(table: pd.DataFrame) -> Figure:
-    """Excess in `points` of the same images under every method, a panel for each λ; means with 95 %
-    intervals."""
-    parts = {f"λ = {lmbda:g}": paired(group) for lmbda, group in table.groupby("lmbda")}
-    parts = {title: wide for title, wide in parts.items() if len(wide) and wide.shape[1] > 1}
-    if not parts:
-        raise UserError("no image has files under several methods: run the study to its end")
-
-    def draw(axes: Axes, wide: pd.DataFrame) -> None:
-        axes.plot(wide.T.to_numpy(), color="0.75", linewidth=0.8, marker=".", markeredgecolor="0.6", zorder=1)
-        for position, (name, look) in enumerate(palette.looks(wide.columns).items()):
-            mean, low, high = statistics.estimate(wide[name])
-            bar = np.maximum([[mean - low], [high - mean]], 0)
-            axes.errorbar(position, mean, bar, **look | {"linestyle": ""}, capsize=4, label=name, zorder=3)
-        axes.set(xticks=[], xlim=(-0.5, wide.shape[1] - 0.5))
-        axes.grid(False, axis="x")
-
-    return figures.panels(parts, draw, ylabel="real − estimated (bytes)", size=(2.2, 3.0))
-
-
-def paired(table: pd.DataFrame) -> pd.DataFrame:
-    """Excess in `points` by image and configuration, of the images that have all that any has."""
-    wide = table.pivot_table(index="image", columns="configuration", values="excess")
-    return wide[palette.in_order(wide)].dropna()
-
-
 def against_base(table: pd.DataFrame) -> pd.DataFrame:
     """Excess of refined files minus that of the base's, on the same image: lmbda, configuration, images,
     change (bytes) with its interval, verdict."""

@@ -83,9 +83,8 @@ def _panels(
         # The curves of one codec span less than a decade.
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
 
-    names = palette.in_order(curves["configuration"])
-    parts = {name: curves[curves["configuration"] == name] for name in names}
-    return figures.panels(parts, draw, ylabel=ylabel, size=(4.4, 4.2), legend=2, sharex=True, sharey=True)
+    layout = {"ylabel": ylabel, "size": (4.4, 4.2), "legend": 2, "sharex": True, "sharey": True}
+    return figures.panels(palette.parts(curves), draw, **layout)
 
 
 def figure(rows: pd.DataFrame, curves: pd.DataFrame) -> Figure:
@@ -207,8 +206,7 @@ def mismatches(rows: pd.DataFrame) -> pd.DataFrame:
     """
     own, found = pool.own(rows), []
     for (trained, lmbda), moved in rows[rows["lmbda"] != rows["codec_lmbda"]].groupby(equal_rate.POINT):
-        for name in palette.in_order(moved["configuration"]):
-            group = moved[moved["configuration"] == name]
+        for name, group in palette.parts(moved).items():
             line = {"configuration": name, "codec_lmbda": trained, "lmbda": lmbda}
             line["images"] = group["image"].nunique()
             for column, side in (("matched", name), ("unrefined", BASE)):
@@ -233,10 +231,8 @@ def price_figure(table: pd.DataFrame) -> Figure:
     def draw(axes: Axes, lines: pd.DataFrame) -> None:
         figures.heat_map(axes, lines, "codec_lmbda", "lmbda", "matched", **style)
 
-    names = palette.in_order(table["configuration"])
-    parts = {name: table[table["configuration"] == name] for name in names}
     axis = {"xlabel": "λ of the loss", "ylabel": "λ of the codec"}
-    return figures.panels(parts, draw, size=(4.2, 2.4), columns=2, **axis)
+    return figures.panels(palette.parts(table), draw, size=(4.2, 2.4), columns=2, **axis)
 
 
 RIVALS = {
