@@ -30,14 +30,8 @@ def load(profile: str, results: str | None = None, codec: str | None = None) -> 
 def table(rows: pd.DataFrame) -> pd.DataFrame:
     """The true loss of SSL against that of atanh on the same image, in percent, at the λ of the ablations.
 
-    The best τ_max of a method is chosen on the same images, under one schedule for all methods.
-
-    Args:
-        rows: as `pool.load` returns them.
-
-    Returns:
-        One row per comparison that has rows: `COLUMNS`, the interval, and settings, iteration, data and λ
-        in words (what).
+    The best τ_max of a method is chosen on the same images, under one schedule for all methods. One row per
+    comparison that `pool.load` has rows for: `COLUMNS`, the interval, and all with λ in words (what).
     """
     found, lmbda = [], pool.lmbda_of(rows)
 
@@ -62,17 +56,8 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
         for settings, tau in taus.items():
             change = 100 * (grid[SSL][tau] / grid[ATANH][best[ATANH]] - 1)
             add(settings, 500, "kodak", pool.scope_of(grid.index[0]), change)
-    columns = [
-        "settings",
-        "iteration",
-        "data",
-        "lmbda",
-        "images",
-        "change",
-        "change_low",
-        "change_high",
-        "what",
-    ]
+    columns = ["settings", "iteration", "data", "lmbda", "images"]
+    columns += ["change", "change_low", "change_high", "what"]
     return statistics.with_verdicts(pd.DataFrame(found, columns=columns))
 
 

@@ -30,13 +30,7 @@ THREE = {
 
 
 def ledger(rows: pd.DataFrame, profile: str, published: Mapping[str, pd.DataFrame]) -> list[Claim]:
-    """All nine claims with their verdicts.
-
-    Args:
-        rows: as `pool.load` returns them.
-        profile: of the rows; named in the commands that compute what is missing.
-        published: by data set (``kodak``, ``tecnick``), with codec, quality_or_lambda, bpp and psnr_db.
-    """
+    """All nine claims, judged from `pool.load` of a profile and from `reference.published` by data set."""
     findings = [
         lowest_loss(rows, profile),
         smooth(rows, profile),

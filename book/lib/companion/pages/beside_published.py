@@ -75,15 +75,11 @@ def against(
 
 
 def describe_sga(dataset: str | None, lines: pd.DataFrame, name: str, images: int, iteration: int) -> str:
-    """SGA's published BD-rate against its own base, and ours where all photographs of the data set were
-    refined.
+    """SGA's published BD-rate against its own base, and that of SGA's ``name`` in `rate_distortion.deltas`.
 
     Args:
         dataset: on which Yang et al. published; nothing is said where None.
-        lines: `rate_distortion.deltas`; may be empty.
-        name: SGA's.
-        images: whole photographs that were refined; 0 for crops.
-        iteration: of ours.
+        images: whole photographs that were refined to an iteration; ours is said where these are all.
     """
     if dataset is None:
         return ""
@@ -116,10 +112,6 @@ def show(rows: pd.DataFrame, dataset: str, drawn: Sequence[str], command: str, n
     """Display figure and table; nothing where not all photographs of the data set were refined.
 
     Published means are over all photographs of the data set, and stand beside nothing else.
-
-    Args:
-        rows: the page's, as `rate_distortion.select` returns them.
-        drawn: codecs of `reference.published`.
     """
     total = SOURCES[dataset].images
     if not len(drawn) or rows["image"].str.contains("@").any() or rows["image"].nunique() < total:

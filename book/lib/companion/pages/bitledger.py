@@ -39,12 +39,7 @@ FINER = {
 def count(
     table: pd.DataFrame, images: Sequence[str] | None = None, results: str | Path | None = None
 ) -> pd.DataFrame:
-    """Where the bits of some files go: decoded, and counted as `lengths` says.
-
-    Args:
-        table: as `realbits.points` returns it.
-        images: of these; all where None.
-        results: the folder of results; that of the checkout where None.
+    """Where the bits of `realbits.points` go, of all images or some: decoded, and counted as `lengths` says.
 
     Returns:
         One row per file: lmbda, configuration, image, stream; in bits estimated, exact, levels, tables,

@@ -22,18 +22,10 @@ _SHAPES = {
     Verdict.OPEN: "?",
     Verdict.NOT_RUN: "–",
 }
-_CONTEXT = "context"
 
 
 def load(profile: str, results: str | Path | None = None, codec: str | None = None) -> pd.DataFrame:
-    """The rows of all studies in a profile, as `pool.load` returns them.
-
-    Args:
-        results: the folder of results; that of the checkout where None.
-
-    Raises:
-        UserError: nothing at all is stored.
-    """
+    """The rows of all studies in a profile, as `pool.load` returns them; refused where nothing is stored."""
     rows = pool.load(profile, Path(results) if results else None, codec=codec)
     if rows.empty:
         raise UserError(
@@ -89,42 +81,31 @@ def _count(conditions: Sequence[Finding]) -> str:
 
 def frame(ledger: Sequence[Claim]) -> pd.DataFrame:
     """All findings: claim, verdict, role, iteration, what, value, low, high, unit, images, note."""
-    names = ("what", "value", "low", "high", "unit", "images", "note")
-    return pd.DataFrame(
-        [
-            {
-                "claim": claim.number,
-                "verdict": str(claim.verdict),
-                "role": _CONTEXT if finding.outcome is None else _said(finding.outcome),
-                "iteration": finding.iteration,
-                **{name: getattr(finding, name) for name in names},
-            }
-            for claim in ledger
-            for finding in claim.findings
-        ]
-    )
+    lines = [
+        {"claim": claim.number, "verdict": str(claim.verdict)}
+        | {"role": "context" if finding.outcome is None else _said(finding.outcome)}
+        | vars(finding)
+        for claim in ledger
+        for finding in claim.findings
+    ]
+    names = ["iteration", "what", "value", "low", "high", "unit", "images", "note"]
+    return pd.DataFrame(lines)[["claim", "verdict", "role", *names]]
 
 
 def ledger_table(ledger: Sequence[Claim]) -> GT:
     """One line per claim: what it says, its verdict at each read-off, where it is shown."""
-    shown = pd.DataFrame(
-        {
-            "claim": [claim.says for claim in ledger],
-            "verdict": [f"**{verdict(claim).replace('; ', '**<br>**')}**" for claim in ledger],
-            "pages": [", ".join(map(link, claim.pages)) for claim in ledger],
-            "number": [str(claim.number) for claim in ledger],
-        }
-    )
+    lines = [
+        {"number": str(claim.number), "claim": claim.says, "pages": ", ".join(map(link, claim.pages))}
+        | {"verdict": f"**{verdict(claim).replace('; ', '**<br>**')}**"}
+        for claim in ledger
+    ]
+    columns = {"claim": "claim", "verdict": "verdict (conditions)", "pages": "shown in"}
     note = "In parentheses: how many of the conditions that were run hold."
     made = tables.ci_table(
-        shown,
-        {"claim": "claim", "verdict": "verdict (conditions)", "pages": "shown in"},
-        row="number",
-        note=note,
+        pd.DataFrame(lines, columns=["number", *columns]), columns, row="number", note=note
     )
-    return made.fmt_markdown(["verdict", "pages"]).cols_width(
-        {"claim": "46%", "verdict": "34%", "pages": "16%"}
-    )
+    widths = {"claim": "46%", "verdict": "34%", "pages": "16%"}
+    return made.fmt_markdown(["verdict", "pages"]).cols_width(widths)
 
 
 def findings_table(claim: Claim) -> GT:
@@ -140,12 +121,10 @@ def findings_table(claim: Claim) -> GT:
         "what": "quantity",
         "numbers": "value [95 % interval]",
         "images": "images",
-        "note": "note",
     }
-    if not shown["note"].any():
-        del columns["note"]
-    in_points = any(finding.unit == "pp" for finding in claim.findings)
-    made = tables.ci_table(shown, columns, note="pp: percentage points." if in_points else "")
+    columns |= {"note": "note"} if shown["note"].any() else {}
+    note = "pp: percentage points." if (shown["unit"] == "pp").any() else ""
+    made = tables.ci_table(shown, columns, note=note)
     return made.fmt_markdown([name for name in ("note",) if name in columns])
 
 
@@ -174,12 +153,7 @@ def describe_ledger(ledger: Sequence[Claim]) -> str:
 def describe_rows(
     rows: pd.DataFrame, profile: str, results: str | Path | None = None, codec: str | None = None
 ) -> str:
-    """Which studies the verdicts rest on, how each differs from the paper's protocol, and where the rows are
-    from.
-
-    Args:
-        rows: as `load` returns them.
-    """
+    """Which studies the verdicts rest on, how each differs from the paper, and what made the rows."""
     studies = "\n".join(
         f"- {provenance.about(study, profile, results, codec)}" for study in sorted(rows["study"].unique())
     )

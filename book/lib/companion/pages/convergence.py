@@ -66,11 +66,8 @@ def figure(trace: pd.DataFrame, by: str = "configuration") -> Figure:
     """True loss, discretisation gap, PSNR and rate over iterations, mean over images (paper, Figure 2).
 
     Values are differences from the codec's own (iteration 0) except for the gap, so that the bands, 95 %
-    bootstrap intervals over images, show the spread of the gain and not that of the images.
-
-    Args:
-        trace: `traces`, or `Run.trace` of one or several methods, concatenated.
-        by: the column that names the curves.
+    bootstrap intervals over images, show the spread of the gain and not that of the images. The trace is
+    `traces`, or `Run.trace` of some methods; ``by`` names the curves.
     """
     table = from_start(trace, by)
 

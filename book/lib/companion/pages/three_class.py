@@ -74,12 +74,10 @@ def sharpness(rows: pd.DataFrame) -> dict[str, float]:
 def against_sharpness(rows: pd.DataFrame, slopes: pd.DataFrame, iteration: int) -> pd.DataFrame:
     """Three classes against SSL with the next smaller and the next larger a than `sharpness` says.
 
-    Were the third class without effect, a configuration would lie between the two.
+    Were the third class without effect, a configuration in `select` would lie between the two.
 
     Args:
-        rows: `select`.
         slopes: stored lines of SSL over a, of the same codec.
-        iteration: of both.
 
     Returns:
         By configuration and neighbour: three, a (`sharpness`), ssl (a of the neighbour), images, change with
