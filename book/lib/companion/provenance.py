@@ -33,7 +33,7 @@ def load_also(
 
 
 def about(study: str, profile: str, results: str | Path | None = None, codec: str | None = None) -> str:
-    """In Markdown: which study and profile a page shows, how that differs from the paper's, what is missing."""
+    """In Markdown: which study and profile a page shows, how that differs from the paper, what is missing."""
     loaded = load_study(study)
     text = f"Study `{study}`, profile `{profile}`: {loaded.profile(profile).about}"
     stored, jobs = coverage(loaded, profile, Path(results) if results else None, codec)

@@ -1,7 +1,5 @@
 """Where refinement stands: published codecs on Kodak beside refined ones, and what decoding them costs."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
