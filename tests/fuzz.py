@@ -19,9 +19,10 @@ from safetensors.torch import save
 
 from sgaplus.bitstream.container import HEADERS
 from sgaplus.bitstream.stream import decode, encode
-from sgaplus.codecs.checkpoints import REFINABLE, build
+from sgaplus.codecs.checkpoints import REFINABLE
 from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.errors import UserError
+from tests.test_models import untrained
 
 _HEADER = min(HEADERS.values())
 
@@ -155,14 +156,9 @@ def fuzz(
     return outcome
 
 
-def small_codec(architecture: str = "mbt2018-mean", seed: int = 0) -> Codec:
+def small_codec(architecture: str = "mbt2018-mean") -> Codec:
     """An untrained codec, small enough to decode thousands of files in minutes."""
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(seed)
-        model = build(architecture, 4, 6)
-        for parameter in model.g_a[-1].parameters():
-            parameter *= 40 if "attn" not in architecture else 3
-        model.update()
+    model = untrained(architecture, 4, 10)
     sha256 = hashlib.sha256(save(model.state_dict())).hexdigest()
     return Codec("small", 0.01, freeze(model), sha256)
 

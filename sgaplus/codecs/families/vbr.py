@@ -109,9 +109,10 @@ def set_rate(model: Any, lmbda: float) -> None:
     )  # in float32, as a gain is
     z_step = 1.0
     if model.vr_entbttlnck:
-        network = copy.deepcopy(model.gayn2zqstep).double()  # in float64, on which files depend
+        # Files depend on it: float64, rounded to float32, is the same on every machine.
+        network = copy.deepcopy(model.gayn2zqstep).double()
         step = network(scale.double().to(model.Gain.device).reciprocal().view(1))
-        z_step = max(step.item(), float(model.lower_bound_zqstep.bound))
+        z_step = max(step.float().item(), float(model.lower_bound_zqstep.bound))
     table = model.gaussian_conditional.scale_table.tolist() or None
     model.update(table, force=True, scale=scale.to(model.Gain.device))
     model.rate = Rate(lmbda, scale.item(), z_step)
@@ -194,7 +195,10 @@ def _at_once_networks(model: Any) -> dict[str, nn.Module]:
 def _autoregressive_networks(model: Any) -> dict[str, nn.Module]:
     networks = autoregressive_networks(model)
     total: Any = networks["neighbours"].get_submodule("sum")
-    total.bias = nn.Parameter(total.bias + _of_scale(model)[0], requires_grad=False)
+    # As `_of_scale`, but in float64, where it has one rounding and is the same on every machine.
+    weight, bias = (parameter.detach().cpu().double() for parameter in model.scale_to_context.parameters())
+    of_scale = (weight[:, 0] * model.rate.scale + bias).to(total.bias)
+    total.bias = nn.Parameter(total.bias + of_scale, requires_grad=False)
     return {**networks, **_at_once_networks(model)}
 
 
