@@ -407,3 +407,35 @@ def test_building_the_book_runs_the_stale_pages_and_only_them(book):
     fourth = build(book)
     assert fourth.returncode == 2
     assert "book/pages.yml and book/_toc.yml must agree on executed/two" in fourth.stderr
+
+
+PROFILE_PAGE = """
+import os
+from sgaplus.errors import UserError
+
+if profile == "paper" and not os.path.exists("rows"):
+    raise UserError("nothing of study tiny, profile paper, is stored")
+cells.require(profile == "cpu", "the sentence of the page")
+print("shown:", profile, amount)
+"""
+
+
+@pytest.mark.slow
+def test_a_page_of_a_profile_or_its_own_where_there_are_no_rows(root):
+    write_template(root, PROFILE_PAGE, declared="profile = 'cpu'\namount = 1")
+    write_pages(root, {"name": "one", "template": "tiny", "profiles": {"paper": {"amount": 2}}})
+    [own] = pages.load_pages(root)
+    [page] = pages.load_pages(root, "paper")
+    assert (own.parameters, page.parameters) == ({}, {"profile": "paper", "amount": 2})
+    assert pages.load_pages(root, "cpu") == [own]
+    pages.execute(page, root)
+    instead = text(executed(page, root))
+    assert "shown: cpu 1" in instead
+    assert "There is no page of profile `paper` yet: nothing of study tiny" in str(executed(page, root))
+    assert not pages.stale(page, root) and pages.stale(own, root)
+    (root / "rows").touch()
+    pages.execute(page, root)
+    assert "shown: paper 2" in text(executed(page, root))
+    assert "do not support this sentence:** the sentence of the page" in str(executed(page, root))
+    with pytest.raises(UserError, match="does not declare"):
+        write_pages(root, {"name": "one", "template": "tiny", "profiles": {"paper": {"amonut": 2}}})

@@ -25,7 +25,8 @@ from sgaplus.store import Store, refine_stored
 from sgaplus.studies import planning, running, schema, stored
 from sgaplus.studies.running import run
 from sgaplus.studies.schema import load_studies, load_study
-from tests.conftest import POSIX, write_codec
+from tests.conftest import POSIX, untrained, write_codec
+from tests.test_checkpoints import write_checkpoint
 from tests.test_store import keys
 
 ROOT = Path(__file__).parents[1]
@@ -418,7 +419,7 @@ def test_a_run_stores_every_job_once_and_packs_it(tmp_path, bundled, monkeypatch
     found = stored.status(study, "cpu", root=root)
     assert (found.jobs, found.stored, found.elsewhere, found.minutes_left) == (9, 9, 0, 0)
     assert found.table["stored"].tolist() == found.table["jobs"].tolist() == [3, 3, 3]
-    assert found.rate.measured
+    assert found.measured
 
 
 @pytest.mark.slow
@@ -596,6 +597,33 @@ def test_weights_that_change_during_a_run_are_noticed(tmp_path, bundled, monkeyp
 def test_a_lambda_that_a_series_has_not_is_named(tmp_path, bundled):
     with pytest.raises(UserError, match=r"mshyper-s has no codec of lambda 0\.05: choose one of 0\.01"):
         run(tiny(tmp_path, train_lmbdas=[0.05]), "cpu", root=tmp_path / "results")
+
+
+@pytest.mark.slow
+def test_rows_of_several_series_stand_in_one_store(tmp_path, bundled):
+    (tmp_path / "own").mkdir()
+    for seed, lmbda in ((1, 0.02), (2, 0.01)):
+        write_checkpoint(tmp_path / "own" / f"lambda{lmbda}.pth", untrained(seed=seed).state_dict())
+    content = copy.deepcopy(TINY)
+    grid = GRID | {"methods": ["base", "ssl"]}
+    content["profiles"]["cpu"]["grids"] = [grid, grid | {"codec": "./own", "train_lmbdas": [0.02, 0.01]}]
+    study, root = load_study(write_study(tmp_path, content)), tmp_path / "results"
+    assert stored.coverage(study, "cpu", root) == (0, 6)
+    assert run(study, "cpu", device="cpu", root=root) == 0
+    shown = stored.stored_rows(study, "cpu", root)
+    assert set(shown["codec"]) == {"mshyper-s"} and shown["key"].nunique() == 6
+    others = stored.stored_rows(study, "cpu", root, "./own")
+    assert set(others["codec"]) == {"own"} and others["key"].nunique() == 12
+    assert dict(zip(others["codec_lmbda"], others["codec_sha256"], strict=True)) == {
+        member.lmbda: member.sha256 for member in study.series("cpu", "./own").members
+    }
+    assert stored.coverage(study, "cpu", root) == (6, 6)
+    assert stored.coverage(study, "cpu", root, "./own") == (12, 12)
+    # Other weights in the same place are another codec of that name and λ.
+    write_checkpoint(tmp_path / "own" / "lambda0.01.pth", untrained(seed=3).state_dict())
+    assert run(study, "cpu", device="cpu", root=root) == 0
+    with pytest.raises(UserError, match=r"two codecs are stored as own at lambda 0\.01"):
+        stored.stored_rows(study, "cpu", root, "./own")
 
 
 def test_codecs_that_are_not_downloaded_yet_wait(tmp_path, bundled, no_zoo):
