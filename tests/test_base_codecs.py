@@ -174,12 +174,6 @@ def test_fewer_than_four_points_have_no_bd_rate(bpp):
     assert line["rate"] == pytest.approx(100 * (np.exp(0.1) - 1))
 
 
-def test_no_bd_rate_where_psnr_falls_with_the_rate():
-    bpp, psnr = straight(0, (0.1, 0.2, 0.4, 0.8))
-    (curve,) = of_families(family_on(bpp, psnr[[0, 2, 1, 3]]))
-    assert np.isnan(base_codecs.compare(curve, published(*straight()), "vtm")["bd_rate"])
-
-
 def test_curves_without_a_common_range_are_not_compared():
     (curve,) = of_families(family_on(*straight(0, (4.0, 5.0))))
     with pytest.raises(UserError, match="vtm was not published at the rates of"):
@@ -234,13 +228,6 @@ def test_training_curves_are_smoothed_within_their_stage(log):
     assert second.get_ydata() == pytest.approx([1.55, 1.6, 1.7, 1.75])
     assert first.get_color() == second.get_color() != other.get_color()
     assert [text.get_text() for text in axes.texts] == ["1", "2"]
-
-
-def test_every_family_has_a_panel_of_training_curves(log):
-    both = pd.concat([log, log.assign(family="g")])
-    assert [axes.get_title().split(",")[0] for axes in base_codecs.training(both).axes] == ["f", "g"]
-    with pytest.raises(UserError, match="no training curve lies beside the weights"):
-        base_codecs.training(log.iloc[:0])
 
 
 @pytest.fixture

@@ -101,26 +101,14 @@ def fitted(name: str, value: Any, kind: Any) -> Any:
 
 
 def papermill_command(notebook: str, parameters: Mapping[str, Any]) -> str:
-    """The shell command that runs a notebook with these parameters, each as papermill reads it back."""
-    words, lists = ["papermill", notebook, "out.ipynb"], {}
-    for name, value in parameters.items():
-        if isinstance(value, list):
-            lists[name] = value
-        else:
-            words += ["-r" if isinstance(value, str) and _reads_as_other(value) else "-p", name, str(value)]
-    if lists:
-        written = yaml.safe_dump(lists, default_flow_style=True, width=float("inf"), allow_unicode=True)
+    """The shell command that runs a notebook with these parameters, in YAML, which keeps their types."""
+    words = ["papermill", notebook, "out.ipynb"]
+    if parameters:
+        written = yaml.safe_dump(
+            dict(parameters), default_flow_style=True, width=float("inf"), allow_unicode=True
+        )
         words += ["-y", written.strip()]
     return shlex.join(words)
-
-
-def _reads_as_other(text: str) -> bool:
-    """Whether papermill's ``-p`` takes ``text`` for something else than text."""
-    try:
-        float(text)
-    except ValueError:
-        return text in ("True", "False", "None")
-    return True
 
 
 def shown(path: Path) -> str:
