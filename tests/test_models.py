@@ -85,6 +85,22 @@ def entropy_model(codec: Codec, latents: dict[str, torch.Tensor]) -> dict[str, t
     return {"y": model.gaussian_conditional(latents["y"], scales, means)[1], "z": z}
 
 
+def of_the_decoder(codec: Codec, x: torch.Tensor) -> dict[str, Any]:
+    """x̂ of the model's own bitstream, and the likelihoods of its latents, where `forward` has others."""
+    model: Any = codec.model
+    if codec.name in CONTEXT:
+        decoded = codec.decode(codec.analyse(x))
+        stream = model.compress(x)
+        opened = model.decompress(stream["strings"], stream["shape"])["x_hat"]
+        torch.testing.assert_close(decoded.x_hat.clamp(0, 1), opened, atol=1e-4, rtol=0)
+        return {"x_hat": decoded.x_hat, "likelihoods": entropy_model(codec, decoded.latents)}
+    result = own(model, x)
+    if isinstance(model.entropy_bottleneck, EntropyBottleneckVbr):
+        latents = codec.decode(codec.analyse(x)).latents
+        result["likelihoods"]["z"] = of_the_coder(model, latents["z"])
+    return result
+
+
 def bits(likelihoods: torch.Tensor) -> torch.Tensor:
     return -likelihoods.double().log2().flatten(1).sum(1)
 

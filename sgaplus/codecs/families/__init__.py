@@ -84,9 +84,7 @@ def register(cls: type, family: Family) -> None:
     """
     given: Any = cls
     if not isinstance(given, type):
-        raise UserError(
-            f"a class is registered, not {given!r}: give type(model) or its name without brackets"
-        )
+        raise UserError(f"a class is registered, not an object of {type(given).__name__}: give type(model)")
     if not issubclass(given, CompressionModel):
         raise UserError(
             f"{given.__name__} is no compressai.models.CompressionModel: derive it from that class"
