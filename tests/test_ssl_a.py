@@ -42,6 +42,7 @@ def test_the_figure_has_a_line_for_each_iteration_and_names_other_methods(slopes
     whole, part = ssl_a.figure(ssl_a.over_a(slopes, 2.3, [5, 10]), 2.3, ssl_a.likeness()).axes
     drawn = [list(line.get_ydata()) for line in whole.lines if len(line.get_xdata()) == 3]
     assert pytest.approx([10, 0, 5]) in drawn and len(drawn) == 2 and whole.get_xscale() == "log"
+    assert len({line.get_color() for line in whole.lines if len(line.get_xdata()) == 3}) == 2
     assert [text.get_text() for text in whole.texts] == ["≈ atanh (SGA)", "= linear", "≈ cosine"]
     assert not part.texts and all(min(line.get_xdata()) != 0.5 for line in part.lines)
     plt.close("all")

@@ -110,8 +110,8 @@ def _every(points: int) -> int:
 
 def bands(axes: Axes, table: pd.DataFrame, x: str, y: str, by: str = "configuration") -> None:
     """Means that are known already, with bands between ``<y>_low`` and ``<y>_high``."""
-    for name, line in palette.parts(table.sort_values(x), by).items():
-        look = palette.looks([name])[name]
+    parts = palette.parts(table.sort_values(x), by)
+    for (name, line), look in zip(parts.items(), palette.looks(parts).values(), strict=True):
         axes.plot(line[x], line[y], **look, label=name, lw=1.8, ms=6, markevery=_every(len(line)))
         ends = line[f"{y}_low"], line[f"{y}_high"]
         axes.fill_between(line[x], *ends, color=look["color"], alpha=0.12, linewidth=0)
