@@ -12,6 +12,7 @@ from sgaplus.codecs.checkpoints import REFINABLE
 from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.codecs.families import vbr
 from sgaplus.codecs.models import FAMILIES, hard
+from sgaplus.distortion import MSE
 from sgaplus.errors import UserError
 from sgaplus.refinement import objective as relaxed
 from sgaplus.refinement import refine
@@ -320,7 +321,7 @@ def test_the_loss_is_one_graph_that_looks_at_no_value(codec, images, method):
     method = rounding.parse(method)
     latents = {name: value.requires_grad_() for name, value in codec.analyse(images).items()}
     noise = {name: method.of(name).draw(tuple(value.shape)) for name, value in latents.items()}
-    rest = torch.tensor(0.5), noise, images, torch.tensor(0.01), torch.ones_like(latents["y"])
+    rest = torch.tensor(0.5), noise, images, torch.tensor(0.01), torch.ones_like(latents["y"]), MSE
     codec.prepare()
     program = torch.compile(relaxed._whole, fullgraph=True, dynamic=False, backend=keep)
     torch.compiler.reset()  # PyTorch limits the programs of one function
