@@ -19,13 +19,17 @@ from ..verdicts import Claim
 from .claims import link, verdict
 
 
+def missing(study: str, profile: str) -> str:
+    """What a page says in place of rows that are not stored: the command that computes them."""
+    return f"*There are no rows for this yet: `sgaplus study run {study} --profile {profile}` computes them.*"
+
+
 def show(made: pd.DataFrame, columns: Mapping[str, Any], study: str, profile: str, **words: Any) -> None:
-    """`tables.show`; without rows, the command that computes them."""
+    """`tables.show`; without rows, what is `missing`."""
     if len(made):
         tables.show(made, columns, **words)
     else:
-        command = f"sgaplus study run {study} --profile {profile}"
-        display(Markdown(f"*There are no rows for this yet: `{command}` computes them.*"))
+        display(Markdown(missing(study, profile)))
 
 
 def judged(claim: Claim) -> str:
