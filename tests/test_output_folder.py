@@ -322,6 +322,38 @@ print(json.dumps(report))
 """
 
 
+@pytest.mark.slow
+def test_ctrl_c_keeps_the_best_so_far(refine, monkeypatch):
+    ordinary = refinement.refine
+    photographs = "photographs/0.png", "photographs/1.png"
+
+    def interrupted(codec, contents, plan, *, progress, names, **settings):
+        def follow(done, total):
+            progress(done, total)
+            if names == ["1"] and done == 1:
+                raise KeyboardInterrupt
+
+        return ordinary(codec, contents, plan, progress=follow, names=names, **settings)
+
+    monkeypatch.setattr(refinement, "refine", interrupted)
+    code, _, said = refine(*photographs)
+    assert code == 2 and "1 was interrupted after 1 iterations" in said and "1 of 2 are done" in said
+    assert names(Path("refined")) == ["0.png", "1.interrupted.png", "rows.csv"]
+    rows = table("refined/rows.csv").groupby("image")["iteration"].apply(list)
+    assert rows.to_dict() == {"0": [0, 2], "1": [0, 1]}
+    before = snapshot()
+    assert refine(*photographs)[0] == 2, "another one is interrupted, too"
+    aside = snapshot()["1.interrupted.png.older"]
+    assert aside == before["1.interrupted.png"]
+
+    monkeypatch.setattr(refinement, "refine", ordinary)
+    assert refine(*photographs)[0] == 0
+    assert names(Path("refined")) == ["0.png", "1.interrupted.png.older", "1.png", "rows.csv"]
+    assert snapshot()["0.png"] == before["0.png"]
+    rows = table("refined/rows.csv").groupby("image")["iteration"].apply(list)
+    assert rows.to_dict() == {"0": [0, 2], "1": [0, 2]}
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
 @pytest.mark.slow
 def test_kills_at_random_moments_lose_nothing(tmp_path, bundled):

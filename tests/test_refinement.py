@@ -425,3 +425,22 @@ def test_files_of_a_codec_that_cannot_be_coded_are_refused_before_anything_is_co
             progress=lambda *c: calls.append(c),
         )
     assert not calls
+
+
+def test_a_stopped_refinement_has_the_best_so_far(codec):
+    images = [picture(64, 64, seed) for seed in range(3)]
+    full = refine(codec, images, iterations=4, trace_every=1)
+
+    def stop(done, total):
+        if done == 4 + 3:
+            raise KeyboardInterrupt
+
+    arguments = {"iterations": 4, "trace_every": 4, "progress": stop, "batch_size": 1}
+    run = refine(codec, images, stoppable=True, **arguments)
+    assert run.rows.groupby("image")["iteration"].apply(list).tolist() == [[0, 4], [0, 3], [0]]
+    both = run.rows.merge(full.trace, on=["image", "iteration"])
+    assert len(both) == 5 and both["loss_x"].to_numpy() == pytest.approx(both["loss_y"].to_numpy(), rel=1e-6)
+    assert run.best["loss"].tolist() == pytest.approx(run.rows.groupby("image")["loss"].min().tolist())
+    assert [x.shape for x in run.reconstructions] == [(3, 64, 64)] * 3
+    with pytest.raises(KeyboardInterrupt):
+        refine(codec, images, **arguments)

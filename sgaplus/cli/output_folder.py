@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import struct
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -114,8 +115,15 @@ class Folder:
         terminal.note(f"{target} is damaged: it is kept as {aside.name}, and its photograph is refined again")
         return False
 
+    def interrupted(self, rows: pd.DataFrame | Rows) -> bool:
+        """Whether these rows are of a refinement that ended before its last iteration."""
+        return bool(pd.DataFrame(rows)["iteration"].max() < self.settings["iterations"])
+
     def put(self, photograph: Photograph, picture: Tensor, rows: pd.DataFrame) -> Rows:
         """Write a photograph's picture with its rows, which are returned as they will be read.
+
+        That of an interrupted refinement gets a name of its own, so that its photograph is not taken for
+        refined; an older one is renamed. It goes when the refinement was repeated to its end.
 
         Raises:
             UserError: something else has come to lie in its place meanwhile.
@@ -132,7 +140,18 @@ class Folder:
             ),
         }
         text = json.dumps(content)
-        images.write_image(self.target(photograph.image), picture, {_RECORD: text})
+        target = self.target(photograph.image)
+        partial = target.with_name(f"{photograph.image.name}.interrupted.png")
+        if not self.interrupted(rows):
+            images.write_image(target, picture, {_RECORD: text})
+            with contextlib.suppress(UserError):
+                record = _read_record(partial) or {}
+                if {**record, "rows": []} == {**content, "rows": []}:
+                    partial.unlink()
+        else:
+            if os.path.lexists(partial):
+                io.set_aside(partial, "older")
+            images.write_image(partial, picture, {_RECORD: text})
         return json.loads(text)["rows"]
 
     def stored_table(self) -> pd.DataFrame:
@@ -219,7 +238,9 @@ def refine_all(
 
     Raises:
         UserError, SystemFault: the settings are to blame, or a picture cannot be written.
+        KeyboardInterrupt: it ended the steps of a batch, of which the best so far is written.
     """
+    interrupted = False
     for batch in _batches(todo, batch_size):
         read = []
         for image in batch:
@@ -231,6 +252,10 @@ def refine_all(
             written: Rows | Exception
             written = result if isinstance(result, Exception) else folder.put(photograph, *result)
             report(photograph.image, written)
+            if not isinstance(written, Exception) and folder.interrupted(written):
+                interrupted = True
+        if interrupted:
+            raise KeyboardInterrupt
 
 
 def _batches(todo: Sequence[ImageFile], size: int) -> list[list[ImageFile]]:

@@ -105,9 +105,10 @@ def refine(
 ) -> None:
     """Refine photographs and write the pictures that the decoder makes of them.
 
-    Each picture is written as soon as its photograph is refined. Interrupted at any moment, the same command
-    continues with the photographs that are missing; a photograph that fails does not stop the others. No
-    picture in the output folder is ever replaced: other settings need another --out.
+    Each picture is written as soon as its photograph is refined, and the same command continues with those
+    that are missing. Ctrl-C ends the steps and keeps the best picture so far as NAME.interrupted.png. A
+    photograph that fails does not stop the others. No picture in the output folder is ever replaced: other
+    settings need another --out.
 
     The table has a row per photograph before refinement, after 500 steps and at the end: the **loss** that is
     minimised, λ·255²·MSE + bpp, or λ·(1 − MS-SSIM) + bpp; **bpp**, bits per pixel; **PSNR** in dB and
@@ -164,11 +165,21 @@ def refine(
                 names=[photograph.name for photograph in batch],
                 batch_size=len(batch),
                 compiled=compiled,
+                stoppable=True,
                 progress=lambda steps, _: bar.update(task, completed=finished * iterations + steps),
             )
 
         def report(image: datasets.ImageFile, result: output_folder.Rows | Exception) -> None:
             nonlocal finished
+            if not isinstance(result, Exception) and folder.interrupted(result):
+                results[image.name] = result
+                folder.write_table(results)
+                steps = result[-1]["iteration"]
+                terminal.say(
+                    f"{io.printable(image.name)} was interrupted after {steps} iterations: the best so far is"
+                    f" in {out}"
+                )
+                return
             finished += 1
             if isinstance(result, Exception):
                 if len(found) == 1:

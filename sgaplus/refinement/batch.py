@@ -222,6 +222,7 @@ def refine_batch(
     evaluate: Collection[int],
     advance: Callable[[], None],
     observe: Callable[[int, Latents], None] = lambda iteration, latents: None,
+    stoppable: bool = False,
 ) -> tuple[pd.DataFrame, Best]:
     """Refine a batch.
 
@@ -229,6 +230,8 @@ def refine_batch(
         evaluate: the iterations, beside 0, after which the true loss is computed.
         advance: called after every step.
         observe: called at these and at 0 with the iteration and the hard latents.
+        stoppable: let a KeyboardInterrupt after the first step end the steps; the true loss is computed once
+            more.
 
     Returns:
         A row per image and evaluated iteration; ``seconds`` are those of the steps, without the true losses,
@@ -242,20 +245,33 @@ def refine_batch(
     table = [rows.assign(iteration=0, seconds=0.0, tau=float("nan"), method_loss=float("nan"))]
     best = Best(table[0].copy(), latents, x_hat)
     seconds, started = 0.0, hardware.now(batch.x.device)
-    for t, loss, tau in _optimise(batch, iterations):
-        if t in evaluate:
-            seconds += hardware.now(batch.x.device) - started
-            batch.check_gradients()
-            rows, latents, x_hat = batch.true()
-            observe(t, latents)
-            rows = rows.assign(
-                iteration=t,
-                seconds=seconds / len(batch.names),
-                tau=tau,
-                method_loss=loss.double().cpu().numpy(),
-            )
-            table.append(rows)
-            best.update(rows, latents, x_hat)
-            started = hardware.now(batch.x.device)
-        advance()
+    done = 0
+
+    def look(loss: Tensor, tau: float) -> None:
+        nonlocal seconds, started
+        seconds += hardware.now(batch.x.device) - started
+        batch.check_gradients()
+        rows, latents, x_hat = batch.true()
+        observe(done, latents)
+        rows = rows.assign(
+            iteration=done,
+            seconds=seconds / len(batch.names),
+            tau=tau,
+            method_loss=loss.double().cpu().numpy(),
+        )
+        table.append(rows)
+        best.update(rows, latents, x_hat)
+        started = hardware.now(batch.x.device)
+
+    try:
+        for done, loss, tau in _optimise(batch, iterations):
+            last = loss, tau
+            if done in evaluate:
+                look(*last)
+            advance()
+    except KeyboardInterrupt:
+        if not stoppable or not done:
+            raise
+        if done != table[-1]["iteration"].iloc[0]:
+            look(*last)
     return pd.concat(table, ignore_index=True), best

@@ -114,6 +114,7 @@ def refine(
     compiled: bool = False,
     streams: bool = False,
     progress: Progress | None = None,
+    stoppable: bool = False,
 ) -> Run:
     """Refine the latents of ``images`` under ``codec``.
 
@@ -141,6 +142,9 @@ def refine(
             `objective`. Results differ as rounding in other places makes them.
         streams: write the hard latents of every read-off as files, which end with decoding them for a check.
         progress: called with (image steps done, image steps in all).
+        stoppable: let Ctrl-C (a KeyboardInterrupt) end the steps, not the call. The last row of each
+            image then says how many there were; images that were not begun have the one of iteration 0. A
+            second Ctrl-C ends the call.
 
     Returns:
         A `Run`. Its latents are the best seen, so that a reconstruction is never worse than the codec's.
@@ -201,8 +205,9 @@ def refine(
                     data = bitstream.encode(codec, single, tuple(images[i].shape[1:]))
                     written[names[i], iteration] = data
 
-        return refine_batch(batch, iterations, evaluate, advance, write)
+        return refine_batch(batch, 0 if stopped else iterations, evaluate, advance, write, stoppable)
 
+    stopped = False
     waiting = batches(images, size)
     while waiting:
         group = waiting.pop(0)
@@ -219,6 +224,7 @@ def refine(
             waiting = [g[i : i + size] for g in [group, *waiting] for i in range(0, len(g), size)]
             continue
         tables.append(table)
+        stopped = stopped or int(table["iteration"].max()) < iterations
         best_rows.append(best.rows)
         for position, i in enumerate(group):
             latents[i] = {name: value[position].cpu() for name, value in best.latents.items()}
@@ -226,7 +232,8 @@ def refine(
 
     said = {name: one.spec for name, one in zip(names, each, strict=True)}
     trace = _tidy(pd.concat(tables, ignore_index=True), said, chosen.label, lmbda, seed)
-    rows = trace[trace["iteration"].isin(marks)].reset_index(drop=True)
+    last = trace["iteration"] == trace.groupby("image")["iteration"].transform("max")
+    rows = trace[trace["iteration"].isin(marks) | last].reset_index(drop=True)
     if streams:
         sizes = [len(written[image, t]) for image, t in zip(rows["image"], rows["iteration"], strict=True)]
         pixels = {name: x.shape[1] * x.shape[2] for name, x in zip(names, images, strict=True)}
