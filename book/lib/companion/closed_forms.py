@@ -11,6 +11,11 @@ from sgaplus.rounding import SSL, ThreeClass, TwoClass
 _ENDS = (1e-9, 1e-6)
 
 
+def midpoints(points: int) -> Tensor:
+    """The middles of so many equal parts of (0, 1), float64: a mean over them is one over the interval."""
+    return (torch.arange(points, dtype=torch.float64) + 0.5) / points
+
+
 def ceil_probability(method: TwoClass, x: Tensor, tau: float = 1.0) -> Tensor:
     """p(⌈v⌉) at x = v − ⌊v⌋ in (0, 1), without the clip that the loop has."""
     return torch.sigmoid(method.log_odds(x) / tau)
@@ -42,16 +47,9 @@ def end_exponent(method: TwoClass, slope=probability_slope) -> float:
 
 
 def draws(method: TwoClass, x: Tensor, tau: float, points: int = 20_001) -> tuple[Tensor, Tensor]:
-    """Relaxed values and their derivatives by v over evenly spaced quantiles of the noise, in float64.
-
-    Args:
-        x: (m,), v − ⌊v⌋ in (0, 1).
-        points: midpoints of so many equal parts of (0, 1) stand for the uniform variable.
-
-    Returns:
-        Values and derivatives, (m, points) each; a mean over the last axis is an expectation.
-    """
-    noise = ((torch.arange(points, dtype=torch.float64) + 0.5) / points).expand(len(x), points).contiguous()
+    """Relaxed values and their derivatives by v at x = v − ⌊v⌋ (m,), over quantiles of the uniform noise, in
+    float64: (m, points) each; a mean over the last axis is an expectation."""
+    noise = midpoints(points).expand(len(x), points).contiguous()
     v = x.detach().double()[:, None].expand_as(noise).contiguous().requires_grad_()
     values = method.relax(v, tau, noise)
     (slopes,) = torch.autograd.grad(values.sum(), v)
@@ -74,20 +72,19 @@ def moments(method: TwoClass, x: Tensor, tau: float, points: int = 20_001) -> di
 
 def wrong_class(method: TwoClass, tau: float = 1.0, points: int = 2_000) -> float:
     """Probability of the farther integer, mean over v uniform between two integers."""
-    x = (torch.arange(points, dtype=torch.float64) + 0.5) / points
+    x = midpoints(points)
     p = ceil_probability(method, x, tau)
     return float(torch.where(x < 0.5, p, 1 - p).mean())
 
 
 def flat_share(method: TwoClass, tau: float = 1.0, below: float = 0.1, points: int = 20_000) -> float:
     """Share of v, uniform between two integers, at which dp(⌈v⌉)/dv is under ``below``."""
-    x = (torch.arange(points, dtype=torch.float64) + 0.5) / points
-    return float((probability_slope(method, x, tau) < below).double().mean())
+    return float((probability_slope(method, midpoints(points), tau) < below).double().mean())
 
 
 def closest_a(method: TwoClass, points: int = 2_000) -> tuple[float, float]:
     """SSL's a closest to another method's p(⌈v⌉), by least squares, and the largest difference left."""
-    x = (torch.arange(points, dtype=torch.float64) + 0.5) / points
+    x = midpoints(points)
     p = ceil_probability(method, x)
 
     def squares(a: float) -> float:

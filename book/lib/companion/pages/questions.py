@@ -42,11 +42,6 @@ def methods() -> list[rounding.TwoClass]:
     return [rounding.parse(spec) for spec in pool.GRID]
 
 
-def inner(points: int = 99) -> torch.Tensor:
-    """v − ⌊v⌋ at midpoints of equal parts of (0, 1)."""
-    return (torch.arange(points, dtype=torch.float64) + 0.5) / points
-
-
 # Question 1
 
 
@@ -102,7 +97,7 @@ def budgets(tau: float) -> pd.DataFrame:
         at = closed_forms.moments(method, marks, tau)
         value, size = at["value"], np.hypot(at["slope"], at["slope_sd"])
         ratio = np.divide(at["slope"], size, out=np.zeros_like(size), where=size > 0)
-        noise = float(closed_forms.moments(method, inner(), tau, 4001)["value_sd"].mean())
+        noise = float(closed_forms.moments(method, closed_forms.midpoints(99), tau, 4001)["value_sd"].mean())
         shares = 100 * (value[3] - value[1]), 100 * (value[0] + 1 - value[4])
         lines.append((method.label, *shares, noise, at["value_sd"][0], ratio[2], ratio[0]))
     return pd.DataFrame(lines, columns=["method", *BUDGETS])
@@ -110,7 +105,7 @@ def budgets(tau: float) -> pd.DataFrame:
 
 def gradients(tau: float) -> Figure:
     """Mean and standard deviation of a draw's derivative, and of the draw itself, over v."""
-    x = inner()
+    x = closed_forms.midpoints(99)
     found = {method.label: closed_forms.moments(method, x, tau, 4001) for method in methods()}
     columns = {
         "mean of ds/dv": "slope",
@@ -178,7 +173,10 @@ def randomness() -> Figure:
     def draw(axes: Axes, methods: Sequence[rounding.TwoClass]) -> None:
         for name, look in palette.looks([method.label for method in methods]).items():
             method = next(method for method in methods if method.label == name)
-            errors = [closed_forms.moments(method, inner(49), tau, 1001)["error"].mean() for tau in taus]
+            errors = [
+                closed_forms.moments(method, closed_forms.midpoints(49), tau, 1001)["error"].mean()
+                for tau in taus
+            ]
             axes.plot(taus, errors, **look | {"marker": ""}, linewidth=1.8, label=name)
 
     return figures.panels({"": methods()}, draw, xlabel="$\\tau$", ylabel="mean |s − ⌊v⌉|", size=(4, 3.2))
