@@ -135,7 +135,11 @@ class Series:
     @property
     def size_missing(self) -> int:
         """Bytes to download."""
-        return sum(member.size or 0 for member in self.missing())
+        addresses = {
+            zoo.URLS[member.name][member.metric][member.quality or 0]: member.size or 0
+            for member in self.missing()
+        }
+        return sum(addresses.values())  # codecs of variable rate share one file
 
     def need(self) -> str:
         """One sentence that says how to get what is missing; empty where nothing is."""
