@@ -227,3 +227,8 @@ def test_damaged_rows_do_not_verify(root):
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(SystemFault, match=r"rows\.parquet is damaged"):
         verify.verify(root)
+
+
+def test_files_of_codecs_that_are_not_here_are_not_decoded(bundled, no_zoo):
+    for name in ("mbt2018-mean", "a-folder-of-checkpoints"):
+        assert verify._codec(name, 0.0018, "0" * 64) is None

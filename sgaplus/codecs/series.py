@@ -8,43 +8,23 @@ checkpoint says its λ in its name (``…_lambda0.01.pth``) or in a card beside 
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
-
-from .. import io
 from ..errors import UserError
 from ..parsing import number
-from . import bundled, checkpoints, zoo
-from .codec import Codec, freeze, latent_channels
-from .families import vbr
+from . import bundled, own, zoo
+from .codec import Codec
+from .effort import Effort, of_architecture
 
 # As users write a series.
 Spec = str | Path | Sequence[str | Path] | Mapping[str, float]
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".tar")
-_LAMBDA_IN_NAME = re.compile(r"(?:lambda|lmbda)[_=-]?(\d+(?:\.\d+)?(?:e-?\d+)?)", re.IGNORECASE)
 _ZOO_SPEC = re.compile(r"(?P<name>[^:@]+)(?::(?P<metric>[^@]+))?(?:@(?P<qualities>.+))?")
-
-
-@dataclass(frozen=True)
-class Effort:
-    """What a step of refinement takes: time in proportion to ``work``, memory in proportion to ``width``.
-
-    Attributes:
-        work: multiplications per pixel of the synthesis network, in one pass.
-        width: its channels, N.
-    """
-
-    work: float
-    width: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,7 +197,7 @@ def _of_card(card: bundled.Card) -> Member:
         _load=lambda: bundled.load(bundled.read_card(path.with_suffix(".json"))),
         _sha256=lambda: card.sha256,
         _size=lambda: path.stat().st_size if path.is_file() else None,
-        _effort=lambda: _built_effort(card.architecture, card.N, card.M),
+        _effort=lambda: of_architecture(card.architecture, card.N, card.M),
     )
 
 
@@ -236,7 +216,7 @@ def _of_zoo(spec: str, name: str, metric: str, wanted: str | None) -> Series:
             _load=lambda: zoo.load(name, quality, metric),
             _sha256=lambda: zoo.identity(name, quality, metric),
             _size=lambda: zoo.size(name, quality, metric),
-            _effort=lambda: _built_effort(name, *zoo.widths(name, quality)),
+            _effort=lambda: of_architecture(name, *zoo.widths(name, quality)),
         )
 
     return Series(name, spec, tuple(member(quality) for quality in sorted(set(chosen))))
@@ -274,7 +254,7 @@ def _of_checkpoints(paths: Mapping[Path, Any], whole: Path | None = None) -> Ser
     for path, given in paths.items():
         if not path.is_file():
             raise UserError(f"there is no checkpoint {path}: mend its path")
-        lmbda = number(_lambda_of(path) if given is None else given, f"the lambda of {path}")
+        lmbda = number(own.lambda_of(path) if given is None else given, f"the lambda of {path}")
         if lmbda in where:
             raise UserError(f"{where[lmbda]} and {path} are both of lambda {lmbda:g}: leave one of them out")
         members[lmbda], where[lmbda] = _of_file(name, path, lmbda), path
@@ -282,72 +262,15 @@ def _of_checkpoints(paths: Mapping[Path, Any], whole: Path | None = None) -> Ser
     return Series(name, spec, tuple(members[lmbda] for lmbda in sorted(members)))
 
 
-def _lambda_of(path: Path) -> float:
-    """What a card beside a checkpoint or its name says of its λ.
-
-    Raises:
-        UserError: nothing.
-    """
-    card = path.with_suffix(".json")
-    if card.is_file():
-        return bundled.read_card(card).lmbda
-    found = _LAMBDA_IN_NAME.search(path.stem)
-    if not found:
-        raise UserError(
-            f"{path} does not say which lambda it was trained with: give it (lmbda; in a list,"
-            f" {path.name}=0.01)"
-        )
-    return float(found[1])
-
-
 def _of_file(name: str, path: Path, lmbda: float) -> Member:
-    def state() -> tuple[Path, int, int]:
-        status = path.stat()
-        return path, status.st_size, status.st_mtime_ns
-
     return Member(
         name,
         lmbda,
-        _load=lambda: _load_file(path, lmbda),
-        _sha256=lambda: _about_file(*state(), lmbda)[0],
+        _load=lambda: own.load(path, lmbda),
+        _sha256=lambda: own.about(path, lmbda)[0],
         _size=lambda: path.stat().st_size,
-        _effort=lambda: _about_file(*state(), lmbda)[1],
+        _effort=lambda: own.about(path, lmbda)[1],
     )
-
-
-def _load_file(path: Path, lmbda: float) -> Codec:
-    weights = checkpoints.read(path)
-    try:
-        model = checkpoints.recognise(weights)
-        checkpoints.load_parameters(model, weights)
-    except UserError as error:
-        raise UserError(f"{path} cannot be used: {error}") from error
-    file, content = io.sha256_once(path), checkpoints.content_hash(model)
-    # A copy of a bundled or downloaded codec's file remains that codec.
-    known = zoo.is_file_of_zoo(file) or file in {card.sha256 for card in bundled.cards()}
-    identity, also = (file, content) if known else (content, file)
-    if vbr.is_variable(model):
-        identity, also = checkpoints.at_rate(identity, lmbda), checkpoints.at_rate(also, lmbda)
-    return Codec(path.stem, lmbda, freeze(model), identity, also=(also,))
-
-
-@functools.cache
-def _about_file(path: Path, size: int, modified: int, lmbda: float) -> tuple[str, Effort]:
-    """`Member.sha256` and `Member.effort` of a checkpoint."""
-    codec = _load_file(path, lmbda)
-    return codec.sha256, _effort_of(codec.model)
-
-
-@functools.cache
-def _built_effort(architecture: str, N: int, M: int) -> Effort:
-    return _effort_of(checkpoints.build(architecture, N, M))
-
-
-def _effort_of(model: Any) -> Effort:
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        picture = model.g_s(torch.zeros(1, latent_channels(model), 4, 4))
-    width = next(layer.out_channels for layer in model.g_a.modules() if isinstance(layer, nn.Conv2d))
-    return Effort(counter.get_total_flops() / 2 / (picture.shape[-1] * picture.shape[-2]), width)
 
 
 def member_of(name: str, lmbda: float) -> Member:

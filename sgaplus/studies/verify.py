@@ -1,8 +1,9 @@
 """Whether the stored files are what the stored rows say of them.
 
 A file *verifies* where it has as many bytes as its row says, its checksum is right, its header names the
-row's codec, it decodes, and, where the photograph is on this computer, what it decodes to has the row's PSNR.
-Nothing is encoded again. A file that no row names does not verify, nor does a row whose file is missing.
+row's codec, it decodes where the codec is on this computer, and what it decodes to has the row's PSNR where
+the photograph is. Nothing is encoded again. A file that no row names does not verify, nor does a row whose
+file is missing.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import pandas as pd
 
 from .. import bitstream, metrics
 from ..bitstream import container
+from ..codecs import zoo
 from ..codecs.codec import Codec
-from ..codecs.series import member_of
+from ..codecs.series import families, member_of
 from ..data import sources
 from ..data.datasets import ImageFile, list_images
 from ..errors import SystemFault, UserError
@@ -199,7 +201,9 @@ def _mismatch(data: bytes, row: pd.Series) -> str:
 
 @functools.lru_cache(maxsize=1)
 def _codec(name: str, lmbda: float, sha256: str) -> Codec | None:
-    """The codec with networks in float32 on the CPU, whatever refined; None where it is not downloaded."""
+    """The codec with networks in float32 on the CPU, whatever refined; None where it is not here."""
+    if name not in (*families(), *zoo.ZOO):
+        return None
     member = member_of(name, lmbda)
     if not member.sha256:
         return None
