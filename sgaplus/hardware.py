@@ -26,7 +26,7 @@ def keep_freed_memory() -> bool:
 
     glibc maps every block above 128 KiB afresh and unmaps it when freed, so that each activation of
     a network costs one page fault per 4 KiB again and again. On a virtual machine that was as much
-    time as all convolutions together. Peak memory is unchanged; the process only holds on to it.
+    time as all convolutions together. The process holds on to its memory, see `release_freed_memory`.
 
     Returns:
         Whether the allocator is glibc's and took the settings. Elsewhere nothing is changed.
@@ -37,6 +37,15 @@ def keep_freed_memory() -> bool:
     settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 2**27))
     taken = [mallopt(name, value) for name, value in settings]
     return all(taken)
+
+
+def release_freed_memory() -> None:
+    """Return to the kernel what `keep_freed_memory` keeps, as between the parts of a large image.
+
+    Tensors of such an image differ so much in size that a freed one's place seldom fits the next.
+    """
+    if keep_freed_memory.cache_info().currsize and keep_freed_memory():
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def resolve_device(device: str | torch.device = "auto") -> torch.device:

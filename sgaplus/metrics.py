@@ -35,8 +35,11 @@ def _mean(distortion: Callable[[Tensor, Tensor], Tensor], x: Tensor, x_hat: Tens
     """A distortion that is a mean over colour channels; those of large images one by one, to save memory."""
     if x.shape[-2] * x.shape[-1] <= hardware.LARGE_IMAGE:
         return distortion(x, x_hat)
-    channels = zip(x.split(1, 1), x_hat.split(1, 1), strict=True)
-    return torch.stack([distortion(*each) for each in channels]).mean(0)
+    means = []
+    for each in zip(x.split(1, 1), x_hat.split(1, 1), strict=True):
+        means.append(distortion(*each))
+        hardware.release_freed_memory()
+    return torch.stack(means).mean(0)
 
 
 def mse(x: Tensor, x_hat: Tensor) -> Tensor:

@@ -148,6 +148,30 @@ def test_the_exponent_of_the_pixels(tmp_path):
     assert speed.exponents(speed.load(tmp_path, "run")[0]).tolist() == pytest.approx([1.2])
 
 
+def test_instruction_sets_are_shown_from_the_newest_by_processor(tmp_path):
+    for name, dtype, ours in (("AVX2", "float32", 0.25), ("AMX", "float32", 0.2), ("AMX", "bfloat16", 0.1)):
+        given = {"instructions": name, "dtype": dtype, "auto": "bfloat16", "threads": 1}
+        write_measurement(tmp_path, f"{name}-{dtype}", ours=(ours,), device="a processor, 1 thread", **given)
+    table = speed.instruction_sets(tmp_path)
+    assert table["instructions"].tolist() == ["AMX", "AVX2"] and table["plain_ms"].tolist() == [1000, 1000]
+    assert table.loc[0, ["float32, times", "bfloat16, times", "lost, %"]].tolist() == pytest.approx(
+        [5, 10, 0]
+    )
+    assert tables.ci_table(table, speed.INSTRUCTIONS, group="processor").as_raw_html()
+    assert speed.instruction_sets(tmp_path / "none").empty
+
+
+def test_memory_of_each_further_megapixel(tmp_path):
+    path = tmp_path / "memory.csv"
+    assert speed.memory(path) == ""
+    lines = [
+        {"width": w, "height": 2000, "peak_bytes": 1e9 + 1e5 * w, "codec": "c"} for w in (100, 4000, 9000)
+    ]
+    pd.DataFrame(lines).to_csv(path, index=False)
+    said = speed.memory(path)
+    assert "18 megapixels" in said and "1.9 GB" in said and "50 MB for each" in said
+
+
 def test_the_origin_has_commits_and_days(tmp_path):
     write_measurement(tmp_path, "a")
     later = {"written": "2025-02-03T00:00:00+00:00", "git_commit": "abcdef0123456789+"}

@@ -105,6 +105,8 @@ class _InStrips(torch.autograd.Function):
             if joined is None:
                 joined = part.new_empty(*part.shape[:2], *sides).contiguous(memory_format=torch.channels_last)
             strip.own(joined, step_out).copy_(part)
+        del part
+        hardware.release_freed_memory()
         assert joined is not None
         return joined
 
@@ -119,6 +121,8 @@ class _InStrips(torch.autograd.Function):
                 out = strip.trimmed(network(part), step_out)
             (own,) = torch.autograd.grad(out, part, strip.own(grad, step_out))
             strip.wide(total, step).add_(own)
+        del part, out, own
+        hardware.release_freed_memory()
         return total, None, None, None
 
 

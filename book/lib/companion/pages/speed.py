@@ -14,7 +14,9 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sgaplus.bench import measurement
+from sgaplus import hardware
+from sgaplus.bench import instructions, measurement
+from sgaplus.bench import memory as peaks
 from sgaplus.bench.measurement import Settings
 from sgaplus.errors import UserError
 
@@ -49,6 +51,55 @@ COMPILED = {
     "compile": Col("time to compile, s", 0),
     "pays": Col("pays off after steps", 0),
 }
+
+
+INSTRUCTIONS = {
+    "threads": Col("threads", 0),
+    "plain_ms": Col("plain loop, ms", 3, significant=True),
+    "float32, times": Col("float32", 2, under="times as fast as the plain loop"),
+    "bfloat16, times": Col("bfloat16", 2, under="times as fast as the plain loop"),
+    "auto": "auto picks",
+    "lost, %": Col("auto is slower by, %", 1),
+}
+
+
+def instruction_sets(folder: Path) -> pd.DataFrame:
+    """`bench.instructions.compared` of the measurements in ``folder``, by processor (``processor``).
+
+    A processor of another file counts as another one. Empty where nothing is stored.
+    """
+    stored = [measurement.read(path) for path in sorted(folder.glob("*.json"))]
+    by_processor: dict[str, list[measurement.Measurement]] = {}
+    for found in stored:
+        s = found.summary
+        what = f"{s['device'].rpartition(',')[0]}; N = {s['N']}, M = {s['M']}; {s['width']} × {s['height']}"
+        by_processor.setdefault(what, []).append(found)
+    tables = [instructions.compared(found).assign(processor=what) for what, found in by_processor.items()]
+    if not tables:
+        return pd.DataFrame()
+    table = pd.concat(tables, ignore_index=True)
+    order = {known.name: i for i, known in enumerate(instructions.KNOWN)}
+    table = table.assign(plain_ms=1000 * table["plain loop, s"], order=table["instructions"].map(order))
+    return table.sort_values(["processor", "order", "threads"], ignore_index=True)
+
+
+def memory(path: Path) -> str:
+    """What the stored peaks of `bench.memory` say of large photographs, in a sentence; "" without them."""
+    if not path.exists():
+        return ""
+    table = peaks.read(path)
+    large = table[table["width"] * table["height"] > hardware.LARGE_IMAGE].sort_values("megapixels")
+    if len(large) < 2:
+        return ""
+    per, _ = np.polyfit(large["megapixels"], large["peak_mb"], 1)
+    least, most = large.iloc[0], large.iloc[-1]
+    return (
+        "Photographs of more than 2048 × 2048 pixels are analysed and refined in strips, which gives the same"
+        " numbers up to rounding and costs one more forward pass of the synthesis in each step. A process"
+        f" that refines one of {most['megapixels']:.0f} megapixels with {most['codec']} takes"
+        f" {most['peak_mb'] / 1000:.1f} GB at its peak, and one of {least['megapixels']:.0f} megapixels"
+        f" {least['peak_mb'] / 1000:.1f} GB: {per:.0f} MB for each further megapixel."
+    )
 
 
 def load(folder: str | Path, command: str) -> tuple[pd.DataFrame, pd.DataFrame]:
