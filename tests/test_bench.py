@@ -85,6 +85,7 @@ def test_the_text_has_the_figures(measured):
     s = measured[0].summary
     assert f"{s['ratio']:.2f} times as fast: median of 2 pairs" in lines
     assert f"{s['share']:.0%} of the step" in lines
+    assert f"auto takes {s['auto']}" in lines
     assert "None" not in lines
 
 

@@ -138,6 +138,10 @@ def text(measurement: Measurement) -> str:
         lines.append(f"compiling takes {s['compile_seconds']:.1f} s without PyTorch's cache on disk")
     if not s["bfloat16_hardware"]:
         lines.append("this device does not multiply bfloat16 in hardware: float32 is the faster format on it")
+    if "auto" in s:
+        measured = s["device_type"] == "cpu" and s["bfloat16_hardware"]
+        why = ": a convolution by itself takes less time in it" * measured
+        lines.append(f"--dtype auto takes {s['auto']} here{why}")
     if s["ours_peak_bytes"] is not None:
         ours, both = s["ours_peak_bytes"] / 2**20, s["reference_peak_bytes"] / 2**20
         where = "GPU memory" if s["device_type"] == "cuda" else "the process"
