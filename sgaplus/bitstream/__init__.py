@@ -1,7 +1,7 @@
 """Latents to the bytes of a file and back, the same on every machine."""
 
 from .. import codecs as _codecs  # noqa: F401  (imports CompressAI without its warnings)
-from .coder import compressai_weights
+from .plain import compressai_weights
 from .stream import (
     check,
     decode,

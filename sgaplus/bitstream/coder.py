@@ -6,24 +6,16 @@ between devices, numbers of threads and batch sizes. So here, on both sides:
 
 - Entropy parameters are computed in float64 on the CPU, whatever device and number format refined the
   latents, and the tables' borders are compared with the scales exactly.
-- With a context model an error in one mean would spread to all values that are decoded later. Its networks
-  therefore compute without any rounding that depends on the machine (see `exact`).
+- With a context model an error in one mean would spread to all values that are decoded later. Its networks,
+  and those of a codec of variable rate, therefore compute without any rounding that depends on the machine
+  (see `exact`).
 - h_s of a scale or mean-scale hyperprior computes in plain float64. Two orders of summation then differ by
   some 1e-15, a ten-millionth of a ten-millionth of what separates the tables: about one image in 10⁸ or fewer
   would have an index that depends on the machine.
 - The tables are the same everywhere (see `tables`).
 
 The values of y are written in their decoding order (see `codecs.order`), in each group channel by channel.
-Without a context model this is CompressAI's order. What an unmodified CompressAI makes of the strings then:
-
-- With its networks in float64 and the tables from here (`compressai_weights`, then ``model.double()``),
-  ``model.decompress`` returns the same latents, up to the last digits of float64.
-- With tables of its own (``model.update()``, in float32) it does so only if they are the same. Where float32
-  rounds a frequency to another integer they are not, as for several of the bundled codecs.
-- In float32 it does so only where no index differs. That is rare for real photographs: with ``mshyper-s`` at
-  λ = 0.01, 16 of the 24 Kodak images have indexes that differ, mostly one or two, and one is enough to lose
-  the rest of the image. CompressAI's own float32 strings share the problem as soon as two machines are
-  involved.
+Without a context model and with one rate, CompressAI reads them (see `plain`).
 
 The symbols themselves depend on the means only through round(y − μ), and hard latents lie in the middle of
 their interval: μ of another device, even in bfloat16, gives the same symbols.
@@ -44,7 +36,7 @@ from compressai.models import (
     MeanScaleHyperprior,
     ScaleHyperprior,
 )
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..codecs.codec import Codec, latent_channels
 from ..codecs.models import FAMILIES, Latents
@@ -126,35 +118,6 @@ def coder_of(codec: Codec) -> Coder:
         decoding=decoding,
         plain=plain,
     )
-
-
-def compressai_weights(codec: Codec) -> dict[str, Tensor]:
-    """The state dict with which CompressAI's own model decodes the strings, the tables of `coder_of` in it.
-
-        model = MeanScaleHyperprior(N, M)
-        model.load_state_dict(compressai_weights(codec))
-        model.double().decompress([[y], [z]], shape)
-
-    Raises:
-        UserError: its strings are not those of this codec.
-    """
-    coder = codec.once(coder_of)
-    if not coder.plain:
-        raise UserError(
-            f"CompressAI cannot decode the files of {codec.name}: those of a context model are in another "
-            "order than its own"
-        )
-    weights = {name: value.detach().cpu().clone() for name, value in codec.model.state_dict().items()}
-    stored = {"entropy_bottleneck": coder.tables}
-    if coder.decoding is not None:
-        scales, stored["gaussian_conditional"] = gaussian()
-        weights["gaussian_conditional.scale_table"] = scales.float()
-    for module, tables in stored.items():
-        rows = [torch.tensor(cdf, dtype=torch.int32) for cdf in tables.cdfs]
-        weights[f"{module}._quantized_cdf"] = nn.utils.rnn.pad_sequence(rows, batch_first=True)
-        weights[f"{module}._cdf_length"] = torch.tensor([len(row) for row in rows], dtype=torch.int32)
-        weights[f"{module}._offset"] = torch.tensor(tables.offsets, dtype=torch.int32)
-    return weights
 
 
 def _channels(symbols_shape: tuple[int, ...]) -> np.ndarray:
