@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from sgaplus import io
 from sgaplus.codecs.checkpoints import REFINABLE, build, content_hash, read_safetensors
 from sgaplus.codecs.codec import Codec, freeze
+from sgaplus.codecs.series import series
 from sgaplus.codecs.weights import load_codec
 from sgaplus.errors import SystemFault, UserError
 from sgaplus.training import publishing
@@ -168,6 +169,8 @@ def test_the_groups_of_elic_are_those_of_its_weights(tmp_path):
             path = write_checkpoint(tmp_path / "own.pt", model.state_dict())
             found = load_codec(path, 0.01).model
             assert (type(found), found.groups) == (cls, groups)
+            (member,) = series(path, 0.01).members
+            assert member.effort.width == 8 and member.effort.work > 0
 
 
 def test_a_checkpoint_that_is_nearly_an_architecture(tmp_path):

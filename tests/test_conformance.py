@@ -18,6 +18,7 @@ from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.codecs.families import Family
 from sgaplus.codecs.families.factorized import factorized_hat
 from sgaplus.codecs.models import FAMILIES, Decoded
+from sgaplus.codecs.series import series
 from sgaplus.codecs.weights import load_codec
 from sgaplus.errors import UserError
 from tests import test_models
@@ -110,6 +111,8 @@ def test_a_model_of_ones_own_is_registered_checked_refined_and_written(tmp_path)
     torch.save({"state_dict": codec.model.state_dict()}, path)
     loaded = load_codec(path, 0.001, dtype="float32")
     assert (type(loaded.model), loaded.sha256) == (Own, codec.sha256)
+    (member,) = series(path, 0.001).members
+    assert (member.sha256, member.effort.width) == (codec.sha256, 8)
     image = torch.rand(3, 50, 70, generator=torch.Generator().manual_seed(1))
     run = sgaplus.refine(loaded, [image], "ssl", iterations=2)
     data = bitstream.encode(loaded, run.latents[0], (50, 70))

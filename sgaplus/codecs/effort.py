@@ -37,5 +37,5 @@ def of_model(model: CompressionModel) -> Effort:
     """Of a model, counted in a pass through its synthesis network."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         picture = model.g_s(torch.zeros(1, latent_channels(model), 4, 4))
-    width = next(layer.out_channels for layer in model.g_a.modules() if isinstance(layer, nn.Conv2d))
+    width = next(layer.out_channels for layer in model.modules() if isinstance(layer, nn.Conv2d))
     return Effort(counter.get_total_flops() / 2 / (picture.shape[-1] * picture.shape[-2]), width)
