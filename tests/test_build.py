@@ -438,4 +438,4 @@ def test_a_page_of_a_profile_or_its_own_where_there_are_no_rows(root):
     assert "shown: paper 2" in text(executed(page, root))
     assert "do not support this sentence:** the sentence of the page" in str(executed(page, root))
     with pytest.raises(UserError, match="does not declare"):
-        write_pages(root, {"name": "one", "template": "tiny", "profiles": {"paper": {"amonut": 2}}})
+        write_pages(root, {"name": "one", "template": "tiny", "profiles": {"paper": {"amounts": 2}}})

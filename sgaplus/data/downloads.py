@@ -181,7 +181,9 @@ def _bring(url: str, part: Path, progress: bool) -> None:
         length = answer.headers.get("Content-Length")
         total = start + int(length) if length else None
         settings = {"total": total, "initial": start, "unit": "B", "unit_scale": True}
-        with part.open("ab" if goes_on else "wb") as file, tqdm(**settings, disable=not progress) as bar:
+        if not goes_on:
+            part.unlink(missing_ok=True)
+        with part.open("ab") as file, tqdm(**settings, disable=not progress) as bar:
             for block in answer.iter_content(_BLOCK):
                 file.write(block)
                 bar.update(len(block))

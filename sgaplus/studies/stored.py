@@ -77,10 +77,15 @@ def stored_rows(
             weights.
     """
     study = load_study(study) if isinstance(study, str) else study
-    series = study.series(profile, codec)
+    series, grids = study.series(profile, codec), study.profile(profile).grids
     table = rows_of(store_of(study, profile, root))
     if len(table):
         table = of_series(table, series)
+    if table.empty and series.name not in {study.series(profile, g.codec).name for g in grids}:
+        raise UserError(
+            f"study {study.name}, profile {profile}, has no grid with {series.spec} and no row of it: leave"
+            " it out, or add a grid that names it (codec)"
+        )
     if table.empty:
         raise UserError(
             f"nothing of study {study.name}, profile {profile}, is stored for {series.spec}: "
