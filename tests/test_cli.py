@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -224,7 +225,8 @@ def test_defaults(call, photo, monkeypatch, options, expected):
 
     def spy(codec, pictures, plan, *, iterations, names, **_):
         asked.append((plan.label, iterations))
-        return original(codec, pictures, plan, iterations=0, names=names)
+        run = original(codec, pictures, plan, iterations=0, names=names)
+        return replace(run, rows=run.rows.assign(iteration=iterations))  # as if it had not been interrupted
 
     monkeypatch.setattr("sgaplus.refinement.refine", spy)
     assert call("refine", photo, *options)[0] == 0
