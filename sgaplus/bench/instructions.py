@@ -125,7 +125,8 @@ def compared(measurements: Sequence[Measurement]) -> pd.DataFrame:
         auto = FORMATS[int((group["auto"] == FORMATS[1]).mean() > 0.5)]
         line = {"instructions": name, "threads": threads, "plain loop, s": group["reference_seconds"].mean()}
         line |= {f"{dtype}, times": one["ratio"].get(dtype) for dtype in FORMATS}
-        lost = 100 * (one["ratio"].max() / one["ratio"].get(auto, float("nan")) - 1)
+        both = set(FORMATS) <= set(one.index)
+        lost = 100 * (one["ratio"].max() / one.loc[auto, "ratio"] - 1) if both else float("nan")
         lines.append(line | {"auto": auto, "lost, %": lost})
     return pd.DataFrame(lines)
 

@@ -74,13 +74,15 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def command(rows: pd.DataFrame, out: str) -> str:
-    """The commands of `load`'s races, one for each kind, on all of Kodak; stored lines are kept."""
+    """The commands of `load`'s races, one for each kind, on all of the data sets; stored lines are kept."""
     lines = []
+    others = rows.assign(other=~rows["image"].str.startswith("kodim")).groupby(_KIND)["other"].any()
     kinds = rows.assign(crop=rows["image"].str.partition("@")[2])[[*_KIND, "crop"]].drop_duplicates()
     for kind in kinds.itertuples():
         crop = f" --crop {kind.crop}" if kind.crop else ""
+        sets = "kodak" + " clic2025" * bool(others[tuple(getattr(kind, name) for name in _KIND)])
         lines.append(
-            f"sgaplus race kodak --codec {shlex.quote(kind.codec)} --lmbda {kind.codec_lmbda:g}{crop}"
+            f"sgaplus race {sets} --codec {shlex.quote(kind.codec)} --lmbda {kind.codec_lmbda:g}{crop}"
             f" --iterations {kind.iterations} --reference-iterations {kind.reference_iterations} --out"
             f" {shlex.quote(out)}"
         )

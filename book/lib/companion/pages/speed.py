@@ -55,7 +55,6 @@ COMPILED = {
 
 INSTRUCTIONS = {
     "threads": Col("threads", 0),
-    "plain_ms": Col("plain loop, ms", 3, significant=True),
     "float32, times": Col("float32", 2, under="times as fast as the plain loop"),
     "bfloat16, times": Col("bfloat16", 2, under="times as fast as the plain loop"),
     "auto": "auto picks",
@@ -79,7 +78,7 @@ def instruction_sets(folder: Path) -> pd.DataFrame:
         return pd.DataFrame()
     table = pd.concat(tables, ignore_index=True)
     order = {known.name: i for i, known in enumerate(instructions.KNOWN)}
-    table = table.assign(plain_ms=1000 * table["plain loop, s"], order=table["instructions"].map(order))
+    table = table.assign(order=table["instructions"].map(order))
     return table.sort_values(["processor", "order", "threads"], ignore_index=True)
 
 
