@@ -33,11 +33,11 @@ def measure(width: int, height: int) -> dict[str, Any]:
 
     hardware.keep_freed_memory()
     codec = load_codec(CODEC, LMBDA)
-    sides = {"width": -(-width // 64) * 64, "height": -(-height // 64) * 64}
-    (whole,) = pictures(replace(Settings(), **sides), 1)
+    larger = replace(Settings(), width=-(-width // 64) * 64, height=-(-height // 64) * 64)
+    (whole,) = pictures(larger, 1)
     picture = whole[:, :height, :width].clone()
     del whole
-    refine(codec, picture, "ssl", iterations=ITERATIONS, trace_every=ITERATIONS)
+    refine(codec, [picture], "ssl", iterations=ITERATIONS, trace_every=ITERATIONS)
     unit = 1 if sys.platform == "darwin" else 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     values = (width, height, codec.name, codec.lmbda, codec.format, "ssl", ITERATIONS, peak)
