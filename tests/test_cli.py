@@ -723,8 +723,13 @@ def test_ctrl_c_in_the_middle_of_a_refinement(tmp_path, photo):
     finally:
         signal.signal(signal.SIGINT, before)
     assert (running.returncode, out) == (2, "")
-    assert err.splitlines() == [
+    assert err.splitlines()[-2:] == [
         "0 of 1 are done: the same command continues",
         "error: stopped: no file was left half-written",
     ]
-    assert list((tmp_path / "here").rglob("*")) == []
+    # The best so far, unless there was no time for a step.
+    written = {path.name for path in (tmp_path / "here").rglob("*.*")}
+    assert written in ({"photo.interrupted.png", "rows.csv"}, set())
+    if written:
+        [rows] = (tmp_path / "here").rglob("rows.csv")
+        assert 0 < pd.read_csv(rows)["iteration"].max() < 10**7

@@ -368,12 +368,12 @@ def test_a_batch_too_large_for_the_memory_is_halved(codec, monkeypatch):
     sizes, calls = [], []
     whole = loop.refine_batch
 
-    def small(batch, iterations, evaluate, advance, observe):
+    def small(batch, iterations, evaluate, advance, observe, stoppable):
         sizes.append(len(batch.names))
         if len(batch.names) > 2:
             advance()
             raise torch.OutOfMemoryError
-        return whole(batch, iterations, evaluate, advance, observe)
+        return whole(batch, iterations, evaluate, advance, observe, stoppable)
 
     monkeypatch.setattr(sys.modules["sgaplus.refinement.run"], "refine_batch", small)
     with pytest.warns(UserWarning, match="do not fit in the GPU's memory: going on with") as said:

@@ -68,8 +68,11 @@ class Tangent:
 
     @classmethod
     def of(cls, total: Tensor, y_hat: Tensor, curvature: Tensor, coupling: Tensor) -> Tangent:
-        """At ``y_hat``, from which the distortions ``total`` (B,) were computed; their graph is spent."""
-        (slope,) = torch.autograd.grad(total.sum(), y_hat)
+        """At ``y_hat``, from which the distortions ``total`` (B,) were computed.
+
+        Their graph stays: with a variable rate the bits have parts of it too.
+        """
+        (slope,) = torch.autograd.grad(total.sum(), y_hat, retain_graph=True)
         return cls(y_hat.detach(), total.detach(), slope, curvature.sqrt(), coupling)
 
     def __call__(self, y_hat: Tensor) -> Tensor:
