@@ -103,7 +103,7 @@ class Batch:
         curvature = self._curvature(decoded) if method.chooses else None
         if method.inner:
             assert curvature is not None and self.curvature.coupling is not None
-            self.tangent = Tangent.of(total, decoded.y_hat, curvature, self.curvature.coupling)
+            self.tangent = Tangent.of(total, decoded.y_hat, curvature, self.curvature.coupling, keep=True)
             total = self.tangent(decoded.y_hat)
         weight = method.weight(tau)
         return objective.loss(total, decoded, self.x, self.lmbda, curvature, weight, self.distortion)

@@ -67,12 +67,15 @@ class Tangent:
     coupling: Tensor
 
     @classmethod
-    def of(cls, total: Tensor, y_hat: Tensor, curvature: Tensor, coupling: Tensor) -> Tangent:
+    def of(
+        cls, total: Tensor, y_hat: Tensor, curvature: Tensor, coupling: Tensor, keep: bool = False
+    ) -> Tangent:
         """At ``y_hat``, from which the distortions ``total`` (B,) were computed.
 
-        Their graph stays: with a variable rate the bits have parts of it too.
+        Args:
+            keep: their graph; with a variable rate the bits have parts of it too.
         """
-        (slope,) = torch.autograd.grad(total.sum(), y_hat, retain_graph=True)
+        (slope,) = torch.autograd.grad(total.sum(), y_hat, retain_graph=keep)
         return cls(y_hat.detach(), total.detach(), slope, curvature.sqrt(), coupling)
 
     def __call__(self, y_hat: Tensor) -> Tensor:
