@@ -139,7 +139,8 @@ def refine(
         batch_size: most images refined together, which changes results only as rounding does; by default 1 on
             a CPU, 24 on CUDA. A batch that does not fit in a GPU's memory is halved, with a warning.
         compiled: make a program of the steps' loss with `torch.compile`, once for images of a shape, see
-            `objective`. Results differ as rounding in other places makes them.
+            `objective`. Results differ as rounding in other places makes them. Images that are so large that
+            they go through the networks in strips are not compiled.
         streams: write the hard latents of every read-off as files, which end with decoding them for a check.
         progress: called with (image steps done, image steps in all).
         stoppable: let Ctrl-C (a KeyboardInterrupt) end the steps, not the call. The last row of each
