@@ -1,0 +1,152 @@
+"""Figures that move. Each is drawn by ``book/_static/moving-KIND.js`` from numbers in the page and stands in
+place of the pictures of a static figure, its twin, whose caption and provenance stay. On paper, without
+JavaScript and in Jupyter the twin is what a reader sees.
+
+    moving.lines(table, x="iteration", y="change", low="change_low", high="change_high",
+                 twin=lambda: cells.show(figure, name=…, alt=…, caption=…))
+"""
+
+import html
+import json
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sgaplus.errors import UserError
+
+from . import palette
+
+# HTML of one figure, or what displays it.
+Twin = str | Callable[[], Any]
+
+
+def markup(kind: str, data: Any, twin: str) -> str:
+    """HTML of a figure that moves.
+
+    Args:
+        kind: of ``moving-KIND.js``.
+        data: what that script reads, of dicts, lists, strings and numbers; NaN becomes null.
+        twin: HTML of a static ``<figure>``.
+    """
+    content = json.dumps(_plain(data), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    content = content.replace("</", "<\\/").replace("<!--", "<\\!--")
+    return (
+        f'<div class="moving" data-kind="{html.escape(kind)}">{twin}'
+        f'<script type="application/json">{content}</script></div>'
+    )
+
+
+def show(kind: str, data: Any, twin: Twin) -> None:
+    """Display `markup`; ``twin`` may also be a function that displays one figure, such as `cells.show`."""
+    from IPython.display import display
+    from IPython.utils.capture import capture_output
+
+    text = kind
+    if not isinstance(twin, str):
+        with capture_output() as captured:
+            twin()
+        (shown,) = (output.data for output in captured.outputs)
+        twin, text = shown["text/html"], shown.get("text/plain", kind)
+    display({"text/html": markup(kind, data, twin), "text/plain": text}, raw=True)
+
+
+def lines(
+    frame: pd.DataFrame,
+    *,
+    x: str,
+    y: str,
+    twin: Twin,
+    low: str | None = None,
+    high: str | None = None,
+    method: str = "configuration",
+    panel: str | None = None,
+    image: str | None = None,
+    choice: str | None = None,
+    xlabel: str = "",
+    ylabel: str = "",
+    logarithmic: bool = False,
+    markers: bool = False,
+) -> None:
+    """Display lines whose values a reader reads off by mouse, finger or keys, and whose methods can be left
+    out. Colours and order are those of `palette`.
+
+    Args:
+        frame: a row for each point of a line.
+        x, y: columns of the point; rows without ``y`` are left out.
+        low, high: columns with the ends of its interval.
+        method: the column that names the line.
+        panel: the column with the title of the panel that a row belongs to; one panel where None.
+        image: the column with the photograph of a row, missing in the rows of means: a reader may let the
+            photographs show as thin lines behind the means.
+        choice: a column of whose values one is shown at a time, such as the budget of iterations; the last
+            one in the frame's order is shown first.
+        xlabel, ylabel: of all panels.
+        logarithmic: whether x is.
+        markers: whether points are marked.
+        twin: HTML of the static figure, or a function that displays it.
+    """
+    show("lines", lines_data(frame, x, y, low, high, method, panel, image, choice)
+         | {"xlabel": xlabel, "ylabel": ylabel, "log": logarithmic, "markers": markers}, twin)  # fmt: skip
+
+
+def lines_data(
+    frame: pd.DataFrame,
+    x: str,
+    y: str,
+    low: str | None = None,
+    high: str | None = None,
+    method: str = "configuration",
+    panel: str | None = None,
+    image: str | None = None,
+    choice: str | None = None,
+) -> dict[str, Any]:
+    """What ``moving-lines.js`` reads; arguments as of `lines`."""
+    frame = frame.dropna(subset=[x, y])
+    if frame.empty:
+        raise UserError(f"no line can be drawn: no row has both {x} and {y}")
+    looks = palette.looks(palette.in_order(frame[method]))
+    keys = [key for key in (panel, choice, method, image) if key]
+    panels: dict[str, list[dict[str, Any]]] = {}
+    for values, part in frame.groupby(keys, sort=False, dropna=False):
+        known = dict(zip(keys, values, strict=True))
+        part = part.sort_values(x, kind="stable")
+        line: dict[str, Any] = {"method": known[method], "x": part[x].tolist(), "y": part[y].tolist()}
+        if choice:
+            line["choice"] = str(known[choice])
+        if image and pd.notna(known[image]):
+            line["image"] = known[image]
+        elif low and high and part[low].notna().any():
+            line |= {"low": part[low].tolist(), "high": part[high].tolist()}
+        panels.setdefault(str(known[panel]) if panel else "", []).append(line)
+    return {
+        "methods": [
+            {"name": name, "colour": look["color"], "dash": _dash(look["linestyle"])}
+            for name, look in looks.items()
+        ],
+        "panels": [{"title": title, "lines": found} for title, found in panels.items()],
+        "choices": [str(value) for value in frame[choice].unique()] if choice else [],
+        "choice": choice or "",
+        "x": x,
+    }
+
+
+def _dash(style: Any) -> Sequence[float]:
+    """Lengths of dash and gap in widths of the line."""
+    return [] if style == "-" else list(style[1])
+
+
+def _plain(data: Any) -> Any:
+    """For JSON: numbers with six digits, NaN as None."""
+    if isinstance(data, dict):
+        return {key: _plain(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_plain(value) for value in data]
+    if isinstance(data, float | np.floating):
+        if not math.isfinite(data):
+            return None
+        short = float(f"{data:.6g}")
+        return int(short) if short.is_integer() and abs(short) < 1e15 else short
+    return data.item() if isinstance(data, np.generic) else data
