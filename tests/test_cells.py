@@ -1,4 +1,4 @@
-"""What a page's cells call: pictures with words, tables with their numbers."""
+"""What a page's cells call: pictures with words, tables with their numbers, and where both come from."""
 
 import base64
 import io
@@ -7,50 +7,148 @@ import re
 import pandas as pd
 import pytest
 from great_tables import GT
+from matplotlib import pyplot as plt
 
-from companion import cells
+from companion import cells, figures, parameters
 from sgaplus.errors import UserError
 
+STORED = pd.DataFrame(
+    {
+        "image": ["a", "a", "b"],
+        "loss": [1.0, 1 / 3, 2.0],
+        "seconds": [0.0, 3.0, 4.0],
+        "key": ["k1", "k1", "k2"],
+        "codec": "mshyper-s",
+        "codec_lmbda": 0.01,
+        "dtype": "bfloat16",
+        "device": "a processor",
+        "sgaplus_version": "0.2.0",
+        "git_commit": "0123456789",
+        "torch_version": "2.15.0",
+        "written": "2026-11-20T23:59:59+00:00",
+        "study": "rd",
+        "profile": "cpu",
+    }
+)
 
-def test_show_gives_picture_alternative_and_caption(monkeypatch):
-    import IPython.display
-    import matplotlib.pyplot as plt
 
-    shown = []
-    monkeypatch.setattr(IPython.display, "display", lambda data, raw: shown.append(data))
+@pytest.fixture
+def shown(monkeypatch):
+    bundles = []
+    monkeypatch.setattr("IPython.display.display", lambda data, raw=False: bundles.append(data))
+    yield bundles
+    assert not plt.get_fignums()
+
+
+@pytest.fixture
+def line():
     figure, axes = plt.subplots(figsize=(3, 2))
     axes.plot([0, 1])
-    cells.show(figure, alt='A "line"', caption="τ < 1 & falling", command="sgaplus figure x > y")
+    yield figure
+    plt.close(figure)
+
+
+def csv_in(markup: str) -> pd.DataFrame:
+    encoded = re.search(r'href="data:text/csv;base64,([^"]+)"', markup)[1]
+    return pd.read_csv(io.BytesIO(base64.b64decode(encoded)))
+
+
+def test_a_figure_has_an_anchor_an_alternative_and_a_caption(shown, line):
+    cells.show(line, name="x", alt='A "line"', caption="τ < 1 & `falling`", command="sgaplus x > y")
     [data] = shown
-    assert not plt.get_fignums()
-    assert 'src="data:image/png;base64,iVBOR' in data["text/html"]
-    assert 'alt="A &quot;line&quot;"' in data["text/html"]
-    assert "<figcaption>τ &lt; 1 &amp; falling<br>" in data["text/html"]
-    assert "<code>sgaplus figure x &gt; y</code>" in data["text/html"]
-    assert data["text/plain"] == 'τ < 1 & falling [A "line"]'
+    assert re.match(
+        '<figure class="plot" id="fig-x"><img src="data:image/(png|svg\\+xml);base64,', data["text/html"]
+    )
+    assert 'alt="A &quot;line&quot;" loading="lazy"' in data["text/html"]
+    assert re.search('width="[0-9]+" height="[0-9]+"', data["text/html"])
+    assert (
+        '<a class="number" href="#fig-x">Figure</a> τ &lt; 1 &amp; <code>falling</code>' in data["text/html"]
+    )
+    assert "<code>sgaplus x &gt; y</code>" in data["text/html"]
+    assert data["text/plain"] == 'τ < 1 & `falling` [A "line"]'
+
+
+def test_a_figure_without_words_is_refused(line):
     with pytest.raises(UserError, match="needs a text alternative"):
-        cells.show(figure, alt=" ", caption="c")
+        cells.show(line, alt=" ", caption="c")
 
 
-def test_a_table_comes_with_its_numbers(monkeypatch):
-    import IPython.display
+def test_the_drawer_has_the_rows_and_what_computed_them(shown, line):
+    cells.show(line, name="x", alt="a", caption="c", rows=STORED)
+    markup = shown[0]["text/html"]
+    drawer = markup[markup.index('<details class="provenance"><summary>') :]
+    for fact in ("3 rows of 2 jobs on 2 images", "rd, profile cpu", "0123456", "a processor", "7 seconds"):
+        assert fact in drawer
+    found = csv_in(drawer)
+    assert list(found["loss"]) == pytest.approx([1, 1 / 3, 2]) and "git_commit" not in found
 
-    shown = []
-    monkeypatch.setattr(IPython.display, "display", lambda bundle, raw: shown.append(bundle))
+
+def test_a_derived_frame_names_the_rows_that_it_is_made_of(shown, line):
+    cells.show(line, name="x", alt="a", caption="c", rows=pd.DataFrame({"gain": [-1.5]}), source=STORED)
+    assert "3 rows of 2 jobs" in shown[0]["text/html"]
+    assert list(csv_in(shown[0]["text/html"])["gain"]) == [-1.5]
+
+
+def test_lines_are_vectors_and_photographs_are_pixels(shown, line):
+    cells.show(line, name="x", alt="a", caption="c")
+    picture = plt.figure(figsize=(1, 1))
+    cells.show(picture, name="y", alt="a", caption="c", photo=True)
+    assert "image/svg+xml" in shown[0]["text/html"]
+    assert 'class="photo"' in shown[1]["text/html"] and "image/png" in shown[1]["text/html"]
+
+
+def test_panels_have_a_variant_for_phones(shown):
+    figure = figures.panels({"one": 1, "two": 2}, lambda axes, part: axes.plot([0, part]))
+    cells.show(figure, name="x", alt="a", caption="c")
+    wide, narrow = re.findall(r"<img[^>]*>", shown[0]["text/html"])
+    width, height = (int(re.search(f'{side}="([0-9]+)"', narrow)[1]) for side in ("width", "height"))
+    assert 'class="narrow" hidden' in narrow and width < 400 < height
+    assert int(re.search('width="([0-9]+)"', wide)[1]) > 600
+
+
+def test_a_table_comes_with_its_numbers(shown):
     data = pd.DataFrame({"method": ["a & b"], "loss": [1 / 3]})
-    cells.show_table(GT(data).fmt_number("loss", decimals=1), data, name="losses", command="x > y")
-    (bundle,) = shown
-    encoded = re.search(r'download="losses.csv" href="data:text/csv;base64,([^"]+)"', bundle["text/html"])[1]
-    pd.testing.assert_frame_equal(pd.read_csv(io.BytesIO(base64.b64decode(encoded))), data)
-    assert "x &gt; y" in bundle["text/html"] and "0.3" in bundle["text/html"]
+    cells.show_table(
+        GT(data).fmt_number("loss", decimals=1), data, name="losses", caption="Of *all*", command="x > y"
+    )
+    markup = shown[0]["text/html"]
+    assert '<figure class="table" id="tab-losses"><figcaption>' in markup and "<em>all</em>" in markup
+    assert 'download="losses.csv"' in markup and "x &gt; y" in markup and "0.3" in markup
+    assert csv_in(markup)["loss"][0] == pytest.approx(1 / 3, rel=1e-8)
     with pytest.raises(UserError, match="no row"):
         cells.show_table(GT(data), data.iloc[:0], name="losses")
 
 
-def test_a_folded_table_stays_behind_its_title(monkeypatch):
-    frame, shown = pd.DataFrame({"a": [1.5]}), []
-    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
+def test_a_table_takes_the_look_of_the_page(shown):
+    data = pd.DataFrame({"row": ["r"], "loss": [1.0]})
+    cells.show_table(GT(data, rowname_col="row"), data, name="x")
+    markup = shown[0]["text/html"]
+    assert "<style" not in markup and "headers=" not in markup
+    assert re.findall('id="([^"]*)"', markup) == ["tab-x"]
+    assert '<div class="scroll" tabindex="0"' in markup and not re.search("<th[^>]*></th>", markup)
+
+
+def test_a_folded_table_stays_behind_its_title(shown):
+    frame = pd.DataFrame({"a": [1.5]})
     cells.show_table(GT(frame), frame, name="x", folded="All 1 <row>")
-    folded, beside = shown[0]["text/html"].split("</details>")
-    assert "<details><summary>All 1 &lt;row&gt;</summary>" in folded and "1.5" in folded
-    assert 'download="x.csv"' in beside
+    folded = re.search(
+        "<details><summary>All 1 &lt;row&gt;</summary>(.*?)</details>", shown[0]["text/html"], re.S
+    )[1]
+    assert "1.5" in folded and 'download="x.csv"' not in folded
+
+
+def test_an_answer_is_markdown(shown):
+    cells.answer("**Yes**: −1.5 %.")
+    assert shown[0].data == '<div class="answer">\n\n**Yes**: −1.5 %.\n\n</div>'
+
+
+def test_a_page_ends_with_its_parameters(shown, monkeypatch):
+    monkeypatch.setattr(parameters, "current", None)
+    with pytest.raises(UserError, match=r"parameters\.check"):
+        cells.parameters()
+    page = parameters.Current("notebooks/x.ipynb", {"study": "rd", "late": None}, "papermill <x>")
+    monkeypatch.setattr(parameters, "current", page)
+    cells.parameters()
+    markup = shown[0]["text/html"]
+    assert '<details class="parameters">' in markup and "papermill &lt;x&gt;" in markup
+    assert "study = &#x27;rd&#x27;\nlate = None" in markup

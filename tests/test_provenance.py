@@ -35,14 +35,14 @@ def test_provenance_counts_and_names_each_thing_once():
     )
     text = provenance.provenance(rows)
     assert "3 rows of 2 jobs on 2 images" in text
-    assert "codec `mshyper-s` (λ = 0.0025, 0.01), loop in bfloat16" in text
-    assert "git commit 0123456, fedcba9+;" in text and "2026-11-20 to 2026-11-21" in text
+    assert "mshyper-s (λ = 0.0025, 0.01); refined in bfloat16" in text
+    assert "git commit 0123456, fedcba9+," in text and "2026-11-20 to 2026-11-21" in text
     assert text.count("a processor") == text.count("2.15.0") == 1
 
 
 def test_provenance_of_one_row_is_singular():
     text = provenance.provenance(pd.DataFrame([LINE | {"git_commit": ""}]))
-    assert "1 row of 1 job on 1 image;" in text and "; 2026-11-20;" in text and "outside a checkout" in text
+    assert "1 row of 1 job on 1 image;" in text and "; 2026-11-20 on" in text and "outside a checkout" in text
 
 
 def test_a_page_names_its_profile():

@@ -1,71 +1,225 @@
-"""What the cells of a page's template call to show figures and tables, and to guard what they say."""
+"""What the cells of a page's template call to show figures and tables, and to guard what they say.
+
+All HTML of figures and tables is made here. Files are inside it as data URIs, so that one output serves
+Jupyter and the book.
+"""
 
 import base64
 import html
 import io
+import itertools
 import os
+import re
 from typing import Any
 
 from sgaplus.errors import UserError
 
+from . import parameters as page
+
 # The profile for which the book is built, where that is not each page's own.
 PROFILE_VARIABLE = "SGAPLUS_PROFILE"
 
+# Columns of stored rows that a figure's CSV leaves out; ``key`` finds them among those of the study.
+_LONG = {"method", "temperature", "lr", "codec_sha256", "image_sha256", "read_offs", "trace_every", "device"}
+_LONG |= {"written", "sgaplus_version", "torch_version", "git_commit", "dtype", "algorithm", "optimizer"}
+_LONG |= {"label", "family", "bpp_y", "bpp_z", "mse", "image_folder"}
+_numbers = itertools.count(1)
 
-def show(figure: Any, *, alt: str, caption: str, command: str | None = None) -> None:
-    """Display a Matplotlib figure with a text alternative, a caption and the command that makes it.
 
-    The picture is a PNG of two pixels per CSS pixel inside the HTML, so that one output serves the book,
-    Jupyter and viewers of notebooks. The figure is closed.
+def answer(text: str) -> None:
+    """Display what a page found, in one or two sentences of Markdown, directly under its title."""
+    from IPython.display import Markdown, display
+
+    display(Markdown(f'<div class="answer">\n\n{text}\n\n</div>'))
+
+
+def show(
+    figure: Any,
+    *,
+    alt: str,
+    caption: str,
+    name: str = "",
+    rows: Any = None,
+    source: Any = None,
+    command: str | None = None,
+    photo: bool = False,
+) -> None:
+    """Display a Matplotlib figure with a number, a text alternative, a caption and where it comes from.
+
+    The picture is an SVG where that is smaller than a PNG of two pixels per CSS pixel. A figure of
+    `figures.panels` also has a variant for phones. The figure is closed.
 
     Args:
         alt: what the figure shows, for who cannot see it.
-        caption: plain text under the figure.
+        caption: Markdown under the figure.
+        name: unique in the book; its anchor is ``fig-<name>``.
+        rows: the frame behind the figure, which its CSV has.
+        source: the stored rows that the figure is made of, where ``rows`` are not such; those that the page
+            has loaded where None.
         command: shell command that makes the same figure.
+        photo: whether it shows photographs, which are never anything but PNG.
     """
-    import matplotlib.pyplot as plt
-    from IPython.display import display
-    from PIL import Image
+    from . import figures
 
     if not alt.strip() or not caption.strip():
         raise UserError("a figure needs a text alternative and a caption: give alt=… and caption=…")
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=192, bbox_inches="tight", metadata={"Software": None})
-    plt.close(figure)
-    width = Image.open(picture).width // 2
-    made_by = f"<br><small>Made by <code>{html.escape(command)}</code></small>" if command else ""
+    narrow = None if photo else figures.narrow(figure)
+    said = html.escape(alt)
+    images = f'<img{" class=wide" if narrow else ""} {_image(figure, photo)} alt="{said}" loading="lazy">'
+    if narrow:
+        images += f'<img class="narrow" hidden {_image(narrow, photo)} alt="{said}" loading="lazy">'
+    name = name or _default()
     markup = (
-        f'<figure><img src="data:image/png;base64,{base64.b64encode(picture.getvalue()).decode()}" '
-        f'alt="{html.escape(alt)}" width="{width}" style="max-width: 100%; height: auto">'
-        f"<figcaption>{html.escape(caption)}{made_by}</figcaption></figure>"
+        f'<figure class="{"photo" if photo else "plot"}" id="fig-{name}">{images}'
+        f"{_caption('Figure', f'fig-{name}', caption)}{_drawer(name, rows, source, command)}</figure>"
     )
-    display({"text/html": markup, "text/plain": f"{caption} [{alt}]"}, raw=True)
+    _display(markup, f"{caption} [{alt}]")
 
 
-def show_table(table: Any, data: Any, *, name: str, command: str | None = None, folded: str = "") -> None:
-    """Display a table with a link that saves its numbers as CSV, and the command that makes it.
-
-    The CSV is inside the page, so that the link also works for who reads it offline.
+def show_table(
+    table: Any,
+    data: Any,
+    *,
+    name: str,
+    caption: str = "",
+    source: Any = None,
+    command: str | None = None,
+    folded: str = "",
+) -> None:
+    """Display a table with a number, a caption and where it comes from; its CSV has all numbers.
 
     Args:
         table: a `great_tables.GT`.
         data: the frame behind it, unrounded.
-        name: of the CSV file, without its suffix.
-        command: shell command that makes the same table.
+        name: unique in the book; of its CSV file, and its anchor is ``tab-<name>``.
+        caption: Markdown above the table.
+        source, command: as of `show`.
         folded: what stands in place of the table until a reader opens it; nothing shows it at once.
     """
-    from IPython.display import display
-
     if data.empty:
         raise UserError(f"table {name} has no row: compute the rows that it shows")
-    content = base64.b64encode(data.to_csv(index=False).encode()).decode()
-    link = f'<a download="{html.escape(name)}.csv" href="data:text/csv;base64,{content}">Download as CSV</a>'
-    made_by = f" · Made by <code>{html.escape(command)}</code>" if command else ""
-    shown = table.as_raw_html()
+    shown = _plain(table.as_raw_html(), folded or _bare(caption) or name)
     if folded:
         shown = f"<details><summary>{html.escape(folded)}</summary>{shown}</details>"
-    markup = f"<div>{shown}<p><small>{link}{made_by}</small></p></div>"
-    display({"text/html": markup, "text/plain": data.to_string(index=False)}, raw=True)
+    markup = (
+        f'<figure class="table" id="tab-{name}">{_caption("Table", f"tab-{name}", caption)}{shown}'
+        f"{_drawer(name, data, source, command)}</figure>"
+    )
+    _display(markup, data.to_string(index=False))
+
+
+def parameters() -> None:
+    """Display the page's parameters, folded, and the command that runs it; the last cell of a template."""
+    if page.current is None:
+        raise UserError("parameters.check must run before the page's parameters are shown")
+    lines = "\n".join(f"{name} = {value!r}" for name, value in page.current.values.items())
+    markup = (
+        '<details class="parameters"><summary>Run this page yourself</summary>'
+        f"<p>Template <code>{html.escape(page.current.template)}</code>, with these parameters:</p>"
+        f'<pre tabindex="0">{html.escape(lines)}</pre><p>This command makes the page again; '
+        "<code>-p NAME VALUE</code> changes a parameter:</p>"
+        f'<pre tabindex="0">{html.escape(page.current.command)}</pre></details>'
+    )
+    _display(markup, f"{page.current.command}\n{lines}")
+
+
+def _display(markup: str, text: str) -> None:
+    from IPython.display import display
+
+    display({"text/html": markup, "text/plain": text}, raw=True)
+
+
+def _default() -> str:
+    template = page.current.name if page.current else "figure"
+    return f"{template}-{next(_numbers)}"
+
+
+def _markdown(text: str) -> str:
+    from markdown_it import MarkdownIt
+
+    return MarkdownIt().renderInline(text)
+
+
+def _bare(text: str) -> str:
+    """Markdown without its markup."""
+    return html.unescape(re.sub("<[^>]*>", "", _markdown(text)))
+
+
+def _caption(kind: str, anchor: str, text: str) -> str:
+    """The number is put in when the book is built."""
+    return f'<figcaption><a class="number" href="#{anchor}">{kind}</a> {_markdown(text)}</figcaption>'
+
+
+def _image(figure: Any, photo: bool) -> str:
+    """The attributes ``src``, ``width`` and ``height`` of a figure, which is closed."""
+    import matplotlib.pyplot as plt
+    from PIL import Image
+
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=192, bbox_inches="tight", metadata={"Software": None})
+    width, height = (side // 2 for side in Image.open(picture).size)
+    kind, content = "png", picture.getvalue()
+    if not photo:
+        drawing = io.StringIO()
+        with plt.rc_context({"svg.hashsalt": "sgaplus", "svg.fonttype": "path"}):
+            figure.savefig(drawing, format="svg", bbox_inches="tight", metadata={"Date": None})
+        vectors = _short(drawing.getvalue()).encode()
+        kind, content = ("svg+xml", vectors) if len(vectors) < len(content) else (kind, content)
+    plt.close(figure)
+    return f'src="{_uri(f"image/{kind}", content)}" width="{width}" height="{height}"'
+
+
+def _short(drawing: str) -> str:
+    """An SVG whose paths have two decimals, without the lines' indentation."""
+
+    def path(found: re.Match[str]) -> str:
+        return re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", found[0])
+
+    return re.sub(r"\n\s*", "\n", re.sub(r' d="[^"]*"', path, drawing))
+
+
+def _uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _plain(table: str, label: str) -> str:
+    """A table of great_tables without its own style and its ids, which would not be unique on the page."""
+    table = re.sub(r"<style>.*?</style>", "", table, flags=re.DOTALL)
+    table = re.sub(r'(<t[hdr][^>]*?) (?:id|headers)="[^"]*"', r"\1", table)
+    table = re.sub(r'<th([^>]*?)(?: scope="\w+")?></th>', r"<td\1></td>", table)
+    table = re.sub(r"<table [^>]*>", '<table class="table">', table)
+    return re.sub(
+        r"<div [^>]*>",
+        f'<div class="scroll" tabindex="0" role="group" aria-label="{html.escape(label)}">',
+        table,
+        count=1,
+    )
+
+
+def _drawer(name: str, rows: Any, source: Any, command: str | None) -> str:
+    """What a figure or table is made of, closed until a reader opens it."""
+    from . import provenance
+
+    lines = {}
+    if rows is not None and len(rows):
+        kept = rows[[column for column in rows if column not in _LONG]] if "key" in rows else rows
+        content = kept.to_csv(index=False, float_format="%.9g").encode()
+        lines["Numbers"] = (
+            f'<a download="{name}.csv" href="{_uri("text/csv", content)}">Download as CSV</a>'
+            f" ({provenance.count(len(rows), 'row')})"
+        )
+    if source is None and rows is not None and "git_commit" in rows:
+        source = rows
+    lines |= {key: html.escape(value) for key, value in provenance.facts(source).items()}
+    command = command or (page.current.command if page.current else None)
+    if command:
+        lines["Made by"] = f"<code>{html.escape(command)}</code>"
+    if not lines:
+        return ""
+    entries = "".join(f"<dt>{key}</dt><dd>{value}</dd>" for key, value in lines.items())
+    return (
+        f'<details class="provenance"><summary>Data and how it was made</summary><dl>{entries}</dl></details>'
+    )
 
 
 def require(condition: bool, conclusion: str) -> None:

@@ -5,7 +5,9 @@ A figure is `panels` of what one function draws: `lines`, `bands`, `points_with_
 here computes a result but means over images and their intervals.
 """
 
+import functools
 import math
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -26,6 +28,11 @@ from . import closed_forms, palette, statistics
 from .palette import DASHES
 
 Part = TypeVar("Part")
+
+# The width of a phone's screen in inches at 96 CSS pixels, and how much smaller its letters may be.
+_PHONE, _LETTERS = 3.7, 0.8
+# What draws a figure of `panels` again for a phone.
+_NARROW: weakref.WeakKeyDictionary[Figure, Callable[[], Figure]] = weakref.WeakKeyDictionary()
 
 
 def panels(
@@ -50,11 +57,40 @@ def panels(
         zero: whether a line marks y = 0.
         share: ``sharex`` and ``sharey`` of `matplotlib.pyplot.subplots`.
     """
+    words = {"xlabel": xlabel, "ylabel": ylabel, "rate": rate, "zero": zero}
     columns = min(columns, len(parts))
-    rows = math.ceil(len(parts) / columns)
     width = 7.5 if columns == 1 else 1 + size[0] * columns
+    figure = _grid(parts, draw, (width, size[1]), columns, legend, **words, **share)
+    again = functools.partial(_grid, parts, draw, (_PHONE, max(0.72 * size[1], 2)), 1, 2, **words, **share)
+    _NARROW[figure] = again
+    return figure
+
+
+def narrow(figure: Figure) -> Figure | None:
+    """A figure of `panels` again as wide as a phone: a panel per row, letters that can be read there."""
+    if figure not in _NARROW:
+        return None
+    with sns.plotting_context("notebook", font_scale=_LETTERS):
+        return _NARROW[figure]()
+
+
+def _grid(
+    parts: Mapping[str, Part],
+    draw: Callable[[Axes, Part], Any],
+    size: tuple[float, float],
+    columns: int,
+    legend: int,
+    *,
+    xlabel: str,
+    ylabel: str,
+    rate: bool,
+    zero: bool,
+    **share: Any,
+) -> Figure:
+    """`panels` of so many columns; ``size`` is the figure's width and a panel's height."""
+    rows = math.ceil(len(parts) / columns)
     figure, grid = plt.subplots(
-        rows, columns, figsize=(width, 0.6 + size[1] * rows), layout="constrained", squeeze=False, **share
+        rows, columns, figsize=(size[0], 0.6 + size[1] * rows), layout="constrained", squeeze=False, **share
     )
     for axes in grid.flat[len(parts) :]:
         axes.remove()
@@ -84,6 +120,8 @@ def legend_above(figure: Figure, columns: int = 4) -> None:
         if axes.get_legend():
             axes.get_legend().remove()
     if known:
+        inches = 0.5 + 0.09 * max(map(len, known))
+        columns = max(1, min(columns, int(figure.get_figwidth() / inches)))
         figure.legend(known.values(), known.keys(), loc="outside upper center", ncols=columns)
 
 

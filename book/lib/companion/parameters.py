@@ -5,6 +5,7 @@ import ast
 import json
 import shlex
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -13,6 +14,24 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from sgaplus.errors import UserError
 from sgaplus.io import CHECKOUT
+
+
+@dataclass(frozen=True)
+class Current:
+    """The page that a kernel runs: its template, its parameters, and the command that makes it again."""
+
+    template: str
+    values: Mapping[str, Any]
+    command: str
+
+    @property
+    def name(self) -> str:
+        """Of the template, as in an address."""
+        return Path(self.template).stem.replace("_", "-")
+
+
+# What `check` found, for where the page says how it was made.
+current: Current | None = None
 
 # papermill's first line of the cell that it injects after the parameters.
 _INJECTED = "# Parameters"
@@ -61,6 +80,7 @@ def check(template: str) -> str:
     Returns:
         The shell command that makes the same page, with all parameters that differ from the template's.
     """
+    global current
     from IPython import get_ipython
 
     path = CHECKOUT / "notebooks" / f"{template}.ipynb"
@@ -76,7 +96,8 @@ def check(template: str) -> str:
     fitting = {name: fitted(name, values.get(name, default), kind) for name, (kind, default) in known.items()}
     values.update(fitting)
     given = {name: value for name, value in fitting.items() if value != known[name][1]}
-    return papermill_command(shown(path), given)
+    current = Current(shown(path), fitting, papermill_command(shown(path), given))
+    return current.command
 
 
 def fitted(name: str, value: Any, kind: Any) -> Any:

@@ -11,6 +11,9 @@ from sgaplus.studies.stored import results as results_folder
 
 from .configurations import described
 
+# What `load` gave this page, for figures that do not say what they are made of.
+_loaded: list[pd.DataFrame] = []
+
 
 def load(
     study: str, profile: str, results: str | Path | None = None, codec: str | None = None
@@ -22,7 +25,8 @@ def load(
         codec: the series whose rows they are (`codecs.series`); that of the profile where None.
     """
     rows = stored_rows(study, profile, Path(results) if results else None, codec)
-    return described(rows).assign(study=study, profile=profile)
+    _loaded.append(described(rows).assign(study=study, profile=profile))
+    return _loaded[-1]
 
 
 def load_also(
@@ -50,25 +54,40 @@ def folder(given: str | Path | None, name: str) -> Path:
     return results_folder() / name if given is None else Path(given)
 
 
-def provenance(rows: pd.DataFrame) -> str:
-    """Which rows a page shows and what computed them, as a small paragraph in Markdown."""
+def facts(rows: pd.DataFrame | None = None) -> dict[str, str]:
+    """What computed stored rows (those that the page has loaded where None), by heading; nothing of none."""
+    if rows is None:
+        rows = pd.concat(_loaded) if _loaded else pd.DataFrame()
+    if "git_commit" not in rows or rows.empty:
+        return {}
     codecs = [
-        f"`{name}` (λ = {', '.join(f'{value:g}' for value in sorted(group['codec_lmbda'].unique()))})"
+        f"{name} (λ = {', '.join(f'{value:g}' for value in sorted(group['codec_lmbda'].unique()))})"
         for name, group in rows.groupby("codec")
     ]
     days = sorted({str(time)[:10] for time in rows["written"]})
     commits = _few(commit[:7] + "+" * commit.endswith("+") for commit in rows["git_commit"] if commit)
     jobs, images = count(rows["key"].nunique(), "job"), count(rows["image"].nunique(), "image")
-    parts = [
-        f"{count(len(rows), 'row')} of {jobs} on {images}",
-        f"codec {' and '.join(codecs)}, loop in {_few(rows['dtype'])}",
-        f"computed on {_few(rows['device'], '; ')}",
-        f"{' to '.join(dict.fromkeys((days[0], days[-1])))}",
+    found = {"Rows": f"{count(len(rows), 'row')} of {jobs} on {images}"}
+    if "study" in rows:
+        studies = rows[["study", "profile"]].drop_duplicates().itertuples(index=False)
+        found["Study"] = "; ".join(f"{study}, profile {profile}" for study, profile in studies)
+    found["Codec"] = f"{' and '.join(codecs)}; refined in {_few(rows['dtype'])}"
+    seconds = rows.groupby("key")["seconds"].max().sum() if "seconds" in rows else 0
+    found["Computed"] = (
+        f"{' to '.join(dict.fromkeys((days[0], days[-1])))} on {_few(rows['device'], '; ')}"
+        + (f"; {count(round(seconds), 'second')} of refinement" if seconds else "")
+    )
+    found["Software"] = (
         f"sgaplus {_few(rows['sgaplus_version'])}"
-        + (f" at git commit {commits}" if commits else " outside a checkout"),
-        f"torch {_few(rows['torch_version'])}",
-    ]
-    return f"<small>Rows behind this page: {'; '.join(parts)}.</small>"
+        + (f" at git commit {commits}" if commits else " outside a checkout")
+        + f", torch {_few(rows['torch_version'])}"
+    )
+    return found
+
+
+def provenance(rows: pd.DataFrame) -> str:
+    """Which rows a page shows and what computed them, as a small paragraph in Markdown."""
+    return f"<small>Rows behind this page: {'; '.join(facts(rows).values())}.</small>"
 
 
 def count(number: int, noun: str) -> str:

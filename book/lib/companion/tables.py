@@ -134,6 +134,6 @@ def ci_table(
 
 
 def show(frame: pd.DataFrame, columns: Mapping[str, Col | str], *, name: str, **how: Any) -> None:
-    """Display `ci_table` with a link to the whole frame as CSV; ``how`` is for it or `cells.show_table`."""
-    page = {key: how.pop(key) for key in ("command", "folded") if key in how}
+    """Display `ci_table` with the whole frame as CSV; ``how`` is for it or `cells.show_table`."""
+    page = {key: how.pop(key) for key in ("caption", "source", "command", "folded") if key in how}
     cells.show_table(ci_table(frame, columns, **how), frame, name=name, **page)
