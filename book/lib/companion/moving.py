@@ -32,7 +32,7 @@ def markup(kind: str, data: Any, twin: str) -> str:
         twin: HTML of a static ``<figure>``.
     """
     content = json.dumps(_plain(data), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    content = content.replace("</", "<\\/").replace("<!--", "<\\!--")
+    content = content.replace("<", "\\u003c")
     return (
         f'<div class="moving" data-kind="{html.escape(kind)}">{twin}'
         f'<script type="application/json">{content}</script></div>'

@@ -1,0 +1,163 @@
+"""Figures that move, in a browser: what they show is what the rows and the package say.
+
+Skipped where there is no Chromium; SGAPLUS_REQUIRE_BOOK=1 makes that a failure.
+"""
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from companion import moving
+from sgaplus.errors import UserError
+
+STATIC = Path(__file__).parents[1] / "book" / "_static"
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+DOT = "data:image/gif;base64,R0lGODlhAQABAAAAACw="
+TWIN = f'<figure class="plot" id="fig-x"><img src="{DOT}" alt="x"><figcaption>Caption.</figcaption></figure>'
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not BROWSER:
+        reason = "there is no Chromium on the PATH"
+        (pytest.fail if os.environ.get("SGAPLUS_REQUIRE_BOOK") == "1" else pytest.skip)(reason)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def opened(browser, tmp_path):
+    """A function that opens a page with some figures; errors of the page fail the test."""
+    problems: list[str] = []
+
+    def open_page(*figures: str, width: int = 1000, scripts: bool = True):
+        kinds = re.findall(r'data-kind="([\w-]+)"', "".join(figures))
+        files = ["moving.js", *(f"moving-{kind}.js" for kind in kinds)]
+        head = "".join(f"<script>{(STATIC / file).read_text(encoding='utf-8')}</script>" for file in files)
+        style = (STATIC / "moving.css").read_text(encoding="utf-8")
+        (tmp_path / "page.html").write_text(
+            f'<!doctype html><html lang="en"><meta charset="utf-8"><title>x</title><style>{style}</style>'
+            f"{head}<main>{''.join(figures)}</main></html>",
+            encoding="utf-8",
+        )
+        page = browser.new_page(viewport={"width": width, "height": 900}, java_script_enabled=scripts)
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
+        page.goto((tmp_path / "page.html").as_uri())
+        return page
+
+    yield open_page
+    assert problems == []
+
+
+@pytest.fixture
+def frame():
+    """Two methods at three iterations with intervals and photographs, at two budgets."""
+    lines = []
+    for budget in (500, 2000):
+        for name, gain in (("SSL (a = 2.3)", -8), ("atanh (SGA)", -7)):
+            for step in (0, 1, 2):
+                mean = gain * step / 2 * (1 if budget == 500 else 1.5)
+                line = {"configuration": name, "iteration": step * budget // 2, "budget": budget}
+                lines.append(line | {"change": mean, "low": mean - 0.5, "high": mean + 0.3})
+                lines += [line | {"change": mean + d, "image": f"kodim{d}"} for d in (1, 2)]
+    return pd.DataFrame(lines)
+
+
+def lines(frame: pd.DataFrame, **columns: str) -> str:
+    columns = {"low": "low", "high": "high", "image": "image", "choice": "budget"} | columns
+    data = moving.lines_data(frame, "iteration", "change", **columns)
+    return moving.markup("lines", data | {"xlabel": "iteration", "ylabel": "change"}, TWIN)
+
+
+def test_data_in_the_page_cannot_end_its_script():
+    text = moving.markup("lines", {"name": "</script><!--", "value": float("nan")}, TWIN)
+    content = text.split('<script type="application/json">')[1].split("</script>")[0]
+    assert json.loads(content) == {"name": "</script><!--", "value": None}
+
+
+def test_lines_without_a_value_are_refused(frame):
+    with pytest.raises(UserError, match="change"):
+        moving.lines_data(frame.assign(change=float("nan")), "iteration", "change")
+
+
+def test_hover_shows_the_values_of_the_rows(opened, frame):
+    page = opened(lines(frame))
+    area = page.locator(".plot-area")
+    box = area.bounding_box()
+    area.hover(position={"x": box["width"] - 12, "y": 100})
+    said = page.locator(".tip").inner_text()
+    last = frame[(frame["budget"] == 2000) & (frame["iteration"] == 2000) & frame["image"].isna()]
+    assert len(last) == 2
+    for row in last.itertuples():
+        assert row.configuration in said
+        value = f"{row.change:.1f} [{row.low:.1f}, {row.high:.1f}]".replace("-", "−")
+        assert f"{row.configuration}\n{value}" in said
+    assert "2000" in said
+
+
+def test_keys_walk_along_the_lines_and_a_screen_reader_hears_them(opened, frame):
+    page = opened(lines(frame))
+    area = page.get_by_role("slider")
+    page.keyboard.press("Tab")
+    while not area.evaluate("node => node === document.activeElement"):
+        page.keyboard.press("Tab")
+    page.keyboard.press("Home")
+    assert "iteration 0:" in area.get_attribute("aria-valuetext")
+    page.keyboard.press("ArrowRight")
+    assert "iteration 1000:" in area.get_attribute("aria-valuetext")
+    page.keyboard.press("End")
+    heard = area.get_attribute("aria-valuetext")
+    assert "iteration 2000:" in heard and "SSL (a = 2.3) −12" in heard and "atanh (SGA) −10" in heard
+
+
+def test_methods_photographs_and_budgets_are_chosen(opened, frame):
+    page = opened(lines(frame))
+    curves, photographs = page.locator("path.mean"), page.locator("path.image")
+    assert (curves.count(), photographs.count()) == (2, 0)
+    button = page.get_by_role("button", name="atanh")
+    button.click()
+    assert button.get_attribute("aria-pressed") == "false"
+    assert curves.count() == 1
+    page.get_by_label("photographs behind the means").check()
+    assert photographs.count() == 2
+    button.click()
+    assert (curves.count(), photographs.count()) == (2, 4)
+    page.get_by_role("button", name="500", exact=True).click()
+    page.get_by_role("slider").focus()
+    page.keyboard.press("End")
+    assert "iteration 500: " in page.get_by_role("slider").get_attribute("aria-valuetext")
+
+
+def test_hiding_all_methods_leaves_an_empty_figure(opened, frame):
+    page = opened(lines(frame))
+    for button in page.locator(".legend button").all():
+        button.click()
+    assert page.locator("path.mean").count() == 0
+
+
+def test_twin_shows_on_paper_and_without_scripts(opened, frame):
+    page = opened(lines(frame))
+    picture, stage = page.locator("figure > img"), page.locator(".stage")
+    assert stage.is_visible() and not picture.is_visible()
+    assert page.locator("figcaption").is_visible()
+    page.emulate_media(media="print")
+    assert picture.is_visible() and not stage.is_visible()
+    plain = opened(lines(frame), scripts=False)
+    assert plain.locator("figure > img").is_visible() and plain.locator(".stage").count() == 0
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_nothing_is_wider_than_the_screen(opened, frame, width):
+    page = opened(lines(frame), width=width)
+    page.locator(".plot-area").hover(position={"x": 60, "y": 100})
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
