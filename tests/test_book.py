@@ -35,10 +35,9 @@ FLAGS = [
     "--remote-debugging-port=0",
 ]
 
-# Formulas are set after loading; lazy pictures only when they are scrolled to.
+# Lazy pictures are loaded only when they are scrolled to.
 SETTLE = """
 (async () => {
-  if (window.MathJax && MathJax.startup) await MathJax.startup.promise;
   for (const image of document.images) {
     image.loading = "eager";
     await image.decode().catch(() => {});
@@ -56,9 +55,9 @@ INSPECT = """
     const caption = f.querySelector("figcaption");
     return caption ? caption.innerText.trim() : "";
   }),
-  formulas: document.querySelectorAll("mjx-container svg").length,
-  unset: document.querySelectorAll("span.math, div.math").length,
-  wrong: [...document.querySelectorAll("[data-mjx-error]")].map(e => e.getAttribute("data-mjx-error")),
+  formulas: document.querySelectorAll("math").length,
+  unset: document.querySelectorAll("span.math, div.math:not(:has(math))").length,
+  wrong: [...document.querySelectorAll("merror")].map(e => e.textContent),
 })
 """
 
