@@ -7,6 +7,7 @@ import ctypes
 import functools
 import platform
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -152,11 +153,57 @@ def now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def gpu_memory(device: torch.device) -> float:
-    """Bytes of a GPU's memory that a refinement may count on; 0 on a CPU and where there is no such GPU."""
-    if device.type != "cuda" or not torch.cuda.is_available():
-        return 0.0
-    return 0.8 * torch.cuda.get_device_properties(device).total_memory
+def free_memory(device: torch.device) -> float:
+    """Bytes of the device's memory that are free now; 0 where nothing says, or there is no such GPU."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0]) if torch.cuda.is_available() else 0.0
+    return min(_free_of_computer(), _free_of_group())
+
+
+def _free_of_computer() -> float:
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+        return 1024.0 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    return 0.0
+
+
+def _free_of_group() -> float:
+    """What the limit of a container or of a batch job leaves."""
+    group = Path("/sys/fs/cgroup")
+    with contextlib.suppress(OSError, ValueError):  # the limit is "max" where there is none
+        limit, used = (int((group / f"memory.{name}").read_text()) for name in ("max", "current"))
+        return float(limit - used)
+    return float("inf")
+
+
+@contextlib.contextmanager
+def peak_memory(device: torch.device) -> Iterator[Callable[[], float]]:
+    """Yield a function that gives, after the block, the most bytes that it took; 0 where none can tell.
+
+    On a CPU these are the process's: memory that it had kept from before does not count as taken.
+    """
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        yield lambda: float(torch.cuda.max_memory_allocated(device) - before)
+        return
+    with contextlib.suppress(OSError):  # lowers the high-water mark to what is in use
+        Path("/proc/self/clear_refs").write_text("5")
+    start = _high_water()
+    yield lambda: max(0.0, _high_water() - start)
+
+
+def _high_water() -> float:
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        return 1024.0 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    return 0.0
+
+
+def memory_is_full(error: BaseException) -> bool:
+    """Whether an error says that the memory of the GPU or of the computer is full."""
+    full = isinstance(error, torch.cuda.OutOfMemoryError | MemoryError)
+    return full or "can't allocate memory" in str(error)
 
 
 def describe(device: torch.device) -> str:

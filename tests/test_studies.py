@@ -22,7 +22,8 @@ from sgaplus.data import datasets
 from sgaplus.distortion import LAMBDAS
 from sgaplus.errors import SystemFault, UserError
 from sgaplus.store import Store, refine_stored
-from sgaplus.studies import planning, running, schema, stored
+from sgaplus.studies import planning, schema, stored
+from sgaplus.studies.execution import shards
 from sgaplus.studies.running import run
 from sgaplus.studies.schema import load_studies, load_study
 from tests.conftest import POSIX, untrained, write_codec
@@ -339,13 +340,13 @@ def test_schedules_that_are_not_published_are_named(tmp_path, bundled):
 @pytest.mark.slow
 def test_images_of_one_size_are_refined_together(kodak):
     tasks = planning.plan(load_study("rd"), "cpu")
-    groups = list(planning.together(tasks, torch.device("cpu")))
+    groups = list(planning.together(tasks, planning.Room("cpu")))
     assert [task.job.key for group in groups for task in group] == [task.job.key for task in tasks]
     for group in groups:
         assert len({(task.cell, task.job.iterations, task.image.size) for task in group}) == 1
         assert sum(task.megapixels for task in group) <= 768 * 512 / 1e6
     assert {len(group) for group in groups} == {1, 2, 6}
-    on_gpu = planning.together(planning.plan(load_study("convergence"), "paper"), torch.device("cuda"))
+    on_gpu = planning.together(planning.plan(load_study("convergence"), "paper"), planning.Room("cuda"))
     assert {len(group) for group in on_gpu} == {24}
 
 
@@ -415,7 +416,7 @@ def test_a_run_stores_every_job_once_and_packs_it(tmp_path, bundled, monkeypatch
     assert "base" in events[0].what and "atanh" in events[2].what
     done, totals = zip(*steps, strict=True)
     assert list(done) == sorted(done) and done[-1] == pytest.approx(totals[-1])
-    monkeypatch.setattr(running, "refine", no_refinement)
+    monkeypatch.setattr(shards, "refine", no_refinement)
     assert run(study, "cpu", device="cpu", root=root) == 0
     found = stored.status(study, "cpu", root=root)
     assert (found.jobs, found.stored, found.elsewhere, found.minutes_left) == (9, 9, 0, 0)
@@ -431,8 +432,8 @@ def test_only_what_is_missing_is_computed(tmp_path, bundled, monkeypatch):
     found = stored.status(wider, "cpu", root=root)
     assert found.table.set_index("method")["missing"].to_dict() == {"SSL (a = 2.3)": 0, "atanh (SGA)": 3}
     assert found.minutes_left == pytest.approx(sum(found.minutes.values()) / 2)
-    refine = running.refine
-    monkeypatch.setattr(running, "refine", lambda *a, **k: calls.append(a[2].method.name) or refine(*a, **k))
+    refine = shards.refine
+    monkeypatch.setattr(shards, "refine", lambda *a, **k: calls.append(a[2].method.name) or refine(*a, **k))
     run(wider, "cpu", device="cpu", root=root)
     assert calls == ["atanh"]
     assert len(stored.stored_rows(wider, "cpu", root)["key"].unique()) == 6
@@ -445,7 +446,7 @@ def test_jobs_of_another_study_are_copied(tmp_path, bundled, monkeypatch):
     second = tiny(tmp_path, "second", methods=["atanh"])
     before = stored.status(second, "cpu", root=root)
     assert (before.stored, before.elsewhere, before.missing) == (0, 3, set())
-    monkeypatch.setattr(running, "refine", no_refinement)
+    monkeypatch.setattr(shards, "refine", no_refinement)
     run(second, "cpu", device="cpu", root=root, report=events.append)
     assert [event.what for event in events] == ["3 jobs copied from other studies"]
     table = stored.stored_rows(second, "cpu", root)
@@ -486,7 +487,7 @@ def test_files_are_kept_beside_the_rows(tmp_path, bundled, monkeypatch):
         assert line["psnr_8bit"] == pytest.approx(10 * np.log10(255**2 / error), abs=1e-3)
     read_offs = table[table["read_off"]]
     assert set(read_offs["iteration"]) == {0, 2, 4} and read_offs["real_bytes"].notna().all()
-    monkeypatch.setattr(running, "refine", no_refinement)
+    monkeypatch.setattr(shards, "refine", no_refinement)
     assert run(study, "cpu", device="cpu", root=root) == 0
     assert stored.status(study, "cpu", root=root).stored == 9
 
@@ -531,7 +532,7 @@ def test_files_are_copied_with_their_jobs(tmp_path, bundled, monkeypatch):
     root, events = tmp_path / "results", []
     run(tiny(tmp_path, "first", streams=True), "cpu", device="cpu", root=root)
     second = tiny(tmp_path, "second", methods=["atanh"], streams=True)
-    monkeypatch.setattr(running, "refine", no_refinement)
+    monkeypatch.setattr(shards, "refine", no_refinement)
     run(second, "cpu", device="cpu", root=root, report=events.append)
     assert [event.what for event in events] == ["3 jobs copied from other studies"]
     assert len(files_of(root, stored.stored_rows(second, "cpu", root))) == 3
@@ -540,9 +541,9 @@ def test_files_are_copied_with_their_jobs(tmp_path, bundled, monkeypatch):
 
 def test_a_preset_runs_with_its_optimiser(tmp_path, bundled, monkeypatch):
     study, root, optimizers = tiny(tmp_path, methods=["fast"]), tmp_path / "results", []
-    refine = running.refine
+    refine = shards.refine
     monkeypatch.setattr(
-        running, "refine", lambda *a, **k: optimizers.append(a[2].optimizer) or refine(*a, **k)
+        shards, "refine", lambda *a, **k: optimizers.append(a[2].optimizer) or refine(*a, **k)
     )
     run(study, "cpu", device="cpu", root=root)
     assert set(optimizers) == {"soap"}
@@ -557,7 +558,7 @@ def test_files_of_a_codec_that_cannot_be_coded_are_refused_first(tmp_path, bundl
     content["profiles"]["cpu"]["grids"] = [GRID, GRID | {"methods": ["cosine"], "streams": True}]
     study = load_study(write_study(tmp_path, content))
     monkeypatch.setattr(bitstream, "check", refuse)
-    monkeypatch.setattr(running, "refine", no_refinement)
+    monkeypatch.setattr(shards, "refine", no_refinement)
     with pytest.raises(UserError, match="cannot be written"):
         run(study, "cpu", device="cpu", root=tmp_path / "results")
 
@@ -590,6 +591,7 @@ def test_weights_that_change_during_a_run_are_noticed(tmp_path, bundled, monkeyp
         return tasks
 
     monkeypatch.setattr(planning, "plan", plan_then_change)
+    monkeypatch.setattr(shards, "_kept", {})
     with pytest.raises(UserError, match="have changed while the study ran"):
         run(study, "cpu", device="cpu", root=tmp_path / "results")
     assert not list((tmp_path / "results").rglob("*.parquet"))
@@ -640,14 +642,14 @@ def test_codecs_that_are_not_downloaded_yet_wait(tmp_path, bundled, no_zoo):
 @pytest.mark.slow
 def test_a_loss_that_is_not_finite_takes_no_other_image_with_it(tmp_path, bundled, monkeypatch):
     study, root = tiny(tmp_path, methods=["ssl", "atanh"]), tmp_path / "results"
-    refine = running.refine
+    refine = shards.refine
 
     def breaks(codec, images, plan, **settings):
         if "coffee@64" in settings["names"] and plan.method == rounding.SSL():
             raise SystemFault("the loss of coffee@64 is no longer finite")
         return refine(codec, images, plan, **settings)
 
-    monkeypatch.setattr(running, "refine", breaks)
+    monkeypatch.setattr(shards, "refine", breaks)
     with pytest.raises(SystemFault, match=r"1 jobs of study tiny.*coffee@64 is no longer finite"):
         run(study, "cpu", device="cpu", root=root)
     table = stored.stored_rows(study, "cpu", root)
@@ -739,8 +741,8 @@ def test_tables_of_something_else_disturb_no_study(tmp_path, bundled):
 def test_other_iterations_are_other_rows_of_the_same_job(tmp_path, bundled, monkeypatch):
     """What is there with them is used; what lacks some runs again and keeps what it had, and its file."""
     root, calls = tmp_path / "results", []
-    refine = running.refine
-    monkeypatch.setattr(running, "refine", lambda *a, **k: calls.append(len(a[1])) or refine(*a, **k))
+    refine = shards.refine
+    monkeypatch.setattr(shards, "refine", lambda *a, **k: calls.append(len(a[1])) or refine(*a, **k))
     grid = {"methods": ["ssl"], "iterations": 6}
     fine = tiny(tmp_path, "fine", **grid, read_offs=[], trace_every=1)
     run(fine, "cpu", device="cpu", root=root)
@@ -780,12 +782,13 @@ PROGRAM = textwrap.dedent("""
     from sgaplus.codecs import weights
     from sgaplus.codecs import bundled as shipped
     from sgaplus.studies import running
+    from sgaplus.studies.execution import shards
     from sgaplus.studies.schema import load_study
 
     torch.set_num_threads(1)
     folder, bundled, me, others = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4:]
     shipped.bundled_folder = lambda: bundled
-    refine = running.refine
+    refine = shards.refine
 
     def counted(codec, images, *arguments, **settings):
         print("computed", len(images), flush=True)
@@ -795,7 +798,7 @@ PROGRAM = textwrap.dedent("""
         (folder / f"{me}.computes").touch()
         return refine(codec, images, *arguments, **settings)
 
-    running.refine = counted
+    shards.refine = counted
     study = load_study(folder / "tiny.yaml")
     running.run(study, "cpu", device="cpu", root=folder / "results")
     """)

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from sgaplus import cli, refine
-from sgaplus.studies import running, schema
+from sgaplus.studies import schema
+from sgaplus.studies.execution import shards
 from tests.conftest import write_codec
 from tests.test_studies import GRID, TINY, tiny, write_study
 
@@ -97,7 +98,7 @@ def test_compiled_jobs_say_so(call, monkeypatch):
         asked.append(compiled)
         return refine(*arguments, **others)
 
-    monkeypatch.setattr(running, "refine", follow)
+    monkeypatch.setattr(shards, "refine", follow)
     code, _, err = call("run", "tiny", "--device", "cpu", "--compile")
     assert code == 0, err
     rows = pd.read_parquet("rows/tiny/cpu/rows.parquet")

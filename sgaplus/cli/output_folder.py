@@ -22,7 +22,7 @@ import pandas as pd
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from .. import io
+from .. import hardware, io
 from ..codecs.codec import Codec
 from ..data import images
 from ..data.datasets import ImageFile
@@ -285,7 +285,7 @@ def _refined(
             yield photograph, (picture, rows[photograph.name])
         return
     except (SystemFault, RuntimeError, MemoryError) as error:
-        if not isinstance(error, SystemFault) and not terminal.memory_is_full(error):
+        if not isinstance(error, SystemFault) and not hardware.memory_is_full(error):
             raise
         if len(batch) == 1:
             yield batch[0], error

@@ -16,7 +16,7 @@ from .app import HARDWARE, CodecLmbda, CodecName, Compiled, Device, Dtype, Quali
 from .terminal import option
 
 if TYPE_CHECKING:
-    from .. import refinement
+    from .. import hardware, refinement
     from ..data import datasets
     from . import output_folder
 
@@ -185,7 +185,7 @@ def refine(
                 if len(found) == 1:
                     raise result
                 failures[image.name] = result
-                full = terminal.memory_is_full(result)
+                full = hardware.memory_is_full(result)
                 why = f"{image.path}: there is not enough memory, scale it down" if full else result
                 terminal.say(f"error: {why}", "red")
             else:

@@ -97,17 +97,9 @@ def computing(remedy: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if memory_is_full(error):
+        if hardware.memory_is_full(error):
             raise UserError(f"there is not enough memory: {remedy}") from error
         raise
-
-
-def memory_is_full(error: BaseException) -> bool:
-    """Whether an error says that the memory of the GPU or of the computer is full."""
-    import torch
-
-    full = isinstance(error, torch.cuda.OutOfMemoryError | MemoryError)
-    return full or "can't allocate memory" in str(error)
 
 
 def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:

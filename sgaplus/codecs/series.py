@@ -36,16 +36,22 @@ class Member:
         lmbda: the λ it was trained with.
         quality: of a codec of the zoo.
         metric: ``mse`` or ``ms-ssim``, what it was trained for.
+        path: of a checkpoint.
     """
 
     name: str
     lmbda: float
     quality: int | None = None
     metric: str = "mse"
+    path: Path | None = None
     _load: Callable[[], Codec] = field(kw_only=True, repr=False)
     _sha256: Callable[[], str] = field(kw_only=True, repr=False)
     _size: Callable[[], int | None] = field(kw_only=True, repr=False)
     _effort: Callable[[], Effort] = field(kw_only=True, repr=False)
+
+    def __reduce__(self) -> tuple:
+        """As another process finds it, which may have other folders."""
+        return member_of, (self.name, self.lmbda, self.path)
 
     @property
     def sha256(self) -> str:
@@ -266,6 +272,7 @@ def _of_file(name: str, path: Path, lmbda: float) -> Member:
     return Member(
         name,
         lmbda,
+        path=path.absolute(),
         _load=lambda: own.load(path, lmbda),
         _sha256=lambda: own.about(path, lmbda)[0],
         _size=lambda: path.stat().st_size,
@@ -273,12 +280,17 @@ def _of_file(name: str, path: Path, lmbda: float) -> Member:
     )
 
 
-def member_of(name: str, lmbda: float) -> Member:
+def member_of(name: str, lmbda: float, path: Path | None = None) -> Member:
     """The codec of stored rows by its name and λ, which tell the zoo's two metrics apart.
 
+    Args:
+        path: of a checkpoint.
+
     Raises:
-        UserError: it is neither bundled nor of the zoo.
+        UserError: it is neither bundled nor of the zoo, and there is no checkpoint.
     """
+    if path is not None:
+        return _of_file(name, path, lmbda)
     found = [series(name), *([series(f"{name}:ms-ssim")] if name in zoo.ZOO else [])]
     return next((one for one in found if lmbda in one.lmbdas), found[0]).member(lmbda)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 import torch
@@ -31,6 +31,8 @@ _ASSUMED = {"cpu": 6e10, "cuda": 2.5e13}
 _KILOBYTES = 0.012
 # Pixels of images that are refined together: one photograph of Kodak on a CPU, 24 on a GPU of enough memory.
 _PIXELS_TOGETHER = {"cpu": 768 * 512, "cuda": 24 * 768 * 512}
+# Of what is free, so much is counted on.
+_SHARE_OF_MEMORY = 0.8
 # Codec, λ and weights' hash of stored rows, where the weights themselves are not on this computer.
 Hashes = Mapping[tuple[str, float], str]
 
@@ -160,10 +162,37 @@ def needs(study: Study, profile: str) -> list[str]:
     return [sentence for sentence in dict.fromkeys(found) if sentence]
 
 
-def together(tasks: Iterable[Task], device: torch.device) -> Iterator[list[Task]]:
-    """Groups of tasks that differ in the image alone and have images of one size, in the tasks' order."""
-    pixels = _PIXELS_TOGETHER[device.type]
-    memory = hardware.gpu_memory(device)
+@dataclass(eq=False)
+class Room:
+    """How many pixels are refined together on a kind of device; shards teach it what they take.
+
+    Attributes:
+        kind: ``cpu`` or ``cuda``.
+        free: bytes of memory; 0 where nothing is known.
+        taken: bytes per pixel as measured, by a codec's name and width.
+    """
+
+    kind: str
+    free: float = 0.0
+    taken: dict[tuple[str, int], float] = field(default_factory=dict)
+
+    def learn(self, codec: Member, bytes_per_pixel: float) -> None:
+        """So much was taken."""
+        key = codec.name, codec.effort.width
+        self.taken[key] = max(bytes_per_pixel, self.taken.get(key, 0.0))
+
+    def pixels(self, codec: Member) -> float:
+        """That fit, and are worth it."""
+        worth = _PIXELS_TOGETHER[self.kind]
+        each = self.taken.get((codec.name, codec.effort.width)) or 1e3 * _kilobytes(codec)
+        return min(worth, _SHARE_OF_MEMORY * self.free / each) if self.free else worth
+
+
+def together(tasks: Iterable[Task], room: Room) -> Iterator[list[Task]]:
+    """Groups of tasks that differ in the image alone and have images of one size, in the tasks' order.
+
+    Each is made when it is asked for, by what ``room`` knows then.
+    """
 
     def kind(task: Task) -> tuple:
         job = task.job
@@ -174,14 +203,16 @@ def together(tasks: Iterable[Task], device: torch.device) -> Iterator[list[Task]
         for task in alike:
             by_size.setdefault(task.image.size, []).append(task)
         for (height, width), group in by_size.items():
-            fitting = memory / 1e3 / _kilobytes(group[0].codec) if memory else pixels
-            most = max(1, int(min(pixels, fitting)) // (height * width))
-            yield from (group[start : start + most] for start in range(0, len(group), most))
+            start = 0
+            while start < len(group):
+                most = max(1, int(room.pixels(group[0].codec)) // (height * width))
+                yield group[start : start + most]
+                start += most
 
 
 def memory(tasks: Iterable[Task], device: torch.device) -> float:
     """Gigabytes that the largest of the groups that run together takes, about."""
-    groups = together(tasks, device)
+    groups = together(tasks, Room(device.type, hardware.free_memory(device) if device.type == "cuda" else 0))
     sizes = (sum(task.megapixels for task in group) * _kilobytes(group[0].codec) for group in groups)
     return max(sizes, default=0.0)
 
