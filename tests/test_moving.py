@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
-from companion import moving
+from companion import closed_forms, moving
+from sgaplus import rounding
 from sgaplus.errors import UserError
 
 STATIC = Path(__file__).parents[1] / "book" / "_static"
@@ -161,3 +163,109 @@ def test_nothing_is_wider_than_the_screen(opened, frame, width):
     page = opened(lines(frame), width=width)
     page.locator(".plot-area").hover(position={"x": 60, "y": 100})
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+SPECS = {
+    "atanh": {"method": "atanh"},
+    "linear": {"method": "linear"},
+    "cosine": {"method": "cosine"},
+    "ssl:a=2.3": {"method": "ssl", "a": 2.3},
+    "ssl:a=0.4": {"method": "ssl", "a": 0.4},
+    "three-class:base=linear": {"method": "linear", "three": True, "r": 0.98, "n": 1.5},
+    "three-class:base=cosine,r=0.8,n=2.5": {"method": "cosine", "three": True, "r": 0.8, "n": 2.5},
+    "three-class:base=ssl,a=1.4,r=0.9,n=1.5": {"method": "ssl", "a": 1.4, "three": True, "r": 0.9, "n": 1.5},
+}
+
+
+@pytest.fixture(scope="module")
+def engine(browser):
+    """A page that has the functions of ``moving-space.js``."""
+    page = browser.new_page()
+    page.set_content("<html></html>")
+    for file in ("moving.js", "moving-space.js"):
+        page.add_script_tag(content=(STATIC / file).read_text(encoding="utf-8"))
+    page.evaluate("document.dispatchEvent(new Event('DOMContentLoaded'))")
+    return page
+
+
+@pytest.mark.parametrize("tau", [1.0, 0.37, 0.05])
+@pytest.mark.parametrize("spec", SPECS)
+def test_page_and_package_round_alike(engine, spec, tau):
+    method, v = rounding.parse(spec), torch.linspace(-1.3, 2.3, 181, dtype=torch.float64)
+    noise = torch.rand(method.noise_shape((len(v),)), generator=torch.Generator().manual_seed(0)).double()
+    moved = v.clone().requires_grad_()
+    p = method.probabilities(moved, tau)
+    (slope,) = torch.autograd.grad((p * method.classes(v)).sum(), moved)
+    drawn = noise if noise.ndim == 2 else noise[:, None]
+    found = engine.evaluate(
+        """([spec, v, tau, noise]) => v.map((value, i) => ({
+          ...moving.rounding.probabilities(spec, value, tau),
+          drawn: moving.rounding.relax(spec, value, tau, noise[i]),
+        }))""",
+        [SPECS[spec], v.tolist(), tau, drawn.tolist()],
+    )
+    theirs = {key: torch.tensor([line[key] for line in found]).double() for key in found[0]}
+    torch.testing.assert_close(theirs["integers"], method.classes(v), atol=0, rtol=0)
+    torch.testing.assert_close(theirs["p"], p.detach(), atol=1e-6, rtol=0)
+    torch.testing.assert_close(theirs["drawn"], method.relax(v, tau, noise), atol=1e-6, rtol=0)
+    torch.testing.assert_close(theirs["slope"], slope, atol=1e-6, rtol=1e-6)
+    if not SPECS[spec].get("three"):
+        inner = (v - v.floor() - 0.5).abs() < 0.49
+        own = closed_forms.probability_slope(method, (v - v.floor())[inner], tau)
+        torch.testing.assert_close(theirs["slope"][inner], own, atol=1e-6, rtol=1e-6)
+
+
+def space(**given: float) -> str:
+    return moving.markup("space", moving.space_data(**given), TWIN)
+
+
+def test_sliders_move_what_they_name(opened):
+    page = opened(space(a=2.3))
+    said = page.locator(".readout")
+    expected = rounding.SSL(2.3).probabilities(torch.tensor(0.3, dtype=torch.float64))
+    assert f"p(1) = {expected[1]:.4f}" in said.inner_text()
+    a = page.get_by_role("slider", name="a (SSL)")
+    a.focus()
+    page.keyboard.press("ArrowRight")
+    assert a.get_attribute("aria-valuetext") == "2.4"
+    expected = rounding.SSL(2.4).probabilities(torch.tensor(0.3, dtype=torch.float64))
+    assert f"p(1) = {expected[1]:.4f}" in said.inner_text()
+    before = said.inner_text()
+    page.get_by_role("slider", name="temperature").focus()
+    page.keyboard.press("Home")
+    assert said.inner_text() != before
+
+
+def test_presets_set_all_sliders(opened):
+    page = opened(space())
+    page.get_by_role("button", name="authors' best").click()
+    best = rounding.ThreeClass(rounding.SSL(1.4))
+    values = {
+        name: float(page.get_by_role("slider", name=name).input_value())
+        for name in ("a (SSL)", "stretch r", "sharpness n")
+    }
+    assert values == pytest.approx({"a (SSL)": 1.4, "stretch r": best.r, "sharpness n": best.n}, abs=1e-4)
+    expected = best.probabilities(torch.tensor(0.3, dtype=torch.float64))
+    assert f"p(−1) = {expected[0]:.4f}" in page.locator(".readout").inner_text()
+    page.get_by_role("button", name="SGA", exact=True).click()
+    assert page.get_by_role("slider", name="stretch r").is_disabled()
+    assert page.get_by_role("slider", name="temperature").input_value() == "0.5"
+    expected = rounding.Atanh().probabilities(torch.tensor(0.3, dtype=torch.float64), 0.5)
+    assert f"p(1) = {expected[1]:.4f}" in page.locator(".readout").inner_text()
+
+
+def test_drawing_shows_a_histogram_of_relaxed_values(opened):
+    page = opened(space(tau=0.5))
+    assert page.locator("rect").count() == 0
+    page.get_by_role("button", name="Draw").click()
+    assert page.locator("rect").count() > 1
+    mean = float(re.search(r"Mean of the draws (\S+),", page.locator(".readout").inner_text())[1])
+    wanted = closed_forms.moments(rounding.SSL(2.3), torch.tensor([0.3]), 0.5)
+    # 2000 draws: eight standard errors
+    assert mean == pytest.approx(wanted["value"][0], abs=8 * wanted["value_sd"][0] / 2000**0.5)
+
+
+def test_all_controls_of_the_probability_space_fit_a_phone(opened):
+    page = opened(space(), width=390)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.get_by_role("slider").count() == 5

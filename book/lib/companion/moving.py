@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from sgaplus.errors import UserError
+from sgaplus.rounding import SSL, Atanh, ThreeClass
 
 from . import palette
 
@@ -92,6 +93,38 @@ def lines(
          | {"xlabel": xlabel, "ylabel": ylabel, "log": logarithmic, "markers": markers}, twin)  # fmt: skip
 
 
+def probability_space(twin: Twin, a: float = 2.3, tau: float = 1.0) -> None:
+    """Display the probabilities of rounding, their slope and draws, with sliders for SSL's a, the temperature
+    τ and the three classes' r and n (paper, Figure 1).
+
+    Args:
+        a, tau: of SSL, as the figure first shows it.
+        twin: HTML of the static figure, or a function that displays it.
+    """
+    show("space", space_data(a, tau), twin)
+
+
+def space_data(a: float = 2.3, tau: float = 1.0) -> dict[str, Any]:
+    """What ``moving-space.js`` reads: methods with their colours, and presets; the first one is shown."""
+    best = ThreeClass(SSL(1.4))
+    two = {"a": a, "three": False, "r": best.r, "n": best.n, "v": 0.3}
+    presets = {
+        "SSL": two | {"method": "ssl", "tau": tau},
+        "SGA": two | {"method": "atanh", "tau": 0.5},
+        "linear": two | {"method": "linear", "tau": 1.0},
+        "authors' best": two | {"method": "ssl", "a": best.base.a, "three": True, "tau": 1.0},
+    }
+    labels = {"atanh": Atanh().label, "linear": "linear", "cosine": "cosine", "ssl": SSL().label}
+    looks = palette.looks(labels.values())
+    return {
+        "methods": [
+            {"name": name, "label": label.split(" (a")[0], "colour": looks[label]["color"]}
+            for name, label in labels.items()
+        ],
+        "presets": [{"name": name, "spec": spec} for name, spec in presets.items()],
+    }
+
+
 def lines_data(
     frame: pd.DataFrame,
     x: str,
@@ -139,7 +172,7 @@ def _dash(style: Any) -> Sequence[float]:
 
 
 def _plain(data: Any) -> Any:
-    """For JSON: numbers with six digits, NaN as None."""
+    """For JSON: numbers with nine digits, NaN as None."""
     if isinstance(data, dict):
         return {key: _plain(value) for key, value in data.items()}
     if isinstance(data, list | tuple):
@@ -147,6 +180,6 @@ def _plain(data: Any) -> Any:
     if isinstance(data, float | np.floating):
         if not math.isfinite(data):
             return None
-        short = float(f"{data:.6g}")
+        short = float(f"{data:.9g}")
         return int(short) if short.is_integer() and abs(short) < 1e15 else short
     return data.item() if isinstance(data, np.generic) else data
