@@ -139,7 +139,7 @@ def test_a_folded_table_stays_behind_its_title(shown):
 
 def test_an_answer_is_markdown(shown):
     cells.answer("**Yes**: −1.5 %.")
-    assert shown[0].data == '<div class="answer">\n\n**Yes**: −1.5 %.\n\n</div>'
+    assert shown[0].data == '<div class="answer">\n\n**Yes**: −1.5\N{NO-BREAK SPACE}%.\n\n</div>'
 
 
 def test_a_page_ends_with_its_parameters(shown, monkeypatch):

@@ -68,10 +68,11 @@ def test_the_figure_takes_runs_by_their_method(trace):
 
 
 def test_differences_are_paired_and_in_percent_of_the_reference(trace):
-    (axes,) = convergence.differences_figure(trace, "smooth").axes
+    table = convergence.differences(trace, "smooth")
+    (axes,) = convergence.differences_figure({"": table}, "smooth").axes
     assert drawn(axes)[0] == pytest.approx([0, 100 * (95 / 90 - 1), 6.25, 20, 100 * (8 / 7 - 1)])
     with pytest.raises(UserError, match="no row is of 'STE'"):
-        convergence.differences_figure(trace, "STE")
+        convergence.differences(trace, "STE")
 
 
 def test_what_the_curves_come_to(trace):
@@ -111,7 +112,8 @@ def test_longer_runs_of_the_same_images_are_found(trace):
     found = convergence.longer(rows, trace, ["smooth", "rough"])
     assert len(found) == len(trace) and found["iteration"].max() == 80
     assert convergence.longer(trace, trace, ["smooth"]).empty
-    (axes,) = convergence.differences_figure(found, "smooth").axes
+    table = convergence.differences(found, "smooth")
+    (axes,) = convergence.differences_figure({"": table}, "smooth").axes
     assert axes.lines[0].get_ydata()[-1] == pytest.approx(100 * (8 / 7 - 1))
 
 

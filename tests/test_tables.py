@@ -116,7 +116,7 @@ def test_names_in_a_head_keep_their_hyphens(frame):
     html = tables.ci_table(
         frame.assign(codec="mshyper-s", x=-1.5), COLUMNS, row="{codec} at {x:g}"
     ).as_raw_html()
-    assert "mshyper-s at −1.5" in html
+    assert "mshyper-s\N{NO-BREAK SPACE}at\N{NO-BREAK SPACE}−1.5" in html
 
 
 def test_columns_that_are_named_by_numbers_say_of_what_they_are_bold():

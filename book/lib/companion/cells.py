@@ -30,7 +30,8 @@ def answer(text: str) -> None:
     """Display what a page found, in one or two sentences of Markdown, directly under its title."""
     from IPython.display import Markdown, display
 
-    display(Markdown(f'<div class="answer">\n\n{text}\n\n</div>'))
+    together = re.sub(r"(?<=[\d\]]) (?=%|dB)", "\N{NO-BREAK SPACE}", text)
+    display(Markdown(f'<div class="answer">\n\n{together}\n\n</div>'))
 
 
 def show(
@@ -43,6 +44,7 @@ def show(
     source: Any = None,
     command: str | None = None,
     photo: bool = False,
+    folded: str = "",
 ) -> None:
     """Display a Matplotlib figure with a number, a text alternative, a caption and where it comes from.
 
@@ -58,6 +60,7 @@ def show(
             has loaded where None.
         command: shell command that makes the same figure.
         photo: whether it shows photographs, which are never anything but PNG.
+        folded: what stands in place of the picture until a reader opens it; nothing shows it at once.
     """
     from . import figures
 
@@ -69,6 +72,7 @@ def show(
     if narrow:
         images += f'<img class="narrow" hidden {_image(narrow, photo)} alt="{said}" loading="lazy">'
     name = name or _default()
+    images = _folded(images, folded)
     markup = (
         f'<figure class="{"photo" if photo else "plot"}" id="fig-{name}">{images}'
         f"{_caption('Figure', f'fig-{name}', caption)}{_drawer(name, rows, source, command)}</figure>"
@@ -98,9 +102,7 @@ def show_table(
     """
     if data.empty:
         raise UserError(f"table {name} has no row: compute the rows that it shows")
-    shown = _plain(table.as_raw_html(), folded or _bare(caption) or name)
-    if folded:
-        shown = f"<details><summary>{html.escape(folded)}</summary>{shown}</details>"
+    shown = _folded(_plain(table.as_raw_html(), _bare(caption) or folded or name), folded)
     markup = (
         f'<figure class="table" id="tab-{name}">{_caption("Table", f"tab-{name}", caption)}{shown}'
         f"{_drawer(name, data, source, command)}</figure>"
@@ -108,8 +110,16 @@ def show_table(
     _display(markup, data.to_string(index=False))
 
 
-def parameters() -> None:
-    """Display the page's parameters, folded, and the command that runs it; the last cell of a template."""
+def parameters(about: str = "") -> None:
+    """Display the page's parameters, folded, and the command that runs it; the last cell of a template.
+
+    Args:
+        about: Markdown before it, such as `provenance.about`.
+    """
+    from IPython.display import Markdown, display
+
+    if about:
+        display(Markdown(about))
     if page.current is None:
         raise UserError("parameters.check must run before the page's parameters are shown")
     lines = "\n".join(f"{name} = {value!r}" for name, value in page.current.values.items())
@@ -127,6 +137,10 @@ def _display(markup: str, text: str) -> None:
     from IPython.display import display
 
     display({"text/html": markup, "text/plain": text}, raw=True)
+
+
+def _folded(markup: str, title: str) -> str:
+    return f"<details><summary>{html.escape(title)}</summary>{markup}</details>" if title else markup
 
 
 def _default() -> str:
@@ -187,6 +201,7 @@ def _plain(table: str, label: str) -> str:
     table = re.sub(r"<style>.*?</style>", "", table, flags=re.DOTALL)
     table = re.sub(r'(<t[hdr][^>]*?) (?:id|headers)="[^"]*"', r"\1", table)
     table = re.sub(r'<th([^>]*?)(?: scope="\w+")?></th>', r"<td\1></td>", table)
+    table = table.replace("τ_max", "τ<sub>max</sub>")
     table = re.sub(r"<table [^>]*>", '<table class="table">', table)
     return re.sub(
         r"<div [^>]*>",

@@ -120,7 +120,7 @@ def legend_above(figure: Figure, columns: int = 4) -> None:
         if axes.get_legend():
             axes.get_legend().remove()
     if known:
-        inches = 0.5 + 0.09 * max(map(len, known))
+        inches = 0.5 + 0.08 * max(map(len, known))
         columns = max(1, min(columns, int(figure.get_figwidth() / inches)))
         figure.legend(known.values(), known.keys(), loc="outside upper center", ncols=columns)
 
@@ -182,43 +182,62 @@ def heat_map(
     axes.tick_params(axis="y", rotation=0)
 
 
+def probability_rows(methods: Sequence[Method], tau: float = 1.0, points: int = 1001) -> pd.DataFrame:
+    """Probability of each class over v in [−½, 3/2] at temperature τ: method, v, integer, probability.
+
+    Classes that cannot be reached there are left out.
+    """
+    v = torch.linspace(-0.5, 1.5, points, dtype=torch.float64)
+    found = []
+    for method in methods:
+        classes, p = method.classes(v), method.probabilities(v, tau)
+        for integer in range(-1, 3):
+            mass = torch.where(classes == integer, p, 0.0).sum(-1).numpy()
+            if mass.max() >= 1e-3:
+                line = {"method": method.label, "v": v.numpy(), "integer": integer, "probability": mass}
+                found.append(pd.DataFrame(line))
+    return pd.concat(found, ignore_index=True)
+
+
 def probability_space(methods: Sequence[Method], tau: float = 1.0) -> Figure:
-    """Probability of every class over v in [−½, 3/2], at temperature τ (paper, Figure 1).
+    """`probability_rows` (paper, Figure 1).
 
     Two-class methods show p(⌊v⌋) and p(⌈v⌉), three-class ones all classes that can be reached there, and
     those a second time on a logarithmic scale. A colour is a function f, a dash an integer; three classes are
     drawn bold.
     """
-    v = torch.linspace(-0.5, 1.5, 1001, dtype=torch.float64)
-    several = any(isinstance(method, ThreeClass) for method in methods)
+    rows = probability_rows(methods, tau)
+    bold = {method.label for method in methods if isinstance(method, ThreeClass)}
     looks = palette.looks([method.label for method in methods])
 
     def draw(axes: Axes, logarithmic: bool) -> None:
-        for method in methods:
-            classes, p = method.classes(v), method.probabilities(v, tau)
-            width = 2.6 if isinstance(method, ThreeClass) else 1.4
-            for integer in range(-1, 3):
-                mass = torch.where(classes == integer, p, 0.0).sum(-1).numpy()
-                if mass.max() >= 1e-3:
-                    style = {"color": looks[method.label]["color"], "linestyle": DASHES[integer % 4]}
-                    label = method.label if integer == 0 else None
-                    axes.plot(v, np.where(mass > 1e-6, mass, np.nan), **style, label=label, linewidth=width)
+        for (name, integer), line in rows.groupby(["method", "integer"], sort=False):
+            style = {"color": looks[name]["color"], "linestyle": DASHES[integer % 4]}
+            style |= {"label": name if integer == 0 else None, "linewidth": 2.6 if name in bold else 1.4}
+            axes.plot(line["v"], line["probability"].where(line["probability"] > 1e-6), **style)
         axes.set(xlim=(-0.5, 1.5), xticks=np.arange(-0.5, 1.51, 0.5))
         axes.set(**{"yscale": "log", "ylim": (1e-4, 1.3)} if logarithmic else {"ylim": (-0.02, 1.02)})
 
-    parts = {"probability": False, "the same, logarithmic": True} if several else {"": False}
+    parts = {"probability": False, "the same, logarithmic": True} if bold else {"": False}
     return panels(parts, draw, xlabel="$v$", ylabel="probability of the class", size=(4, 3.6), legend=2)
 
 
-def rounding_slopes(methods: Sequence[Method], tau: float = 1.0) -> Figure:
-    """dp(⌈v⌉)/dv over x = v − ⌊v⌋ in (0, 1), by automatic differentiation: where latents can move."""
+def slope_rows(methods: Sequence[Method], tau: float = 1.0) -> pd.DataFrame:
+    """dp(⌈v⌉)/dv over x = v − ⌊v⌋ in (0, 1), by automatic differentiation: x, and a column per method."""
     x = torch.linspace(0, 1, 1003, dtype=torch.float64)[1:-1]
     found = {method.label: closed_forms.probability_slope(method, x, tau) for method in methods}
-    return over_fraction({"": found}, x, r"slope of $p(\lceil v \rceil)$", 6, (4, 3.2))
+    return pd.DataFrame({"x": x, **found})
+
+
+def rounding_slopes(methods: Sequence[Method], tau: float = 1.0) -> Figure:
+    """`slope_rows`: where latents can move."""
+    found = slope_rows(methods, tau)
+    label = r"slope of $p(\lceil v \rceil)$"
+    return over_fraction({"": found.drop(columns="x")}, found["x"], label, 6, (4, 3.2))
 
 
 def over_fraction(
-    parts: Mapping[str, Mapping[str, Any]], x: Tensor, ylabel: str, top: float, size: tuple[float, float]
+    parts: Mapping[str, Any], x: Any, ylabel: str, top: float, size: tuple[float, float]
 ) -> Figure:
     """Lines over x = v − ⌊v⌋, a panel for each of ``parts``, a line for each method in it, cut at ``top``."""
 

@@ -68,6 +68,16 @@ _SAID = {
 }
 
 
+def short(found: pd.DataFrame, scope: str = "centres") -> str:
+    """In a sentence: the lead after 500 and after 2000 iterations on Kodak; empty where one is not stored."""
+    here = found[found["data"].str.startswith(f"{palette.dataset('kodak')}, {scope}")]
+    here = here[here["settings"] == "published settings"].set_index("iteration")
+    if not {500, 2000} <= set(here.index):
+        return ""
+    early, late = (statistics.said(here.loc[t], "change") for t in (500, 2000))
+    return f"Against {ATANH} that is {early} % at 500 iterations, and {late} % at 2000."
+
+
 def describe(found: pd.DataFrame, dataset: str = "kodak") -> str:
     """In one sentence for the crops of a data set: the lead at 500 iterations, at the best temperatures, and
     at 2000; empty where `table` has nothing beside the published settings at 500.

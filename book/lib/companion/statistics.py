@@ -87,6 +87,8 @@ def interval(
 ) -> str:
     """A value with its interval in words, ``−7.03 [−7.60, −6.52]``; alone for one image, a dash for NaN.
 
+    It does not break across lines.
+
     Args:
         form: a format specification in place of ``decimals`` and ``sign``.
     """
@@ -94,7 +96,7 @@ def interval(
         return "–"
     form = form or f"{'+' if sign else ''}.{decimals}f"
     mean, lower, upper = (f"{number:{form}}".replace("-", "−") for number in (value, low, high))
-    return mean if np.isnan(low) else f"{mean} [{lower}, {upper}]"
+    return mean if np.isnan(low) else f"{mean} [{lower}, {upper}]".replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def said(row: Any, name: str, **form: Any) -> str:

@@ -13,6 +13,8 @@ from . import cells, palette, statistics
 
 _SPACE = "\N{NO-BREAK SPACE}"
 _NONE = "–"
+# Heads of rows of fewer characters do not break across lines.
+_SHORT = 20
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,10 @@ def _texts(frame: pd.DataFrame, name: str, column: Col) -> list[str]:
 def _heads(frame: pd.DataFrame, pattern: str) -> list[str]:
     """A column's text of each row, or ``pattern`` filled in, as in ``λ = {lmbda:g}``."""
     if "{" not in pattern:
-        return [number(value) for value in frame[pattern]]
-    return [statistics.minus(pattern.format_map(row)) for row in frame.to_dict("records")]
+        texts = [number(value) for value in frame[pattern]]
+    else:
+        texts = [statistics.minus(pattern.format_map(row)) for row in frame.to_dict("records")]
+    return [text.replace(" ", _SPACE) if len(text) < _SHORT else text for text in texts]
 
 
 def _label(text: str) -> Any:

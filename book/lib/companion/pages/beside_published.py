@@ -108,7 +108,7 @@ def describe_sga(dataset: str | None, lines: pd.DataFrame, name: str, images: in
     )
 
 
-def show(rows: pd.DataFrame, dataset: str, drawn: Sequence[str], command: str, name: str) -> None:
+def show(rows: pd.DataFrame, dataset: str, drawn: Sequence[str], name: str) -> None:
     """Display figure and table; nothing where not all photographs of the data set were refined.
 
     Published means are over all photographs of the data set, and stand beside nothing else.
@@ -119,18 +119,26 @@ def show(rows: pd.DataFrame, dataset: str, drawn: Sequence[str], command: str, n
     placed, published, title = place(rows), reference.published(dataset), palette.dataset(dataset)
     cells.show(
         figure(placed, published, drawn),
+        name=name,
         alt=(
             f"PSNR over bits per pixel of {', '.join(placed)} and of {len(drawn)} published curves on"
             f" {title}."
         ),
         caption=f"Means over {title}'s {total} photographs; PSNR of 8-bit images.",
-        command=command,
+        rows=rows,
     )
     table, lmbdas = compare(placed, published, drawn)
     under = f"BD-rate, % ({lmbdas} λ), against"
-    note = (
-        "BD-rate by pchip over the PSNR that both curves cover; negative: fewer bits than the published"
-        " codec. Intervals are of what refinement changes; published curves have none."
+    tables.show(
+        table,
+        {side: Col(side, 1, sign=True, under=under) for side in placed},
+        row="name",
+        stub="our curve against",
+        name=name,
+        caption="Our curves against published codecs.",
+        note=(
+            "BD-rate by pchip over the PSNR that both curves cover; negative: fewer bits than the published"
+            " codec. Intervals are of what refinement changes; published curves have none."
+        ),
+        source=rows,
     )
-    columns = {side: Col(side, 1, sign=True, under=under) for side in placed}
-    tables.show(table, columns, row="name", name=name, note=note, command=command)

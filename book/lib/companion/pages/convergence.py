@@ -5,7 +5,7 @@ of the relaxed latents, minus the true loss of the same latents rounded hard.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -77,16 +77,23 @@ def figure(trace: pd.DataFrame, by: str = "configuration") -> Figure:
     return figures.panels(_PANELS, draw, size=(4.4, 3.2), columns=2, sharex=True, zero=True)
 
 
-def differences_figure(trace: pd.DataFrame, reference: str) -> Figure:
+def differences(trace: pd.DataFrame, reference: str) -> pd.DataFrame:
     """True loss of every configuration in `traces` against one, on the same image and iteration, in %."""
-    table = statistics.paired(trace, "loss", reference, by=["iteration"])
+    return statistics.paired(trace, "loss", reference, by=["iteration"])
+
+
+def differences_figure(parts: Mapping[str, pd.DataFrame], reference: str) -> Figure:
+    """The mean of `differences` over images, a panel for each trace."""
 
     def draw(axes: Axes, rows: pd.DataFrame) -> None:
         figures.lines(axes, rows, "iteration", "change")
         look = palette.looks([reference])[reference]
         axes.axhline(0, color=look["color"], linewidth=1.4, label=reference)
 
-    return figures.panels({"": table}, draw, xlabel="iteration", ylabel=f"true loss against {reference} (%)")
+    label = f"true loss against {reference} (%)"
+    return figures.panels(
+        parts, draw, xlabel="iteration", ylabel=label, size=(4.4, 3.8), legend=3, sharey=True
+    )
 
 
 _END = ["configuration", "images", "loss"]

@@ -50,6 +50,11 @@ def curves(rows: pd.DataFrame) -> Curves:
     return {name: lines[lines["image"].isin(images)] for name, lines in found.items()}
 
 
+def rows_of(found: Curves) -> pd.DataFrame:
+    """The rows of all curves."""
+    return pd.concat(found.values(), ignore_index=True)
+
+
 def figure(found: Curves) -> Figure:
     """PSNR over rate, and beside it the PSNR that each method gains over the base at the same rate.
 
@@ -62,7 +67,7 @@ def figure(found: Curves) -> Figure:
         both = (found[side][found[side]["lmbda"].isin(lmbdas)] for side in (BASE, name))
         return equal_rate.band(*both).assign(configuration=name)
 
-    points = pd.concat(found.values()).groupby(["configuration", "lmbda"])[["bpp", "psnr"]].mean()
+    points = rows_of(found).groupby(["configuration", "lmbda"])[["bpp", "psnr"]].mean()
     bands = pd.concat([gain(name) for name in found if name != BASE])
 
     def draw(axes: Axes, gains: pd.DataFrame | None) -> None:
@@ -78,7 +83,7 @@ def figure(found: Curves) -> Figure:
 
 def per_image(found: Curves, anchors: Sequence[str]) -> pd.DataFrame:
     """`statistics.bd_per_image` of every configuration against each anchor that is among the curves."""
-    rows = pd.concat(found.values())
+    rows = rows_of(found)
     tables = [
         statistics.bd_per_image(rows, anchor, name).assign(anchor=anchor, configuration=name)
         for anchor in anchors
@@ -93,7 +98,7 @@ def per_image(found: Curves, anchors: Sequence[str]) -> pd.DataFrame:
 def deltas(found: Curves, images: pd.DataFrame) -> pd.DataFrame:
     """By anchor and configuration: points, `statistics.bd_summary` of `per_image`, and ``means_`` before the
     entries of `statistics.bd_of_means`."""
-    rows = pd.concat(found.values())
+    rows = rows_of(found)
     return pd.DataFrame(
         [
             {"anchor": anchor, "configuration": name, "points": table["points"].min()}
@@ -104,23 +109,29 @@ def deltas(found: Curves, images: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def show_deltas(lines: pd.DataFrame, csv: str, command: str) -> None:
-    """Display `deltas` of curves of means, and those image by image."""
-    note = (
-        "Curves of means over the images. BD by pchip, over the λ that both curves have. A negative BD-rate"
-        " and a positive BD-PSNR are better."
-    )
+def show_deltas(lines: pd.DataFrame, csv: str, source: pd.DataFrame) -> None:
+    """Display `deltas` of curves of means, and those image by image; ``source`` are the curves' rows."""
     rate, psnr = Col("BD-rate, %", 1, sign=True, best="min"), Col("BD-PSNR, dB", 2, sign=True, best="max")
-    layout = {"group": "against {anchor}", "row": "configuration", "command": command}
+    layout = {"group": "against {anchor}", "row": "configuration", "stub": "method", "source": source}
     columns = {"points": "λ", "means_bd_rate": rate, "means_bd_psnr": psnr}
-    tables.show(lines, columns, note=note, name=f"{csv}-bd", **layout)
-    note = (
-        "Image by image: means over the images with a BD-rate, which needs four λ and a PSNR that grows with"
-        " the rate."
-    )
+    how = {
+        "caption": "BD-rate and BD-PSNR of the curves of means over the images.",
+        "note": (
+            "By pchip, over the λ that both curves have. A negative BD-rate and a positive BD-PSNR are"
+            " better."
+        ),
+    }
+    tables.show(lines, columns, name=f"{csv}-bd", **layout, **how)
     columns = {"images": "images", "bd_rate": rate, "bd_rate_least": Col("least", 1, sign=True)}
     columns |= {"bd_rate_most": Col("greatest", 1, sign=True), "bd_psnr": psnr}
-    tables.show(lines, columns, note=note, name=f"{csv}-bd-images", **layout)
+    how = {
+        "caption": "BD-rate and BD-PSNR image by image.",
+        "note": (
+            "Means over the images with a BD-rate, which needs four λ and a PSNR that grows with the rate."
+        ),
+    }
+    if lines["images"].max() > 1:
+        tables.show(lines, columns, name=f"{csv}-bd-images", **layout, **how)
 
 
 def deltas_figure(images: pd.DataFrame) -> Figure:
