@@ -74,6 +74,12 @@ def test_what_is_missing_is_named_with_its_command():
         assert claim.verdict is wanted, claim.number
         if claim.number != 8:
             assert all("sgaplus study run" in finding.note for finding in claim.conditions)
+    assert {claim.number: {f.dataset for f in claim.conditions} for claim in ledger} == {
+        **dict.fromkeys(range(1, 8), {"kodak"}),
+        6: {"tecnick", "clic2025"},
+        8: {""},
+        9: {"kodak", "tecnick"},
+    }
     notes = [finding.note for finding in ledger[0].conditions]
     assert sum("--profile cpu" in note for note in notes) == 3 == sum("--profile paper" in n for n in notes)
 

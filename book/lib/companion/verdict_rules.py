@@ -47,7 +47,9 @@ def ledger(rows: pd.DataFrame, profile: str, published: Mapping[str, pd.DataFram
     words = yaml.safe_load((Path(__file__).parent / "claims.yaml").read_text(encoding="utf-8"))
     parts = ("says", "criterion")
     return [
-        Claim(n, *(text[part].format(**numbers) for part in parts), tuple(found), text["pages"])
+        Claim(
+            n, *(text[part].format(**numbers) for part in parts), tuple(found), text["pages"], text["title"]
+        )
         for n, (text, found) in enumerate(zip(words, findings, strict=True), 1)
     ]
 
@@ -76,13 +78,15 @@ def _conditions(
 ) -> list[Finding]:
     """A condition for each scope with its (images, λ) of differences, and for each λ if wanted."""
     found = [
-        of_images(f"{what} ({place(part, dataset, scope)})", part, iteration=iteration, **finding)
+        of_images(
+            f"{what} ({place(part, dataset, scope)})", part, iteration=iteration, dataset=dataset, **finding
+        )
         for scope, table in tables
         if table is not None
         for part in ([table[[lmbda]] for lmbda in table] if by_lambda else [table])
     ]
     missing = f"{what} ({palette.dataset(dataset)})"
-    return found or [not_run(missing, study, _reaching(iteration, profile), iteration)]
+    return found or [not_run(missing, study, _reaching(iteration, profile), iteration, dataset)]
 
 
 def _compared(
@@ -161,7 +165,8 @@ def _upward(rows: pd.DataFrame, profile: str, iteration: int) -> list[Finding]:
                     f"{table['spacing'].iloc[0]} ({place(paired, 'kodak', scope)})"
                 )
                 below = True if other == ATANH else None
-                found.append(of_images(text, paired, below, "pp", form="+.3f", iteration=iteration))
+                more = {"form": "+.3f", "iteration": iteration, "dataset": "kodak"}
+                found.append(of_images(text, paired, below, "pp", **more))
     what = f"rises of the true loss, SSL − {ATANH}, {iteration} iterations (Kodak)"
     return found or [not_run(what, "convergence", _reaching(iteration, profile), iteration)]
 
@@ -180,7 +185,7 @@ def temperature(rows: pd.DataFrame, profile: str) -> list[Finding]:
         means = statistics.resampled_means(table)
         names = table.columns.get_level_values("name")
         ranges = {name: 1000 * np.ptp(means[:, names == name], axis=1) for name in names.unique()}
-        common = {"unit": "× 10⁻³", "iteration": iteration}
+        common = {"unit": "× 10⁻³", "iteration": iteration, "dataset": "kodak"}
         for name, values in ranges.items():
             over = f"τ_max from {taus[0]:g} to {taus[-1]:g}, {iteration} iterations"
             text = f"range of the mean true loss of {name}, {over}"
@@ -206,7 +211,7 @@ def slope(rows: pd.DataFrame, profile: str) -> list[Finding]:
             change = (100 * (table[end] / table[published] - 1)).rename(pool.lmbda_of(rows))
             where = f"{iteration} iterations (Kodak, λ = {pool.lmbda_of(rows):g})"
             text = f"true loss at a = {end:g} against a = {published:g}, {where}"
-            found.append(of_images(text, change, below=False, iteration=iteration))
+            found.append(of_images(text, change, below=False, iteration=iteration, dataset="kodak"))
         best = table.columns.to_numpy()[statistics.resampled_means(table).argmin(1)]
         text = f"a with the lowest mean true loss among {len(table.columns)}, {iteration} iterations"
         found.append(of_resamples(text, best, len(table), None, "", form=".3g", iteration=iteration))
@@ -264,7 +269,8 @@ def _along(own: pd.DataFrame, trained: float, where: str, iteration: int) -> lis
     # The interval of that step which is the smallest in the rows themselves.
     least = int(steps[0].argmin())
     (low, high), (first, *_, last) = list(pairwise(wide))[least], wide
-    codec, rest = f"codec of λ = {trained:g}", {"images": len(wide), "unit": "bpp", "iteration": iteration}
+    codec, rest = f"codec of λ = {trained:g}", {"images": len(wide), "unit": "bpp"}
+    rest |= {"iteration": iteration, "dataset": "kodak"}
     text = f"{codec}: smallest step in rate, from λ = {low:g} to {high:g} ({where})"
     span = f"{codec}: rate at λ = {last:g} − at λ = {first:g} ({where})"
     return [
@@ -288,7 +294,7 @@ def _limits(group: pd.DataFrame, trained: float, where: str, iteration: int) -> 
                 f" ({where})"
             )
             change = table.set_index("image")["change"].rename(lmbda)
-            found.append(of_images(text, change, None, iteration=iteration))
+            found.append(of_images(text, change, None, iteration=iteration, dataset="kodak"))
     # The farthest is the limit.
     last = [replace(line, outcome=side(line.low, line.high, below=False)) for line in found[-1:]]
     return found[:-1] + last
@@ -346,14 +352,15 @@ def _bd_rates(
         if {BASE, ATANH} <= set(group["configuration"]):
             table = statistics.bd_per_image(group, BASE, ATANH).set_index("image")["bd_rate"].dropna()
             if len(table):
-                finding = of_images(f"{what} ({name}, {scope})", table, iteration=iteration)
+                words = f"{what} ({name}, {scope})"
+                finding = of_images(words, table, iteration=iteration, dataset=dataset)
                 if iteration == READ_OFFS[-1] and finding.outcome is not Verdict.OPEN:
                     inside = finding.low <= expected <= finding.high
                     outcome = Verdict.HOLDS if inside else Verdict.CONTRADICTED
                     finding = replace(finding, outcome=outcome, note="")
                 found.append(finding)
     study = "rd" if dataset == "kodak" else dataset
-    return found or [not_run(f"{what} ({name})", study, _reaching(iteration, profile), iteration)]
+    return found or [not_run(f"{what} ({name})", study, _reaching(iteration, profile), iteration, dataset)]
 
 
 def _with_the_rate(rows: pd.DataFrame, profile: str) -> list[Finding]:
@@ -371,6 +378,6 @@ def _with_the_rate(rows: pd.DataFrame, profile: str) -> list[Finding]:
             f" iterations (Kodak, {scope})"
         )
         change = (table[high] - table[low]).rename(high)
-        found.append(of_images(text, change, below=False, unit="pp", iteration=iteration))
+        found.append(of_images(text, change, False, "pp", iteration=iteration, dataset="kodak"))
     what = "change of the true loss against the base, highest λ − lowest (Kodak)"
     return found or [not_run(what, "rd", profile)]

@@ -36,6 +36,7 @@ class Finding:
         images: over which the interval is; 0 for what is no mean over images.
         outcome: None where the number is reported for context and is no condition.
         iteration: at which it was read off; None for what has none.
+        dataset: a key of `pool.DATASETS`; "" for what was computed from formulas or published.
         note: why there is no number or no interval.
     """
 
@@ -47,6 +48,7 @@ class Finding:
     images: int = 0
     outcome: Verdict | None = None
     iteration: int | None = None
+    dataset: str = ""
     note: str = ""
     form: str = "+.2f"
 
@@ -65,6 +67,7 @@ class Claim:
         says, criterion: the claim, and what must hold, in our words.
         findings: its conditions, and numbers for context.
         pages: of the book, where the numbers are shown at length.
+        title: the claim in a few words.
     """
 
     number: int
@@ -72,6 +75,7 @@ class Claim:
     criterion: str
     findings: tuple[Finding, ...]
     pages: tuple[str, ...]
+    title: str = ""
 
     @property
     def conditions(self) -> tuple[Finding, ...]:
@@ -143,7 +147,9 @@ def of_resamples(
     return Finding(what, float(values[0]), low, high, unit, images, side(low, high, below), **more)
 
 
-def not_run(what: str, study: str, profile: str, iteration: int | None = None) -> Finding:
+def not_run(
+    what: str, study: str, profile: str, iteration: int | None = None, dataset: str = "kodak"
+) -> Finding:
     """The finding of a condition without rows, with the command that computes them."""
     note = f"`sgaplus study run {study} --profile {profile}`"
-    return Finding(what, outcome=Verdict.NOT_RUN, iteration=iteration, note=note)
+    return Finding(what, outcome=Verdict.NOT_RUN, iteration=iteration, dataset=dataset, note=note)

@@ -1,16 +1,20 @@
 """The claims ledger: verdicts as a table, and for each claim its criterion, its numbers and where they are
 shown."""
 
+import html
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 from great_tables import GT
+from IPython.display import Markdown, display
 
 from sgaplus.errors import UserError
 
-from .. import pool, provenance, reference, tables, verdict_rules
+from .. import cells, palette, pool, provenance, reference, tables, verdict_rules
 from ..verdicts import Claim, Finding, Verdict, together
 
 # Said by shape and by word, never by colour.
@@ -92,26 +96,95 @@ def frame(ledger: Sequence[Claim]) -> pd.DataFrame:
     return pd.DataFrame(lines)[["claim", "verdict", "role", *names]]
 
 
-def ledger_table(ledger: Sequence[Claim]) -> GT:
-    """One line per claim: what it says, its verdict at each read-off, where it is shown."""
-    lines = [
-        {"number": str(claim.number), "claim": claim.says, "pages": ", ".join(map(link, claim.pages))}
-        | {"verdict": f"**{verdict(claim).replace('; ', '**<br>**')}**"}
-        for claim in ledger
-    ]
-    columns = {"claim": "claim", "verdict": "verdict (conditions)", "pages": "shown in"}
-    note = "In parentheses: how many of the conditions that were run hold."
-    made = tables.ci_table(
-        pd.DataFrame(lines, columns=["number", *columns]), columns, row="number", note=note
+def _cell(conditions: Sequence[Finding], label: str, span: int = 1) -> str:
+    """A cell of `matrix`; the label is what a phone shows in place of the head of its column."""
+    if not conditions:
+        return '<td class="none"></td>'
+    holds, missing = (
+        sum(finding.outcome is outcome for finding in conditions)
+        for outcome in (Verdict.HOLDS, Verdict.NOT_RUN)
     )
-    widths = {"claim": "46%", "verdict": "34%", "pages": "16%"}
-    return made.fmt_markdown(["verdict", "pages"]).cols_width(widths)
+    counted = f"{holds} of {len(conditions) - missing}" if missing < len(conditions) else ""
+    early = {finding.iteration for finding in conditions} - {None, *verdict_rules.READ_OFFS}
+    if early and counted:
+        counted += f", after {max(early)}"
+    outcome = together(conditions)
+    return (
+        f'<td colspan="{span}" data-label="{html.escape(label)}"><span class="icon" aria-hidden="true">'
+        f"{_SHAPES[outcome]}</span> {outcome}<small>{counted}</small></td>"
+    )
+
+
+def matrix(ledger: Sequence[Claim]) -> str:
+    """The ledger as HTML: claim × data set × read-off, each verdict by symbol, word and count.
+
+    Rows become cards on a phone, and radio buttons above leave the claims of one verdict; neither needs a
+    script.
+    """
+    conditions = [finding for claim in ledger for finding in claim.conditions]
+    known = {finding.dataset for finding in conditions}
+    datasets, read_offs = [name for name in pool.DATASETS if name in known], verdict_rules.READ_OFFS
+    lines = []
+    for claim in ledger:
+        verdicts = [
+            _cell(
+                [
+                    finding
+                    for finding in claim.conditions
+                    if finding.dataset == dataset and ((finding.iteration or 0) > read_offs[0]) == bool(late)
+                ],
+                f"{palette.dataset(dataset)}, {iteration} iterations",
+            )
+            for dataset in datasets
+            for late, iteration in enumerate(read_offs)
+        ]
+        if not any(finding.dataset for finding in claim.conditions):
+            verdicts = [_cell(claim.conditions, "from the formulas", len(verdicts))]
+        outcomes = " ".join(sorted({finding.outcome.name for finding in claim.conditions}))
+        lines.append(
+            f'<tr data-verdicts="{outcomes}"><th scope="row"><a href="#claim-{claim.number}">{claim.number}. '
+            f"{html.escape(claim.title or claim.says)}</a></th>{''.join(verdicts)}</tr>"
+        )
+    kinds = [outcome for outcome in Verdict if any(finding.outcome is outcome for finding in conditions)]
+    choices = [("all", "all", True), *((kind.name, _said(kind), False) for kind in kinds)]
+    buttons = "".join(
+        f'<label><input type="radio" name="verdict" value="{value}"{" checked" * on}> {text}</label>'
+        for value, text, on in choices
+    )
+    heads = "".join(
+        f'<th scope="colgroup" colspan="{len(read_offs)}">{palette.dataset(name)}</th>' for name in datasets
+    )
+    ends = "".join(f'<th scope="col">{t}</th>' for t in read_offs) * len(datasets)
+    return (
+        f"<style>{(Path(__file__).parent / 'ledger.css').read_text(encoding='utf-8')}</style>"
+        f'<div class="ledger"><fieldset><legend>Claims with a condition that</legend>{buttons}</fieldset>'
+        f'<table><thead><tr><td rowspan="2"></td>{heads}</tr><tr>{ends}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def show_matrix(ledger: Sequence[Claim], command: str) -> None:
+    """Display `matrix` with all findings as CSV."""
+    made = SimpleNamespace(as_raw_html=lambda: matrix(ledger))
+    cells.show_table(made, frame(ledger), name="claims", command=command)
+
+
+def show(claim: Claim, command: str) -> None:
+    """Display a claim's verdict, and folded its criterion and every number behind it."""
+    display(Markdown(describe(claim)))
+    cells.show_table(
+        findings_table(claim),
+        frame([claim]),
+        name=f"claim-{claim.number}",
+        command=command,
+        folded=f"Criterion and {provenance.count(len(claim.conditions), 'condition')}",
+    )
 
 
 def findings_table(claim: Claim) -> GT:
     """A claim's conditions, then what is context, each with its number and interval."""
     ordered = sorted(claim.findings, key=lambda finding: finding.outcome is None)
-    shown = frame([Claim(claim.number, claim.says, claim.criterion, tuple(ordered), claim.pages)])
+    shown = frame([replace(claim, findings=tuple(ordered))])
     shown = shown.assign(
         numbers=[finding.numbers for finding in ordered],
         images=[str(finding.images or "–") for finding in ordered],
@@ -123,30 +196,27 @@ def findings_table(claim: Claim) -> GT:
         "images": "images",
     }
     columns |= {"note": "note"} if shown["note"].any() else {}
-    note = "pp: percentage points." if (shown["unit"] == "pp").any() else ""
-    made = tables.ci_table(shown, columns, note=note)
+    points = " pp: percentage points." * bool((shown["unit"] == "pp").any())
+    made = tables.ci_table(shown, columns, note=f"Criterion: {claim.criterion}{points}")
     return made.fmt_markdown([name for name in ("note",) if name in columns])
 
 
 def describe(claim: Claim) -> str:
-    """The claim with criterion, verdict and links, in Markdown."""
+    """The claim with its verdict and links, in Markdown."""
     pages = " and ".join(map(link, claim.pages))
-    return (
-        f"**Claim.** {claim.says}\n\n**Criterion.** {claim.criterion}\n\n**Verdict: {verdict(claim)}**. In"
-        f" detail: {pages}."
-    )
+    return f"**{verdict(claim)}**: {claim.says} In detail: {pages}."
 
 
 def describe_ledger(ledger: Sequence[Claim]) -> str:
-    """How many verdicts there are of each kind, counted as the table shows them, in one sentence."""
-    said = [together(conditions) for claim in ledger for conditions in claim.by_iteration.values()]
-    counts = Counter(_said(outcome) for outcome in Verdict for one in said if one is outcome)
+    """How many claims have each verdict, over all that was run, in Markdown."""
+    counts = Counter(claim.verdict for claim in ledger)
+    words = ", ".join(f"{counts[kind]} × {_said(kind)}" for kind in Verdict if counts[kind])
     total = [finding for claim in ledger for finding in claim.conditions]
-    missing = sum(finding.outcome is Verdict.NOT_RUN for finding in total)
+    run = [finding for finding in total if finding.outcome is not Verdict.NOT_RUN]
+    holds = sum(finding.outcome is Verdict.HOLDS for finding in run)
     return (
-        f"The {len(ledger)} claims have {len(said)} verdicts, one for each read-off: "
-        f"{', '.join(f'{name}: {number}' for name, number in counts.items())}. "
-        f"{missing} of {len(total)} conditions were not run."
+        f"**Verdicts on the {len(ledger)} claims: {words}.** Of {len(total)} conditions {len(run)} were run,"
+        f" and {holds} of these hold."
     )
 
 
