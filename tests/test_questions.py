@@ -45,7 +45,7 @@ def test_the_mean_derivative_is_spent_where_the_shape_says():
     assert found["settled"].is_monotonic_decreasing
     # In the middle d = 0, so that the ratio does not depend on the method.
     assert np.ptp(found["at_middle"]) == pytest.approx(0, abs=1e-6)
-    panels = questions.gradients(1.0).axes
+    panels = questions.gradients(questions.moments(1.0)).axes
     assert [len(axes.lines) for axes in panels] == [4, 4, 4]
 
 
@@ -57,15 +57,15 @@ def test_the_third_integer_has_a_zone():
     assert (
         found["zone"].iloc[0] == pytest.approx(1 / 0.98 - 1) and (found["neighbours"] > found["whole"]).all()
     )
-    left, right = questions.third_class([0.9], [1.0, 3.0]).axes
+    left, right = questions.third_class_figure(questions.third_class([0.9], [1.0, 3.0])).axes
     assert len(left.lines) == 1 and len(right.lines) == 2
 
 
 def test_noise_and_flatness_are_what_the_page_says():
-    (axes,) = questions.slope_of_ssl().axes
+    (axes,) = questions.slope_of_ssl_figure(questions.slope_of_ssl()).axes
     farther, flat = (line.get_ydata() for line in axes.lines)
     assert (np.diff(farther) < 0).all() and (np.diff(flat) >= 0).all()
-    (axes,) = questions.randomness().axes
+    (axes,) = questions.randomness_figure(questions.randomness()).axes
     at_one = {line.get_label(): line.get_ydata()[-1] for line in axes.lines}
     assert sorted(at_one, key=at_one.get) == ["SSL (a = 2.3)", "cosine", "linear", "atanh (SGA)"]
 

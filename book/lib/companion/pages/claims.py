@@ -156,27 +156,29 @@ def matrix(ledger: Sequence[Claim]) -> str:
     )
     ends = "".join(f'<th scope="col">{t}</th>' for t in read_offs) * len(datasets)
     return (
-        f"<style>{(Path(__file__).parent / 'ledger.css').read_text(encoding='utf-8')}</style>"
         f'<div class="ledger"><fieldset><legend>Claims with a condition that</legend>{buttons}</fieldset>'
         f'<table><thead><tr><td rowspan="2"></td>{heads}</tr><tr>{ends}</tr></thead>'
         f"<tbody>{''.join(lines)}</tbody></table></div>"
     )
 
 
-def show_matrix(ledger: Sequence[Claim], command: str) -> None:
-    """Display `matrix` with all findings as CSV."""
-    made = SimpleNamespace(as_raw_html=lambda: matrix(ledger))
-    cells.show_table(made, frame(ledger), name="claims", command=command)
+def show_matrix(ledger: Sequence[Claim], rows: pd.DataFrame) -> None:
+    """Display `matrix` with all findings as CSV, and what the rows are of."""
+    made = SimpleNamespace(as_raw_html=lambda: f"<div>{matrix(ledger)}</div>")
+    caption = (
+        "Verdicts by data set and number of iterations, with how many of the conditions that were run hold."
+    )
+    cells.show_table(made, frame(ledger), name="claims", caption=caption, source=rows)
 
 
-def show(claim: Claim, command: str) -> None:
+def show(claim: Claim) -> None:
     """Display a claim's verdict, and folded its criterion and every number behind it."""
     display(Markdown(describe(claim)))
     cells.show_table(
         findings_table(claim),
         frame([claim]),
         name=f"claim-{claim.number}",
-        command=command,
+        caption=f"What decides claim {claim.number}, and what is context.",
         folded=f"Criterion and {provenance.count(len(claim.conditions), 'condition')}",
     )
 
@@ -227,4 +229,7 @@ def describe_rows(
     studies = "\n".join(
         f"- {provenance.about(study, profile, results, codec)}" for study in sorted(rows["study"].unique())
     )
-    return f"{studies}\n\n{provenance.provenance(rows)}"
+    return (
+        f"<details><summary>Rows behind this page</summary>\n\n{studies}\n\n{provenance.provenance(rows)}"
+        "\n\n</details>"
+    )

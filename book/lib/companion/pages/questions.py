@@ -1,7 +1,7 @@
 """The first six of the ten questions: what the methods' formulas say of shapes, draws, classes and
 temperature."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from sgaplus import plans, rounding
 from .. import closed_forms, figures, palette, pool, tables, verdict_rules
 from ..tables import Col
 from ..verdicts import Claim
-from .claims import link, verdict
+from .claims import verdict
 
 
 def missing(study: str, profile: str) -> str:
@@ -34,7 +34,8 @@ def show(made: pd.DataFrame, columns: Mapping[str, Any], study: str, profile: st
 
 def judged(claim: Claim) -> str:
     """A claim's verdict with a link to its numbers."""
-    return f"The verdict on {link('claims', f'claim {claim.number}')}: {verdict(claim)}."
+    number = claim.number
+    return f'Verdict on <a href="claims.html#claim-{number}">claim {number}</a>: {verdict(claim)}.'
 
 
 def methods() -> list[rounding.TwoClass]:
@@ -103,17 +104,27 @@ def budgets(tau: float) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=["method", *BUDGETS])
 
 
-def gradients(tau: float) -> Figure:
-    """Mean and standard deviation of a draw's derivative, and of the draw itself, over v."""
+def moments(tau: float) -> pd.DataFrame:
+    """Over v: mean and standard deviation of a draw's derivative, and that of the draw: method, v, slope,
+    slope_sd, value_sd."""
     x = closed_forms.midpoints(99)
-    found = {method.label: closed_forms.moments(method, x, tau, 4001) for method in methods()}
+    parts = [
+        pd.DataFrame({"method": method.label, "v": x.numpy()} | closed_forms.moments(method, x, tau, 4001))
+        for method in methods()
+    ]
+    return pd.concat(parts, ignore_index=True)[["method", "v", "slope", "slope_sd", "value_sd"]]
+
+
+def gradients(table: pd.DataFrame) -> Figure:
+    """`moments`, a panel for each."""
     columns = {
         "mean of ds/dv": "slope",
         "standard deviation of ds/dv": "slope_sd",
         "standard deviation of s": "value_sd",
     }
+    found = dict(list(table.groupby("method", sort=False)))
     parts = {title: {name: of[column] for name, of in found.items()} for title, column in columns.items()}
-    return figures.over_fraction(parts, x, "", 5, (2.8, 2.8))
+    return figures.over_fraction(parts, table["v"].unique(), "", 5, (2.8, 2.8))
 
 
 # Question 3
@@ -137,49 +148,69 @@ def thirds() -> pd.DataFrame:
     return pd.DataFrame(lines, columns=["method", *THIRDS])
 
 
-def third_class(r: Sequence[float], n: Sequence[float]) -> Figure:
-    """Probability of the third integer over the distance from the nearest one, for linear.
+def third_class(r: Sequence[float], n: Sequence[float]) -> pd.DataFrame:
+    """Probability of the third integer over the distance from the nearest one, for linear: panel, setting,
+    distance, probability.
 
     Args:
         r: each at the authors' best n.
         n: each at the authors' best r.
     """
     best, w = rounding.ThreeClass(), np.linspace(0, 0.3, 301)
+    settings = [(f"over r, at n = {best.n:g}", f"r = {value:g}", value, best.n) for value in r]
+    settings += [(f"over n, at r = {best.r:g}", f"n = {value:g}", best.r, value) for value in n]
+    parts = []
+    for panel, setting, stretch, power in settings:
+        method = rounding.ThreeClass(rounding.Linear(), stretch, power)
+        mass = method.probabilities(torch.tensor(w, dtype=torch.float64))[:, 0]
+        line = {"panel": panel, "setting": setting, "distance": w, "probability": mass}
+        parts.append(pd.DataFrame(line))
+    return pd.concat(parts, ignore_index=True)
 
-    def draw(axes: Axes, sweep: tuple[str, dict[float, tuple[float, float]]]) -> None:
-        name, settings = sweep
-        for position, (value, (stretch, power)) in enumerate(settings.items()):
-            method = rounding.ThreeClass(rounding.Linear(), stretch, power)
-            mass = method.probabilities(torch.tensor(w, dtype=torch.float64))[:, 0]
-            look = {"color": palette.colour(position), "linestyle": palette.DASHES[position % 4]}
-            axes.plot(w, mass, linewidth=1.8, label=f"{name} = {value:g}", **look)
+
+def third_class_figure(table: pd.DataFrame) -> Figure:
+    """`third_class`, over r at the left and over n at the right."""
+
+    def draw(axes: Axes, part: pd.DataFrame) -> None:
+        _lines(axes, part, "setting", "distance", "probability")
         axes.set(xlim=(0, 0.3), yscale="log", ylim=(2e-5, 0.5))  # below: the clip of the arguments
 
-    parts = {
-        f"over r, at n = {best.n:g}": ("r", {value: (value, best.n) for value in r}),
-        f"over n, at r = {best.r:g}": ("n", {value: (best.r, value) for value in n}),
-    }
     axis = {"xlabel": "distance from the nearest integer", "ylabel": "probability of the third"}
+    parts = dict(list(table.groupby("panel", sort=False)))
     return figures.panels(parts, draw, size=(4, 3.2), sharey=True, **axis)
+
+
+def _lines(axes: Axes, table: pd.DataFrame, by: str, x: str, y: str) -> None:
+    """A line for each of what is no method."""
+    for position, (name, line) in enumerate(table.groupby(by, sort=False)):
+        look = {"color": palette.colour(position), "linestyle": palette.DASHES[position % 4]}
+        axes.plot(line[x], line[y], linewidth=1.8, label=name, **look)
 
 
 # Question 4
 
 
-def randomness() -> Figure:
-    """How far a draw is from the rounded value over τ: its mean over the noise and over v."""
-    taus = np.linspace(0.1, 1, 19)
+def randomness() -> pd.DataFrame:
+    """How far a draw is from the rounded value over τ, mean over the noise and over v: method, tau, error."""
+    taus, x = np.linspace(0.1, 1, 19), closed_forms.midpoints(49)
+    lines = [
+        (method.label, tau, float(closed_forms.moments(method, x, tau, 1001)["error"].mean()))
+        for method in methods()
+        for tau in taus
+    ]
+    return pd.DataFrame(lines, columns=["method", "tau", "error"])
 
-    def draw(axes: Axes, methods: Sequence[rounding.TwoClass]) -> None:
-        for name, look in palette.looks([method.label for method in methods]).items():
-            method = next(method for method in methods if method.label == name)
-            errors = [
-                closed_forms.moments(method, closed_forms.midpoints(49), tau, 1001)["error"].mean()
-                for tau in taus
-            ]
-            axes.plot(taus, errors, **look | {"marker": ""}, linewidth=1.8, label=name)
 
-    return figures.panels({"": methods()}, draw, xlabel="$\\tau$", ylabel="mean |s − ⌊v⌉|", size=(4, 3.2))
+def randomness_figure(table: pd.DataFrame) -> Figure:
+    """`randomness`, a line for each method."""
+
+    def draw(axes: Axes, table: pd.DataFrame) -> None:
+        for name, look in palette.looks(table["method"]).items():
+            line = table[table["method"] == name]
+            axes.plot(line["tau"], line["error"], **look | {"marker": ""}, linewidth=1.8, label=name)
+
+    axis = {"xlabel": "$\\tau$", "ylabel": "mean |s − ⌊v⌉|"}
+    return figures.panels({"": table}, draw, size=(4, 3.2), **axis)
 
 
 def temperatures_reached(iteration: int) -> tuple[float, float]:
@@ -191,19 +222,24 @@ def temperatures_reached(iteration: int) -> tuple[float, float]:
 # Question 6
 
 
-def slope_of_ssl() -> Figure:
-    """What SSL's a does to probabilities and gradients."""
-    a = np.geomspace(0.3, 10, 41)
+def slope_of_ssl() -> pd.DataFrame:
+    """What SSL's a does to probabilities and gradients, in percent: a, what, percent."""
     lines = {
         "probability of the farther integer": closed_forms.wrong_class,
         "share of v with dp/dv below 0.1": closed_forms.flat_share,
     }
+    found = [
+        (a, name, 100 * of(rounding.SSL(a))) for name, of in lines.items() for a in np.geomspace(0.3, 10, 41)
+    ]
+    return pd.DataFrame(found, columns=["a", "what", "percent"])
 
-    def draw(axes: Axes, lines: Mapping[str, Callable[[rounding.SSL], float]]) -> None:
-        for position, (name, of) in enumerate(lines.items()):
-            look = {"color": palette.colour(position), "linestyle": palette.DASHES[position]}
-            axes.plot(a, [100 * of(rounding.SSL(value)) for value in a], **look, linewidth=1.8, label=name)
+
+def slope_of_ssl_figure(table: pd.DataFrame) -> Figure:
+    """`slope_of_ssl`, a line for each."""
+
+    def draw(axes: Axes, table: pd.DataFrame) -> None:
+        _lines(axes, table, "what", "a", "percent")
         axes.set(xscale="log")
         figures.plain_numbers(axes.xaxis)
 
-    return figures.panels({"": lines}, draw, xlabel="a (logarithmic)", ylabel="%", size=(4, 3.2))
+    return figures.panels({"": table}, draw, xlabel="a (logarithmic)", ylabel="%", size=(4, 3.2))
