@@ -101,7 +101,7 @@ def test_every_declared_column_is_there(tmp_path):
     write_measurement(tmp_path, "c", compiled=True, compile_seconds=30.0)
     write_measurement(tmp_path, "d", width=2000)
     rows, _ = speed.load(tmp_path, "run")
-    shown = [(rows, speed.TIMES), (rows, speed.CEILING), (speed.compiled(rows), speed.COMPILED)]
+    shown = [(rows, speed.TIMES), (rows, speed.DETAILS), (speed.compiled(rows), speed.COMPILED)]
     for frame, columns in shown:
         assert len(frame) and tables.ci_table(frame, columns, group="place").as_raw_html()
 

@@ -75,7 +75,7 @@ def test_what_is_missing_is_named_with_its_command():
         if claim.number != 8:
             assert all("sgaplus study run" in finding.note for finding in claim.conditions)
     assert {claim.number: {f.dataset for f in claim.conditions} for claim in ledger} == {
-        **dict.fromkeys(range(1, 8), {"kodak"}),
+        **{number: {"kodak"} for number in range(1, 8)},
         6: {"tecnick", "clic2025"},
         8: {""},
         9: {"kodak", "tecnick"},

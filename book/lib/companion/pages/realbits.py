@@ -10,6 +10,7 @@ from sgaplus.errors import UserError
 
 from .. import figures, palette, statistics
 from ..configurations import BASE
+from ..tables import Col
 
 # What a file may have beyond the estimate, of λ from 0.0025 on: one percent and 40 bytes.
 ALLOWED_RATIO, ALLOWED_BYTES, ALLOWED_FROM = 1.010, 40, 0.0025
@@ -91,6 +92,22 @@ def against_base(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(found)[columns].sort_values(
         **order, key=lambda c: c.map(rank) if c.name == "configuration" else c
     )
+
+
+def by_method(against: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Col]]:
+    """`against_base` with a line for each λ: lmbda, images, and the change under each configuration's name
+    with its interval; and how these are shown."""
+    names = palette.in_order(against["configuration"])
+    values = ["images", "change", "change_low", "change_high"]
+    wide = against.pivot_table(index="lmbda", columns="configuration", values=values, dropna=False)
+    table = pd.DataFrame({"images": wide["images"].max(axis=1)})
+    for name in names:
+        for end in ("", "_low", "_high"):
+            table[f"{name}{end}"] = wide[f"change{end}", name]
+    over = "excess − base's, bytes"
+    return table.reset_index(), {"images": "images"} | {
+        name: Col(name, 1, sign=True, under=over) for name in names
+    }
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:

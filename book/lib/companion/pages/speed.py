@@ -32,17 +32,17 @@ TIMES = {
     "ours_ms": Col("this package", 3, significant=True, under="step of a picture, ms"),
     "ratio": Col("median [all pairs]", 2, under="times as fast"),
     "ratio_true_loss": Col("with true loss", 2, under="times as fast"),
+    "bound": Col("convolutions alone, times as fast as this package", 2),
+}
+DETAILS = {
+    "batch_size": "pictures at a time",
+    "format": "format",
     "per_megapixel": Col("s per megapixel", 3, significant=True),
     "reference_mib": Col("plain loop", 0, under="peak memory, MiB"),
     "ours_mib": Col("this package", 0, under="peak memory, MiB"),
-}
-CEILING = {
-    "batch_size": "pictures at a time",
-    "format": "format",
-    "percent": Col("convolutions, % of the step", 0),
+    "percent": Col("convolutions alone, % of the step", 0),
     "gflops": Col("step", 0, under="GFLOP/s"),
     "ceiling_gflops": Col("convolutions", 0, under="GFLOP/s"),
-    "bound": Col("at most times as fast", 2),
 }
 COMPILED = {
     "batch_size": "pictures at a time",
@@ -108,7 +108,7 @@ def load(folder: str | Path, command: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         One line per file: the summary of `measurement.Measurement`, ``file``, ``place``, ``way``, ``format``
         (number format, and whether it is compiled) and ``pictures`` (their size) in words, ``megapixels`` of
         a picture, ``ratio_true_loss``, the ratio if our loop, too, computed the true loss at every step
-        (median over pairs), and in other units what `TIMES` and `CEILING` show. One line per pair, with
+        (median over pairs), and in other units what `TIMES` and `DETAILS` show. One line per pair, with
         ``file``.
     """
     paths = sorted(path for path in Path(folder).glob("*.json") if not path.name.startswith("."))
