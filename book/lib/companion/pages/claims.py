@@ -110,8 +110,9 @@ def _cell(conditions: Sequence[Finding], label: str, span: int = 1) -> str:
         counted += f", after {max(early)}"
     outcome = together(conditions)
     return (
-        f'<td colspan="{span}" data-label="{html.escape(label)}"><span class="icon" aria-hidden="true">'
-        f"{_SHAPES[outcome]}</span> {outcome}<small>{counted}</small></td>"
+        f'<td colspan="{span}" data-verdict="{outcome}" data-label="{html.escape(label)}">'
+        f'<span class="icon" aria-hidden="true">{_SHAPES[outcome]}</span>'
+        f" {outcome}<small>{counted}</small></td>"
     )
 
 
