@@ -8,6 +8,7 @@ from sgaplus.codecs.series import series
 from sgaplus.codecs.weights import load_codec
 from sgaplus.distortion import LAMBDAS
 from sgaplus.errors import UserError
+from tests import test_models
 from tests.conftest import untrained, write_codec
 from tests.test_checkpoints import write_checkpoint
 
@@ -132,3 +133,23 @@ def test_a_downloaded_file_is_hashed_once(no_zoo, monkeypatch):
     [member] = series(f"{ZOO}@1").members
     assert member.sha256 == member.sha256 == prefix + "0" * 56
     assert len(calls) == 1
+
+
+def test_a_checkpoint_of_variable_rate_has_every_lambda(tmp_path):
+    path = write_checkpoint(tmp_path / "own.pth", test_models.untrained("mbt2018-mean-vbr").state_dict())
+    found = series(path)
+    assert (found.name, found.lmbdas) == ("own", LAMBDAS["mse"])
+    members = [found.member(0.0067), found.member(0.007)]
+    assert [member.load("cpu", "float32").lmbda for member in members] == [0.0067, 0.007]
+    assert len({member.sha256 for member in members}) == 2
+    assert members[1].sha256 == load_codec(path, 0.007, device="cpu").sha256
+    # One whose name says its rate is that one.
+    [single] = series(path.rename(tmp_path / "own_lambda0.01.pth")).members
+    assert single.lmbda == 0.01
+
+
+def test_a_zoo_codec_of_variable_rate_has_every_lambda(no_zoo):
+    found = series("mbt2018-mean-vbr")
+    assert found.lmbdas == LAMBDAS["mse"] and found.member(0.007).lmbda == 0.007
+    with pytest.raises(UserError, match=r"no codec of lambda 0\.007"):
+        series("mbt2018-mean-vbr@1-3").member(0.007)

@@ -16,6 +16,12 @@ from .families import vbr
 _LAMBDA_IN_NAME = re.compile(r"(?:lambda|lmbda)[_=-]?(\d+(?:\.\d+)?(?:e-?\d+)?)", re.IGNORECASE)
 
 
+def is_variable(path: Path, lmbda: float | None) -> bool:
+    """Whether a checkpoint is of variable rate, and neither ``lmbda`` nor its card or name says at which."""
+    told = lmbda is not None or path.with_suffix(".json").is_file() or _LAMBDA_IN_NAME.search(path.stem)
+    return not told and "Gain" in checkpoints.read(path)
+
+
 def lambda_of(path: Path) -> float:
     """What a card beside a checkpoint or its name says of its λ.
 

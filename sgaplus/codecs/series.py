@@ -4,6 +4,7 @@ A series is a bundled family (``mshyper-s``); a model of CompressAI's zoo, with 
 (``mbt2018-mean``, ``cheng2020-anchor@1-6``, ``mbt2018:ms-ssim@2,4``); a folder of checkpoints; or a list of
 them, each with its λ (``["low.pth=0.01", "high.pth=0.02"]``, or the same with commas in one string). A
 checkpoint says its λ in its name (``…_lambda0.01.pth``) or in a card beside it where the list does not.
+One of variable rate that names no λ is a series of the eight λ of CompressAI's zoo, and has any other too.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..distortion import LAMBDAS
 from ..errors import UserError
 from ..parsing import number
 from . import bundled, own, zoo
@@ -81,11 +83,13 @@ class Series:
         name: as stored rows have it.
         spec: as commands take it.
         members: by rising λ.
+        at: of a codec of variable rate, the member of any other λ.
     """
 
     name: str
     spec: str
     members: tuple[Member, ...]
+    at: Callable[[float], Member] | None = None
 
     @property
     def lmbdas(self) -> tuple[float, ...]:
@@ -101,6 +105,8 @@ class Series:
         for member in self.members:
             if member.lmbda == lmbda:
                 return member
+        if self.at:
+            return self.at(lmbda)
         choices = ", ".join(f"{value:g}" for value in self.lmbdas)
         raise UserError(f"{self.spec} has no codec of lambda {lmbda:g}: choose one of {choices}")
 
@@ -180,7 +186,7 @@ def _named(spec: str | Path, lmbda: float | None, folder: Path) -> Series:
             raise UserError(f"there is no checkpoint in {path}: they end in {', '.join(SUFFIXES)}")
         return _of_checkpoints(dict.fromkeys(files), path)
     if path.is_file():
-        return _of_checkpoints({path: lmbda}, path)
+        return _of_variable(path) if own.is_variable(path, lmbda) else _of_checkpoints({path: lmbda}, path)
     raise UserError(
         f"unknown codec '{name}': use {', '.join(known) or 'none'} (bundled), {', '.join(zoo.ZOO)} (zoo), "
         "or the path of a checkpoint or of a folder of them"
@@ -213,19 +219,21 @@ def _of_zoo(spec: str, name: str, metric: str, wanted: str | None) -> Series:
     for quality in chosen:
         zoo.check_quality(name, quality, metric)
 
-    def member(quality: int) -> Member:
+    def member(quality: int, rate: float | None = None) -> Member:
+        lmbda = zoo.lmbda_of(quality, metric) if rate is None else rate
         return Member(
             name,
-            zoo.lmbda_of(quality, metric),
+            lmbda,
             quality,
             metric,
-            _load=lambda: zoo.load(name, quality, metric),
-            _sha256=lambda: zoo.identity(name, quality, metric),
+            _load=lambda: zoo.load(name, quality, metric, rate),
+            _sha256=lambda: zoo.identity(name, quality, metric, lmbda),
             _size=lambda: zoo.size(name, quality, metric),
             _effort=lambda: of_architecture(name, *zoo.widths(name, quality)),
         )
 
-    return Series(name, spec, tuple(member(quality) for quality in sorted(set(chosen))))
+    at = (lambda lmbda: member(1, lmbda)) if name in zoo.VARIABLE and not wanted else None
+    return Series(name, spec, tuple(member(quality) for quality in sorted(set(chosen))), at)
 
 
 def _numbers(text: str) -> Iterable[int]:
@@ -252,9 +260,7 @@ def _of_checkpoints(paths: Mapping[Path, Any], whole: Path | None = None) -> Ser
     if not paths:
         raise UserError("a series needs at least one checkpoint: give its path and its λ")
     first = next(iter(paths))
-    name = first.stem if whole == first else (whole or first.absolute().parent).resolve().name
-    if name in families() or name in zoo.ZOO:  # of other weights
-        name = f"own-{name}"
+    name = _own_name(first.stem if whole == first else (whole or first.absolute().parent).resolve().name)
     members: dict[float, Member] = {}
     where: dict[float, Path] = {}
     for path, given in paths.items():
@@ -266,6 +272,17 @@ def _of_checkpoints(paths: Mapping[Path, Any], whole: Path | None = None) -> Ser
         members[lmbda], where[lmbda] = _of_file(name, path, lmbda), path
     spec = str(whole) if whole else ",".join(f"{path}={lmbda:g}" for lmbda, path in where.items())
     return Series(name, spec, tuple(members[lmbda] for lmbda in sorted(members)))
+
+
+def _of_variable(path: Path) -> Series:
+    name = _own_name(path.stem)
+    members = tuple(_of_file(name, path, lmbda) for lmbda in LAMBDAS["mse"])
+    return Series(name, str(path), members, lambda lmbda: _of_file(name, path, lmbda))
+
+
+def _own_name(name: str) -> str:
+    """That of a checkpoint's series, which never bears the name of other weights."""
+    return f"own-{name}" if name in families() or name in zoo.ZOO else name
 
 
 def _of_file(name: str, path: Path, lmbda: float) -> Member:

@@ -56,8 +56,6 @@ def load_codec(
         quality = whole(quality, "the quality", 1)
     if scale is not None:
         lmbda = _lambda_at(name, number(scale, "the scale"), (lmbda, quality))
-    if metric == "mse" and quality is None and lmbda is not None and str(name) in zoo.VARIABLE:
-        return zoo.load(str(name), 1, metric, lmbda).to(device, dtype)
     if metric != "mse" and str(name) in zoo.ZOO:
         name = f"{name}:{metric}"
     found = series(name, lmbda)
@@ -106,7 +104,7 @@ def _chosen(found: Series, lmbda: float | None, quality: int | None) -> Member:
         )
     if len(found.members) == 1 and lmbda is None:
         return found.members[0]
-    if found.members[0].quality and lmbda not in found.lmbdas:
+    if found.members[0].quality and lmbda not in found.lmbdas and (lmbda is None or not found.at):
         last = found.members[-1].quality
         raise UserError(f"{found.name} comes from the zoo in several qualities: give quality=1 … {last}")
     return found.member(DEFAULT_LMBDA if lmbda is None else lmbda)

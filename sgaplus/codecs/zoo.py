@@ -104,16 +104,13 @@ def load(name: str, quality: int, metric: str, lmbda: float | None = None) -> Co
     load_parameters(model, weights)
     card = {"quality": quality, "metric": metric} if lmbda is None else {"metric": metric}
     lmbda = lmbda_of(quality, metric) if lmbda is None else lmbda
-    return Codec(name, lmbda, freeze(model), _identity(name, io.sha256_once(path), lmbda), card=card)
+    return Codec(name, lmbda, freeze(model), identity(name, quality, metric, lmbda), card=card)
 
 
-def identity(name: str, quality: int, metric: str) -> str:
-    """`Codec.sha256`; empty as `sha256`."""
-    return _identity(name, sha256(name, quality, metric), lmbda_of(quality, metric))
-
-
-def _identity(name: str, sha256: str, lmbda: float) -> str:
-    return at_rate(sha256, lmbda) if sha256 and name in VARIABLE else sha256
+def identity(name: str, quality: int, metric: str, lmbda: float) -> str:
+    """`Codec.sha256` at ``lmbda``; empty as `sha256`."""
+    found = sha256(name, quality, metric)
+    return at_rate(found, lmbda) if found and name in VARIABLE else found
 
 
 def widths(name: str, quality: int) -> tuple[int, int]:

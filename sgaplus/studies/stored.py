@@ -100,7 +100,7 @@ def of_series(rows: pd.DataFrame, series: Series) -> pd.DataFrame:
     Raises:
         UserError: two of its codecs have the same λ there.
     """
-    rows = rows[(rows["codec"] == series.name) & rows["codec_lmbda"].isin(series.lmbdas)]
+    rows = rows[(rows["codec"] == series.name) & (rows["codec_lmbda"].isin(series.lmbdas) | bool(series.at))]
     hashes = rows.groupby("codec_lmbda")["codec_sha256"].unique()
     for lmbda, found in hashes[hashes.map(len) > 1].items():
         raise UserError(
