@@ -308,7 +308,7 @@ def member_of(name: str, lmbda: float, path: Path | None = None) -> Member:
     """
     if path is not None:
         return _of_file(name, path, lmbda)
-    found = [series(name), *([series(f"{name}:ms-ssim")] if name in zoo.ZOO else [])]
+    found = [series(f"{name}:{metric}") for metric in zoo.URLS.get(name, ())] or [series(name)]
     return next((one for one in found if lmbda in one.lmbdas), found[0]).member(lmbda)
 
 
