@@ -71,13 +71,11 @@ def test_an_incomplete_grid_is_refused(grid):
         grids.grid(grid, "tau_max", 7)
 
 
-def test_heat_maps_have_the_numbers_in_their_cells(grid):
-    figure = grids.heat_maps(grids.summary(grid, "tau_max"), "tau_max", palette.TAU_MAX)
-    losses, changes = ([text.get_text() for text in axes.texts] for axes in figure.axes)
-    assert losses == [f"{MEAN * factor:.4f}" for factor in FACTORS.values()]
-    assert changes == ["+0.00", "+10.00", "+1.00", "+0.00"]
-    assert [label.get_text() for label in figure.axes[1].get_xticklabels()] == ["0.2", "1"]
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["atanh (SGA)", "linear"]
+def test_the_heat_map_has_the_numbers_in_its_cells(grid):
+    (axes,) = grids.heat_map(grids.summary(grid, "tau_max"), "tau_max", palette.TAU_MAX).axes
+    assert [text.get_text() for text in axes.texts] == ["+0.00", "+10.00", "+1.00", "+0.00"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0.2", "1"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["atanh (SGA)", "linear"]
 
 
 def test_ranges_are_compared_on_the_same_images(grid):

@@ -141,3 +141,11 @@ def test_two_methods_are_compared_codec_by_codec_and_lambda_by_lambda(stored):
     own = table[table["codec_lmbda"] == OWN].set_index("lmbda")
     assert own["change"].to_dict() == pytest.approx({0.001: 100} | dict.fromkeys(LAMBDAS[1:], -50))
     assert own["verdict"].tolist() == ["higher"] + ["lower"] * 4
+
+
+def test_what_is_not_significant_stands_in_parentheses():
+    lines = {"codec_lmbda": [0.01, 0.01, 0.04], "lmbda": [0.01, 0.04, 0.01], "change": [-1.25, 3.0, 0.5]}
+    table = pd.DataFrame(lines | {"verdict": ["lower", "higher", "not significantly different"]})
+    (axes,) = semi_multi_rate.rivals_figure(table).axes
+    assert [text.get_text() for text in axes.texts] == ["−1.2", "+3.0", "(+0.5)"]
+    plt.close("all")

@@ -170,13 +170,30 @@ def points_with_means(axes: Axes, rows: pd.DataFrame, value: str, by: str = "con
 
 
 def heat_map(
-    axes: Axes, table: pd.DataFrame, row: str, column: str, value: str, form: str, **style: Any
+    axes: Axes,
+    table: pd.DataFrame,
+    row: str,
+    column: str,
+    value: str,
+    form: str,
+    texts: str = "",
+    **style: Any,
 ) -> None:
-    """Numbers of ``value`` in cells, darker where larger, with true minus signs, in the table's order."""
-    wide = table.pivot_table(index=row, columns=column, values=value, sort=False).sort_index(axis=1)
-    wide.columns = [f"{name:g}" if isinstance(name, float) else name for name in wide.columns]
-    texts = wide.map(lambda number: f"{number:{form}}".replace("-", "−"))
-    sns.heatmap(wide, ax=axes, annot=texts, fmt="", linewidths=1, cbar=False, **{"cmap": "Blues"} | style)
+    """Numbers of ``value`` in cells, darker where larger, with true minus signs, in the table's order.
+
+    Args:
+        texts: the column of the cells' texts; where empty, they are the numbers in ``form``.
+    """
+
+    def wide(name: str, how: str) -> pd.DataFrame:
+        found = table.pivot_table(index=row, columns=column, values=name, sort=False, aggfunc=how)
+        return found.sort_index(axis=1)
+
+    values = wide(value, "mean")
+    said = wide(texts, "first").fillna("") if texts else values.map(lambda number: f"{number:{form}}")
+    values.columns = [f"{name:g}" if isinstance(name, float) else name for name in values.columns]
+    said = said.map(lambda text: text.replace("-", "−"))
+    sns.heatmap(values, ax=axes, annot=said, fmt="", linewidths=1, cbar=False, **{"cmap": "Blues"} | style)
     axes.set(xlabel="", ylabel="")
     axes.grid(False)
     axes.tick_params(axis="y", rotation=0)

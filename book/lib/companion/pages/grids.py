@@ -87,20 +87,16 @@ def kept(rows: pd.DataFrame) -> list[float]:
     return list(last.index[last >= last.index * (1 - 1e-9)])
 
 
-def heat_maps(table: pd.DataFrame, setting: str, name: str) -> Figure:
-    """The true loss of every cell of `summary`, and by how many percent it is above the method's best."""
-    parts = {
-        "True R-D loss, mean over the images": ("loss", ".4f", "Blues"),
-        "Loss above that of the method's best setting (%)": ("change", "+.2f", "Oranges"),
-    }
+def heat_map(table: pd.DataFrame, setting: str, name: str) -> Figure:
+    """By how many percent the true loss of every cell of `summary` is above the method's best."""
     table = table.fillna({"change": 0.0})
 
-    def draw(axes: Axes, part: tuple[str, str, str]) -> None:
-        value, form, cmap = part
-        figures.heat_map(axes, table, "label", setting, value, form, cmap=cmap)
+    def draw(axes: Axes, part: pd.DataFrame) -> None:
+        figures.heat_map(axes, part, "label", setting, "change", "+.2f", cmap="Oranges")
 
     height = 0.8 + 0.45 * table["label"].nunique()
-    return figures.panels(parts, draw, xlabel=name, columns=1, size=(7.5, height))
+    parts = {"loss above that of the method's best setting (%)": table}
+    return figures.panels(parts, draw, xlabel=name, size=(7.5, height))
 
 
 def curves(rows: pd.DataFrame, setting: str, name: str) -> Figure:

@@ -251,3 +251,18 @@ def rivals(rows: pd.DataFrame, name: str, reference: str) -> pd.DataFrame:
     """
     both = rows[rows["configuration"].isin([name, reference])]
     return statistics.paired_means(both, "loss", reference, equal_rate.POINT).drop(columns="configuration")
+
+
+def rivals_figure(table: pd.DataFrame) -> Figure:
+    """`rivals` as a heat map of codec and λ; what is not significant stands in parentheses."""
+    most = table["change"].abs().max()
+    clear = table["verdict"].isin(["lower", "higher"])
+    texts = table["change"].map("{:+.1f}".format)
+    texts = texts.where(clear, "(" + texts + ")")
+
+    def draw(axes: Axes, lines: pd.DataFrame) -> None:
+        style = {"cmap": "RdBu_r", "vmin": -most, "vmax": most}
+        figures.heat_map(axes, lines, "codec_lmbda", "lmbda", "change", "+.1f", texts="text", **style)
+
+    axis = {"xlabel": "λ of the loss", "ylabel": "λ of the codec"}
+    return figures.panels({"": table.assign(text=texts)}, draw, size=(7.5, 2.2), **axis)

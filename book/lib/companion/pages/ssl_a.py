@@ -75,19 +75,25 @@ def is_interior(table: pd.DataFrame) -> bool:
     return bool((table["change_low"].iloc[[0, -1]] > 0).all())
 
 
+def _ends(table: pd.DataFrame) -> str:
+    """What the ends of the grid cost against the best a."""
+    ends = table.iloc[[0, -1]][table["change"].iloc[[0, -1]] != 0].to_dict("records")
+    return " and ".join(f"a = {row['a']:.4g} costs {statistics.said(row, 'change')} %" for row in ends)
+
+
+def describe_ends(table: pd.DataFrame, iteration: int) -> str:
+    """In words, what the ends of the grid in `against_best` cost."""
+    return f"On the same images after {iteration} iterations, {_ends(table)}."
+
+
 def describe_optimum(table: pd.DataFrame, iteration: int) -> str:
     """In words, where the optimum of `against_best` is, whether it is interior, and which a are as good."""
     best = best_a(table)
-    ends = [
-        f"a = {row['a']:.4g} costs {statistics.said(row, 'change')} %"
-        for row in table.iloc[[0, -1]].to_dict("records")
-        if row["a"] != best
-    ]
     verdict = "an interior one" if is_interior(table) else "not shown to be an interior one"
     alike = [f"{a:.4g}" for a in table.loc[(table["change_low"] <= 0) & (table["a"] != best), "a"]]
     text = (
         f"After {iteration} iterations the best a of the grid is {best:.4g}; on the same images"
-        f" {' and '.join(ends)}. The optimum is {verdict}."
+        f" {_ends(table)}. The optimum is {verdict}."
     )
     return text + (f" Not significantly different from the best: a = {', '.join(alike)}." if alike else "")
 
