@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
-from companion import closed_forms, moving
+from companion import closed_forms, equal_bytes, moving
 from sgaplus import rounding
 from sgaplus.errors import UserError
 
@@ -269,3 +269,113 @@ def test_all_controls_of_the_probability_space_fit_a_phone(opened):
     page = opened(space(), width=390)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.get_by_role("slider").count() == 5
+
+
+@pytest.fixture
+def pairs():
+    """Two photographs of noise, of which one has its original."""
+    made = []
+    for name, dataset in (("kodim23", "kodak"), ("coffee", "sample")):
+        noise = [torch.randint(0, 256, (3, 96, 144), dtype=torch.uint8) for _ in range(3)]
+        errors = {side: (noise[0][0] // n).numpy() for side, n in (("base", 1), ("refined", 2))}
+        about = {"image": name, "dataset": dataset, "box": [0, 0, 144, 96], "codec": "mshyper-s"}
+        about |= {"codec_lmbda": 0.0025, "refined_lmbda": 0.002, "plan": "fast", "iterations": 200}
+        about |= {"base_bytes": 1234, "refined_bytes": 1230, "base_psnr_8bit": 29.1}
+        about |= {"refined_psnr_8bit": 30.25, "dtype": "bfloat16", "seconds": 1.0, "git_commit": "a"}
+        about |= {"device": "cpu", "sgaplus_version": "1", "torch_version": "2", "written": "2026"}
+        pictures = {"base": noise[0], "refined": noise[1]}
+        original = noise[2] if dataset == "sample" else None
+        made.append(equal_bytes.Pair(name, about, pictures, errors, original))
+    return made
+
+
+def before_after(pairs: list[equal_bytes.Pair], light: bool = False) -> str:
+    twin = moving.pictures(pairs, "before-after", light)
+    return moving.markup("before-after", moving.before_after_data(pairs), twin)
+
+
+def test_seam_moves_by_keys_and_by_dragging(opened, pairs):
+    page = opened(before_after(pairs))
+    seam, upper = page.get_by_role("slider"), page.locator(".pictures img").nth(1)
+    assert "1,234 bytes, 29.10 dB" in page.locator(".label.left").inner_text()
+    assert "1,230 bytes, 30.25 dB" in page.locator(".label.right").inner_text()
+    seam.focus()
+    page.keyboard.press("Home")
+    assert upper.evaluate("node => node.style.clipPath").endswith(" 0%)")
+    box = page.locator(".view").bounding_box()
+    page.mouse.move(box["x"] + 5, box["y"] + 50)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 4, box["y"] + 50)
+    page.mouse.up()
+    assert seam.input_value() == "25"
+    assert seam.get_attribute("aria-valuetext").startswith("left 25 %: base")
+
+
+def test_photographs_errors_and_originals_are_chosen(opened, pairs):
+    page = opened(before_after(pairs))
+    sides = "nodes => nodes.map(node => [node.dataset.name, node.dataset.side, node.naturalWidth])"
+    shown = page.locator(".pictures img")
+    shown.first.evaluate("node => node.decode()")
+    assert shown.evaluate_all(sides) == [["kodim23", "base", 144], ["kodim23", "refined", 144]]
+    assert page.get_by_role("button", name="original").count() == 0
+    page.get_by_role("button", name="error maps").click()
+    assert [line[1] for line in shown.evaluate_all(sides)] == ["base-error", "refined-error"]
+    page.get_by_role("button", name="coffee").click()
+    page.get_by_role("button", name="original").click()
+    assert [line[:2] for line in shown.evaluate_all(sides)] == [["coffee", "original"], ["coffee", "refined"]]
+
+
+def test_loupe_shows_four_pixels_for_one_where_the_keys_lead(opened, pairs):
+    page = opened(before_after(pairs))
+    page.get_by_role("button", name="loupe").click()
+    lens = page.locator(".lens img").first
+    assert lens.evaluate("node => node.getBoundingClientRect().width") == 4 * 144
+    view = page.locator(".view")
+    view.focus()
+    before = lens.evaluate("node => node.style.transform")
+    for key in ("ArrowUp", "ArrowDown", "ArrowDown"):
+        page.keyboard.press(key)
+    assert lens.evaluate("node => node.style.transform") != before
+    assert "loupe at" in view.get_attribute("aria-label")
+
+
+def test_light_figure_has_the_two_pictures_alone(opened, pairs):
+    text = before_after(pairs[1:], light=True)
+    assert text.count("<img") == 2
+    page = opened(text)
+    assert page.get_by_role("button").all_inner_texts() == ["4× loupe"]
+
+
+def test_before_and_after_stand_side_by_side_on_paper(opened, pairs):
+    page = opened(before_after(pairs))
+    page.emulate_media(media="print")
+    visible = page.locator(".twin img").evaluate_all("nodes => nodes.map(n => n.checkVisibility())")
+    assert visible == [True, True, False, False, True, True, False, False, False]
+    assert not page.locator(".stage").is_visible()
+
+
+def test_refinement_gains_most_where_the_loupe_begins(pairs):
+    pair = pairs[0]
+    pair.errors["refined"] = pair.errors["base"].copy()
+    pair.errors["refined"][40:60, 100:120] = 0
+    x, y = pair.centre
+    assert 96 <= x <= 124 and 36 <= y <= 64
+
+
+STORED = equal_bytes.folder() / "rows.json"
+
+
+@pytest.mark.skipif(not STORED.exists(), reason="no files of equal size are stored")
+@pytest.mark.slow
+def test_stored_files_are_of_equal_size_and_as_good_as_their_rows_say():
+    for pair in equal_bytes.load():
+        sizes = {s: (STORED.parent / f"{pair.name}.{s}.sga").stat().st_size for s in equal_bytes.SIDES}
+        assert sizes == {side: pair.about[f"{side}_bytes"] for side in equal_bytes.SIDES}
+        assert 0.98 * sizes["base"] <= sizes["refined"] <= sizes["base"]
+        if pair.original is not None:
+            for side in equal_bytes.SIDES:
+                mse = (pair.pictures[side].double() - pair.original.double()).square().mean()
+                psnr = float(10 * (255**2 / mse).log10())
+                assert psnr == pytest.approx(pair.about[f"{side}_psnr_8bit"], abs=0.02)
+    size = sum(path.stat().st_size for path in STORED.parent.iterdir())
+    assert size < 1.5e6

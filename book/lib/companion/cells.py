@@ -71,13 +71,27 @@ def show(
     images = f'<img{" class=wide" if narrow else ""} {_image(figure, photo)} alt="{said}" loading="lazy">'
     if narrow:
         images += f'<img class="narrow" hidden {_image(narrow, photo)} alt="{said}" loading="lazy">'
-    name = name or _default()
     images = _folded(images, folded)
-    markup = (
-        f'<figure class="{"photo" if photo else "plot"}" id="fig-{name}">{images}'
+    more: dict[str, Any] = {"rows": rows, "source": source, "command": command, "photo": photo}
+    markup = figure_of(images, caption, name=name or _default(), **more)
+    _display(markup, f"{caption} [{alt}]")
+
+
+def figure_of(
+    pictures: str,
+    caption: str,
+    *,
+    name: str,
+    rows: Any = None,
+    source: Any = None,
+    command: str | None = None,
+    photo: bool = False,
+) -> str:
+    """HTML of a figure whose ``pictures`` are HTML already; arguments as of `show`."""
+    return (
+        f'<figure class="{"photo" if photo else "plot"}" id="fig-{name}">{pictures}'
         f"{_caption('Figure', f'fig-{name}', caption)}{_drawer(name, rows, source, command)}</figure>"
     )
-    _display(markup, f"{caption} [{alt}]")
 
 
 def show_table(
@@ -181,6 +195,20 @@ def _image(figure: Any, photo: bool) -> str:
         kind, content = ("svg+xml", vectors) if len(vectors) < len(content) else (kind, content)
     plt.close(figure)
     return f'src="{_uri(f"image/{kind}", content)}" width="{width}" height="{height}"'
+
+
+def picture(pixels: Any) -> str:
+    """The attributes ``src``, ``width`` and ``height`` of uint8 pixels, (3, H, W) or (H, W), as WebP: colours
+    without loss, grey maps nearly so."""
+    import numpy as np
+    from PIL import Image
+
+    values, content = np.asarray(pixels), io.BytesIO()
+    colours = values.ndim == 3
+    image = Image.fromarray(values.transpose(1, 2, 0) if colours else values)
+    image.save(content, "WEBP", lossless=colours, quality=75)
+    width, height = image.size
+    return f'src="{_uri("image/webp", content.getvalue())}" width="{width}" height="{height}"'
 
 
 def _short(drawing: str) -> str:

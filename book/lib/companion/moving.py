@@ -10,6 +10,7 @@ import html
 import json
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ import pandas as pd
 from sgaplus.errors import UserError
 from sgaplus.rounding import SSL, Atanh, ThreeClass
 
-from . import palette
+from . import cells, equal_bytes, palette
 
 # HTML of one figure, or what displays it.
 Twin = str | Callable[[], Any]
@@ -123,6 +124,89 @@ def space_data(a: float = 2.3, tau: float = 1.0) -> dict[str, Any]:
         ],
         "presets": [{"name": name, "spec": spec} for name, spec in presets.items()],
     }
+
+
+def before_after(
+    names: list[str] | None = None,
+    *,
+    name: str = "before-after",
+    light: bool = False,
+    results: str | Path | None = None,
+) -> list[equal_bytes.Pair]:
+    """Display photographs before and after refinement in files of equal size, as the stored files decode,
+    with a seam to drag, a loupe and error maps.
+
+    Args:
+        names: of `equal_bytes.BOXES`, all where None.
+        name: of the figure, unique in the book.
+        light: the pictures alone, without error maps and originals.
+        results: the folder of results; that of the checkout where None.
+
+    Returns:
+        The photographs, for the text around the figure.
+    """
+    pairs = equal_bytes.load(names, results)
+    show("before-after", before_after_data(pairs), pictures(pairs, name, light))
+    return pairs
+
+
+def before_after_data(pairs: list[equal_bytes.Pair]) -> dict[str, Any]:
+    """What ``moving-before-after.js`` reads beside the pictures of the twin."""
+    return {
+        "pairs": [
+            {
+                "name": pair.name,
+                "title": equal_bytes.TITLES.get(pair.name, pair.name),
+                "width": pair.pictures["base"].shape[2],
+                "height": pair.pictures["base"].shape[1],
+                "centre": pair.centre,
+                "labels": _labels(pair),
+            }
+            for pair in pairs
+        ]
+    }
+
+
+def _labels(pair: equal_bytes.Pair) -> dict[str, str]:
+    said = {
+        side: f"{side}: {pair.about[f'{side}_bytes']:,} bytes, {pair.about[f'{side}_psnr_8bit']:.2f} dB"
+        for side in equal_bytes.SIDES
+    }
+    errors = {f"{side}-error": f"error of {text}" for side, text in said.items()}
+    return said | errors | {"original": "original: not compressed"}
+
+
+def pictures(pairs: list[equal_bytes.Pair], name: str, light: bool) -> str:
+    """The static twin: before and after side by side; what only the moving figure shows is there, hidden."""
+    blocks, rows = [], []
+    for pair in pairs:
+        labels = _labels(pair)
+        sides = {side: cells.picture(pair.pictures[side]) for side in equal_bytes.SIDES}
+        if not light:
+            sides |= {f"{side}-error": cells.picture(pair.errors[side]) for side in equal_bytes.SIDES}
+            if pair.original is not None:
+                sides["original"] = cells.picture(pair.original)
+        images = "".join(
+            f'<span{"" if side in equal_bytes.SIDES else " class=more"}><img data-name="{pair.name}" '
+            f'data-side="{side}" {source} loading="lazy" '
+            f'alt="{equal_bytes.TITLES[pair.name]}, {labels[side]}"><br>{labels[side]}</span>'
+            for side, source in sides.items()
+        )
+        blocks.append(f'<div class="pair">{images}</div>')
+        rows.append({"key": pair.name} | pair.about | {"box": str(pair.about["box"])})
+    first = pairs[0].about
+    caption = (
+        f"The same bytes spent twice: left as the codec encodes ({first['codec']}, λ = "
+        f"{first['codec_lmbda']:g}), right refined by `{first['plan']}` so that the file is no larger. "
+        "The same decoder reads both files. PSNR is that of the 8-bit picture."
+    )
+    if not light:
+        scale = equal_bytes.ERROR_SCALE
+        caption += f" Error maps: mean absolute error of the channels, {scale} times as bright."
+    return cells.figure_of(
+        f'<div class="twin">{"".join(blocks)}</div>', caption, name=name, rows=pd.DataFrame(rows),
+        command="python -m companion.equal_bytes", photo=True,
+    )  # fmt: skip
 
 
 def lines_data(

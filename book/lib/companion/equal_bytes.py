@@ -1,0 +1,146 @@
+"""Photographs as the codec encodes them and as refinement does in at most as many bytes: what is stored of
+them, and how it is computed again (``python -m companion.equal_bytes``).
+
+Both files of a photograph are of one codec; the refined one is the largest that λ makes within the bytes of
+the base. No photograph of a data set is stored: where none comes with a package, an error map is, the mean
+absolute error of the three channels.
+"""
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sgaplus import bitstream, jobs, target_rate
+from sgaplus.codecs.weights import load_codec
+from sgaplus.data.datasets import list_images
+from sgaplus.data.images import to_uint8
+from sgaplus.errors import UserError
+from sgaplus.studies.stored import results
+
+# Left, top, width and height of what is shown; λ is that of the codec.
+CODEC, LMBDA, ITERATIONS, DTYPE = "mshyper-s", 0.0025, 200, "bfloat16"
+BOXES = {
+    "kodim23": ("kodak", (100, 100, 480, 320)),
+    "motorcycle_left": ("sample", (130, 150, 480, 320)),
+    "kodim19": ("kodak", (16, 290, 480, 320)),
+    "chelsea": ("sample", (0, 0, 451, 300)),
+    "coffee": ("sample", (60, 20, 480, 320)),
+}
+TITLES = {
+    "kodim23": "parrots",
+    "motorcycle_left": "motorcycle",
+    "kodim19": "lighthouse",
+    "chelsea": "cat",
+    "coffee": "coffee",
+}
+BASE, REFINED = "base", "refined"
+SIDES = (BASE, REFINED)
+ERROR_SCALE = 8  # an error map is so many times as bright as the error
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """One photograph before and after.
+
+    Attributes:
+        name: of the photograph; about: its line of ``rows.json``.
+        pictures: (3, H, W) uint8 of either side.
+        errors: (H, W) uint8 of either side, `ERROR_SCALE` times the mean absolute error of the channels.
+        original: (3, H, W) uint8 of a photograph that comes with scikit-image; None of others.
+    """
+
+    name: str
+    about: dict[str, Any]
+    pictures: dict[str, Tensor]
+    errors: dict[str, np.ndarray]
+    original: Tensor | None
+
+    @property
+    def centre(self) -> tuple[int, int]:
+        """x and y of the middle of the square of 48 pixels that refinement brings nearest to the original."""
+        gain = torch.from_numpy(self.errors[BASE].astype(np.float32) - self.errors[REFINED])
+        places = torch.nn.functional.avg_pool2d(gain[None], 48, 8)[0]
+        row, column = divmod(int(places.argmax()), places.shape[1])
+        return 8 * column + 24, 8 * row + 24
+
+
+def folder(root: str | Path | None = None) -> Path:
+    """Where the files are; ``root`` is the folder of results, that of the checkout where None."""
+    return Path(root or results()) / "equal-bytes"
+
+
+def _photograph(name: str) -> Tensor:
+    source, (left, top, width, height) = BOXES[name]
+    file = next(image for image in list_images([source]) if image.name == name)
+    return file.read()[:, top : top + height, left : left + width]
+
+
+def _error(original: Tensor, picture: Tensor) -> np.ndarray:
+    difference = (to_uint8(original).float() - to_uint8(picture).float()).abs().mean(0)
+    return (ERROR_SCALE * difference).round().clamp(0, 255).byte().numpy()
+
+
+def compute(root: str | Path | None = None) -> None:
+    """Encode and refine every photograph of `BOXES` and store files, error maps and ``rows.json``."""
+    codec, place = load_codec(CODEC, LMBDA, device="cpu", dtype="float32"), folder(root)
+    fast = load_codec(CODEC, LMBDA, device="cpu", dtype=DTYPE)
+    place.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for name, (source, box) in BOXES.items():
+        image, start = _photograph(name), time.perf_counter()
+        with torch.no_grad():
+            own = codec.analyse(codec.pad(image[None]))
+        files = {BASE: bitstream.encode(codec, own, image.shape[1:])}
+        found = target_rate.encode_to([fast], image, max_bytes=len(files[BASE]), iterations=ITERATIONS)
+        files[REFINED] = found.file.data
+        row = {"image": name, "dataset": source, "box": box, "codec": CODEC, "codec_lmbda": LMBDA}
+        row |= {"refined_lmbda": found.file.lmbda, "plan": "fast", "iterations": ITERATIONS, "dtype": DTYPE}
+        for side, data in files.items():
+            picture = bitstream.decode(data, codec)
+            (place / f"{name}.{side}.sga").write_bytes(data)
+            mse = (to_uint8(picture).double() - to_uint8(image).double()).square().mean() / 255**2
+            row |= {f"{side}_bytes": len(data), f"{side}_psnr_8bit": float(-10 * mse.log10())}
+            if source != "sample":
+                error = Image.fromarray(_error(image, picture))
+                error.save(place / f"{name}.{side}.error.webp", quality=60, method=6)
+        seconds = round(time.perf_counter() - start, 1)
+        rows.append(row | {"seconds": seconds} | jobs.provenance(codec.device))
+        print(json.dumps(rows[-1]), file=sys.stderr)
+        (place / "rows.json").write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def load(names: list[str] | None = None, root: str | Path | None = None) -> list[Pair]:
+    """The stored photographs, all where ``names`` is None, decoded from their files."""
+    place = folder(root)
+    rows = {row["image"]: row for row in json.loads((place / "rows.json").read_text(encoding="utf-8"))}
+    if unknown := set(names or ()) - set(rows):
+        raise UserError(f"no files of {', '.join(unknown)} are stored: use some of {', '.join(rows)}")
+    found = []
+    for name in names or rows:
+        row = rows[name]
+        codec = load_codec(row["codec"], row["codec_lmbda"], device="cpu", dtype="float32")
+        pictures = {
+            side: bitstream.decode((place / f"{name}.{side}.sga").read_bytes(), codec) for side in SIDES
+        }
+        original = _photograph(name) if row["dataset"] == "sample" else None
+        errors = {
+            side: np.asarray(Image.open(place / f"{name}.{side}.error.webp").convert("L"))
+            if original is None
+            else _error(original, pictures[side])
+            for side in SIDES
+        }
+        shown = {side: to_uint8(picture) for side, picture in pictures.items()}
+        found.append(Pair(name, row, shown, errors, None if original is None else to_uint8(original)))
+    return found
+
+
+if __name__ == "__main__":
+    compute()
