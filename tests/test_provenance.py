@@ -61,3 +61,8 @@ def test_results_are_the_checkouts_wherever_the_page_runs(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     assert provenance.folder(None, "base-codecs") == CHECKOUT / "data" / "results" / "base-codecs"
     assert provenance.folder("mine", "base-codecs") == Path("mine")
+
+
+def test_measurements_that_are_no_stored_rows_have_no_facts():
+    measured = pd.DataFrame({"git_commit": ["0123456"], "codec": ["mshyper-s"], "seconds": [1.0]})
+    assert provenance.facts(measured) == {}

@@ -58,7 +58,7 @@ def facts(rows: pd.DataFrame | None = None) -> dict[str, str]:
     """What computed stored rows (those that the page has loaded where None), by heading; nothing of none."""
     if rows is None:
         rows = pd.concat(_loaded) if _loaded else pd.DataFrame()
-    if "git_commit" not in rows or rows.empty:
+    if rows.empty or not {"git_commit", "codec", "codec_lmbda", "key"} <= set(rows):
         return {}
     codecs = [
         f"{name} (λ = {', '.join(f'{value:g}' for value in sorted(group['codec_lmbda'].unique()))})"
