@@ -71,7 +71,8 @@ def _finish_page(app: Any, page: str, template: str, context: dict[str, Any], do
             f"no figure or table is called {', '.join(unknown)}", location=page
         )
     body = files.write(body, Path(app.outdir), lambda where: path_to(where, 1))
-    context["body"] = files.lazy(body)
+    # A list must have items: the roles of sphinxcontrib-bibtex do not go together.
+    context["body"] = files.lazy(body).replace('role="doc-biblioentry"', 'role="listitem"')
     tags = re.sub(r'<meta [^>]*name="viewport"[^>]*>', "", context.get("metatags", ""))
     context["metatags"] = tags + site.head(context.get("title", ""), body, context.get("pageurl"))
 
