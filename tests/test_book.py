@@ -1,5 +1,5 @@
-"""Every page of the built book in a headless Chromium, read from the disk as a reader without network does: on a
-laptop and on a phone, in light and in dark.
+"""Every page of the built book in a headless Chromium, read from the disk as a reader without network does,
+on a laptop and on a phone, in light and in dark.
 
 Skipped where the book is not built or there is no Chromium; SGAPLUS_REQUIRE_BOOK=1 makes that a failure.
 """
@@ -50,12 +50,12 @@ INSPECT = """
     wide: document.documentElement.scrollWidth - innerWidth,
     height: article.getBoundingClientRect().height,
     broken: [...document.images].filter(i => shown(i) && !(i.alt.trim() && i.naturalWidth)).map(i => i.src),
-    bare: [...article.querySelectorAll("img")].filter(i => !i.closest("figure, a, .tiles, .cards")).map(i => i.src),
+    bare: [...article.querySelectorAll("img")].filter(i => !i.closest("figure, a, .tiles")).map(i => i.src),
     empty: [...article.querySelectorAll("figure")].filter(f => {
       const caption = f.querySelector("figcaption");
       return !(caption && caption.innerText.trim()) || (shown(f) && f.getBoundingClientRect().height < 40);
     }).map(f => f.id),
-    unnumbered: [...article.querySelectorAll("a.number")].map(a => a.innerText).filter(t => !/[0-9]$/.test(t)),
+    unnumbered: [...article.querySelectorAll("a.number")].map(a => a.innerText).filter(t => !/\\d$/.test(t)),
     formulas: article.querySelectorAll("merror, span.math, div.math:not(:has(math))").length,
     // A drawing is made for its own width, where the smallest labels have 10 px.
     small: [
@@ -76,8 +76,9 @@ ON_PAPER = """
   ink: getComputedStyle(document.querySelector("article p, article")).color,
   bars: [...document.querySelectorAll(
     "summary, .bd-sidebar, .bd-header-article, .copybtn, .prev-next-footer, .controls, button"
-  )].filter(e => e.checkVisibility() && !e.closest(".provenance, details:not(.hide)")).map(e => e.outerHTML.slice(0, 80)),
-  folded: [...document.querySelectorAll("details:not([open]) > :not(summary)")].filter(e => e.checkVisibility()).length,
+  )].filter(e => e.checkVisibility() && !e.closest("details:not(.hide)")).map(e => e.outerHTML.slice(0, 99)),
+  folded: [...document.querySelectorAll("details:not([open]) > *")]
+    .filter(e => e.localName !== "summary" && e.checkVisibility()).length,
 })
 """
 
@@ -223,10 +224,10 @@ def test_checks_see_a_broken_page(browser, tmp_path):
     """The checks above can fail: each kind of fault is found on a page that has it."""
     broken = tmp_path / "broken.html"
     broken.write_text(
-        '<article><figure id="one" class="plot"><img src="gone.png"></figure><img src="also-gone.png" alt="x">'
-        '<a class="number" href="#one">Figure</a><p style="color: #ccc; background: #fff; width: 3000px">Pale</p>'
-        '<svg width="90" height="9"><text style="font-size: 3px" y="5">tiny</text></svg><button>bar</button></article>'
-        '<script src="http://127.0.0.1:9/outside.js"></script><script>console.error("wrong")</script>'
+        """<article><figure id="one" class="plot"><img src="gone.png"></figure><img src="too.png" alt="x">
+        <a class="number" href="#">Figure</a><p style="color: #ccc; background: #fff; width: 3e3px">Pale</p>
+        <svg><text style="font-size: 3px" y="5">tiny</text></svg><button>bar</button></article>
+        <script src="http://127.0.0.1:9/outside.js"></script><script>console.error("wrong")</script>"""
     )
     visit = look(browser, broken.as_uri())
     seen = visit.seen[390, "dark"]
