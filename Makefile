@@ -19,11 +19,12 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The profile that the pages show, paper or cpu; where it is empty, each page shows its own.
 PROFILE ?=
 
-.PHONY: help book test quick lint verify clean
+.PHONY: help book pdf test quick lint verify clean
 
 help:
 	@echo 'make book    set up, run the stale pages, build the book into _build/html'
 	@echo '             with PROFILE=paper: pages of that profile, where there are rows'
+	@echo 'make pdf     set up, build the book, print it as _build/html/sgaplus-book.pdf (needs Chromium)'
 	@echo 'make test    set up, run the tests, print the coverage; PYTEST_ARGS go to pytest'
 	@echo 'make quick   set up, run the tests that are not slow'
 	@echo 'make lint    set up, check style, types and spelling'
@@ -52,6 +53,9 @@ book: $(READY)
 	@SGAPLUS_PROFILE='$(PROFILE)' $(BIN)/jupyter-book build -W -n --keep-going book/ || { rm -rf _build/.doctrees; exit 1; }
 	@test -s _build/html/index.html || { echo 'The build wrote no _build/html/index.html.' >&2; exit 1; }
 	@echo 'The book is ready: open _build/html/index.html in a browser.'
+
+pdf: book
+	@$(BIN)/python -m companion.pdf
 
 # One process per core; the tests of a file stay together, since they share what they set up.
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile

@@ -8,16 +8,18 @@ from typing import Any
 
 _UNREAD = re.compile(
     r"<(script|style|svg|code|pre)\b.*?</\1>|<details\b[^>]*class=\"(?:provenance|parameters)\".*?</details>"
-    r"|<a\b[^>]*class=\"number\".*?</a>|<[^>]+>",
+    r"|<a\b[^>]*class=\"number\".*?</a>",
     re.DOTALL,
 )
+_INLINE = re.compile(r"</?(?:a|abbr|b|em|i|small|span|strong|su[bp]|m(?:i|o|n|row|su[bp]|over))\b[^>]*>")
 _ANSWER = re.compile(r'<div class="answer">(.*?)</div>', re.DOTALL)
 _STORE = "prose.js"
 
 
 def of_markup(markup: str) -> str:
     """The words that a reader sees in HTML, without code, provenance and numbers of figures."""
-    return " ".join(html.unescape(_UNREAD.sub(" ", markup)).split())
+    apart = re.sub("<[^>]+>", " ", _INLINE.sub("", _UNREAD.sub(" ", markup)))
+    return " ".join(html.unescape(apart).split())
 
 
 def prose(doctree: Any) -> Any:
