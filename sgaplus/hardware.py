@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import os
 import platform
+import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -105,9 +107,30 @@ def cpu_is_faster_in_bfloat16() -> bool:
     return seconds[torch.bfloat16] < 0.9 * seconds[torch.float32]
 
 
+def leave_busy_cores() -> bool:
+    """Compute with one thread where that is faster, because other work keeps the cores busy.
+
+    Threads wait for each other in every convolution, and where another process has one of their cores,
+    several can be ten times as slow as one. Otherwise, or where the environment variable OMP_NUM_THREADS says
+    how many, their number stays as it is, and so do results to the last bit.
+
+    Returns:
+        Whether it is one thread now that was several.
+    """
+    threads = torch.get_num_threads()
+    if threads == 1 or "OMP_NUM_THREADS" in os.environ:
+        return False
+    together = _seconds_of_a_convolution(torch.float32, statistics.median)
+    torch.set_num_threads(1)
+    if 1.5 * _seconds_of_a_convolution(torch.float32, statistics.median) < together:
+        return True
+    torch.set_num_threads(threads)
+    return False
+
+
 @torch.no_grad()
-def _seconds_of_a_convolution(dtype: torch.dtype) -> float:
-    """The least of several runs, of the kind that takes most of a codec's time."""
+def _seconds_of_a_convolution(dtype: torch.dtype, of: Callable[[Iterable[float]], float] = min) -> float:
+    """The least (or another statistic) of several runs, of the kind that takes most of a codec's time."""
     x = channels_last(torch.ones(1, 128, 32, 32, dtype=dtype))
     weight = channels_last(torch.ones(128, 128, 5, 5, dtype=dtype))
     taken = []
@@ -115,7 +138,7 @@ def _seconds_of_a_convolution(dtype: torch.dtype) -> float:
         begun = time.perf_counter()
         torch.nn.functional.conv2d(x, weight, padding=2)
         taken.append(time.perf_counter() - begun)
-    return min(taken)
+    return of(taken[1:])
 
 
 def resolve_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:

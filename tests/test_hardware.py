@@ -61,6 +61,23 @@ def test_bfloat16_is_chosen_where_it_is_measured_to_be_faster(monkeypatch, suppo
     assert hardware.cpu_is_faster_in_bfloat16.__wrapped__() is expected
 
 
+@pytest.mark.parametrize(
+    ("slower", "given", "expected"),
+    [(3.0, False, True), (1.2, False, False), (0.5, False, False), (3.0, True, False)],
+)
+def test_busy_cores_are_left_to_others(monkeypatch, slower, given, expected):
+    """``slower``: seconds with two threads for a second with one; ``given``: whether their number is."""
+    threads = [2]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads[-1])
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    monkeypatch.setattr(hardware, "_seconds_of_a_convolution", lambda *_: 1.0 if threads[-1] == 1 else slower)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    if not given:
+        monkeypatch.delenv("OMP_NUM_THREADS")
+    assert hardware.leave_busy_cores() is expected
+    assert threads[-1] == (1 if expected else 2)
+
+
 def test_a_convolution_is_timed():
     assert hardware._seconds_of_a_convolution(torch.float32) > 0
 

@@ -29,7 +29,7 @@ File = Annotated[Path, typer.Argument(help="A file that `sgaplus encode` wrote."
 
 
 @app.command()
-@terminal.computing("scale the photograph down")
+@terminal.computing("scale the photograph down", long=True)
 def encode(
     photo: Annotated[Path, typer.Argument(help="The photograph.", show_default=False)],
     out: Annotated[Path, option("The file to write; it ends in .sga.", None, "--out", "-o")],

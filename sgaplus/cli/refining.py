@@ -24,7 +24,7 @@ _REFINEMENT = "Refinement"
 
 
 @app.command()
-@terminal.computing("lower --batch-size, or scale the photographs down")
+@terminal.computing("lower --batch-size, or scale the photographs down", long=True)
 def refine(
     photos: Annotated[
         list[str],

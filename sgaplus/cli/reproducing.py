@@ -17,7 +17,7 @@ _TABLE = {"study": "{}", "jobs": "{:d}", "stored": "{:d}", "hours": "{:.1f}"}
 
 
 @app.command()
-@terminal.computing("use --device cpu, or a GPU with more memory")
+@terminal.computing("use --device cpu, or a GPU with more memory", long=True)
 def reproduce(
     profile: Annotated[
         str, option("paper (the paper's protocol, for a GPU) or cpu (reduced, for a computer without one).")

@@ -141,7 +141,7 @@ def study_status(name: _Name, profile: _Profile = None, results: Results = None)
 
 
 @study_app.command("run")
-@terminal.computing("use --device cpu, or a profile with smaller images")
+@terminal.computing("use --device cpu, or a profile with smaller images", long=True)
 def study_run(
     names: Annotated[
         list[str],

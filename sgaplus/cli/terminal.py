@@ -85,8 +85,11 @@ def counting(description: str) -> Iterator[Callable[[int, int], None]]:
 
 
 @contextlib.contextmanager
-def computing(remedy: str) -> Iterator[None]:
+def computing(remedy: str, *, long: bool = False) -> Iterator[None]:
     """What a command that computes with networks runs in: it keeps freed memory for the next tensor.
+
+    Args:
+        long: whether it may run for long, so that the number of threads is worth a measurement.
 
     Raises:
         UserError: the memory of the GPU or of the computer is full; the message ends in ``remedy``.
@@ -94,6 +97,8 @@ def computing(remedy: str) -> Iterator[None]:
     from .. import hardware
 
     hardware.keep_freed_memory()
+    if long and hardware.leave_busy_cores():
+        note("other work keeps the cores busy, so that one thread is faster here than several")
     try:
         yield
     except (RuntimeError, MemoryError) as error:

@@ -24,7 +24,7 @@ _MODEL, _STEPS = "Model", "Optimisation"
 
 
 @app.command()
-@terminal.computing("lower --batch or --crop, or the widths --N and --M")
+@terminal.computing("lower --batch or --crop, or the widths --N and --M", long=True)
 def train(
     photos: Annotated[Path, typer.Argument(help="Folder of training photographs.", show_default=False)],
     out: Annotated[
