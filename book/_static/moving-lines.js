@@ -18,7 +18,7 @@
     };
     const controls = el("div", { class: "controls" }, el("div", { class: "legend", role: "group", "aria-label": "Methods shown" }, ...buttons));
     if (data.choices.length > 1)
-      controls.append(choice(data.choice, data.choices, chosen, (name) => {
+      controls.append(choice("Show", data.choices, chosen, (name) => {
         chosen = name;
         panels.forEach((panel) => panel.draw());
       }).node);

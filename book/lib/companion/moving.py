@@ -245,8 +245,6 @@ def lines_data(
         ],
         "panels": [{"title": title, "lines": found} for title, found in panels.items()],
         "choices": [str(value) for value in frame[choice].unique()] if choice else [],
-        "choice": choice or "",
-        "x": x,
     }
 
 
