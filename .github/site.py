@@ -48,6 +48,8 @@ def check(book: Path) -> list[str]:
     """Links of the book's pages that lead to no file, or to no anchor, of the book."""
     pages = {}
     for path in sorted(book.resolve().rglob("*.html")):
+        if "_static" in path.parts:
+            continue  # the theme's templates
         pages[path] = _Links()
         pages[path].feed(path.read_text(encoding="utf-8"))
     lost = []
