@@ -12,9 +12,9 @@ import yaml
 
 import sgaplus
 from companion import launch
+from tests.conftest import POSIX
 
 ROOT = Path(__file__).parents[1]
-POSIX = pytest.mark.skipif(os.name == "nt", reason="the workflow runs on Linux")
 
 
 @pytest.fixture(scope="module")

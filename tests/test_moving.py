@@ -17,6 +17,8 @@ from companion import closed_forms, equal_bytes, moving
 from sgaplus import rounding
 from sgaplus.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 STATIC = Path(__file__).parents[1] / "book" / "_static"
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DOT = "data:image/gif;base64,R0lGODlhAQABAAAAACw="
@@ -26,7 +28,7 @@ TWIN = f'<figure class="plot" id="fig-x"><img src="{DOT}" alt="x"><figcaption>Ca
 @pytest.fixture(scope="module")
 def browser():
     if not BROWSER:
-        reason = "there is no Chromium on the PATH"
+        reason = "a browser is tested on Linux, with Chromium on the PATH"
         (pytest.fail if os.environ.get("SGAPLUS_REQUIRE_BOOK") == "1" else pytest.skip)(reason)
     from playwright.sync_api import sync_playwright
 
@@ -365,8 +367,6 @@ def test_refinement_gains_most_where_the_loupe_begins(pairs):
 STORED = equal_bytes.folder() / "rows.json"
 
 
-@pytest.mark.skipif(not STORED.exists(), reason="no files of equal size are stored")
-@pytest.mark.slow
 def test_stored_files_are_of_equal_size_and_as_good_as_their_rows_say():
     for pair in equal_bytes.load():
         sizes = {s: (STORED.parent / f"{pair.name}.{s}.sga").stat().st_size for s in equal_bytes.SIDES}
