@@ -42,7 +42,7 @@
       pair = next;
       spot = [...pair.centre];
       stage.style.setProperty("--ratio", pair.width / pair.height);
-      stage.style.setProperty("--width", `${pair.width * 2}px`);
+      stage.style.setProperty("--width", `${pair.shown || pair.width * 2}px`);
       const known = ["pictures", ...(twins.has(`${pair.name} base-error`) ? ["error maps"] : []), ...(twins.has(`${pair.name} original`) ? ["original"] : [])];
       const shown = known.includes(mode) ? mode : "pictures";
       modes.replaceChildren(...(known.length > 1 ? [choice("Show", known, shown, show).node] : []));
