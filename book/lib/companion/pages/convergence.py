@@ -96,6 +96,18 @@ def differences_figure(parts: Mapping[str, pd.DataFrame], reference: str) -> Fig
     )
 
 
+def differences_lines(parts: Mapping[str, pd.DataFrame], reference: str) -> pd.DataFrame:
+    """`differences` for `moving.lines`: ``part``, configuration, iteration, change; first the means over
+    images with their intervals, the reference among them, and then each image."""
+    found = []
+    for part, rows in parts.items():
+        means = statistics.means(rows, "change", ["configuration", "iteration"])
+        zero = means.drop_duplicates("iteration").assign(configuration=reference, change=0.0)
+        zero[["change_low", "change_high"]] = float("nan")
+        found += [table.assign(part=part) for table in (means, zero, rows)]
+    return pd.concat(found, ignore_index=True)
+
+
 _END = ["configuration", "images", "loss"]
 _END += [
     f"{x}{end}" for x in ("gain", "gap", "rising", "climbed", "against") for end in ("", "_low", "_high")

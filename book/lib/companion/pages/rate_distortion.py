@@ -55,11 +55,10 @@ def rows_of(found: Curves) -> pd.DataFrame:
     return pd.concat(found.values(), ignore_index=True)
 
 
-def figure(found: Curves) -> Figure:
-    """PSNR over rate, and beside it the PSNR that each method gains over the base at the same rate.
-
-    Bands are 95 % bootstrap intervals over images. Between its points a curve is interpolated (`equal_rate`);
-    curves of the same λ over about the same rates, so that the error of doing so largely cancels.
+def gains(found: Curves) -> pd.DataFrame:
+    """The PSNR that each method gains over the base at the same rate: configuration, bpp, gain with its
+    interval. Between its points a curve is interpolated (`equal_rate`); curves of the same λ over about the
+    same rates, so that the error of doing so largely cancels.
     """
 
     def gain(name: str) -> pd.DataFrame:
@@ -67,18 +66,39 @@ def figure(found: Curves) -> Figure:
         both = (found[side][found[side]["lmbda"].isin(lmbdas)] for side in (BASE, name))
         return equal_rate.band(*both).assign(configuration=name)
 
-    points = rows_of(found).groupby(["configuration", "lmbda"])[["bpp", "psnr"]].mean()
-    bands = pd.concat([gain(name) for name in found if name != BASE])
+    return pd.concat([gain(name) for name in found if name != BASE], ignore_index=True)
+
+
+_PSNR, _GAIN = "PSNR (dB)", f"PSNR − {BASE}'s at the same rate (dB)"
+
+
+def _points(found: Curves) -> pd.DataFrame:
+    return rows_of(found).groupby(["configuration", "lmbda"])[["bpp", "psnr"]].mean().reset_index()
+
+
+def figure(found: Curves, bands: pd.DataFrame | None = None) -> Figure:
+    """PSNR over rate, and beside it `gains` (``bands`` where they are known already), whose bands are 95 %
+    bootstrap intervals over images."""
+    points, bands = _points(found), gains(found) if bands is None else bands
 
     def draw(axes: Axes, gains: pd.DataFrame | None) -> None:
         if gains is None:
-            figures.lines(axes, points.reset_index(), "bpp", "psnr")
+            figures.lines(axes, points, "bpp", "psnr")
         else:
             figures.bands(axes, gains, "bpp", "gain")
             axes.axhline(0, color=palette.looks([BASE])[BASE]["color"], linewidth=1.4)
 
-    parts = {"PSNR (dB)": None, f"PSNR − {BASE}'s at the same rate (dB)": bands}
+    parts = {_PSNR: None, _GAIN: bands}
     return figures.panels(parts, draw, rate=True, size=(4.5, 4.0), sharex=True)
+
+
+def lines(found: Curves, bands: pd.DataFrame) -> pd.DataFrame:
+    """The same for `moving.lines`: ``part``, configuration, bpp, value with its interval; and each image."""
+    names = {"psnr": "value", "gain": "value", "gain_low": "value_low", "gain_high": "value_high"}
+    parts = {_PSNR: pd.concat([_points(found), rows_of(found)]), _GAIN: bands}
+    tables = [table.assign(part=part).rename(columns=names) for part, table in parts.items()]
+    columns = ["part", "configuration", "image", "bpp", "value", "value_low", "value_high"]
+    return pd.concat(tables, ignore_index=True).reindex(columns=columns)
 
 
 def per_image(found: Curves, anchors: Sequence[str]) -> pd.DataFrame:
