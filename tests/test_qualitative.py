@@ -89,18 +89,20 @@ def test_squares_are_where_the_picture_changes_most(found):
     assert title == f"base\n{found['base'].caption}"
 
 
-def test_the_slider_holds_both_pictures_and_works_with_the_keyboard(found):
-    markup = qualitative.slider(found)
-    pictures = re.findall(r'src="data:image/webp;base64,([^"]+)"', markup)
+def test_before_and_after_hold_both_pictures(computed, found, monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda data, raw=False: shown.append(data["text/html"]))
+    qualitative.before_after(found, "x", computed[1])
+    (markup,) = shown
+    pictures = re.findall(r'data-side="(\w+)" src="data:image/webp;base64,([^"]+)"', markup)
     name = qualitative.best(found)
     assert name == min((SSL, "atanh (SGA)"), key=lambda name: found[name].row["loss"])
-    for content, shown_as in zip(pictures, ("base", name), strict=True):
+    for (side, content), shown_as in zip(pictures, ("base", name), strict=True):
         with Image.open(io.BytesIO(base64.b64decode(content))) as image:
-            shown = torch.from_numpy(np.array(image)).permute(2, 0, 1)
-        assert torch.equal(shown, to_uint8(found[shown_as].picture))
-    assert markup.count("alt=") == 2 and f"The picture by {name}" in markup
-    assert re.search(r'<input type="range" [^>]*aria-label="Left of the slider base', markup)
-    assert "http" not in markup and "<script" not in markup
+            picture = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+        assert torch.equal(picture, to_uint8(found[shown_as].picture))
+        assert f'alt="coffee@64, {side}: {found[shown_as].caption}"' in markup
+    assert 'data-kind="before-after"' in markup and 'id="fig-x"' in markup
 
 
 def test_numbers_and_what_changed(found):

@@ -1,16 +1,11 @@
 """The page with one photograph before and after refinement (paper, Figure 4): pictures decoded from stored
 files."""
 
-import base64
-import html
-import io
-import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from PIL import Image
 from torch import Tensor
 
 from sgaplus import bitstream
@@ -20,7 +15,7 @@ from sgaplus.errors import UserError
 from sgaplus.studies.stored import results as all_results
 from sgaplus.studies.verify import find_photograph
 
-from .. import palette
+from .. import cells, moving, palette
 from ..configurations import BASE
 
 ORIGINAL = "original"
@@ -114,27 +109,39 @@ def cut(found: dict[str, Version], corners: Sequence[tuple[int, int]], side: int
     ]
 
 
-def slider(found: dict[str, Version]) -> str:
-    """HTML of the base's picture with the best refinement's over it, cut off where a slider stands.
+def before_after(found: dict[str, Version], name: str, source: pd.DataFrame) -> None:
+    """Display the base's picture and the best refinement's, with a seam to drag and a loupe.
 
-    The slider is an ``<input type="range">``: it takes the mouse, a finger and the arrow keys. Nothing is
-    loaded from elsewhere; the pictures are inside, without loss. Picture and slider fit on a screen together.
+    Args:
+        name: of the figure, unique in the book.
+        source: the stored rows of the photograph.
     """
-    refined, values = best(found), {}
-    for side, name in (("base", BASE), ("refined", refined)):
-        values |= {f"{side}_name": html.escape(name), f"{side}_caption": found[name].caption}
-        values[f"{side}_source"] = _source(found[name].picture)
-    height, width = found[BASE].picture.shape[1:]
-    page = string.Template((Path(__file__).parent / "slider.html").read_text(encoding="utf-8"))
-    return page.substitute(values, width=width, height=height, ratio=f"{width / height:.3f}")
-
-
-def _source(picture: Tensor) -> str:
-    content = io.BytesIO()
-    Image.fromarray(to_uint8(picture).permute(1, 2, 0).numpy()).save(
-        content, "WEBP", lossless=True, quality=100
+    refined, photograph = best(found), found[BASE].row["image"]
+    sides = {BASE: found[BASE], "refined": found[refined]}
+    labels = {side: f"{side}: {version.caption}" for side, version in sides.items()}
+    images = "".join(
+        f'<span><img data-name="{photograph}" data-side="{side}" {cells.picture(to_uint8(version.picture))} '
+        f'loading="lazy" alt="{photograph}, {labels[side]}"><br>{labels[side]}</span>'
+        for side, version in sides.items()
     )
-    return f"data:image/webp;base64,{base64.b64encode(content.getvalue()).decode()}"
+    height, width = found[BASE].picture.shape[1:]
+    pair = {"name": photograph, "title": photograph, "width": width // 2, "height": height // 2}
+    pair |= {"centre": _centre(found), "labels": labels}
+    caption = (
+        f"{photograph} at λ = {found[BASE].row['lmbda']:g}, left by the codec without refinement, right"
+        f" refined with {refined}. Rates are those of the files, PSNR is that of the 8-bit picture."
+    )
+    twin = cells.figure_of(
+        f'<div class="twin"><div class="pair">{images}</div></div>', caption, name=name,
+        rows=source, photo=True,
+    )  # fmt: skip
+    moving.show("before-after", {"pairs": [pair]}, twin)
+
+
+def _centre(found: dict[str, Version], side: int = 48) -> tuple[int, int]:
+    """x and y of the middle of the square that refinement changes most, where the loupe begins."""
+    ((top, left),) = squares(found, side, 1)
+    return left + side // 2, top + side // 2
 
 
 def numbers(found: dict[str, Version]) -> pd.DataFrame:
