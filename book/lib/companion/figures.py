@@ -239,9 +239,9 @@ def probability_space(methods: Sequence[Method], tau: float = 1.0) -> Figure:
     return panels(parts, draw, xlabel="$v$", ylabel="probability of the class", size=(4, 3.6), legend=2)
 
 
-def slope_rows(methods: Sequence[Method], tau: float = 1.0) -> pd.DataFrame:
+def slope_rows(methods: Sequence[Method], tau: float = 1.0, points: int = 1001) -> pd.DataFrame:
     """dp(⌈v⌉)/dv over x = v − ⌊v⌋ in (0, 1), by automatic differentiation: x, and a column per method."""
-    x = torch.linspace(0, 1, 1003, dtype=torch.float64)[1:-1]
+    x = torch.linspace(0, 1, points + 2, dtype=torch.float64)[1:-1]
     found = {method.label: closed_forms.probability_slope(method, x, tau) for method in methods}
     return pd.DataFrame({"x": x, **found})
 
