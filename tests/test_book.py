@@ -42,7 +42,7 @@ async () => {
 """
 INSPECT = """
 () => {
-  const article = document.querySelector("article") || document.body;
+  const article = document.querySelector("article, main");
   const shown = (element) => element.checkVisibility();
   const drawings = [...article.querySelectorAll("figure.plot > img")].filter(shown);
   return {
@@ -59,7 +59,7 @@ INSPECT = """
     formulas: article.querySelectorAll("merror, span.math, div.math:not(:has(math))").length,
     // A drawing is made for its own width, where the smallest labels have 10 px.
     small: [
-      ...drawings.filter(i => i.clientWidth < 0.78 * i.naturalWidth).map(i => i.closest("figure").id),
+      ...drawings.filter(i => i.clientWidth < 0.78 * i.getAttribute("width")).map(i => i.closest("figure").id),
       ...[...article.querySelectorAll("svg text")].filter(shown).filter(t => {
         const matrix = t.getScreenCTM();
         return parseFloat(getComputedStyle(t).fontSize) * Math.hypot(matrix.a, matrix.b) < 8;
@@ -73,7 +73,7 @@ INSPECT = """
 ON_PAPER = """
 () => ({
   dark: getComputedStyle(document.body).backgroundColor,
-  ink: getComputedStyle(document.querySelector("article p, article")).color,
+  ink: getComputedStyle(document.querySelector("article, main")).color,
   bars: [...document.querySelectorAll(
     "summary, .bd-sidebar, .bd-header-article, .copybtn, .prev-next-footer, .controls, button"
   )].filter(e => e.checkVisibility() && !e.closest("details:not(.hide)")).map(e => e.outerHTML.slice(0, 99)),
@@ -140,7 +140,9 @@ def look(browser, address: str) -> Visit:
         tab.emulate_media(color_scheme=scheme)
         tab.evaluate("() => new Promise(done => requestAnimationFrame(() => setTimeout(done, 30)))")
         seen = visit.seen[width, scheme] = tab.evaluate(INSPECT)
-        found = Axe().run(tab, options={"resultTypes": ["violations"]}).response["violations"]
+        found = (
+            Axe().run(tab, options={"preload": False, "resultTypes": ["violations"]}).response["violations"]
+        )
         seen["axe"] = [
             f"{rule['id']}: {node['html'][:120]} {node['any'][0]['message'] if node['any'] else ''}"
             for rule in found

@@ -49,8 +49,8 @@ function explainResults() {
   }).observe(results, { childList: true, subtree: true });
 }
 
-explainResults();
 document.addEventListener("DOMContentLoaded", () => {
+  explainResults();
   reachable();
   unfold();
 });

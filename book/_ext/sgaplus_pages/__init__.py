@@ -58,12 +58,16 @@ def _prepare(app: Any) -> None:
     app.builder.index_page = index_prose
 
 
+def _add_prose(app: Any, page: str, *context: Any) -> None:
+    """Sphinx event ``html-page-context``, before others choose among the scripts."""
+    if page == "search":
+        app.add_js_file("prose.js")
+
+
 def _finish_page(app: Any, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
     """Sphinx event ``html-page-context``: numbers, files instead of data URIs, and a head."""
     from sphinx.util import logging
 
-    if page == "search":
-        app.add_js_file("prose.js", priority=150)
     body, path_to = context.get("body", ""), context["pathto"]
     body, unknown = numbers.put_in(body, page, app.book_numbers, path_to)
     if unknown:
@@ -91,6 +95,7 @@ def setup(app: Any) -> dict[str, Any]:
     app.connect("config-inited", _configure)
     app.connect("builder-inited", _execute_stale)
     app.connect("builder-inited", _prepare, priority=900)
+    app.connect("html-page-context", _add_prose, priority=100)
     app.connect("html-page-context", _finish_page, priority=900)
     app.connect("html-collect-pages", site.not_found)
     app.connect("build-finished", _finish_book)

@@ -12,6 +12,7 @@ _UNREAD = re.compile(
     re.DOTALL,
 )
 _INLINE = re.compile(r"</?(?:a|abbr|b|em|i|small|span|strong|su[bp]|m(?:i|o|n|row|su[bp]|over))\b[^>]*>")
+_TABLE = re.compile(r"<table\b.*?</table>", re.DOTALL)
 _ANSWER = re.compile(r'<div class="answer">(.*?)</div>', re.DOTALL)
 _STORE = "prose.js"
 
@@ -31,15 +32,18 @@ def prose(doctree: Any) -> Any:
         if "cell_input" in node["classes"] and node.parent:
             node.parent.remove(node)
     for node in list(page.findall(nodes.raw)):
-        words = of_markup(node.astext()) if "html" in node.get("format", "") else ""
+        markup = node.astext() if "html" in node.get("format", "") else ""
+        words = of_markup(_TABLE.sub(" ", markup))
+        cells = of_markup(" ".join(_TABLE.findall(markup)))
+        inside = isinstance(node.parent, nodes.TextElement)
         node.replace_self(
-            nodes.Text(words) if isinstance(node.parent, nodes.TextElement) else nodes.paragraph(words, words)
+            nodes.Text(words) if inside else [nodes.paragraph(words, words), nodes.caption(cells, cells)]
         )
     return page
 
 
 def text(page: Any) -> str:
-    """The sentences of `prose`, without the page's title, on one line."""
+    """The sentences of `prose`, without titles and tables, on one line."""
     from docutils import nodes
 
     kinds = (nodes.paragraph, nodes.literal_block, nodes.term)
