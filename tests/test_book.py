@@ -59,7 +59,8 @@ INSPECT = """
     formulas: article.querySelectorAll("merror, span.math, div.math:not(:has(math))").length,
     // A drawing is made for its own width, where the smallest labels have 10 px.
     small: [
-      ...drawings.filter(i => i.clientWidth < 0.78 * i.getAttribute("width")).map(i => i.closest("figure").id),
+      ...drawings.filter(i => i.clientWidth < 0.78 * i.getAttribute("width"))
+        .map(i => i.closest("figure").id),
       ...[...article.querySelectorAll("svg text")].filter(shown).filter(t => {
         const matrix = t.getScreenCTM();
         return parseFloat(getComputedStyle(t).fontSize) * Math.hypot(matrix.a, matrix.b) < 8;
@@ -198,7 +199,7 @@ def test_page_answers_and_shows_on_the_first_screen(visit, page):
     assert len(tops) == 2 and max(tops) < SCREEN
 
 
-@pytest.mark.parametrize("words", [pytest.param(w) for w in ("install", "cite", "SSL", "Figure 3b")])
+@pytest.mark.parametrize("words", pages("search", ["install", "cite", "SSL", "Figure 3b"]))
 def test_search_finds_and_shows_a_sentence(browser, words):
     tab = browser.new_page()
     tab.goto(f"{(HTML / 'search.html').as_uri()}?q={words.replace(' ', '+')}")
