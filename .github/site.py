@@ -114,6 +114,7 @@ def colab(template: Path, file: Path, repository: str, commit: str) -> None:
         f"!git clone -q https://github.com/{repository} checkout && git -C checkout checkout -q {commit}\n",
         "%cd checkout\n",
         "!pip install -q -r requirements.lock && pip install -q --no-deps -e .\n",
+        'import sys; sys.path[:0] = [".", "book/lib"]  # an editable install needs a new session\n',
         "# If the next cell says that a package is too old or too new: restart the session and go on there.",
     ]
     cell = {"cell_type": "code", "id": "install", "metadata": {}, "outputs": [], "execution_count": None}
