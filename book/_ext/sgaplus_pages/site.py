@@ -25,7 +25,7 @@ def address() -> str:
 
 
 def edition(root: Path) -> str:
-    """Version, date and commit of the checkout, and its licence, as HTML."""
+    """Version, date and commit of the checkout, and its licence, as HTML; the PDF where one is published."""
     parts = [f"sgaplus {sgaplus.__version__}"]
     log = subprocess.run(
         ["git", "-C", root, "log", "-1", "--format=%cs commit %h"],
@@ -34,7 +34,8 @@ def edition(root: Path) -> str:
         check=False,
     )
     parts += log.stdout.split(maxsplit=1) if log.returncode == 0 else []
-    return html.escape(" · ".join(part.strip() for part in (*parts, "BSD 3-Clause licence")))
+    said = html.escape(" · ".join(part.strip() for part in (*parts, "BSD 3-Clause licence")))
+    return f'{said} · <a href="{address()}sgaplus-book.pdf">PDF</a>' if address() else said
 
 
 def head(title: str, body: str, page_address: str | None) -> str:
