@@ -258,11 +258,12 @@ def test_presets_set_all_sliders(opened):
 
 def test_drawing_shows_a_histogram_of_relaxed_values(opened):
     page = opened(space(tau=0.5))
-    assert page.locator("rect").count() == 0
+    said, wanted = page.locator(".readout"), closed_forms.moments(rounding.SSL(2.3), torch.tensor([0.3]), 0.5)
+    before = said.inner_text()
     page.get_by_role("button", name="Draw").click()
+    assert said.inner_text() != before
     assert page.locator("rect").count() > 1
-    mean = float(re.search(r"Mean of the draws (\S+),", page.locator(".readout").inner_text())[1])
-    wanted = closed_forms.moments(rounding.SSL(2.3), torch.tensor([0.3]), 0.5)
+    mean = float(re.search(r"Mean of the draws (\S+),", said.inner_text())[1])
     # 2000 draws: eight standard errors
     assert mean == pytest.approx(wanted["value"][0], abs=8 * wanted["value_sd"][0] / 2000**0.5)
 

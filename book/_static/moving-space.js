@@ -85,7 +85,7 @@
   };
 
   const build = (stage, data) => {
-    const { el, svg, axes, path, number, slider, choice, resized } = window.moving;
+    const { el, svg, axes, path, number, slider, choice, swatch, resized } = window.moving;
     const spec = { ...data.presets[0].spec };
     let draws = [];
     const looks = Object.fromEntries(data.methods.map((method) => [method.name, method]));
@@ -94,13 +94,16 @@
     const set = (changes) => {
       Object.assign(spec, changes);
       if (spec.method === "atanh") spec.three = false;
-      draws = [];
       method.set(looks[spec.method].label);
       count.set(spec.three ? "three" : "two");
       for (const name of ["a", "tau", "r", "n", "v"]) sliders[name].set(spec[name]);
       sliders.a.input.disabled = spec.method !== "ssl";
       sliders.r.input.disabled = sliders.n.input.disabled = !spec.three;
       preset.set(data.presets.find(({ spec: other }) => Object.keys(other).every((key) => key === "v" || other[key] === spec[key]))?.name);
+      roll();
+    };
+    const roll = () => {
+      draws = Array.from({ length: 2000 }, () => relax(spec, spec.v, spec.tau, [Math.random(), Math.random(), Math.random()]));
       draw();
     };
     const preset = choice("Preset", data.presets.map(({ name }) => name), "", (name) => set(data.presets.find((p) => p.name === name).spec));
@@ -114,12 +117,10 @@
       n: slider("sharpness n", { min: 0.5, max: 4, step: 0.1, value: 1, say: places(1) }, (n) => set({ n })),
       v: slider("value v", { min: 0, max: 1, step: 0.01, value: 0.3, say: places(2) }, (v) => set({ v })),
     };
-    const drawing = el("button", { type: "button", onclick: () => {
-      draws = Array.from({ length: 2000 }, () => relax(spec, spec.v, spec.tau, [Math.random(), Math.random(), Math.random()]));
-      draw();
-    } }, "Draw 2000 roundings of v");
+    method.node.querySelectorAll("button").forEach((button, i) => button.prepend(swatch(looks[keys[i]].colour, [])));
+    const drawing = el("button", { type: "button", onclick: () => roll() }, "Draw 2000 roundings of v again");
     const said = el("p", { class: "readout", role: "status" });
-    const panels = ["Probability of each integer", "Slope of the expected rounded value", "Draws"].map((title) => {
+    const panels = ["Probability of each integer", "Slope of the expected value", "2000 draws"].map((title) => {
       const area = el("div", { class: "plot-area" });
       return { title, area, node: el("div", { class: "panel" }, el("p", { class: "title" }, title), area) };
     });
@@ -162,7 +163,7 @@
       const [low, bins] = [-0.525, 42]; // of a twentieth each, integers in the middle of theirs
       const heights = new Array(bins).fill(0);
       for (const value of draws) heights[clamp(Math.floor((value - low) * 20), 0, bins - 1)] += 100 / draws.length;
-      plot = frame(panels[2], [0, 1.15 * Math.max(10, ...heights)], [low, low + bins / 20], "relaxed value of a draw, share in %");
+      plot = frame(panels[2], [0, 1.15 * Math.max(10, ...heights)], [low, low + bins / 20], "relaxed value (share in %)");
       heights.forEach((height, i) => {
         if (height) plot.area.append(svg("rect", { x: plot.x(low + i / 20) + 0.5, width: Math.max(1, plot.x(0.05) - plot.x(0) - 1), y: plot.y(height), height: plot.bottom - plot.y(height), fill: chosen }));
       });
@@ -172,8 +173,7 @@
       at(plot);
       const { integers, p, slope } = probabilities(spec, spec.v, spec.tau);
       const mean = draws.reduce((a, b) => a + b, 0) / draws.length;
-      said.textContent = `v = ${number(spec.v, 2)}: ${integers.map((k, i) => `p(${number(k, 0)}) = ${number(p[i], 4)}`).join(", ")}; slope ${number(slope, 2)}.` +
-        (draws.length ? ` Mean of the draws ${number(mean, 3)}, standard deviation ${number(Math.sqrt(draws.reduce((a, b) => a + (b - mean) ** 2, 0) / draws.length), 3)}.` : "");
+      said.textContent = `v = ${number(spec.v, 2)}: ${integers.map((k, i) => `p(${number(k, 0)}) = ${number(p[i], 4)}`).join(", ")}; slope ${number(slope, 2)}. Mean of the draws ${number(mean, 3)}, standard deviation ${number(Math.sqrt(draws.reduce((a, b) => a + (b - mean) ** 2, 0) / draws.length), 3)}.`;
     };
     set({});
     resized(panels[0].area, draw);
