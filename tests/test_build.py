@@ -79,7 +79,7 @@ def test_a_page_runs_with_its_parameters_and_says_what_it_was_made_from(root):
     assert text(notebook).split() == ["2.5", "a", sys.executable]
     assert "".join(notebook["cells"][0]["source"]) == "# Given\n\nWords."
     (given,) = [c for c in notebook["cells"] if "amplitude = 2.5" in "".join(c["source"])]
-    assert "hide-input" in given["metadata"]["tags"]
+    assert "remove-input" in given["metadata"]["tags"]
     assert "first: odd" in lines
     assert '"stderr"' not in json.dumps(notebook)
     assert re.fullmatch(r"\[1/1\] first … \d+ s", lines[-1])

@@ -186,7 +186,7 @@ def execute(page: Page, root: Path, log: Log = print, threads: int | None = None
             log(f"{page.name}: {output.text.rstrip()}")
             cell.outputs.remove(output)
         if "injected-parameters" in cell.metadata.get("tags", []):
-            cell.metadata["tags"].append("hide-input")
+            cell.metadata["tags"].append("remove-input")
     executed.metadata["sgaplus"] = {
         "template": template,
         "parameters": page.parameters,
