@@ -134,26 +134,31 @@ def built(tmp_path):
     (tmp_path / "book").mkdir()
     html = tmp_path / "_build" / "html"
     html.mkdir(parents=True)
-    (tmp_path / "book" / "_toc.yml").write_text(
-        "root: intro\nparts:\n- caption: Part\n  chapters: [{file: two.md}]\n"
-    )
+    chapters = [{"file": "two.md", "sections": [{"file": "three"}]}, {"file": "genindex"}]
+    toc = {"root": "intro", "parts": [{"caption": "Part", "chapters": chapters}]}
+    (tmp_path / "book" / "_toc.yml").write_text(json.dumps(toc))
     article = (
         '<article class="bd-article"><h1 id="top">{}</h1><a href="{}">on</a><script>x</script></article>'
     )
     (html / "intro.html").write_text(article.format("First", "two.html#top"))
-    (html / "two.html").write_text(article.format("Second &amp; last", "https://example.org/"))
+    (html / "two.html").write_text(article.format("Second &amp; more", "https://example.org/"))
+    (html / "three.html").write_text(article.format("Last", "intro.html"))
     return tmp_path
 
 
 def test_links_between_pages_stay_inside_the_one_document(built):
     found = pdf.pages(built)
-    assert [(page.part, page.title) for page in found] == [("", "First"), ("Part", "Second & last")]
+    assert [(page.part, page.title) for page in found] == [
+        ("", "First"),
+        ("Part", "Second & more"),
+        ("Part", "Last"),
+    ]
     whole = pdf.document(found, "", "edition", {"two": 7})
     assert '<a href="#two.top">on</a>' in whole
     assert '<a href="https://example.org/">on</a>' in whole
-    assert '<a href="#two">Second &amp; last</a><span>7</span>' in whole
+    assert '<a href="#two">Second &amp; more</a><span>7</span>' in whole
     ids = re.findall(r'\bid="([^"]+)"', whole)
-    assert len(ids) == len(set(ids)) == 4
+    assert len(ids) == len(set(ids)) == 6
     assert "<script>" not in whole
 
 
@@ -169,7 +174,7 @@ def test_the_pdf_knows_where_its_pages_begin(built):
     from pypdf import PdfReader
 
     target = built / "book.pdf"
-    assert pdf.write(built, target) == 4
+    assert pdf.write(built, target) == 5
     contents = PdfReader(target).pages[1].extract_text()
     assert re.search(r"First\s*3", contents)
-    assert re.search(r"Second & last\s*4", contents)
+    assert re.search(r"Second & more\s*4", contents)

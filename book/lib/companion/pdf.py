@@ -5,6 +5,7 @@ import html
 import re
 import shutil
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urldefrag, urljoin
@@ -61,9 +62,11 @@ def pages(root: Path) -> list[Page]:
     toc = yaml.safe_load((root / "book" / "_toc.yml").read_text(encoding="utf-8"))
     listed = [("", toc["root"])]
     for part in toc.get("parts", [toc]):
-        listed += [(part.get("caption", ""), chapter["file"]) for chapter in part["chapters"]]
+        listed += [(part.get("caption", ""), name) for name in _files(part["chapters"])]
     found = []
     for part, name in listed:
+        if name == "genindex":  # its numbers of pages would be those of the screen
+            continue
         file = f"{name.removesuffix('.md')}.html"
         path = root / _BUILT / file
         if not path.exists():
@@ -74,6 +77,12 @@ def pages(root: Path) -> list[Page]:
         title = html.unescape(re.sub(r"<[^>]+>", "", heading[1])) if heading else file
         found.append(Page(file, part, title.strip(), markup))
     return found
+
+
+def _files(entries: list[dict]) -> Iterator[str]:
+    for entry in entries:
+        yield entry["file"]
+        yield from _files(entry.get("sections", []))
 
 
 def merged(page: Page, anchors: dict[str, str]) -> str:
