@@ -62,6 +62,20 @@ def test_the_figure_shows_differences_from_the_codec_and_the_gap(trace):
     assert bpp[rough] == pytest.approx([0, -0.075, -0.225, -0.15, -0.3])
 
 
+def test_what_is_read_off_is_what_the_figures_draw(trace):
+    means = convergence.lines(trace)
+    means = means[means["image"].isna()].groupby(["part", "configuration"], sort=False)["value"].agg(list)
+    figure = convergence.figure(trace)
+    assert list(means.index.unique("part")) == [axes.get_title() for axes in figure.axes]
+    for axes in figure.axes:
+        for name, line in zip(("rough", "smooth"), drawn(axes), strict=True):
+            assert means[axes.get_title(), name] == pytest.approx(line)
+    lines = convergence.differences_lines({"p": convergence.differences(trace, "smooth")}, "smooth")
+    own = lines[lines["image"].isna()].groupby("configuration")["value"].agg(list)
+    assert own["rough"] == pytest.approx([0, 100 * (95 / 90 - 1), 6.25, 20, 100 * (8 / 7 - 1)])
+    assert own["smooth"] == [0] * 5
+
+
 def test_the_figure_takes_runs_by_their_method(trace):
     legend = convergence.figure(trace.rename(columns={"configuration": "method"}), by="method").legends[0]
     assert sorted(text.get_text() for text in legend.texts) == ["rough", "smooth"]

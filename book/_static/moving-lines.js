@@ -5,7 +5,7 @@
     const { el, svg, axes, path, number, decimals, choice, swatch, resized } = window.moving;
     const hidden = new Set();
     const looks = new Map(data.methods.map((method) => [method.name, method]));
-    let chosen = data.choices.at(-1);
+    let chosen = data.choices[0];
     let images = false;
 
     const buttons = data.methods.map(({ name, colour, dash }) =>

@@ -19,7 +19,7 @@ import pandas as pd
 from sgaplus.errors import UserError
 from sgaplus.rounding import SSL, Atanh, ThreeClass
 
-from . import cells, equal_bytes, palette
+from . import cells, equal_bytes, palette, statistics
 
 # HTML of one figure, or what displays it.
 Twin = str | Callable[[], Any]
@@ -83,8 +83,8 @@ def lines(
         panel: the column with the title of the panel that a row belongs to; one panel where None.
         image: the column with the photograph of a row, missing in the rows of means: a reader may let the
             photographs show as thin lines behind the means.
-        choice: a column of whose values one is shown at a time, such as the budget of iterations; the last
-            one in the frame's order is shown first.
+        choice: a column of whose values one is shown at a time, such as the budget of iterations; in the
+            frame's order, the first one to begin with.
         xlabel, ylabel: of all panels.
         logarithmic: whether x is.
         markers: whether points are marked.
@@ -92,6 +92,18 @@ def lines(
     """
     show("lines", lines_data(frame, x, y, low, high, method, panel, image, choice)
          | {"xlabel": xlabel, "ylabel": ylabel, "log": logarithmic, "markers": markers}, twin)  # fmt: skip
+
+
+def with_means(rows: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
+    """The mean of ``y`` over images at each ``x`` with its interval, and every image, as `lines` takes them.
+
+    Returns:
+        configuration, x, value, low, high and image, which is missing in the rows of means.
+    """
+    by, rows = ["configuration", x], rows.dropna(subset=[y])
+    ends = {y: "value", f"{y}_low": "low", f"{y}_high": "high"}
+    means = statistics.means(rows, y, by).rename(columns=ends).drop(columns="images")
+    return pd.concat([means, statistics.over_seeds(rows, [y], by).rename(columns=ends)], ignore_index=True)
 
 
 def probability_space(twin: Twin, a: float = 2.3, tau: float = 1.0) -> None:

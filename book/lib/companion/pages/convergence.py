@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from sgaplus.errors import UserError
 
-from .. import figures, palette, pool, statistics
+from .. import figures, moving, palette, pool, statistics
 from ..tables import Col
 
 _PANELS = {
@@ -96,15 +96,19 @@ def differences_figure(parts: Mapping[str, pd.DataFrame], reference: str) -> Fig
     )
 
 
+def lines(trace: pd.DataFrame) -> pd.DataFrame:
+    """What `figure` draws, for `moving.lines`: ``part``, its panel's title, and `moving.with_means`."""
+    table = from_start(trace)
+    parts = {title: moving.with_means(table, "iteration", column) for title, column in _PANELS.items()}
+    return pd.concat([rows.assign(part=title) for title, rows in parts.items()], ignore_index=True)
+
+
 def differences_lines(parts: Mapping[str, pd.DataFrame], reference: str) -> pd.DataFrame:
-    """`differences` for `moving.lines`: ``part``, configuration, iteration, change; first the means over
-    images with their intervals, the reference among them, and then each image."""
+    """`differences` for `moving.lines`: ``part`` and `moving.with_means`, with the reference at zero."""
     found = []
     for part, rows in parts.items():
-        means = statistics.means(rows, "change", ["configuration", "iteration"])
-        zero = means.drop_duplicates("iteration").assign(configuration=reference, change=0.0)
-        zero[["change_low", "change_high"]] = float("nan")
-        found += [table.assign(part=part) for table in (means, zero, rows)]
+        zero = rows.drop_duplicates("iteration")[["iteration"]].assign(configuration=reference, value=0.0)
+        found += [table.assign(part=part) for table in (moving.with_means(rows, "iteration", "change"), zero)]
     return pd.concat(found, ignore_index=True)
 
 

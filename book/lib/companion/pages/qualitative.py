@@ -125,7 +125,7 @@ def before_after(found: dict[str, Version], name: str, source: pd.DataFrame) -> 
         for side, version in sides.items()
     )
     height, width = found[BASE].picture.shape[1:]
-    pair = {"name": photograph, "title": photograph, "width": width // 2, "height": height // 2}
+    pair = {"name": photograph, "title": photograph, "width": width, "height": height, "shown": width}
     pair |= {"centre": _centre(found), "labels": labels}
     caption = (
         f"{photograph} at λ = {found[BASE].row['lmbda']:g}, left by the codec without refinement, right"
