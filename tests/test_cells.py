@@ -9,7 +9,7 @@ import pytest
 from great_tables import GT
 from matplotlib import pyplot as plt
 
-from companion import cells, figures, parameters
+from companion import cells, figures, parameters, tables
 from sgaplus.errors import UserError
 
 STORED = pd.DataFrame(
@@ -126,6 +126,13 @@ def test_a_table_takes_the_look_of_the_page(shown):
     assert "<style" not in markup and "headers=" not in markup
     assert re.findall('id="([^"]*)"', markup) == ["tab-x"]
     assert '<div class="scroll" tabindex="0"' in markup and not re.search("<th[^>]*></th>", markup)
+
+
+def test_a_note_stands_under_its_table(shown):
+    data = pd.DataFrame({"loss": [1.0]})
+    tables.show(data, {"loss": "loss"}, name="x", note="Over two images.")
+    table, after = shown[0]["text/html"].split("</table>")
+    assert "two images" not in table and "<p><small>Over two images.</small></p>" in after
 
 
 def test_a_folded_table_stays_behind_its_title(shown):

@@ -225,18 +225,17 @@ def _uri(kind: str, content: bytes) -> str:
 
 
 def _plain(table: str, label: str) -> str:
-    """A table of great_tables without its own style and its ids, which would not be unique on the page."""
-    table = re.sub(r"<style>.*?</style>", "", table, flags=re.DOTALL)
+    """A table of great_tables without its own style and its ids, which would not be unique on the page; its
+    note stands under it, where it stays in view when the table scrolls."""
+    notes = re.findall(r'<span class="gt_from_md">(.*?)</span>', table, flags=re.DOTALL)
+    table = re.sub(r"<style>.*?</style>|<tfoot>.*?</tfoot>", "", table, flags=re.DOTALL)
     table = re.sub(r'(<t[hdr][^>]*?) (?:id|headers)="[^"]*"', r"\1", table)
     table = re.sub(r'<th([^>]*?)(?: scope="\w+")?></th>', r"<td\1></td>", table)
-    table = table.replace("τ_max", "τ<sub>max</sub>")
     table = re.sub(r"<table [^>]*>", '<table class="table">', table)
-    return re.sub(
-        r"<div [^>]*>",
-        f'<div class="scroll" tabindex="0" role="group" aria-label="{html.escape(label)}">',
-        table,
-        count=1,
-    )
+    scroll = f'<div class="scroll" tabindex="0" role="group" aria-label="{html.escape(label)}">'
+    table = re.sub(r"<div [^>]*>", scroll, table, count=1)
+    table += "".join(f"<p><small>{note}</small></p>" for note in notes)
+    return table.replace("τ_max", "τ<sub>max</sub>")
 
 
 def _drawer(name: str, rows: Any, source: Any, command: str | None) -> str:
