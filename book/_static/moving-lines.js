@@ -62,7 +62,7 @@
           }
           const width = line.image ? 0.7 : 2.2;
           plot.area.append(svg("path", { class: line.image ? "image" : "mean", d: path(line.x, line.y, plot), stroke: colour, "stroke-width": width, "stroke-dasharray": line.image ? null : dash.map((n) => n * width).join(" ") }));
-          if (data.markers && !line.image)
+          if (line.x.length <= 12 && !line.image)
             line.x.forEach((value, i) => plot.area.append(svg("circle", { cx: plot.x(value), cy: plot.y(line.y[i]), r: 3.2, fill: colour })));
         }
         plot.cursor = plot.area.appendChild(svg("g", { class: "cursor" }));
@@ -85,7 +85,7 @@
       const read = (index) => {
         at = index;
         const stop = stops[at];
-        const head = `${data.xlabel} ${number(stop.x, Number.isInteger(stop.x) ? 0 : places.x)}`;
+        const head = `${data.xlabel.replace(/ \(.*\)/, "")} ${number(stop.x, Number.isInteger(stop.x) ? 0 : places.x)}`;
         const entries = stop.of.filter(([line, i]) => line.y[i] !== null).sort(([a, i], [b, j]) => b.y[j] - a.y[i]);
         tip.replaceChildren(el("strong", {}, head), ...entries.map(([line, i]) => {
           const { colour, dash } = looks.get(line.method);

@@ -36,8 +36,8 @@
 
   /* With a true minus sign and so many decimals. */
   const number = (value, decimals) => value.toFixed(decimals).replace(/^-(?=0\.?0*$)/, "").replace("-", "−");
-  /* Decimals that tell a thousandth of a range apart. */
-  const decimals = (range) => Math.min(6, Math.max(0, 2 - Math.floor(Math.log10(range || 1))));
+  /* Decimals that tell about a thousandth of a range apart. */
+  const decimals = (range) => Math.min(6, Math.max(0, 2 - Math.floor(Math.log10(range / 3 || 1))));
 
   const ticks = (low, high, count) => {
     const rough = (high - low) / count;

@@ -70,7 +70,6 @@ def lines(
     xlabel: str = "",
     ylabel: str = "",
     logarithmic: bool = False,
-    markers: bool = False,
 ) -> None:
     """Display lines whose values a reader reads off by mouse, finger or keys, and whose methods can be left
     out. Colours and order are those of `palette`.
@@ -87,11 +86,10 @@ def lines(
             frame's order, the first one to begin with.
         xlabel, ylabel: of all panels.
         logarithmic: whether x is.
-        markers: whether points are marked.
         twin: HTML of the static figure, or a function that displays it.
     """
     show("lines", lines_data(frame, x, y, low, high, method, panel, image, choice)
-         | {"xlabel": xlabel, "ylabel": ylabel, "log": logarithmic, "markers": markers}, twin)  # fmt: skip
+         | {"xlabel": xlabel, "ylabel": ylabel, "log": logarithmic}, twin)  # fmt: skip
 
 
 def with_means(rows: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
