@@ -41,6 +41,8 @@ def _prepare(app: Any) -> None:
     """Sphinx event ``builder-inited``, after the pages ran: number the figures, and index prose alone."""
     from sphinx.util import logging
 
+    # Sphinx looked for sources before the pages ran.
+    app.env.find_files(app.config, app.builder)
     pages = [(name, Path(app.env.doc2path(name))) for name in app.config.external_site_map]
     app.book_numbers, twice = numbers.numbered((name, path) for name, path in pages if path.exists())
     if twice:
