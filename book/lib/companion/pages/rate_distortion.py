@@ -224,8 +224,10 @@ def headline(lines: pd.DataFrame, losses: pd.DataFrame, on: str, iteration: int)
     wide = losses.pivot_table(index="lmbda", columns="configuration", values=["bpp", "psnr"])
     best = against["configuration"].iloc[0]
     grows, better = ((wide[name][best] > wide[name][BASE]).sum() for name in ("bpp", "psnr"))
+    first, *others = saved
     return (
-        f"**On {on}, refinement saves {', '.join(saved)} of the rate at equal PSNR** (BD-rate against the"
+        f"**On {on}, refinement saves {first}**{', ' * bool(others)}{', '.join(others)} of the rate at"
+        f" equal PSNR (BD-rate against the"
         f" base, which is the codec without refinement; {iteration} iterations). At equal λ the gain is"
         f" mostly in quality: with {best}, PSNR rises at {better} of {len(wide)} λ, and the files grow at"
         f" {grows}."
