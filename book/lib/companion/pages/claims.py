@@ -10,7 +10,6 @@ from types import SimpleNamespace
 
 import pandas as pd
 from great_tables import GT
-from IPython.display import Markdown, display
 
 from sgaplus.errors import UserError
 
@@ -165,7 +164,7 @@ def matrix(ledger: Sequence[Claim]) -> str:
 
 def show_matrix(ledger: Sequence[Claim], rows: pd.DataFrame) -> None:
     """Display `matrix` with all findings as CSV, and what the rows are of."""
-    made = SimpleNamespace(as_raw_html=lambda: f"<div>{matrix(ledger)}</div>")
+    made = SimpleNamespace(as_raw_html=lambda: f'<div class="whole">{matrix(ledger)}</div>')
     caption = (
         "Verdicts by data set and number of iterations, with how many of the conditions that were run hold."
     )
@@ -173,8 +172,7 @@ def show_matrix(ledger: Sequence[Claim], rows: pd.DataFrame) -> None:
 
 
 def show(claim: Claim) -> None:
-    """Display a claim's verdict, and folded its criterion and every number behind it."""
-    display(Markdown(describe(claim)))
+    """Display folded what decides a claim: its criterion and every number behind it."""
     cells.show_table(
         findings_table(claim),
         frame([claim]),
@@ -189,6 +187,7 @@ def findings_table(claim: Claim) -> GT:
     ordered = sorted(claim.findings, key=lambda finding: finding.outcome is None)
     shown = frame([replace(claim, findings=tuple(ordered))])
     shown = shown.assign(
+        what=[finding.what.replace("τ_max", "τ<sub>max</sub>").replace("|", "\\|") for finding in ordered],
         numbers=[finding.numbers for finding in ordered],
         images=[str(finding.images or "–") for finding in ordered],
     )
@@ -200,14 +199,17 @@ def findings_table(claim: Claim) -> GT:
     }
     columns |= {"note": "note"} if shown["note"].any() else {}
     points = " pp: percentage points." * bool((shown["unit"] == "pp").any())
-    made = tables.ci_table(shown, columns, note=f"Criterion: {claim.criterion}{points}")
-    return made.fmt_markdown([name for name in ("note",) if name in columns])
+    made = tables.ci_table(
+        shown, columns, note=f"Criterion: {claim.criterion}{points}".replace("τ_max", palette.TAU_MAX)
+    )
+    return made.fmt_markdown([name for name in ("note", "what") if name in columns])
 
 
 def describe(claim: Claim) -> str:
     """The claim with its verdict and links, in Markdown."""
     pages = " and ".join(map(link, claim.pages))
-    return f"**{verdict(claim)}**: {claim.says} In detail: {pages}."
+    says = claim.says.replace("τ_max", "τ<sub>max</sub>")
+    return f"**{verdict(claim)}**: {says} In detail: {pages}."
 
 
 def describe_ledger(ledger: Sequence[Claim]) -> str:

@@ -85,7 +85,7 @@ def over_iterations(rows: pd.DataFrame, iterations: Sequence[int]) -> tuple[pd.D
             line |= statistics.with_interval(f"share_{t}", 100 * gains[t] / gains[iterations[-1]])
         lines.append(line)
     gain, share = "gain after so many iterations, %", f"% of the gain after {iterations[-1]} iterations"
-    columns = {f"gain_{t}": Col(f"{t}", 2, best="max", under=gain) for t in iterations}
+    columns = {f"gain_{t}": Col(f"{t}", 1, best="max", under=gain) for t in iterations}
     columns |= {f"share_{t}": Col(f"{t}", 0, under=share) for t in iterations[:-1]}
     return pd.DataFrame(lines), columns
 

@@ -49,10 +49,10 @@ def methods() -> list[rounding.TwoClass]:
 SHAPES = {
     "middle": Col("at ½", 2, under="slope of p(⌈v⌉)"),
     "near": Col("at 0.01", 3, under="slope of p(⌈v⌉)"),
-    "exponent": Col("power of the distance", 2, under="slope of p(⌈v⌉)"),
-    "wrong": Col("p of the farther integer", 3),
+    "exponent": Col("power", 2, under="slope of p(⌈v⌉)"),
+    "wrong": Col("farther integer's p", 3),
     "a": Col("a", 2, under="closest SSL"),
-    "left": Col("largest difference of p", 3, under="closest SSL"),
+    "left": Col("off by at most", 3, under="closest SSL"),
 }
 
 

@@ -188,8 +188,9 @@ def figure(rows: pd.DataFrame, pairs: pd.DataFrame) -> Figure:
         axes.margins(x=0.15)
 
     parts = {place.replace("; ", "\n", 1): part for place, part in rows.groupby("place", sort=False)}
-    size = (7.5, 0.7 + 0.72 * max(map(len, parts.values())))
-    return figures.panels(parts, draw, xlabel="seconds of a step per megapixel", columns=1, size=size)
+    heights = [1 + len(part) for part in parts.values()]
+    share = {"height_ratios": heights, "size": (7.5, 0.46 * sum(heights) / len(heights)), "columns": 1}
+    return figures.panels(parts, draw, xlabel="seconds of a step per megapixel", legend=3, **share)
 
 
 def both(rows: pd.DataFrame, column: str, first: object, second: object) -> pd.DataFrame:
