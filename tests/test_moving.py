@@ -8,11 +8,13 @@ import os
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
 
+import sgaplus_moving
 from companion import closed_forms, equal_bytes, moving
 from sgaplus import rounding
 from sgaplus.errors import UserError
@@ -87,6 +89,22 @@ def test_data_in_the_page_cannot_end_its_script():
     text = moving.markup("lines", {"name": "</script><!--", "value": float("nan")}, TWIN)
     content = text.split('<script type="application/json">')[1].split("</script>")[0]
     assert json.loads(content) == {"name": "</script><!--", "value": None}
+
+
+def test_scripts_are_on_the_pages_that_need_them_alone():
+    scripts = ("page", "moving", "moving-lines", "moving-space")
+    context = {
+        "script_files": [SimpleNamespace(filename=f"{name}.js") for name in scripts],
+        "css_files": ["_static/style.css?v=1", "_static/moving.css?v=2"],
+    }
+
+    def left(body: str) -> list[list[str]]:
+        found = {"body": body} | {name: [*files] for name, files in context.items()}
+        sgaplus_moving._scripts(None, "page", "page.html", found, None)
+        return [[Path(getattr(f, "filename", f).split("?")[0]).stem for f in found[name]] for name in context]
+
+    assert left("<p>") == [["page"], ["style"]]
+    assert left(moving.markup("lines", {}, TWIN)) == [["page", "moving", "moving-lines"], ["style", "moving"]]
 
 
 def test_lines_without_a_value_are_refused(frame):
