@@ -53,9 +53,10 @@ INSPECT = """
     bare: [...article.querySelectorAll("img")].filter(i => !i.closest("figure, a, .tiles")).map(i => i.src),
     empty: [...article.querySelectorAll("figure")].filter(f => {
       const caption = f.querySelector("figcaption");
-      return !(caption && caption.innerText.trim()) || (shown(f) && f.getBoundingClientRect().height < 40);
+      return !(caption && caption.textContent.trim()) || (shown(f) && f.getBoundingClientRect().height < 40);
     }).map(f => f.id),
-    unnumbered: [...article.querySelectorAll("a.number")].map(a => a.innerText).filter(t => !/\\d$/.test(t)),
+    unnumbered: [...article.querySelectorAll("a.number")].map(a => a.textContent)
+      .filter(t => !/\\d$/.test(t)),
     formulas: article.querySelectorAll("merror, span.math, div.math:not(:has(math))").length,
     // A drawing is made for its own width, where the smallest labels have 10 px.
     small: [

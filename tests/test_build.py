@@ -376,7 +376,8 @@ def book(root):
     (root / "book" / "_toc.yml").write_text(
         "format: jb-book\nroot: intro\nchapters:\n  - file: executed/one\n"
     )
-    write_template(root, "print(amplitude)")
+    figure = """'<figure id="fig-x"><a class="number" href="#fig-x">Figure</a></figure>'"""
+    write_template(root, "print(amplitude)", f"from IPython.display import HTML\n\nHTML({figure})")
     write_pages(root, {"name": "one", "template": "tiny"})
     return root
 
@@ -394,6 +395,7 @@ def test_building_the_book_runs_the_stale_pages_and_only_them(book):
     assert "0 of 1 pages are up to date" in first.stdout
     html = (book / "_build" / "html" / "executed" / "one.html").read_text()
     assert "Own title" in html
+    assert 'href="#fig-x">Figure\xa01.1</a>' in html
     assert "<msup><mi>x</mi><mn>2</mn></msup>" in (book / "_build" / "html" / "intro.html").read_text()
     assert re.findall(r'(?:src|href)="https?://[^"]*"', html) == []
     second = build(book)

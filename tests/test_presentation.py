@@ -70,9 +70,9 @@ def test_files_of_earlier_builds_are_swept_away(tmp_path):
 
 def test_figures_are_numbered_by_page_and_linked_from_anywhere(tmp_path):
     (tmp_path / "intro.md").write_text('<figure id="fig-first">')
-    (tmp_path / "one.ipynb").write_text(
-        json.dumps('<figure id="fig-a"><figure id="tab-b"><figure id="fig-c">')
-    )
+    shown = {"data": {"text/html": ['<figure id="fig-a"><figure id="tab-b">', '<figure id="fig-c">']}}
+    cell = {"cell_type": "code", "source": """'<figure id="fig-a">'""", "outputs": [shown]}
+    (tmp_path / "one.ipynb").write_text(json.dumps({"cells": [cell]}))
     (tmp_path / "two.md").write_text('<figure id="fig-a">')
     sources = [(name, tmp_path / file) for name, file in (("intro", "intro.md"), ("one", "one.ipynb"))]
     known, twice = numbers.numbered(sources)

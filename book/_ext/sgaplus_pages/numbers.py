@@ -1,12 +1,13 @@
 """Figures and tables are numbered in the order of the contents: Figure 4.2 is the second of page 4."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-_ANCHOR = re.compile(r'\bid=\\?"((fig|tab)-[\w.-]+)\\?"')
+_ANCHOR = re.compile(r'\bid="((fig|tab)-[\w.-]+)"')
 _REFERENCE = re.compile(r'(<a\b[^>]*?)href="#((?:fig|tab)-[\w.-]+)"([^>]*>)[^<]*</a>')
 _KINDS = {"fig": "Figure", "tab": "Table"}
 
@@ -28,7 +29,7 @@ def numbered(sources: Iterable[tuple[str, Path]]) -> tuple[dict[str, Numbered], 
     twice = []
     for position, (page, path) in enumerate(sources):
         counts: Counter[str] = Counter()
-        for anchor, kind in _ANCHOR.findall(path.read_text(encoding="utf-8")):
+        for anchor, kind in _ANCHOR.findall(_shown(path)):
             if anchor in found:
                 twice.append(anchor)
                 continue
@@ -36,6 +37,19 @@ def numbered(sources: Iterable[tuple[str, Path]]) -> tuple[dict[str, Numbered], 
             number = f"{position}.{counts[kind]}" if position else f"{counts[kind]}"
             found[anchor] = Numbered(page, f"{_KINDS[kind]}\N{NO-BREAK SPACE}{number}")
     return found, twice
+
+
+def _shown(path: Path) -> str:
+    """What a page shows: of a notebook its prose and what its cells put out, not their code."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix != ".ipynb":
+        return text
+    parts = []
+    for cell in json.loads(text)["cells"]:
+        data = [output.get("data", {}) for output in cell.get("outputs", [])]
+        parts += [kinds.get(kind, "") for kinds in data for kind in ("text/html", "text/markdown")]
+        parts += [cell["source"]] if cell["cell_type"] == "markdown" else []
+    return "\n".join("".join(part) for part in parts)
 
 
 def put_in(markup: str, page: str, numbers: Mapping[str, Numbered], path_to) -> tuple[str, list[str]]:
