@@ -51,6 +51,11 @@ def test_data_uris_become_files_which_keep_the_names_of_downloads(tmp_path):
     }
     assert f'href="../_downloads/{csv.parent.name}/rows%20%26%20more.csv"' in written
     assert files.write(markup, tmp_path, lambda where: f"../{where}") == written
+    # A notebook's HTML stands in JSON, with a backslash before each quotation mark.
+    (tmp_path / "_sources").mkdir()
+    (tmp_path / "_sources" / "page.ipynb").write_text(json.dumps([markup]))
+    files.lighten(tmp_path, "")
+    assert json.loads((tmp_path / "_sources" / "page.ipynb").read_text()) == [written]
 
 
 def test_pictures_are_lazy_and_tell_their_width():

@@ -88,6 +88,7 @@ def _finish_book(app: Any, error: Exception | None) -> None:
     if error is None and app.builder.name == "html":
         words.store(Path(app.outdir), app.book_words)
         site.write(app)
+        files.lighten(Path(app.outdir), site.address())
         files.sweep(Path(app.outdir))
 
 

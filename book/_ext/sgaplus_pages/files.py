@@ -8,10 +8,10 @@ import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
 
-_URI = r"data:(image/[a-z+.-]+|text/csv)((?:;[a-z0-9=-]+)*),([^\"'\s)]*)"
-_LINK = re.compile(r"<a\b[^>]*?\bhref=\"" + _URI + r"\"[^>]*>", re.IGNORECASE)
+_URI = r"data:(image/[a-z+.-]+|text/csv)((?:;[a-z0-9=-]+)*),([^\"'\s)\\]*)"
+_LINK = re.compile(r"<a\b[^>]*?\bhref=\\?\"" + _URI + r"\\?\"[^>]*>", re.IGNORECASE)
 _DATA = re.compile(_URI)
-_NAME = re.compile(r"\bdownload=\"([^\"]+)\"")
+_NAME = re.compile(r"\bdownload=\\?\"([^\"\\]+)\\?\"")
 _ENDINGS = {"svg+xml": "svg", "jpeg": "jpg"}
 # What the extension writes is named by its content; the sweep below touches nothing else.
 _FOLDERS = {"_images": "[0-9a-f]" * 16 + ".*", "_downloads": "[0-9a-f]" * 12 + "/*"}
@@ -50,6 +50,18 @@ def lazy(markup: str) -> str:
     """``markup`` whose pictures are loaded when they come into view, and tell the style sheet their width."""
     markup = re.sub(r"<img\b(?![^>]*\bloading=)", '<img loading="lazy"', markup)
     return re.sub(r'<img\b(?![^>]*\bstyle=)([^>]*?\bwidth="(\d+)")', r'<img style="--width: \2px"\1', markup)
+
+
+def lighten(folder: Path, address: str) -> None:
+    """Let the notebooks that readers download link to the files of the book, which hold most of their bytes.
+
+    Args:
+        address: of the published book; where it has none, links lead to the book around the notebook.
+    """
+    for path in (folder / "_sources").rglob("*.ipynb"):
+        up = address or "../" * (len(path.relative_to(folder).parts) - 1)
+        text = write(path.read_text(encoding="utf-8"), folder, lambda where, up=up: up + where)
+        path.write_text(text, encoding="utf-8")
 
 
 def sweep(folder: Path) -> None:
