@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from ..errors import SystemFault, UserError
 from . import terminal
 from .app import Compiled, Device, app
-from .studying import Results, run_study
+from .studying import Log, Results, SchedulerAt, Workers, engine_of, run_study
 from .terminal import option
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ def reproduce(
     results: Results = None,
     device: Device = "auto",
     compiled: Compiled = False,
+    workers: Workers = None,
+    scheduler: SchedulerAt = None,
+    log: Log = None,
 ) -> None:
     """Run the whole of the paper's protocol: fetch what is missing, run all studies, make the book's pages.
 
@@ -34,6 +37,7 @@ def reproduce(
 
     - `sgaplus reproduce --profile paper --dry-run --device cuda`
     - `sgaplus reproduce --profile paper`
+    - `sgaplus reproduce --profile paper --scheduler scheduler.json`
     """
     from .. import hardware
     from ..studies import reproduce as reproduction
@@ -48,12 +52,13 @@ def reproduce(
         return
     _fetch(need)
     failures = []
-    for study in studies:
-        try:
-            run_study(study, profile, results, device, compiled)
-        except (UserError, SystemFault) as error:
-            failures.append(study.name)
-            terminal.say(f"error: {error}", "red")
+    with engine_of(workers, scheduler, device) as engine:
+        for study in studies:
+            try:
+                run_study(study, profile, results, device, compiled, engine, log)
+            except (UserError, SystemFault) as error:
+                failures.append(study.name)
+                terminal.say(f"error: {error}", "red")
     _make_pages(profile)
     if failures:
         raise SystemFault(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +16,8 @@ from .terminal import option
 
 if TYPE_CHECKING:
     from ..studies import running, schema, stored
+    from ..studies.execution.engines import Engine
+    from ..studies.execution.journal import Summary
 
 study_app = typer.Typer(
     no_args_is_help=True, help="The paper's experiments: show what is stored, and run them."
@@ -140,6 +144,28 @@ def study_status(name: _Name, profile: _Profile = None, results: Results = None)
         terminal.note(sentence)
 
 
+CLUSTER = "Cluster"
+Workers = Annotated[
+    int | None,
+    option(
+        "Compute with so many processes on this computer, each with a GPU of its own where there are GPUs."
+        " Needs sgaplus[cluster].",
+        CLUSTER,
+        min=1,
+    ),
+]
+SchedulerAt = Annotated[
+    str | None,
+    option(
+        "Compute on a Dask cluster: its scheduler's address (tcp://host:8786) or scheduler file. Needs"
+        " sgaplus[cluster].",
+        CLUSTER,
+        "--scheduler",
+    ),
+]
+Log = Annotated[Path | None, option("Append a line of JSON for each job to this file.", CLUSTER)]
+
+
 @study_app.command("run")
 @terminal.computing("use --device cpu, or a profile with smaller images", long=True)
 def study_run(
@@ -151,6 +177,9 @@ def study_run(
     results: Results = None,
     device: Device = "auto",
     compiled: Compiled = False,
+    workers: Workers = None,
+    scheduler: SchedulerAt = None,
+    log: Log = None,
 ) -> None:
     """Run the missing jobs of studies in order of priority, one study after the other.
 
@@ -159,24 +188,59 @@ def study_run(
 
     - `sgaplus study run rd --profile cpu`
     - `sgaplus study run stability ssl-a learning-rate`
+    - `sgaplus study run rd --workers 2`
+    - `sgaplus study run rd --scheduler tcp://10.0.0.1:8786 --log jobs.jsonl`
     """
     from .. import hardware
     from ..studies import schema
 
-    hardware.resolve_device(device)
+    if scheduler is None:
+        hardware.resolve_device(device)
     chosen = [(study, profile or _default(study)) for study in map(schema.load_study, names)]
     for study, name in chosen:
         study.profile(name)
-    for study, name in chosen:
-        run_study(study, name, results, device, compiled)
+    with engine_of(workers, scheduler, device) as engine:
+        for study, name in chosen:
+            run_study(study, name, results, device, compiled, engine, log)
 
 
-def run_study(study: schema.Study, profile: str, results: Path | None, device: str, compiled: bool) -> None:
+@contextlib.contextmanager
+def engine_of(workers: int | None, scheduler: str | None, device: str) -> Iterator[Engine | None]:
+    """What computes: None where this process does.
+
+    Raises:
+        UserError: both are given, Dask is not installed, or there is no such cluster.
+    """
+    if workers is None and scheduler is None:
+        yield None
+        return
+    if workers is not None and scheduler is not None:
+        raise UserError("--workers starts a cluster of its own: give it or --scheduler, not both")
+    try:
+        from ..studies.execution import cluster
+    except ImportError as error:
+        raise UserError(
+            f"a cluster needs Dask ({error}): install it with `pip install sgaplus[cluster]`"
+        ) from error
+    with contextlib.ExitStack() as stack:
+        where = scheduler or stack.enter_context(cluster.local(workers or 1, device))
+        yield stack.enter_context(cluster.connected(where))
+
+
+def run_study(
+    study: schema.Study,
+    profile: str,
+    results: Path | None,
+    device: str,
+    compiled: bool,
+    engine: Engine | None = None,
+    log: Path | None = None,
+) -> None:
     """Run the missing jobs of one study, and say how it goes."""
     from .. import hardware
     from ..studies import running, stored
 
-    kind = hardware.resolve_device(device).type
+    kind = study.profile(profile).device if engine else hardware.resolve_device(device).type
     found = stored.status(study, profile, kind=kind, root=results)
     terminal.say(
         f"{study.name}, profile {profile}: {found.jobs - found.stored} of {found.jobs} jobs to do, "
@@ -192,6 +256,9 @@ def run_study(study: schema.Study, profile: str, results: Path | None, device: s
             device=device,
             compiled=compiled,
             root=results,
+            engine=engine,
+            log=log,
+            summarise=_tell if engine or log else None,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
             report=lambda event: terminal.say(_line(event)),
         )
@@ -199,6 +266,16 @@ def run_study(study: schema.Study, profile: str, results: Path | None, device: s
     terminal.show(
         f"{study.name}, profile {profile}: rows are in {stored.store_of(study, profile, results).root}{end}"
     )
+
+
+def _tell(summary: Summary) -> None:
+    """The end of a run on a cluster."""
+    idle = "" if summary.idle is None else f"; workers were idle for {100 * summary.idle:.0f} % of their time"
+    terminal.say(f"{summary.stored} jobs computed, {len(summary.failures)} failed{idle}")
+    for worker, seconds in sorted(summary.seconds.items()):
+        terminal.say(f"  {worker}: {seconds:.0f} s")
+    for failure in summary.failures:
+        terminal.say(f"  failed: {failure.job.label}, {failure.job.image}: {failure.reason}", "red")
 
 
 def _default(study: schema.Study) -> str:

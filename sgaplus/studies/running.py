@@ -123,9 +123,9 @@ def _compute(
     journal: Journal,
 ) -> None:
     """Compute tasks that no other process has claimed or, meanwhile, stored."""
-    room, store = Room(engine.kind, engine.free), Store(order.store)
+    store = Store(order.store)
 
-    def groups() -> Iterator[list[Task]]:
+    def groups(room: Room) -> Iterator[list[Task]]:
         for group in planning.together(missing, room):
             # Another process may have stored a job since, and then be gone with its claim.
             free = [task for task in group if claims.claim(task.job.key)]
@@ -140,7 +140,8 @@ def _compute(
     try:
         for note in engine.prepare(order):
             teller.tell(note)
-        Dispatch(engine, order, room, teller, journal).run(groups())
+        room = Room(engine.kind, engine.free)
+        Dispatch(engine, order, room, teller, journal).run(groups(room))
     finally:
         order.mark.unlink(missing_ok=True)
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 
+from ...errors import first_line
 from ...store import Store
 from ..planning import Room, Task
 from .engines import Engine, Refusal, Sign
@@ -27,6 +28,8 @@ _FULL = 0.8
 _DEATHS_BEFORE_A_STEP = 2
 # Losses, and hangs, after which a job is given up.
 _DEATHS, _HANGS = 10, 2
+# As often a worker may take it up, although it comes to no step.
+_STARTS = 30
 
 
 @dataclass(eq=False)
@@ -35,10 +38,12 @@ class _Flight:
 
     shard: Shard
     future: Future | None = None
-    worker: str = ""  # that has begun it
+    worker: str = ""  # that has it
     heard: float = 0.0
     done: float = 0.0
     memory: float = 0.0
+    begun: bool = False
+    starts: int = 0
     deaths: int = 0
     hangs: int = 0
 
@@ -88,7 +93,7 @@ class Dispatch:
 
     def _submit(self, flight: _Flight) -> None:
         number = flight.shard.number
-        flight.worker, flight.done, flight.memory = "", 0.0, 0.0
+        flight.worker, flight.done, flight.memory, flight.begun = "", 0.0, 0.0, False
         self._flights[number] = flight
         flight.future = self._engine.submit(flight.shard, self._order, self._hear)
         flight.future.add_done_callback(lambda future: self._landed.put((number, future)))
@@ -126,11 +131,15 @@ class Dispatch:
             self._halve(flight, f"there is not enough memory ({error})")
         except self._engine.losses as error:
             flight.deaths += 1
-            self._after_a_death(flight, str(error))
+            if self._is_hopeless(flight):
+                self._halve(flight, f"{_lost(flight)} ({first_line(error)})")
+            else:
+                self._again.append(flight)
         else:
             if isinstance(outcome, Refusal):
-                self._engine.refuse(outcome)
                 self._again.append(flight)
+                self._teller.tell(f"worker {outcome.worker} takes no part: {outcome.reason}")
+                self._engine.refuse(outcome)
             else:
                 self._take(flight.shard, outcome)
         return False
@@ -148,13 +157,17 @@ class Dispatch:
         flight = self._flights.get(sign.shard)
         if flight is None:
             return
-        if flight.worker and not sign.done:  # another worker begins it, or the same one again
-            flight.deaths += 1
+        flight.worker, flight.heard = sign.worker, time.monotonic()
+        if sign.done < 0:
+            flight.starts += 1
+            return
+        if not sign.done:
+            flight.deaths += flight.begun  # another worker begins it, or the same one again
             if self._is_hopeless(flight):
                 self._drop(flight)
-                self._after_a_death(flight, "its worker was lost")
+                self._halve(flight, _lost(flight))
                 return
-        flight.worker, flight.heard = sign.worker, time.monotonic()
+            flight.begun = True
         flight.done, flight.memory = sign.done, sign.memory
         self._tell_progress()
 
@@ -164,13 +177,9 @@ class Dispatch:
     def _is_hopeless(self, flight: _Flight) -> bool:
         """Whether the shard will not be computed as it is."""
         early = not flight.done and flight.deaths >= _DEATHS_BEFORE_A_STEP
-        return flight.deaths >= _DEATHS or (len(flight.shard.tasks) > 1 and (early or flight.memory > _FULL))
-
-    def _after_a_death(self, flight: _Flight, reason: str) -> None:
-        if self._is_hopeless(flight):
-            self._halve(flight, f"{reason} {flight.deaths} times: its memory may be too small")
-        else:
-            self._again.append(flight)
+        full = flight.deaths and flight.memory > _FULL
+        several = len(flight.shard.tasks) > 1 and (early or full)
+        return bool(several or flight.deaths >= _DEATHS or flight.starts > _STARTS)
 
     def _halve(self, flight: _Flight, reason: str) -> None:
         """Go on with two shards in place of one; one image alone comes to nothing."""
@@ -211,3 +220,7 @@ class Dispatch:
             for flight in [flight for flight in self._flights.values() if not flight.worker]:
                 self._drop(flight)
                 self._again.append(flight)
+
+
+def _lost(flight: _Flight) -> str:
+    return f"its worker was lost {flight.deaths} times: its memory may be too small"
