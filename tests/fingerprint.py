@@ -23,8 +23,9 @@ from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.codecs.layers import DivisiveNorm
 from sgaplus.distortion import LAMBDAS, MS_SSIM, MSE, Distortion, lambda_in, regions
 from sgaplus.refinement import ALGORITHM
-from sgaplus.refinement.batch import Batch, refine_batch
+from sgaplus.refinement.batch import Batch
 from sgaplus.refinement.curvature import Curvature
+from sgaplus.refinement.loop import refine_batch
 from tests.conftest import untrained
 
 TABLE = Path(__file__).with_name("fingerprint.json")

@@ -366,16 +366,17 @@ def test_a_batch_too_large_for_the_memory_is_halved(codec, monkeypatch):
     images = [picture(64, 64, seed) for seed in range(5)]
     wanted = refine(codec, images, "ssl", iterations=3)
     sizes, calls = [], []
-    whole = loop.refine_batch
+    module = sys.modules["sgaplus.refinement.run"]
+    whole = module.refine_batch
 
-    def small(batch, iterations, evaluate, advance, observe, stoppable):
+    def small(batch, iterations, evaluate, advance, *others):
         sizes.append(len(batch.names))
         if len(batch.names) > 2:
             advance()
             raise torch.OutOfMemoryError
-        return whole(batch, iterations, evaluate, advance, observe, stoppable)
+        return whole(batch, iterations, evaluate, advance, *others)
 
-    monkeypatch.setattr(sys.modules["sgaplus.refinement.run"], "refine_batch", small)
+    monkeypatch.setattr(module, "refine_batch", small)
     with pytest.warns(UserWarning, match="do not fit in the GPU's memory: going on with") as said:
         run = refine(codec, images, "ssl", iterations=3, batch_size=5, progress=lambda *c: calls.append(c))
     assert sizes == [5, 3, 2, 1, 2] and len(said) == 2

@@ -7,7 +7,6 @@ that step with gradients of zero; the others do not notice. Only a few such step
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -19,7 +18,6 @@ from ..codecs.codec import Codec
 from ..codecs.models import Latents, hard
 from ..distortion import MSE, Distortion
 from ..errors import SystemFault
-from ..optimizers import OPTIMIZERS
 from ..plans import Plan
 from . import objective
 from .curvature import Curvature
@@ -165,113 +163,3 @@ class Batch:
                     f"the gradients of {name} were not finite in {count} steps: "
                     "lower the learning rate or use float32"
                 )
-
-
-@dataclass(eq=False)
-class Best:
-    """The best hard latents seen so far, image by image."""
-
-    rows: pd.DataFrame
-    latents: Latents
-    x_hat: Tensor
-
-    def update(self, rows: pd.DataFrame, latents: Latents, x_hat: Tensor) -> None:
-        better = (rows["loss"] < self.rows["loss"]).to_numpy()
-        self.rows.loc[better, rows.columns] = rows[better]
-        chosen = torch.tensor(better, device=x_hat.device).reshape(-1, 1, 1, 1)
-        self.latents = {k: torch.where(chosen, latents[k], v) for k, v in self.latents.items()}
-        self.x_hat = torch.where(chosen, x_hat, self.x_hat)
-
-
-def _drop_broken(variables: Sequence[Tensor]) -> Tensor:
-    """Count an image's gradients as zero where one of them is not finite; which images, (B,).
-
-    Without a look at the values on the host, which would wait for the device.
-    """
-    gradients = [v.grad for v in variables if v.grad is not None]
-    broken = ~torch.stack([gradient.sum((1, 2, 3)) for gradient in gradients]).sum(0).isfinite()
-    for gradient in gradients:
-        gradient.masked_fill_(broken.reshape(-1, 1, 1, 1), 0.0)
-    return broken
-
-
-def _optimise(batch: Batch, iterations: int) -> Iterator[tuple[int, Tensor, float]]:
-    """Optimise the batch's latents; yields (steps done, method's loss of each image, τ) after every step."""
-    variables = [latent.requires_grad_() for latent in batch.latents.values()]
-    plan = batch.plan
-    optimizer = OPTIMIZERS[plan.optimizer](variables, 1.0)
-    parts = 1 + plan.method.inner
-    for t in range(iterations):
-        for part in range(parts):
-            done = t + part / parts
-            tau = plan.temperature(done, iterations)
-            optimizer.param_groups[0]["lr"] = plan.lr(done, iterations)
-            optimizer.zero_grad(set_to_none=True)
-            loss = batch.inner_loss(tau) if part else batch.relaxed_loss(tau)
-            loss.sum().backward()
-            broken = _drop_broken(variables)
-            if not part:  # what is broken in the tangent, is so in every inner step
-                batch.broken_steps += broken
-            optimizer.step()
-        yield t + 1, loss.detach(), tau
-
-
-def refine_batch(
-    batch: Batch,
-    iterations: int,
-    evaluate: Collection[int],
-    advance: Callable[[], None],
-    observe: Callable[[int, Latents], None] = lambda iteration, latents: None,
-    stoppable: bool = False,
-) -> tuple[pd.DataFrame, Best]:
-    """Refine a batch.
-
-    Args:
-        evaluate: the iterations, beside 0, after which the true loss is computed.
-        advance: called after every step.
-        observe: called at these and at 0 with the iteration and the hard latents.
-        stoppable: let a KeyboardInterrupt after the first step end the steps; the true loss is computed once
-            more.
-
-    Returns:
-        A row per image and evaluated iteration; ``seconds`` are those of the steps, without the true losses,
-        divided by the images. Beside it the best that was seen.
-
-    Raises:
-        SystemFault: an image's loss, or its gradients in more than `MOST_BROKEN_STEPS` steps, are not finite.
-    """
-    rows, latents, x_hat = batch.true()
-    observe(0, latents)
-    table = [rows.assign(iteration=0, seconds=0.0, tau=float("nan"), method_loss=float("nan"))]
-    best = Best(table[0].copy(), latents, x_hat)
-    seconds, started = 0.0, hardware.now(batch.x.device)
-    done = 0
-
-    def look(loss: Tensor, tau: float) -> None:
-        nonlocal seconds, started
-        seconds += hardware.now(batch.x.device) - started
-        batch.check_gradients()
-        rows, latents, x_hat = batch.true()
-        observe(done, latents)
-        rows = rows.assign(
-            iteration=done,
-            seconds=seconds / len(batch.names),
-            tau=tau,
-            method_loss=loss.double().cpu().numpy(),
-        )
-        table.append(rows)
-        best.update(rows, latents, x_hat)
-        started = hardware.now(batch.x.device)
-
-    try:
-        for done, loss, tau in _optimise(batch, iterations):
-            last = loss, tau
-            if done in evaluate:
-                look(*last)
-            advance()
-    except KeyboardInterrupt:
-        if not stoppable or not done:
-            raise
-        if done != table[-1]["iteration"].iloc[0]:
-            look(*last)
-    return pd.concat(table, ignore_index=True), best

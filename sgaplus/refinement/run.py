@@ -33,8 +33,10 @@ from ..parsing import number, whole
 from ..plans import Plan
 from ..rounding import Method
 from . import objective
-from .batch import Batch, Best, refine_batch
+from .batch import ALGORITHM, Batch
+from .checkpoints import Checkpoints
 from .inputs import codec_of, images_of, names_of, read_offs_of
+from .loop import Best, Keeper, refine_batch
 
 Progress = Callable[[int, int], None]
 
@@ -68,6 +70,10 @@ def image_seed(seed: int, image: Tensor) -> int:
     digest = hashlib.blake2b(image.cpu().contiguous().numpy().tobytes(), digest_size=8)
     digest.update(str(seed).encode())
     return int.from_bytes(digest.digest()) >> 1
+
+
+def _digest(tensor: Tensor | None) -> str:
+    return "" if tensor is None else hashlib.sha256(tensor.cpu().contiguous().numpy().tobytes()).hexdigest()
 
 
 def batches(images: Sequence[Tensor], size: int) -> list[list[int]]:
@@ -115,6 +121,7 @@ def refine(
     streams: bool = False,
     progress: Progress | None = None,
     stoppable: bool = False,
+    checkpoints: Checkpoints | None = None,
 ) -> Run:
     """Refine the latents of ``images`` under ``codec``.
 
@@ -146,6 +153,8 @@ def refine(
         stoppable: let Ctrl-C (a KeyboardInterrupt) end the steps, not the call. The last row of each
             image then says how many there were; images that were not begun have the one of iteration 0. A
             second Ctrl-C ends the call.
+        checkpoints: where a batch's state is saved from time to time; the same call goes on from there. Clear
+            them when the results are safe. None for a function of the user's as the distortion.
 
     Returns:
         A `Run`. Its latents are the best seen, so that a reconstruction is never worse than the codec's.
@@ -191,7 +200,7 @@ def refine(
                 base = objective.crop(exact.decode(start).x_hat, x.shape[-2:])
             joint.check(base, x)
         batch = Batch(codec, x, [names[i] for i in group], chosen, lmbda, start, generators, compiled, joint)
-        done = iterations * len(latents)
+        before = done = iterations * len(latents)
 
         def advance() -> None:
             nonlocal done
@@ -206,7 +215,32 @@ def refine(
                     data = bitstream.encode(codec, single, tuple(images[i].shape[1:]))
                     written[names[i], iteration] = data
 
-        return refine_batch(batch, 0 if stopped else iterations, evaluate, advance, write, stoppable)
+        keeper = None
+        if checkpoints is not None and (joint.function is None or joint.spec in distortions.NAMED):
+            path = checkpoints.of(
+                algorithm=ALGORITHM,
+                codec=codec.sha256,
+                format=(codec.format, codec.device.type, compiled),
+                images=[(names[i], image_seed(seed, images[i])) for i in group],
+                plan=chosen.as_dict(),
+                loss=(lmbda, joint.spec, _digest(joint.weights)),
+                iterations=(iterations, sorted(evaluate), streams),
+            )
+            mine = {names[i] for i in group}
+
+            def give_back(files: list, steps: int) -> None:
+                nonlocal done
+                done = before + steps * len(group)
+                written.update({(name, t): data for name, t, data in files})
+
+            keeper = Keeper(
+                checkpoints,
+                path,
+                lambda: [[*key, data] for key, data in written.items() if key[0] in mine],
+                give_back,
+            )
+        steps = 0 if stopped else iterations
+        return refine_batch(batch, steps, evaluate, advance, write, stoppable, keeper)
 
     stopped = False
     waiting = batches(images, size)

@@ -38,14 +38,15 @@ def run(
     root: Path | None = None,
     engine: Engine | None = None,
     log: Path | None = None,
+    saving: float = 60.0,
     progress: Callable[[float, float], None] | None = None,
     report: Callable[[Event], None] | None = None,
     summarise: Callable[[Summary], None] | None = None,
 ) -> int:
     """Compute what is missing of a profile, in its order, and pack what is stored into one file.
 
-    Stopped at any moment, the same call goes on; what is lost is the group of images in flight (of one size,
-    under one method).
+    Stopped at any moment, the same call goes on; what is lost is what the images in flight (of one size,
+    under one method) have done since their last checkpoint.
 
     Args:
         device: as `load_codec` takes it.
@@ -53,6 +54,7 @@ def run(
         root: the folder of results, as of `stored.results`.
         engine: what computes; this process where None.
         log: a file that gets a line of JSON for each job.
+        saving: seconds between two checkpoints of the images in flight.
         progress: called with megapixel-iterations done and in all.
         report: called with what happened, from time to time.
         summarise: called at the end.
@@ -95,7 +97,7 @@ def run(
             _compute(
                 missing,
                 engine,
-                Order(root, store.root, secrets.token_hex(8), device, compiled),
+                Order(root, store.root, secrets.token_hex(8), device, compiled, saving),
                 claims,
                 teller,
                 journal,
@@ -151,8 +153,11 @@ def _tidy(store: Store) -> None:
     jobs = store.root / "jobs"
     if any(jobs.glob("[!.]*.parquet")):
         store.pack(_PACKED)
-    for leftover in [*jobs.glob(".*.parquet"), *store.root.glob(f"{shards.MARK}*")]:
+    checkpoints = store.root / shards.CHECKPOINTS
+    for leftover in [*jobs.glob(".*.parquet"), *store.root.glob(f"{shards.MARK}*"), *checkpoints.glob("*")]:
         leftover.unlink(missing_ok=True)
+    if checkpoints.is_dir():
+        checkpoints.rmdir()
 
 
 def _copy(store: Store, tasks: Sequence[Task], root: Path) -> set[str]:

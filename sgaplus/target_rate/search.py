@@ -32,8 +32,9 @@ from ..distortion import Distortion, each_of, together
 from ..errors import UserError
 from ..parsing import whole
 from ..plans import Plan
-from ..refinement.batch import Batch, refine_batch
+from ..refinement.batch import Batch
 from ..refinement.inputs import images_of
+from ..refinement.loop import refine_batch
 from ..refinement.run import Progress, image_seed, lambda_of, refine
 from ..rounding import Method
 from .targets import LONGEST_STEP, Target, next_log_lmbda, target

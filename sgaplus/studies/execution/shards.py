@@ -20,13 +20,14 @@ from ...codecs.codec import Codec
 from ...data.datasets import ImageFile
 from ...errors import SystemFault, UserError
 from ...jobs import Job, rows_of_run
-from ...refinement import refine
+from ...refinement import Checkpoints, refine
 from ...store import Store
 from ..planning import Task
 from ..stored import complete, stream_of
 from ..verify import find_photograph
 
-MARK = ".shared-"
+# In a store: the file that shows whether it is shared, the folder of what is under way.
+MARK, CHECKPOINTS = ".shared-", "checkpoints"
 # Codecs that a worker keeps. Shards come λ by λ, so that few are in use at a time.
 _CODECS = 4
 _kept: dict[tuple, Codec] = {}
@@ -75,6 +76,7 @@ class Order:
         nonce: what the file `mark` of that folder holds for the asker.
         device: as `load_codec` takes it.
         compiled: as `refinement.refine` takes it.
+        saving: seconds between two checkpoints of a shard, which shorter ones do without.
     """
 
     root: Path
@@ -82,6 +84,7 @@ class Order:
     nonce: str
     device: str = "auto"
     compiled: bool = False
+    saving: float = 60.0
 
     @property
     def mark(self) -> Path:
@@ -156,14 +159,17 @@ def compute(shard: Shard, order: Order, tell: Tell = lambda done: None, worker: 
         return Done(worker, time.perf_counter() - started, results)
     codec = codec_of(tasks[0], order.device)
     tasks = [replace(task, image=_photograph(task)) for task in tasks]
+    checkpoints = Checkpoints(order.store / CHECKPOINTS, order.saving) if shared else None
     tell(0.0)
     with hardware.peak_memory(codec.device) as peak:
-        found, failures = _refined(codec, tasks, order, tell)
+        found, failures = _refined(codec, tasks, order, tell, checkpoints)
     for result in found:
         if shared:
             keep(store, order.root, result)
             result = Result(result.job)
         results.append(result)
+    if checkpoints is not None:
+        checkpoints.clear()
     seconds, pixels = time.perf_counter() - started, 1e6 * sum(task.megapixels for task in tasks)
     return Done(worker, seconds, results, failures, peak() / pixels)
 
@@ -179,7 +185,7 @@ def keep(store: Store, root: Path, result: Result) -> None:
 
 
 def _refined(
-    codec: Codec, tasks: Sequence[Task], order: Order, tell: Tell
+    codec: Codec, tasks: Sequence[Task], order: Order, tell: Tell, checkpoints: Checkpoints | None
 ) -> tuple[list[Result], list[Failure]]:
     first = tasks[0]
     try:
@@ -198,12 +204,13 @@ def _refined(
             compiled=order.compiled,
             streams=first.streams,
             progress=lambda done, total: tell(done * first.megapixels),
+            checkpoints=checkpoints,
         )
     except SystemFault as fault:
         if len(tasks) == 1:
             return [], [Failure(first.job, str(fault))]
         # One image must not take the others with it.
-        single = [_refined(codec, [task], order, tell) for task in tasks]
+        single = [_refined(codec, [task], order, tell, checkpoints) for task in tasks]
         return [r for results, _ in single for r in results], [f for _, faults in single for f in faults]
     except RuntimeError as error:
         if hardware.memory_is_full(error):

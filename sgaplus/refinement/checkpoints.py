@@ -1,0 +1,92 @@
+"""Checkpoints of a batch: a refinement that was broken off goes on from the last one, to the same bit.
+
+A checkpoint holds all that the next step depends on: latents, optimiser, random generators, the estimate of
+the curvature; and what the refinement returns of the steps before. Its name is a hash of what is computed, so
+that one of something else is never taken.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import pickle
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from .. import io
+from ..errors import SystemFault, UserError
+
+# Raise it with the layout of what is saved.
+_LAYOUT = 1
+
+
+class Checkpoints:
+    """Checkpoints in a folder.
+
+    Args:
+        folder: made with the first one.
+        every: seconds between two; a batch that takes less has none.
+        clock: gives seconds.
+    """
+
+    def __init__(self, folder: Path, every: float, clock: Callable[[], float] = time.monotonic):
+        self._folder, self._every, self._clock = folder, every, clock
+        self._paths: set[Path] = set()
+        self._last = clock()
+
+    def of(self, **content: Any) -> Path:
+        """The file of a batch, by all that determines it."""
+        text = json.dumps(
+            {"layout": _LAYOUT, "torch": torch.__version__, **content}, sort_keys=True, default=str
+        )
+        path = self._folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.pt"
+        self._paths.add(path)
+        self._last = self._clock()
+        return path
+
+    def due(self) -> bool:
+        """Whether it is time for the next one."""
+        return self._clock() - self._last >= self._every
+
+    def save(self, path: Path, state: dict[str, Any]) -> None:
+        """Write a state whole or not at all; a disk that is full costs the checkpoint, not the refinement."""
+        with (
+            contextlib.suppress(SystemFault, UserError),
+            io.atomic(path) as temporary,
+            temporary.open("wb") as file,
+        ):
+            torch.save(state, file)
+        self._last = self._clock()
+
+    def load(self, path: Path) -> dict[str, Any] | None:
+        """What was saved, on the CPU; None where nothing was, or it is damaged."""
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except FileNotFoundError:
+            return None
+        except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError):
+            return None  # it begins anew, and writes another in its place
+
+    def clear(self) -> None:
+        """Drop those of the batches that were computed; call it when the results are safe."""
+        for path in self._paths:
+            path.unlink(missing_ok=True)
+        self._paths.clear()
+        with contextlib.suppress(OSError):  # others have theirs there, or there was none
+            self._folder.rmdir()
+
+
+def columns(table: pd.DataFrame) -> dict[str, Any]:
+    """A table as plain values, every bit of which is kept."""
+    return {name: (str(table[name].dtype), table[name].tolist()) for name in table.columns}
+
+
+def table_of(saved: dict[str, Any]) -> pd.DataFrame:
+    """What `columns` was given."""
+    return pd.DataFrame({name: pd.Series(values, dtype=kind) for name, (kind, values) in saved.items()})

@@ -1,0 +1,219 @@
+"""The loop: a batch's steps, what is seen on the way, and how they go on from a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from .. import hardware
+from ..codecs.models import Latents
+from ..optimizers import OPTIMIZERS
+from .batch import Batch
+from .checkpoints import Checkpoints, columns, table_of
+
+
+@dataclass(eq=False)
+class Best:
+    """The best hard latents seen so far, image by image."""
+
+    rows: pd.DataFrame
+    latents: Latents
+    x_hat: Tensor
+
+    def update(self, rows: pd.DataFrame, latents: Latents, x_hat: Tensor) -> None:
+        better = (rows["loss"] < self.rows["loss"]).to_numpy()
+        self.rows.loc[better, rows.columns] = rows[better]
+        chosen = torch.tensor(better, device=x_hat.device).reshape(-1, 1, 1, 1)
+        self.latents = {k: torch.where(chosen, latents[k], v) for k, v in self.latents.items()}
+        self.x_hat = torch.where(chosen, x_hat, self.x_hat)
+
+
+def _drop_broken(variables: Sequence[Tensor]) -> Tensor:
+    """Count an image's gradients as zero where one of them is not finite; which images, (B,).
+
+    Without a look at the values on the host, which would wait for the device.
+    """
+    gradients = [v.grad for v in variables if v.grad is not None]
+    broken = ~torch.stack([gradient.sum((1, 2, 3)) for gradient in gradients]).sum(0).isfinite()
+    for gradient in gradients:
+        gradient.masked_fill_(broken.reshape(-1, 1, 1, 1), 0.0)
+    return broken
+
+
+def _optimise(
+    batch: Batch, optimizer: torch.optim.Optimizer, iterations: int, begun: int
+) -> Iterator[tuple[int, Tensor, float]]:
+    """Optimise the batch's latents; yields (steps done, method's loss of each image, τ) after every step.
+
+    Args:
+        begun: steps that were done before.
+    """
+    variables, plan = list(batch.latents.values()), batch.plan
+    parts = 1 + plan.method.inner
+    for t in range(begun, iterations):
+        for part in range(parts):
+            done = t + part / parts
+            tau = plan.temperature(done, iterations)
+            optimizer.param_groups[0]["lr"] = plan.lr(done, iterations)
+            optimizer.zero_grad(set_to_none=True)
+            loss = batch.inner_loss(tau) if part else batch.relaxed_loss(tau)
+            loss.sum().backward()
+            broken = _drop_broken(variables)
+            if not part:  # what is broken in the tangent, is so in every inner step
+                batch.broken_steps += broken
+            optimizer.step()
+        yield t + 1, loss.detach(), tau
+
+
+@dataclass(eq=False)
+class _Progress:
+    """How far a refinement is.
+
+    Attributes:
+        done: steps.
+        seconds: that they took.
+        tables: of each evaluated iteration.
+        best: that was seen.
+    """
+
+    done: int
+    seconds: float
+    tables: list[pd.DataFrame]
+    best: Best
+
+
+def _saved(batch: Batch, optimizer: torch.optim.Optimizer, progress: _Progress, kept: Any) -> dict[str, Any]:
+    """All that `_restored` needs to go on as if nothing had been."""
+    best = progress.best
+    return {
+        "done": progress.done,
+        "seconds": progress.seconds,
+        "tables": [columns(table) for table in progress.tables],
+        "best": {"rows": columns(best.rows), "latents": best.latents, "x_hat": best.x_hat},
+        "latents": {name: value.detach() for name, value in batch.latents.items()},
+        "optimizer": optimizer.state_dict(),
+        "generators": [generator.get_state() for generator in batch.generators],
+        "curvature": vars(batch.curvature),
+        "broken_steps": batch.broken_steps,
+        "kept": kept,
+    }
+
+
+def _restored(batch: Batch, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> _Progress:
+    """Put a saved state in place of a batch's and its optimiser's."""
+
+    def here(value: Any) -> Any:
+        return value.to(batch.x.device) if isinstance(value, Tensor) else value
+
+    for name, value in state["latents"].items():
+        batch.latents[name].data = here(value)
+    optimizer.load_state_dict(state["optimizer"])
+    for generator, value in zip(batch.generators, state["generators"], strict=True):
+        generator.set_state(value)
+    for name, value in state["curvature"].items():
+        setattr(batch.curvature, name, here(value))
+    batch.broken_steps = here(state["broken_steps"])
+    best = state["best"]
+    latents = {name: here(value) for name, value in best["latents"].items()}
+    return _Progress(
+        state["done"],
+        state["seconds"],
+        [table_of(table) for table in state["tables"]],
+        Best(table_of(best["rows"]), latents, here(best["x_hat"])),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Keeper:
+    """Where a batch's checkpoints are, and what its caller keeps in them.
+
+    Attributes:
+        checkpoints, path: where.
+        keep: gives what the caller wants back, plain values.
+        give_back: is called with that, and the steps that are done, when the batch goes on from there.
+    """
+
+    checkpoints: Checkpoints
+    path: Path
+    keep: Callable[[], Any]
+    give_back: Callable[[Any, int], None]
+
+
+def refine_batch(
+    batch: Batch,
+    iterations: int,
+    evaluate: Collection[int],
+    advance: Callable[[], None],
+    observe: Callable[[int, Latents], None] = lambda iteration, latents: None,
+    stoppable: bool = False,
+    keeper: Keeper | None = None,
+) -> tuple[pd.DataFrame, Best]:
+    """Refine a batch.
+
+    Args:
+        evaluate: the iterations, beside 0, after which the true loss is computed.
+        advance: called after every step.
+        observe: called at these and at 0 with the iteration and the hard latents.
+        stoppable: let a KeyboardInterrupt after the first step end the steps; the true loss is computed once
+            more.
+        keeper: of checkpoints; the batch goes on from one that is there.
+
+    Returns:
+        A row per image and evaluated iteration; ``seconds`` are those of the steps, without the true losses,
+        divided by the images. Beside it the best that was seen.
+
+    Raises:
+        SystemFault: an image's loss, or its gradients in more than `MOST_BROKEN_STEPS` steps, are not finite.
+    """
+    variables = [latent.requires_grad_() for latent in batch.latents.values()]
+    optimizer = OPTIMIZERS[batch.plan.optimizer](variables, 1.0)
+    state = keeper.checkpoints.load(keeper.path) if keeper else None
+    if keeper and state:
+        progress = _restored(batch, optimizer, state)
+        keeper.give_back(state["kept"], progress.done)
+    else:
+        rows, latents, x_hat = batch.true()
+        observe(0, latents)
+        table = rows.assign(iteration=0, seconds=0.0, tau=float("nan"), method_loss=float("nan"))
+        progress = _Progress(0, 0.0, [table], Best(table.copy(), latents, x_hat))
+    started = hardware.now(batch.x.device)
+
+    def look(loss: Tensor, tau: float) -> None:
+        nonlocal started
+        progress.seconds += hardware.now(batch.x.device) - started
+        batch.check_gradients()
+        rows, latents, x_hat = batch.true()
+        observe(progress.done, latents)
+        rows = rows.assign(
+            iteration=progress.done,
+            seconds=progress.seconds / len(batch.names),
+            tau=tau,
+            method_loss=loss.double().cpu().numpy(),
+        )
+        progress.tables.append(rows)
+        progress.best.update(rows, latents, x_hat)
+        started = hardware.now(batch.x.device)
+
+    last: tuple[Tensor, float] | None = None
+    try:
+        for done, loss, tau in _optimise(batch, optimizer, iterations, progress.done):
+            progress.done, last = done, (loss, tau)
+            if progress.done in evaluate:
+                look(*last)
+            advance()
+            if keeper and progress.done < iterations and keeper.checkpoints.due():
+                progress.seconds += hardware.now(batch.x.device) - started
+                keeper.checkpoints.save(keeper.path, _saved(batch, optimizer, progress, keeper.keep()))
+                started = hardware.now(batch.x.device)
+    except KeyboardInterrupt:
+        if not stoppable or last is None:
+            raise
+        if progress.done != progress.tables[-1]["iteration"].iloc[0]:
+            look(*last)
+    return pd.concat(progress.tables, ignore_index=True), progress.best

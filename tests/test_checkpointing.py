@@ -1,0 +1,109 @@
+"""A refinement that is broken off goes on from its checkpoint, and nobody can tell."""
+
+import pandas as pd
+import pytest
+import torch
+
+from sgaplus import io
+from sgaplus.codecs.codec import Codec, freeze
+from sgaplus.errors import SystemFault
+from sgaplus.refinement import Checkpoints, refine
+from tests.conftest import untrained
+
+STEPS = 14
+
+
+class BrokenOff(Exception):
+    """The power is gone."""
+
+
+@pytest.fixture(scope="module")
+def codec():
+    return Codec("untrained", 0.01, freeze(untrained()), "0" * 64)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return [torch.rand(3, 64, 80, generator=torch.Generator().manual_seed(n)) for n in range(2)]
+
+
+def run(codec, images, plan, checkpoints=None, until=STEPS, **settings):
+    """Refine, and the steps that were done; broken off after ``until`` of them."""
+    steps = []
+
+    def progress(done, total):
+        steps.append(done // len(images))
+        if steps[-1] == until < STEPS:
+            raise BrokenOff
+
+    settings = {"iterations": STEPS, "trace_every": 3, "read_offs": [5], "batch_size": 2} | settings
+    try:
+        found = refine(codec, images, plan, progress=progress, checkpoints=checkpoints, **settings)
+    except BrokenOff:
+        found = None
+    return found, steps
+
+
+def assert_same(found, expected):
+    for name in ("rows", "trace", "best"):
+        tables = [getattr(one, name).drop(columns="seconds") for one in (found, expected)]
+        pd.testing.assert_frame_equal(*tables, check_exact=True)
+    for one, other in zip(found.latents, expected.latents, strict=True):
+        assert all(torch.equal(one[name], other[name]) for name in other)
+    assert all(map(torch.equal, found.reconstructions, expected.reconstructions))
+    assert found.streams == expected.streams
+
+
+# Adam; SOAP, whose bases are of some steps before; with an estimate of the curvature, without and with inner
+# steps; with MS-SSIM, whose curvature is another.
+PLANS = [("ssl", {}), ("fast", {}), ("faster", {}), ("atanh", {"streams": True})]
+
+
+@pytest.mark.parametrize(
+    ("plan", "settings"), PLANS, ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_it_goes_on_to_the_same_bit(codec, images, tmp_path, plan, settings):
+    expected, _ = run(codec, images, plan, **settings)
+    for until in (4, 11):  # the second one goes on from what the first one left
+        nothing, _ = run(codec, images, plan, Checkpoints(tmp_path, 0), until, **settings)
+        assert nothing is None and len(list(tmp_path.iterdir())) == 1
+    checkpoints = Checkpoints(tmp_path, 0)
+    found, steps = run(codec, images, plan, checkpoints, **settings)
+    assert steps == list(range(11, STEPS + 1)), "what was done is not done again"
+    assert_same(found, expected)
+    checkpoints.clear()
+    assert not tmp_path.exists()
+
+
+def test_a_short_refinement_has_none(codec, images, tmp_path):
+    run(codec, images, "ssl", Checkpoints(tmp_path, 60), 9)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_of_something_else_is_not_taken(codec, images, tmp_path):
+    run(codec, images, "ssl", Checkpoints(tmp_path, 0), 9)
+    for other in ({"seed": 1}, {"lmbda": 0.02}, {"read_offs": [6]}, {"iterations": STEPS + 1}):
+        _, steps = run(codec, images, "ssl", Checkpoints(tmp_path, 60), **other)
+        assert steps[0] == 1
+    _, steps = run(codec, images[::-1], "ssl", Checkpoints(tmp_path, 60))
+    assert steps[0] == 1
+
+
+def test_a_damaged_one_costs_time_alone(codec, images, tmp_path):
+    expected, _ = run(codec, images, "ssl")
+    for damage in (lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"PK" + data[2:40]):
+        run(codec, images, "ssl", Checkpoints(tmp_path, 0), 9)
+        [path] = tmp_path.iterdir()
+        path.write_bytes(damage(path.read_bytes()))
+        found, steps = run(codec, images, "ssl", Checkpoints(tmp_path, 0))
+        assert steps[0] == 1
+        assert_same(found, expected)
+
+
+def test_a_full_disk_costs_the_checkpoint_alone(codec, images, tmp_path, monkeypatch):
+    def full(path):
+        raise SystemFault("the disk is full")
+
+    monkeypatch.setattr(io, "atomic", full)
+    found, steps = run(codec, images, "ssl", Checkpoints(tmp_path, 0))
+    assert found is not None and steps[-1] == STEPS
