@@ -92,6 +92,7 @@ def refine_shard(payload: bytes, order: Order, expected: dict[str, str], topic: 
         shard: Shard = pickle.loads(payload)
         say = functools.partial(_say, worker, topic, shard.number)
         say(-1.0)
+        time.sleep(0.02)  # so that it is on its way, should memory run out at once
         return compute(shard, order, _seldom(say), worker.address)
     except Unfit as error:
         return Refusal(worker.address, str(error))
@@ -103,13 +104,13 @@ def _say(worker: Any, topic: str, shard: int, done: float) -> None:
 
 
 def _seldom(say: Callable[[float], None]) -> Callable[[float], None]:
-    """``say``, at the beginning, after the first step, and then from time to time."""
-    said, last = 0, 0.0
+    """``say``, after the first step and then from time to time."""
+    last = 0.0
 
     def tell(done: float) -> None:
-        nonlocal said, last
-        if said < 2 or time.monotonic() - last > SIGNS:
-            said, last = said + 1, time.monotonic()
+        nonlocal last
+        if not last or time.monotonic() - last > SIGNS:
+            last = time.monotonic()
             say(done)
 
     return tell

@@ -28,8 +28,6 @@ _FULL = 0.8
 _DEATHS_BEFORE_A_STEP = 2
 # Losses, and hangs, after which a job is given up.
 _DEATHS, _HANGS = 10, 2
-# As often a worker may take it up, although it comes to no step.
-_STARTS = 30
 
 
 @dataclass(eq=False)
@@ -42,9 +40,8 @@ class _Flight:
     heard: float = 0.0
     done: float = 0.0
     memory: float = 0.0
-    begun: bool = False
-    starts: int = 0
     deaths: int = 0
+    early: int = 0  # deaths in a row before a step was done
     hangs: int = 0
 
 
@@ -93,7 +90,7 @@ class Dispatch:
 
     def _submit(self, flight: _Flight) -> None:
         number = flight.shard.number
-        flight.worker, flight.done, flight.memory, flight.begun = "", 0.0, 0.0, False
+        flight.worker, flight.done, flight.memory = "", 0.0, 0.0
         self._flights[number] = flight
         flight.future = self._engine.submit(flight.shard, self._order, self._hear)
         flight.future.add_done_callback(lambda future: self._landed.put((number, future)))
@@ -130,10 +127,7 @@ class Dispatch:
                 raise  # there is no other worker, nor anything smaller
             self._halve(flight, f"there is not enough memory ({error})")
         except self._engine.losses as error:
-            flight.deaths += 1
-            if self._is_hopeless(flight):
-                self._halve(flight, f"{_lost(flight)} ({first_line(error)})")
-            else:
+            if not self._died(flight, first_line(error)):
                 self._again.append(flight)
         else:
             if isinstance(outcome, Refusal):
@@ -157,29 +151,26 @@ class Dispatch:
         flight = self._flights.get(sign.shard)
         if flight is None:
             return
-        flight.worker, flight.heard = sign.worker, time.monotonic()
-        if sign.done < 0:
-            flight.starts += 1
+        # A worker takes it up although another has it: that one was lost.
+        if sign.done < 0 and flight.worker and self._died(flight, "its worker was lost"):
+            self._drop(flight)
             return
-        if not sign.done:
-            flight.deaths += flight.begun  # another worker begins it, or the same one again
-            if self._is_hopeless(flight):
-                self._drop(flight)
-                self._halve(flight, _lost(flight))
-                return
-            flight.begun = True
-        flight.done, flight.memory = sign.done, sign.memory
+        flight.worker, flight.heard = sign.worker, time.monotonic()
+        flight.done, flight.memory = max(0.0, sign.done), sign.memory
         self._tell_progress()
 
     def _tell_progress(self) -> None:
         self._teller.step(sum(flight.done for flight in self._flights.values()))
 
-    def _is_hopeless(self, flight: _Flight) -> bool:
-        """Whether the shard will not be computed as it is."""
-        early = not flight.done and flight.deaths >= _DEATHS_BEFORE_A_STEP
-        full = flight.deaths and flight.memory > _FULL
-        several = len(flight.shard.tasks) > 1 and (early or full)
-        return bool(several or flight.deaths >= _DEATHS or flight.starts > _STARTS)
+    def _died(self, flight: _Flight, how: str) -> bool:
+        """A shard's worker was lost; whether it is therefore not computed as it is."""
+        flight.deaths += 1
+        flight.early = 0 if flight.done else flight.early + 1
+        full = flight.early >= _DEATHS_BEFORE_A_STEP or flight.memory > _FULL
+        if flight.deaths < _DEATHS and not (full and len(flight.shard.tasks) > 1):
+            return False
+        self._halve(flight, f"{how}, {flight.deaths} times: its memory may be too small")
+        return True
 
     def _halve(self, flight: _Flight, reason: str) -> None:
         """Go on with two shards in place of one; one image alone comes to nothing."""
@@ -220,7 +211,3 @@ class Dispatch:
             for flight in [flight for flight in self._flights.values() if not flight.worker]:
                 self._drop(flight)
                 self._again.append(flight)
-
-
-def _lost(flight: _Flight) -> str:
-    return f"its worker was lost {flight.deaths} times: its memory may be too small"

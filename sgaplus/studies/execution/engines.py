@@ -18,7 +18,7 @@ class Sign:
     Attributes:
         shard: its number.
         worker: its address.
-        done: megapixel-iterations; 0 when the worker begins, less when it has yet to load what it needs.
+        done: megapixel-iterations; less than 0 when the worker takes it up.
         memory: the share of its memory that it has taken, where that is known.
     """
 

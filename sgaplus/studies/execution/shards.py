@@ -134,7 +134,7 @@ class Done:
     bytes_per_pixel: float = 0.0
 
 
-# Called with the megapixel-iterations that are done; with 0 when a worker begins.
+# Called with the megapixel-iterations that are done.
 Tell = Callable[[float], None]
 
 
@@ -160,7 +160,6 @@ def compute(shard: Shard, order: Order, tell: Tell = lambda done: None, worker: 
     codec = codec_of(tasks[0], order.device)
     tasks = [replace(task, image=_photograph(task)) for task in tasks]
     checkpoints = Checkpoints(order.store / CHECKPOINTS, order.saving) if shared else None
-    tell(0.0)
     with hardware.peak_memory(codec.device) as peak:
         found, failures = _refined(codec, tasks, order, tell, checkpoints)
     for result in found:

@@ -1,0 +1,49 @@
+"""Preloaded by the workers of tests: files in a folder say what happens to them in the middle of a shard."""
+
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+
+FOLDER = Path(os.environ.get("SGAPLUS_MOODS", "."))
+
+
+def dask_setup(worker):
+    import torch
+
+    from sgaplus.studies.execution import shards
+
+    refine = shards.refine
+    limit_files(None)
+    if (FOLDER / f"other-{worker.name}").exists():
+        torch.__version__ = "1.13.1"
+
+    def moody(codec, images, *arguments, progress, **settings):
+        if len(images) > 1 and (FOLDER / "memory").exists():
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        if len(images) > 1 and (FOLDER / "killed").exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+        limit_files(100 if (FOLDER / "disk").exists() else None)
+
+        def held(done, total):
+            if (FOLDER / f"slow-{worker.name}").exists():
+                time.sleep(0.2)
+            if (FOLDER / "hold").exists():
+                (FOLDER / f"held-{worker.name}").write_text(str(os.getpid()))
+                while (FOLDER / "hold").exists():
+                    time.sleep(0.01)
+            progress(done, total)
+
+        return refine(codec, images, *arguments, progress=held, **settings)
+
+    shards.refine = moody
+
+
+def limit_files(size):
+    """No file of this process can grow beyond so many bytes."""
+    with contextlib.suppress(ImportError):
+        import resource
+
+        hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard if size is None else size, hard))

@@ -1,0 +1,339 @@
+"""Studies on a cluster: the same rows as here, whatever happens to its processes."""
+
+import contextlib
+import copy
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+
+from sgaplus.errors import SystemFault, UserError
+from sgaplus.studies import planning
+from sgaplus.studies.execution import cluster
+from sgaplus.studies.running import run
+from sgaplus.studies.schema import load_study
+from tests.conftest import POSIX, untrained
+from tests.farm import ROOT, Farm, free_port
+from tests.test_checkpoints import write_checkpoint
+from tests.test_studies import GRID, TINY, write_study
+
+pytestmark = [
+    pytest.mark.slow,
+    POSIX,
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+CHANGES = {
+    "methods": ["base", "ssl", "atanh"],
+    "train_lmbdas": [0.01, 0.02],
+    "iterations": 6,
+    "streams": True,
+}
+JOBS = 3 * 3 * 2
+
+
+def write(folder: Path, **changes) -> Path:
+    """A study of codecs in a folder beside it, which workers find by their path."""
+    (folder / "own").mkdir(parents=True)
+    for seed, lmbda in ((1, 0.02), (2, 0.01)):
+        write_checkpoint(folder / "own" / f"lambda{lmbda}.pth", untrained(seed=seed).state_dict())
+    content = copy.deepcopy(TINY)
+    content["profiles"]["cpu"] |= {"codec": "./own", "grids": [GRID | CHANGES | changes]}
+    return write_study(folder, content)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The study's file and the results of a run in this process."""
+    folder = tmp_path_factory.mktemp("study")
+    path = write(folder)
+    assert run(load_study(path), "cpu", device="cpu", root=folder / "expected") == 0
+    return path, folder / "expected"
+
+
+@pytest.fixture(scope="module")
+def shared_farm(tmp_path_factory):
+    farm = Farm(tmp_path_factory.mktemp("farm"))
+    with cluster.connected(farm.address) as engine:
+        engine._client.wait_for_workers(2, timeout=120)
+    yield farm
+    farm.close()
+
+
+@pytest.fixture
+def farm(shared_farm):
+    yield shared_farm
+    for name in ("memory", "killed", "disk", "slow-worker-0"):
+        shared_farm.mood(name, False)
+    shared_farm.release()
+
+
+@pytest.fixture
+def study(undisturbed):
+    return load_study(undisturbed[0])
+
+
+def content(root: Path) -> tuple[pd.DataFrame, dict[Path, bytes]]:
+    """All rows and files, without what another run has otherwise."""
+    rows = pd.read_parquet(root / "tiny" / "cpu" / "rows.parquet")
+    rows = rows.drop(columns=["seconds", "written", "device", "git_commit"])
+    rows = rows.sort_values(["key", "iteration"], ignore_index=True)
+    files = (root / "streams").rglob("*.sga")
+    return rows, {path.relative_to(root): path.read_bytes() for path in files}
+
+
+def assert_undisturbed(root: Path, undisturbed) -> None:
+    """Nothing is lost, nothing doubled, nothing else, and nothing is left lying about."""
+    (rows, files), (wanted, kept) = content(root), content(undisturbed[1])
+    pd.testing.assert_frame_equal(rows, wanted, check_exact=True)
+    assert files == kept and len(files) == JOBS
+    assert [path.name for path in (root / "tiny").rglob("*") if path.is_file()] == ["rows.parquet"]
+
+
+class Background(threading.Thread):
+    """A run in the background of a test, which disturbs it meanwhile."""
+
+    def __init__(self, study, root, address, engine=cluster.connected, **settings):
+        super().__init__()
+        self.said, self.result, self.error, self.summary = [], None, None, None
+        self._arguments = study, root, address, engine, settings
+        self.start()
+
+    def run(self):
+        study, root, address, engine, settings = self._arguments
+        try:
+            with engine(address) as workers:
+                self.result = run(
+                    study,
+                    "cpu",
+                    root=root,
+                    device="cpu",
+                    engine=workers,
+                    saving=0.0,
+                    report=lambda event: self.said.append(event.what),
+                    summarise=lambda summary: setattr(self, "summary", summary),
+                    **settings,
+                )
+        except Exception as error:
+            self.error = error
+
+    def end(self):
+        self.join()
+        if self.error:
+            raise self.error
+        return self.result
+
+
+def test_rows_and_files_are_those_of_one_process(farm, study, undisturbed, tmp_path):
+    log = tmp_path / "log" / "jobs.jsonl"
+    background = Background(study, tmp_path / "results", farm.address, log=log)
+    assert background.end() == 0
+    assert_undisturbed(tmp_path / "results", undisturbed)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    keys = [task.job.key for task in planning.plan(study, "cpu")]
+    assert sorted(line["key"] for line in lines) == sorted(keys)
+    assert {line["status"] for line in lines} == {"stored"} and all(line["seconds"] > 0 for line in lines)
+    summary = background.summary
+    assert summary.stored == JOBS and not summary.failures and 0 <= summary.idle < 1
+    assert set(summary.seconds) == {line["worker"] for line in lines}
+    assert any("2 workers" in what for what in background.said)
+
+
+def test_a_worker_killed_in_the_middle_of_a_shard(farm, study, undisturbed, tmp_path):
+    farm.mood("hold")
+    background = Background(study, tmp_path, farm.address)
+    for pid in farm.held(2).values():
+        os.kill(pid, signal.SIGKILL)
+    farm.release()
+    assert background.end() == 0
+    assert_undisturbed(tmp_path, undisturbed)
+
+
+def test_a_worker_that_hangs_is_started_again(farm, study, undisturbed, tmp_path, monkeypatch):
+    farm.mood("hold")
+    background = Background(study, tmp_path, farm.address)
+    stopped = farm.held(2).values()
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    farm.release()
+    monkeypatch.setattr(cluster.Cluster, "patience", 1.0)
+    while any(psutil.pid_exists(pid) for pid in stopped):
+        time.sleep(0.05)
+    monkeypatch.undo()
+    assert background.end() == 0
+    assert_undisturbed(tmp_path, undisturbed)
+
+
+@pytest.mark.parametrize("mood", ["memory", "killed"])
+def test_a_shard_that_does_not_fit_is_halved(farm, tmp_path, mood):
+    """What allocates too much gets an error, or is killed by the system before its first step is done."""
+    study = load_study(write(tmp_path / "study", methods=["ssl"], train_lmbdas=[0.01]))
+    farm.mood(mood)
+    assert Background(study, tmp_path / "results", farm.address).end() == 0
+    assert run(study, "cpu", device="cpu", root=tmp_path / "expected") == 0
+    (rows, files), (wanted, kept) = content(tmp_path / "results"), content(tmp_path / "expected")
+    pd.testing.assert_frame_equal(rows, wanted, rtol=1e-4)
+    assert files.keys() == kept.keys()
+
+
+def test_a_full_disk_ends_the_run_and_loses_nothing(farm, study, undisturbed, tmp_path):
+    farm.mood("disk")
+    with pytest.raises(SystemFault, match="could not write"):
+        Background(study, tmp_path, farm.address).end()
+    farm.mood("disk", False)
+    assert Background(study, tmp_path, farm.address).end() == 0
+    assert_undisturbed(tmp_path, undisturbed)
+
+
+def test_two_runs_share_a_study_and_a_cluster_with_a_slow_worker(farm, study, undisturbed, tmp_path):
+    farm.mood("slow-worker-0")
+    both = [Background(study, tmp_path, farm.address) for _ in range(2)]
+    for one in both:
+        one.end()
+    assert sum(one.summary.stored for one in both) == JOBS, "no job is computed twice"
+    assert_undisturbed(tmp_path, undisturbed)
+
+
+def test_a_folder_that_is_not_shared(farm, study, undisturbed, tmp_path):
+    """As workers elsewhere see it: the file that would show it is not there."""
+
+    class Elsewhere(cluster.Cluster):
+        def prepare(self, order):
+            order.mark.unlink()
+            return super().prepare(order)
+
+    @contextlib.contextmanager
+    def connected(address):
+        engine = Elsewhere(address)
+        yield engine
+        engine.close()
+
+    background = Background(study, tmp_path, farm.address, connected)
+    assert background.end() == 0
+    assert_undisturbed(tmp_path, undisturbed)
+    assert any("send their rows back" in what for what in background.said)
+
+
+def client(path: Path, root: Path, *options: str) -> subprocess.Popen:
+    command = [sys.executable, "-W", "ignore", "-m", "sgaplus", "study", "run", str(path), "--device", "cpu"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [*command, "--results", str(root), *options],
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def test_a_client_that_is_killed_goes_on(farm, study, undisturbed, tmp_path):
+    """What its workers were at is stored all the same."""
+    farm.mood("hold")
+    process = client(undisturbed[0], tmp_path, "--scheduler", farm.address)
+    farm.held(2)
+    process.kill()
+    process.communicate()
+    farm.release()
+    jobs = tmp_path / "tiny" / "cpu" / "jobs"
+    until = time.monotonic() + 60
+    while len(list(jobs.glob("[!.]*.parquet"))) < 6 and time.monotonic() < until:
+        time.sleep(0.1)
+    assert len(list(jobs.glob("[!.]*.parquet"))) >= 6, "both shards in flight are stored"
+    again = client(undisturbed[0], tmp_path, "--scheduler", farm.address)
+    _, errors = again.communicate()
+    assert again.returncode == 0, errors
+    assert_undisturbed(tmp_path, undisturbed)
+
+
+def test_a_scheduler_that_is_killed_and_comes_back(undisturbed, study, farm, tmp_path):
+    farm.mood("hold")
+    background = Background(study, tmp_path, farm.address)
+    farm.held(2)
+    farm.kill("scheduler")
+    farm.release()
+    while background.is_alive():
+        farm.supervise()
+        time.sleep(0.2)
+    assert background.end() == 0
+    assert_undisturbed(tmp_path, undisturbed)
+
+
+def test_a_worker_of_another_torch_is_refused(farm, study, undisturbed, tmp_path):
+    farm.mood("other-stranger")
+    farm.start("stranger")
+    background = None
+    try:
+        with cluster.connected(farm.address) as engine:
+            engine._client.wait_for_workers(3, timeout=60)
+        background = Background(study, tmp_path, farm.address)
+        assert background.end() == 0
+    finally:
+        process = farm.processes.pop("stranger")
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert any("takes no part: it has torch 1.13.1" in what for what in background.said)
+    assert len(background.summary.seconds) <= 2
+    assert_undisturbed(tmp_path, undisturbed)
+
+
+def test_workers_without_the_weights_say_so(farm, tmp_path):
+    path = write(tmp_path / "study", methods=["ssl"])
+    study = load_study(path)
+
+    class Moves(cluster.Cluster):
+        def prepare(self, order):
+            (path.parent / "own").rename(path.parent / "gone")
+            return super().prepare(order)
+
+    with pytest.raises(UserError, match=r"no worker .*can take part.*own at lambda 0\.01 cannot be loaded"):
+        run(study, "cpu", root=tmp_path / "results", device="cpu", engine=Moves(farm.address))
+    assert list((tmp_path / "results").rglob("*.parquet")) == []
+    (path.parent / "gone").rename(path.parent / "own")
+    assert Background(study, tmp_path / "results", farm.address).end() == 0
+
+
+def test_a_cluster_of_this_computer_that_is_killed_as_a_whole(undisturbed, study, tmp_path):
+    process = client(undisturbed[0], tmp_path, "--workers", "2")
+    jobs = tmp_path / "tiny" / "cpu" / "jobs"
+    while not list(jobs.glob("[!.]*.parquet")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.communicate()
+    gone, alive = psutil.wait_procs(children, timeout=30)
+    assert gone and not alive, "its workers end with it"
+    assert run(study, "cpu", device="cpu", root=tmp_path) == 0
+    assert_undisturbed(tmp_path, undisturbed)
+
+
+def test_a_job_that_fails_gives_an_exit_code_and_its_reason(undisturbed, tmp_path):
+    process = client(undisturbed[0], tmp_path, "--workers", "2", "--device", "tpu")
+    _, errors = process.communicate()
+    assert process.returncode == 2 and "tpu" in errors.splitlines()[-1]
+
+
+def test_a_scheduler_that_is_not_there(undisturbed, study, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "CONNECTING", 1.0)
+    address = f"tcp://127.0.0.1:{free_port()}"
+    for where in (address, "nowhere.json", "strange"):
+        with pytest.raises(UserError, match=f"no scheduler answers at {where}"):
+            cluster.Cluster(where)
+
+
+def test_a_cluster_without_workers(tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "WORKERS", 1.0)
+    farm = Farm(tmp_path / "farm", workers=0)
+    try:
+        with pytest.raises(UserError, match="has no workers"):
+            cluster.Cluster(farm.address)
+    finally:
+        farm.close()
