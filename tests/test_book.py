@@ -40,6 +40,13 @@ async () => {
   }
 }
 """
+# A new size and new colours have arrived; colours change over some time.
+STILL = """
+() => new Promise(done => requestAnimationFrame(() => setTimeout(() => {
+  for (const animation of document.getAnimations()) animation.finish();
+  setTimeout(done, 20);
+}, 20)))
+"""
 INSPECT = """
 () => {
   const article = document.querySelector("article, main");
@@ -140,7 +147,7 @@ def look(browser, address: str) -> Visit:
     for width, scheme in VIEWS:
         tab.set_viewport_size({"width": width, "height": SCREEN})
         tab.emulate_media(color_scheme=scheme)
-        tab.evaluate("() => new Promise(done => requestAnimationFrame(() => setTimeout(done, 30)))")
+        tab.evaluate(STILL)
         seen = visit.seen[width, scheme] = tab.evaluate(INSPECT)
         found = (
             Axe().run(tab, options={"preload": False, "resultTypes": ["violations"]}).response["violations"]

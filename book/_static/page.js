@@ -7,7 +7,7 @@ const SCROLLS = "figure, .scroll, pre, div.math, .pst-scrollable-table-container
 function reachable() {
   for (const region of document.querySelectorAll(`.bd-article :is(${SCROLLS})`)) {
     const scrolls = region.scrollWidth > region.clientWidth + 1;
-    if (scrolls && !region.hasAttribute("tabindex")) {
+    if (scrolls && region.tabIndex < 0) {
       region.tabIndex = 0;
       region.dataset.reachable = "";
     } else if (!scrolls && "reachable" in region.dataset) {
