@@ -49,7 +49,7 @@ def show(
     """Display a Matplotlib figure with a number, a text alternative, a caption and where it comes from.
 
     The picture is an SVG where that is smaller than a PNG of two pixels per CSS pixel. A figure of
-    `figures.panels` also has a variant for phones. The figure is closed.
+    `figures.panels` or `figures.pictures` also has a variant for phones. The figure is closed.
 
     Args:
         alt: what the figure shows, for who cannot see it.
@@ -66,7 +66,7 @@ def show(
 
     if not alt.strip() or not caption.strip():
         raise UserError("a figure needs a text alternative and a caption: give alt=… and caption=…")
-    narrow = None if photo else figures.narrow(figure)
+    narrow = figures.narrow(figure)
     said = html.escape(alt)
     images = f'<img{" class=wide" if narrow else ""} {_image(figure, photo)} alt="{said}" loading="lazy">'
     if narrow:

@@ -31,7 +31,7 @@ Part = TypeVar("Part")
 
 # The width of a phone's screen in inches at 96 CSS pixels, and how much smaller its letters may be.
 _PHONE, _LETTERS = 3.7, 0.8
-# What draws a figure of `panels` again for a phone.
+# What draws a figure again for a phone.
 _NARROW: weakref.WeakKeyDictionary[Figure, Callable[[], Figure]] = weakref.WeakKeyDictionary()
 
 
@@ -67,7 +67,8 @@ def panels(
 
 
 def narrow(figure: Figure) -> Figure | None:
-    """A figure of `panels` again as wide as a phone: a panel per row, letters that can be read there."""
+    """A figure of `panels` or `pictures` again as wide as a phone: a panel per row, letters that can be read
+    there."""
     if figure not in _NARROW:
         return None
     with sns.plotting_context("notebook", font_scale=_LETTERS):
@@ -197,6 +198,7 @@ def heat_map(
     axes.set(xlabel="", ylabel="")
     axes.grid(False)
     axes.tick_params(axis="y", rotation=0)
+    axes.tick_params(axis="x", rotation=30 if len(values.columns) > 6 else 0)
 
 
 def probability_rows(methods: Sequence[Method], tau: float = 1.0, points: int = 1001) -> pd.DataFrame:
@@ -269,6 +271,15 @@ def over_fraction(
 def pictures(images: Sequence[tuple[str, Tensor]], columns: int = 4, side: float = 2.6) -> Figure:
     """Images (3, H, W) in rows of so many, each under its title, every pixel as it is."""
     columns = min(columns, len(images))
+    figure = _pictures(images, columns, side)
+    _NARROW[figure] = functools.partial(_pictures, images, columns, _PHONE / columns, 7.5)
+    return figure
+
+
+def _pictures(
+    images: Sequence[tuple[str, Tensor]], columns: int, side: float, points: float | str = "small"
+) -> Figure:
+    """`pictures` whose titles have letters of so many points."""
     height, width = images[0][1].shape[1:]
     rows = math.ceil(len(images) / columns)
     size = (side * columns, (side * height / width + 0.25 + 0.2 * images[0][0].count("\n")) * rows)
@@ -277,7 +288,8 @@ def pictures(images: Sequence[tuple[str, Tensor]], columns: int = 4, side: float
         axes.axis("off")
     for axes, (title, image) in zip(grid.flat, images, strict=False):
         axes.imshow(image.clamp(0, 1).permute(1, 2, 0).numpy(), interpolation="nearest")
-        axes.set_title(title, fontweight="normal", fontsize="small")
+        shown = title.replace(", ", "\n") if points != "small" else title
+        axes.set_title(shown, fontweight="normal", fontsize=points)
     return figure
 
 
