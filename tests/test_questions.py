@@ -57,15 +57,17 @@ def test_the_third_integer_has_a_zone():
     assert (
         found["zone"].iloc[0] == pytest.approx(1 / 0.98 - 1) and (found["neighbours"] > found["whole"]).all()
     )
-    left, right = questions.third_class_figure(questions.third_class([0.9], [1.0, 3.0])).axes
+    left, right = questions.curves(
+        questions.third_class([0.9], [1.0, 3.0]), "setting", "distance", "probability"
+    ).axes
     assert len(left.lines) == 1 and len(right.lines) == 2
 
 
 def test_noise_and_flatness_are_what_the_page_says():
-    (axes,) = questions.slope_of_ssl_figure(questions.slope_of_ssl()).axes
+    (axes,) = questions.curves(questions.slope_of_ssl(), "what", "a", "percent").axes
     farther, flat = (line.get_ydata() for line in axes.lines)
     assert (np.diff(farther) < 0).all() and (np.diff(flat) >= 0).all()
-    (axes,) = questions.randomness_figure(questions.randomness()).axes
+    (axes,) = questions.curves(questions.randomness(), "method", "tau", "error").axes
     at_one = {line.get_label(): line.get_ydata()[-1] for line in axes.lines}
     assert sorted(at_one, key=at_one.get) == ["SSL (a = 2.3)", "cosine", "linear", "atanh (SGA)"]
 

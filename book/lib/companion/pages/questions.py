@@ -2,6 +2,7 @@
 temperature."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,28 @@ def judged(claim: Claim) -> str:
 def methods() -> list[rounding.TwoClass]:
     """The four two-class methods of the paper's figures."""
     return [rounding.parse(spec) for spec in pool.GRID]
+
+
+def curves(
+    table: pd.DataFrame, by: str, x: str, y: str, axis: Mapping[str, Any] = MappingProxyType({}), **how: Any
+) -> Figure:
+    """A line for each ``by``, in a panel for each ``panel`` where the table has one.
+
+    Args:
+        axis: for `matplotlib.axes.Axes.set`.
+        how: for `figures.panels`.
+    """
+    parts = dict(list(table.groupby("panel", sort=False))) if "panel" in table else {"": table}
+
+    def draw(axes: Axes, part: pd.DataFrame) -> None:
+        for name, look in palette.looks(part[by]).items():
+            line = part[part[by] == name]
+            axes.plot(line[x], line[y], **look | {"marker": ""}, linewidth=1.8, label=name)
+        axes.set(**axis)
+        if axis.get("xscale") == "log":
+            figures.plain_numbers(axes.xaxis)
+
+    return figures.panels(parts, draw, size=(4, 3.2), **how)
 
 
 # Question 1
@@ -168,25 +191,6 @@ def third_class(r: Sequence[float], n: Sequence[float]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def third_class_figure(table: pd.DataFrame) -> Figure:
-    """`third_class`, over r at the left and over n at the right."""
-
-    def draw(axes: Axes, part: pd.DataFrame) -> None:
-        _lines(axes, part, "setting", "distance", "probability")
-        axes.set(xlim=(0, 0.3), yscale="log", ylim=(2e-5, 0.5))  # below: the clip of the arguments
-
-    axis = {"xlabel": "distance from the nearest integer", "ylabel": "probability of the third"}
-    parts = dict(list(table.groupby("panel", sort=False)))
-    return figures.panels(parts, draw, size=(4, 3.2), sharey=True, **axis)
-
-
-def _lines(axes: Axes, table: pd.DataFrame, by: str, x: str, y: str) -> None:
-    """A line for each of what is no method."""
-    for position, (name, line) in enumerate(table.groupby(by, sort=False)):
-        look = {"color": palette.colour(position), "linestyle": palette.DASHES[position % 4]}
-        axes.plot(line[x], line[y], linewidth=1.8, label=name, **look)
-
-
 # Question 4
 
 
@@ -199,18 +203,6 @@ def randomness() -> pd.DataFrame:
         for tau in taus
     ]
     return pd.DataFrame(lines, columns=["method", "tau", "error"])
-
-
-def randomness_figure(table: pd.DataFrame) -> Figure:
-    """`randomness`, a line for each method."""
-
-    def draw(axes: Axes, table: pd.DataFrame) -> None:
-        for name, look in palette.looks(table["method"]).items():
-            line = table[table["method"] == name]
-            axes.plot(line["tau"], line["error"], **look | {"marker": ""}, linewidth=1.8, label=name)
-
-    axis = {"xlabel": "$\\tau$", "ylabel": "mean |s − ⌊v⌉|"}
-    return figures.panels({"": table}, draw, size=(4, 3.2), **axis)
 
 
 def temperatures_reached(iteration: int) -> tuple[float, float]:
@@ -232,14 +224,3 @@ def slope_of_ssl() -> pd.DataFrame:
         (a, name, 100 * of(rounding.SSL(a))) for name, of in lines.items() for a in np.geomspace(0.3, 10, 41)
     ]
     return pd.DataFrame(found, columns=["a", "what", "percent"])
-
-
-def slope_of_ssl_figure(table: pd.DataFrame) -> Figure:
-    """`slope_of_ssl`, a line for each."""
-
-    def draw(axes: Axes, table: pd.DataFrame) -> None:
-        _lines(axes, table, "what", "a", "percent")
-        axes.set(xscale="log")
-        figures.plain_numbers(axes.xaxis)
-
-    return figures.panels({"": table}, draw, xlabel="a (logarithmic)", ylabel="%", size=(4, 3.2))
