@@ -1,9 +1,11 @@
 """Figures and tables show the numbers they are given: checked on rows made up for the purpose."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from matplotlib import pyplot as plt
+from matplotlib.text import Text
 
 from companion import figures, palette
 from sgaplus import rounding
@@ -60,3 +62,26 @@ def test_pictures_and_their_centres():
     picture = torch.arange(3 * 6 * 8).reshape(3, 6, 8)
     assert torch.equal(figures.centre(picture, 4), picture[:, 1:5, 2:6])
     assert figures.centre(picture, 100).shape == (3, 6, 8)
+
+
+def heat_map():
+    table = pd.DataFrame({"row": ["a", "b"] * 3, "column": [1.0, 1.0, 2.0, 2.0, 3.0, 3.0], "value": range(6)})
+    return figures.panels(
+        {"": table}, lambda axes, t: figures.heat_map(axes, t, "row", "column", "value", "g")
+    )
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: figures.probability_space([rounding.Linear(), rounding.ThreeClass(rounding.Linear())]),
+        lambda: figures.rounding_slopes([rounding.SSL(2.3), rounding.Atanh()]),
+        lambda: figures.pictures([("base\n0.1 bpp, 25 dB", torch.zeros(3, 8, 8))] * 3, columns=3),
+        heat_map,
+    ],
+)
+def test_letters_can_be_read_on_a_phone(made):
+    narrow = figures.narrow(made())
+    letters = [text.get_fontsize() for text in narrow.findobj(Text) if text.get_text().strip()]
+    width = 72 * narrow.get_figwidth()
+    assert width <= 300 and min(letters) * 358 / width >= 8
