@@ -156,6 +156,17 @@ def test_every_template_declares_types_and_checks_its_own_parameters(path):
         assert not shows or {"hide-input", "remove-input"} & set(cell["metadata"].get("tags", [])), source
 
 
+REFINING = """
+dataset = "sample"
+images: list[str] = None
+methods = ["atanh", "ssl"]
+iterations = 100
+device = "auto"
+dtype = "auto"
+seed = 0
+"""
+
+
 @pytest.mark.parametrize(
     ("injected", "expected"),
     [
@@ -167,11 +178,15 @@ def test_every_template_declares_types_and_checks_its_own_parameters(path):
     ],
 )
 def test_check_fits_the_kernels_values_and_returns_a_command_that_gives_them_again(
-    monkeypatch, injected, expected
+    monkeypatch, tmp_path, injected, expected
 ):
     import IPython
 
-    path = REPOSITORY / "notebooks" / "refine_images.ipynb"
+    cell = {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": REFINING}
+    path = tmp_path / "notebooks" / "refining.ipynb"
+    path.parent.mkdir()
+    path.write_text(json.dumps({"cells": [cell]}))
+    monkeypatch.setattr(parameters, "CHECKOUT", tmp_path)
     known = declared(path)
     history = [
         "",
@@ -180,7 +195,7 @@ def test_check_fits_the_kernels_values_and_returns_a_command_that_gives_them_aga
     ]
     values = {name: default for name, (_, default) in known.items()} | injected | {"In": history}
     monkeypatch.setattr(IPython, "get_ipython", lambda: type("Shell", (), {"user_ns": values})())
-    read = read_by_papermill(parameters.check("refine_images"))
+    read = read_by_papermill(parameters.check("refining"))
     assert Path(read["input_path"]).resolve() == path
     fitted = {
         name: parameters.fitted(name, value, known[name][0]) for name, value in read["parameters"].items()
@@ -189,7 +204,7 @@ def test_check_fits_the_kernels_values_and_returns_a_command_that_gives_them_aga
     assert {name: values[name] for name in expected} == expected
     values["In"] += ["# Parameters\nbogus = float('nan')\nseed = 1"]
     with pytest.raises(UserError, match=r"unknown parameter bogus: this notebook takes .*dataset, device"):
-        parameters.check("refine_images")
+        parameters.check("refining")
 
 
 def test_a_command_names_a_path_of_the_machine_only_outside_the_working_directory(tmp_path, monkeypatch):

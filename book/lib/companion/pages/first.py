@@ -1,0 +1,112 @@
+"""The first page: three results in a sentence each, and the nine verdicts as a strip of tiles."""
+
+import html
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from ..statistics import said
+from ..tables import number
+from ..verdicts import Claim, Verdict
+from .claims import verdict
+
+# What each claim is about, in a few words; `claims.yaml` has the claims themselves.
+SHORT = (
+    "SSL’s true loss is the lowest",
+    "SSL converges more smoothly",
+    "Linear minds the temperature least",
+    "SSL’s slope has an optimum inside",
+    "Three classes are faster early on",
+    "The gain carries over to other photographs",
+    "Another λ moves along the curve",
+    "atanh’s gradient has no bound",
+    "SGA saves what was published",
+)
+
+
+# Verdicts whose colour is that of another.
+_COLOURS = {Verdict.PARTLY: Verdict.HOLDS}
+
+
+@dataclass(frozen=True)
+class Result:
+    """A result of the book.
+
+    Attributes:
+        number: the value, in a few characters.
+        text: what it is of, as HTML.
+        page: where it is shown at length.
+        about: that page, in words.
+    """
+
+    number: str
+    text: str
+    page: str
+    about: str
+
+
+def saved(deltas: pd.DataFrame, page: str) -> Result:
+    """The bits that the best method saves by `rate_distortion.deltas`."""
+    best = deltas.sort_values("means_bd_rate").iloc[0]
+    interval = said(best, "means_bd_rate", decimals=1)
+    return Result(
+        f"{number(best['means_bd_rate'], 1)} %",
+        f"bits at equal quality by {best['configuration']} against the codec alone (BD-rate {interval} %,"
+        f" {best['means_images']:.0f} photographs of Kodak, 500 iterations)",
+        page,
+        "Rate and distortion",
+    )
+
+
+def leads(table: pd.DataFrame, page: str) -> Result:
+    """SSL's lead over SGA by `lead.table`, on the crops of Kodak that were refined furthest."""
+    own = table[(table["settings"] == "published settings") & table["data"].str.startswith("Kodak")]
+    own = own[own["data"] == own.loc[own["iteration"] == own["iteration"].max(), "data"].iloc[0]]
+    lines = own.sort_values("iteration").to_dict("records")
+    parts = [f"after {line['iteration']} iterations {said(line, 'change')} %" for line in lines]
+    return Result(
+        " → ".join(f"{number(line['change'], 1)} %" for line in lines),
+        f"true loss of SSL against SGA: {', '.join(parts)} ({lines[0]['images']} crops of Kodak)",
+        page,
+        "Convergence",
+    )
+
+
+def sooner(races: pd.DataFrame, page: str) -> Result:
+    """How much sooner the preset is done by `races.summary`, in the race on the largest pictures."""
+    race = races.loc[(races["width"] * races["height"]).idxmax()]
+    return Result(
+        f"{race['ratio']:.0f} × sooner",
+        f"{race['iterations']} steps of the preset <code>{race['preset']}</code> against"
+        f" {race['reference_iterations']} of SSL in a plain loop, on one stopwatch"
+        f" ({race['seconds']:.0f} s and {race['reference_seconds']:.0f} s; true loss {said(race, 'change')}"
+        f" %, {race['images']} photographs)",
+        page,
+        "How",
+    )
+
+
+def results(found: Iterable[Result]) -> str:
+    """HTML of results, each with a link to its page."""
+    items = "".join(
+        f'<li><b>{one.number}</b>{one.text}. <a href="{one.page}.html">{one.about}</a></li>' for one in found
+    )
+    return f'<ul class="results" role="list">{items}</ul>'
+
+
+def strip(ledger: Sequence[Claim]) -> str:
+    """HTML of a tile for each claim: its number, what it is about, its verdicts by icon and word."""
+    tiles = []
+    for claim, short in zip(ledger, SHORT, strict=True):
+        lines = []
+        for part in verdict(claim).split("; "):
+            icon, words = re.sub(r" \([^)]*\)$", "", part).split(" ", 1)
+            lines.append(f'<br><span aria-hidden="true">{icon}</span> {html.escape(words)}')
+        text = f"<b>{claim.number} {html.escape(short)}</b>{''.join(lines)}"
+        tiles.append(
+            f'<li data-verdict="{_COLOURS.get(claim.verdict, claim.verdict)}">'
+            f'<a href="claims.html#tab-claim-{claim.number}">{text}</a></li>'
+        )
+    return f'<ol class="verdicts" role="list">{"".join(tiles)}</ol>'

@@ -1,0 +1,132 @@
+"""The map of the paper: each figure and table with a page of this book, a thumbnail and how far it is
+reproduced."""
+
+import base64
+import html
+import io
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+from sgaplus.errors import UserError
+from sgaplus.studies.schema import load_study
+from sgaplus.studies.stored import coverage
+
+from . import palette, pool, provenance
+
+# Widest side of a thumbnail, in pixels: twice that of a tile.
+_WIDTH = 480
+_IMAGE = r'<img[^>]*?src="data:image/(?P<kind>[\w+]+);base64,(?P<data>[^"]+)"'
+_FIGURE = rf'<figure[^>]*\bid="(?P<id>fig-[^"]+)"[^>]*>.*?{_IMAGE}'
+
+
+class Item(BaseModel):
+    """A figure or table of the paper.
+
+    Attributes:
+        item: its number there.
+        shows: what it shows, in a few words.
+        page: of this book, by the name in ``pages.yml``.
+        figure: of the page, whose anchor is ``fig-<figure>``; the first one where None.
+        table: of the page, whose anchor is ``tab-<table>``; the tile then leads there.
+        study: with its rows; None for what follows from formulas.
+        dataset: of the rows; all where None.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    item: str
+    shows: str
+    page: str
+    figure: str | None = None
+    table: str | None = None
+    study: str | None = None
+    dataset: str | None = None
+
+    @property
+    def anchor(self) -> str:
+        """Of the table or the figure, where one is named."""
+        return f"tab-{self.table}" if self.table else f"fig-{self.figure}" if self.figure else ""
+
+
+def read(text: str) -> list[Item]:
+    """The items that YAML lists."""
+    return TypeAdapter(list[Item]).validate_python(yaml.safe_load(text))
+
+
+def notebook(item: Item, root: Path) -> Path:
+    """The executed notebook of the item's page."""
+    return root / "book" / "executed" / f"{item.page}.ipynb"
+
+
+def _pictures(path: Path) -> str:
+    """The HTML of all outputs of an executed notebook."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    return "\n".join("".join(output.get("data", {}).get("text/html", "")) for output in outputs)
+
+
+def thumbnail(item: Item, root: Path) -> str:
+    """A small picture of the item's figure on its executed page, as a data URI; empty where there is none.
+
+    Raises:
+        UserError: the page lacks the figure or the table that the item names.
+    """
+    markup = _pictures(notebook(item, root))
+    if item.anchor and f'id="{item.anchor}"' not in markup:
+        raise UserError(f"the page {item.page} has no {item.anchor}, which the map of the paper names")
+    found = list(re.finditer(_FIGURE, markup, re.DOTALL))
+    wanted = next((match for match in found if match["id"] == f"fig-{item.figure}"), None)
+    match = wanted or next(iter(found), None) or re.search(_IMAGE, markup)
+    if match is None:
+        return ""
+    if "svg" in match["kind"]:
+        return f"data:image/{match['kind']};base64,{match['data']}"
+    picture, small = Image.open(io.BytesIO(base64.b64decode(match["data"]))).convert("RGB"), io.BytesIO()
+    picture.thumbnail((_WIDTH, _WIDTH))
+    picture.save(small, "WEBP", quality=80)
+    return f"data:image/webp;base64,{base64.b64encode(small.getvalue()).decode()}"
+
+
+def tiles(items: Sequence[Item], root: Path) -> str:
+    """HTML of a tile for each item, which leads to where this book has it."""
+    return f'<ul class="tiles">{"".join(_tile(item, root) for item in items)}</ul>'
+
+
+def _tile(item: Item, root: Path) -> str:
+    state, detail = status(item)
+    address = f"executed/{item.page}.html" + (f"#{item.anchor}" if item.anchor else "")
+    picture = thumbnail(item, root)
+    image = f'<img src="{picture}" alt="" width="240" height="180">' if picture else ""
+    return (
+        f'<li><a href="{address}">{image}<strong>{html.escape(item.item)}</strong>'
+        f"{html.escape(item.shows)}<small><b>{state}</b>: {html.escape(detail)}</small></a></li>"
+    )
+
+
+def status(item: Item) -> tuple[str, str]:
+    """How far an item is reproduced, from the stored rows: a word or two, and the scale in words."""
+    if item.study is None:
+        return "exact", "from the formulas"
+    stored, jobs = coverage(load_study(item.study), "paper")
+    if stored == jobs:
+        return "reproduced", "the paper’s protocol"
+    rows = pool.load("cpu", studies=[item.study])
+    rows = rows[rows["iterations"] > 0]
+    if item.dataset:
+        rows = rows[rows["dataset"].str.startswith(item.dataset)]
+    if rows.empty:
+        return "not run", f"sgaplus study run {item.study}"
+    scopes = rows.groupby("scope")["image"].nunique()
+    scope = pool.WHOLE if pool.WHOLE in scopes else scopes.idxmax()
+    kind = "photograph" if scope == pool.WHOLE else "crop"
+    most = rows.loc[rows["scope"] == scope, "iteration"].max()
+    names = " and ".join(palette.dataset(name) for name in sorted(rows["dataset"].unique()))
+    detail = f"{provenance.count(int(scopes[scope]), kind)} of {names}, {most} iterations"
+    photographs = rows["image"].str.partition("@")[0].nunique()
+    return ("one photograph" if photographs == 1 else "reduced scale"), detail
