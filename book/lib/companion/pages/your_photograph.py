@@ -49,10 +49,12 @@ def run(command: str, folder: Path) -> Ran:
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     assert process.stdout is not None
-    output = process.stdout.read().strip()
-    _, code, usage = os.wait4(process.pid, 0)
+    with process.stdout as stream:
+        output = stream.read().strip()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
     seconds = time.perf_counter() - start
-    if code:
+    if process.returncode:
         raise SystemFault(f"`{command}` failed: {output}")
     unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
     return Ran(command, output, seconds, usage.ru_maxrss * unit / 1e9)
