@@ -41,18 +41,19 @@ def item(**more) -> paper_map.Item:
 
 
 def test_a_thumbnail_is_that_of_the_named_figure_or_the_first_and_small(root):
-    assert paper_map.thumbnail(item(), root) == f"data:image/svg+xml;base64,{SVG}"
-    kind, _, data = paper_map.thumbnail(item(figure="photo"), root).partition(";base64,")
+    markup = paper_map._pictures(paper_map.notebook(item(), root))
+    assert paper_map.thumbnail("", markup) == f"data:image/svg+xml;base64,{SVG}"
+    kind, _, data = paper_map.thumbnail("fig-photo", markup).partition(";base64,")
     assert kind == "data:image/webp" and Image.open(io.BytesIO(base64.b64decode(data))).size == (480, 320)
 
 
 def test_a_tile_leads_to_its_anchor_and_one_that_does_not_exist_is_refused(root):
-    markup = paper_map.tiles([item(table="numbers"), item(figure="curves")], root)
-    assert 'href="executed/one.html#tab-numbers"' in markup
+    markup = paper_map.tiles([item(at="tab-n.*"), item(at="fig-curves"), item()], root)
+    assert 'href="executed/one.html#tab-numbers"' in markup and 'href="executed/one.html"' in markup
     assert 'href="executed/one.html#fig-curves"' in markup
     assert "curves &amp; words" in markup and "from the formulas" in markup
     with pytest.raises(UserError, match="fig-lost"):
-        paper_map.tiles([item(figure="lost")], root)
+        paper_map.tiles([item(at="fig-lost")], root)
 
 
 def test_a_status_says_how_many_photographs_and_iterations_are_stored():

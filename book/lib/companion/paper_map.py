@@ -32,8 +32,7 @@ class Item(BaseModel):
         item: its number there.
         shows: what it shows, in a few words.
         page: of this book, by the name in ``pages.yml``.
-        figure: of the page, whose anchor is ``fig-<figure>``; the first one where None.
-        table: of the page, whose anchor is ``tab-<table>``; the tile then leads there.
+        at: a pattern of its anchor there, such as ``tab-rd-.*-bd``; the page's top where None.
         study: with its rows; None for what follows from formulas.
         dataset: of the rows; all where None.
     """
@@ -43,15 +42,9 @@ class Item(BaseModel):
     item: str
     shows: str
     page: str
-    figure: str | None = None
-    table: str | None = None
+    at: str | None = None
     study: str | None = None
     dataset: str | None = None
-
-    @property
-    def anchor(self) -> str:
-        """Of the table or the figure, where one is named."""
-        return f"tab-{self.table}" if self.table else f"fig-{self.figure}" if self.figure else ""
 
 
 def read(text: str) -> list[Item]:
@@ -71,18 +64,26 @@ def _pictures(path: Path) -> str:
     return "\n".join("".join(output.get("data", {}).get("text/html", "")) for output in outputs)
 
 
-def thumbnail(item: Item, root: Path) -> str:
-    """A small picture of the item's figure on its executed page, as a data URI; empty where there is none.
+def anchor(item: Item, markup: str) -> str:
+    """The anchor on the item's page, of the HTML of its outputs; empty where the item names none.
 
     Raises:
-        UserError: the page lacks the figure or the table that the item names.
+        UserError: the page has none that fits.
     """
-    markup = _pictures(notebook(item, root))
-    if item.anchor and f'id="{item.anchor}"' not in markup:
-        raise UserError(f"the page {item.page} has no {item.anchor}, which the map of the paper names")
+    if item.at is None:
+        return ""
+    known = re.findall(r'\bid="((?:fig|tab)-[^"]+)"', markup)
+    fitting = next((name for name in known if re.fullmatch(item.at, name)), None)
+    if fitting is None:
+        raise UserError(f"the page {item.page} has no {item.at}, which the map of the paper names")
+    return fitting
+
+
+def thumbnail(wanted: str, markup: str) -> str:
+    """A small picture of the figure with that anchor, or of the first, as a data URI; empty without any."""
     found = list(re.finditer(_FIGURE, markup, re.DOTALL))
-    wanted = next((match for match in found if match["id"] == f"fig-{item.figure}"), None)
-    match = wanted or next(iter(found), None) or re.search(_IMAGE, markup)
+    match = next((match for match in found if match["id"] == wanted), next(iter(found), None))
+    match = match or re.search(_IMAGE, markup)
     if match is None:
         return ""
     if "svg" in match["kind"]:
@@ -99,9 +100,9 @@ def tiles(items: Sequence[Item], root: Path) -> str:
 
 
 def _tile(item: Item, root: Path) -> str:
-    state, detail = status(item)
-    address = f"executed/{item.page}.html" + (f"#{item.anchor}" if item.anchor else "")
-    picture = thumbnail(item, root)
+    (state, detail), markup = status(item), _pictures(notebook(item, root))
+    place = anchor(item, markup)
+    address, picture = f"executed/{item.page}.html{place and '#'}{place}", thumbnail(place, markup)
     image = f'<img src="{picture}" alt="" width="240" height="180">' if picture else ""
     return (
         f'<li><a href="{address}">{image}<strong>{html.escape(item.item)}</strong>'
