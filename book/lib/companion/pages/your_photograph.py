@@ -11,25 +11,31 @@ from pathlib import Path
 
 from sgaplus.errors import SystemFault
 
+_OF_TERMINALS = ("FORCE_COLOR", "CLICOLOR_FORCE", "CLICOLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
+
 
 @dataclass(frozen=True)
 class Ran:
     """A command, what it wrote, and what it took.
 
     Attributes:
+        processor: seconds of all threads together; ``seconds`` also depend on what else the machine did.
         gigabytes: the most memory that it had.
     """
 
     command: str
     output: str
     seconds: float
+    processor: float
     gigabytes: float
 
     @property
     def took(self) -> str:
         """Time and memory in words."""
-        time = f"{self.seconds:.0f} s" if self.seconds < 100 else f"{self.seconds / 60:.1f} minutes"
-        return f"{time}, {self.gigabytes:.1f} GB of memory"
+        return (
+            f"{self.seconds:.0f} s ({self.processor:.0f} s of processor time) and {self.gigabytes:.1f} GB of"
+            " memory"
+        )
 
     def _repr_html_(self) -> str:
         text = html.escape(f"$ {self.command}\n{self.output}")
@@ -42,10 +48,12 @@ def run(command: str, folder: Path) -> Ran:
     Raises:
         SystemFault: it failed.
     """
+    # What a kernel sets makes commands draw bars and colours, as on a terminal.
+    environment = {name: value for name, value in os.environ.items() if name not in _OF_TERMINALS}
     start = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", *shlex.split(command)],
-        cwd=folder, env={**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}, text=True,
+        cwd=folder, env=environment | {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     assert process.stdout is not None
@@ -57,4 +65,5 @@ def run(command: str, folder: Path) -> Ran:
     if process.returncode:
         raise SystemFault(f"`{command}` failed: {output}")
     unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
-    return Ran(command, output, seconds, usage.ru_maxrss * unit / 1e9)
+    processor = usage.ru_utime + usage.ru_stime
+    return Ran(command, output, seconds, processor, usage.ru_maxrss * unit / 1e9)
