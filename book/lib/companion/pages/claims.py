@@ -95,7 +95,7 @@ def frame(ledger: Sequence[Claim]) -> pd.DataFrame:
     return pd.DataFrame(lines)[["claim", "verdict", "role", *names]]
 
 
-def _cell(conditions: Sequence[Finding], label: str, span: int = 1) -> str:
+def _cell(conditions: Sequence[Finding], label: str, span: int) -> str:
     """A cell of `matrix`; the label is what a phone shows in place of the head of its column."""
     if not conditions:
         return '<td class="none"></td>'
@@ -121,32 +121,32 @@ def matrix(ledger: Sequence[Claim]) -> str:
     Rows become cards on a phone, and radio buttons above leave the claims of one verdict; neither needs a
     script.
     """
-    conditions = [finding for claim in ledger for finding in claim.conditions]
-    known = {finding.dataset for finding in conditions}
+    known = {finding.dataset for claim in ledger for finding in claim.conditions}
     datasets, read_offs = [name for name in pool.DATASETS if name in known], verdict_rules.READ_OFFS
-    lines = []
+    lines, kinds = [], set()
     for claim in ledger:
-        verdicts = [
-            _cell(
-                [
-                    finding
-                    for finding in claim.conditions
-                    if finding.dataset == dataset and ((finding.iteration or 0) > read_offs[0]) == bool(late)
-                ],
-                f"{palette.dataset(dataset)}, {iteration} iterations",
-            )
+        parts = {
+            f"{palette.dataset(dataset)}, {iteration} iterations": [
+                finding
+                for finding in claim.conditions
+                if finding.dataset == dataset and ((finding.iteration or 0) > read_offs[0]) == bool(late)
+            ]
             for dataset in datasets
             for late, iteration in enumerate(read_offs)
-        ]
-        if not any(finding.dataset for finding in claim.conditions):
-            verdicts = [_cell(claim.conditions, "from the formulas", len(verdicts))]
-        outcomes = " ".join(sorted({finding.outcome.name for finding in claim.conditions}))
+        }
+        span = 1
+        if not any(parts.values()):
+            parts, span = {"from the formulas": claim.conditions}, len(parts)
+        outcomes = {finding.outcome for finding in claim.conditions}
+        outcomes |= {together(part) for part in parts.values() if part}
+        kinds |= outcomes
+        names = " ".join(kind.name for kind in Verdict if kind in outcomes)
         lines.append(
-            f'<tr data-verdicts="{outcomes}"><th scope="row"><a href="#claim-{claim.number}">{claim.number}. '
-            f"{html.escape(claim.title or claim.says)}</a></th>{''.join(verdicts)}</tr>"
+            f'<tr data-verdicts="{names}"><th scope="row"><a href="#claim-{claim.number}">{claim.number}. '
+            f"{html.escape(claim.title or claim.says)}</a></th>"
+            f"{''.join(_cell(part, label, span) for label, part in parts.items())}</tr>"
         )
-    kinds = [outcome for outcome in Verdict if any(finding.outcome is outcome for finding in conditions)]
-    choices = [("all", "all", True), *((kind.name, _said(kind), False) for kind in kinds)]
+    choices = [("all", "all", True), *((kind.name, _said(kind), False) for kind in Verdict if kind in kinds)]
     buttons = "".join(
         f'<label><input type="radio" name="verdict" value="{value}"{" checked" * on}> {text}</label>'
         for value, text, on in choices
@@ -156,7 +156,7 @@ def matrix(ledger: Sequence[Claim]) -> str:
     )
     ends = "".join(f'<th scope="col">{t}</th>' for t in read_offs) * len(datasets)
     return (
-        f'<div class="ledger"><fieldset><legend>Claims with a condition that</legend>{buttons}</fieldset>'
+        f'<div class="ledger"><fieldset><legend>Claims with a condition or cell:</legend>{buttons}</fieldset>'
         f'<table><thead><tr><td rowspan="2"></td>{heads}</tr><tr>{ends}</tr></thead>'
         f"<tbody>{''.join(lines)}</tbody></table></div>"
     )

@@ -35,7 +35,7 @@ RACES = {
     "loss": Col("preset", 4, under="true R-D loss"),
     "change": Col("difference, %", 2, sign=True, under="true R-D loss"),
 }
-KIND = "{iterations} steps of {preset} against {reference_iterations} of the plain loop"
+KIND = "{iterations} steps of {preset} against {reference_iterations}"
 
 
 def load(folder: str | Path) -> pd.DataFrame:

@@ -189,7 +189,7 @@ def figure(rows: pd.DataFrame, pairs: pd.DataFrame) -> Figure:
 
     parts = {place.replace("; ", "\n", 1): part for place, part in rows.groupby("place", sort=False)}
     heights = [1 + len(part) for part in parts.values()]
-    share = {"height_ratios": heights, "size": (7.5, 0.46 * sum(heights) / len(heights)), "columns": 1}
+    share = {"height_ratios": heights, "size": (7.5, 0.58 * sum(heights) / len(heights)), "columns": 1}
     return figures.panels(parts, draw, xlabel="seconds of a step per megapixel", legend=3, **share)
 
 
