@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -95,6 +96,12 @@ def test_the_notebook_for_colab_installs_this_commit(site, tmp_path):
     text = "".join(first["source"])
     assert "someone/sgaplus" in text and "abc123" in text and "requirements.lock" in text
     assert second["source"] == "x"
+
+
+def test_the_workflow_names_files_that_are_there():
+    text = (ROOT / ".github" / "workflows" / "book.yml").read_text(encoding="utf-8")
+    named = re.findall(r"(?:notebooks|tests|\.github)/[\w/.]+\.(?:ipynb|py|sh)\b", text)
+    assert len(named) > 3 and [name for name in named if not (ROOT / name).is_file()] == []
 
 
 def test_buttons_lead_to_the_published_edition(monkeypatch):
