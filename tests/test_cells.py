@@ -83,10 +83,11 @@ def test_the_drawer_has_the_rows_and_what_computed_them(shown, line):
     assert list(found["loss"]) == pytest.approx([1, 1 / 3, 2]) and "git_commit" not in found
 
 
-def test_a_derived_frame_names_the_rows_that_it_is_made_of(shown, line):
+def test_a_derived_frame_has_the_rows_that_it_is_made_of(shown, line):
     cells.show(line, name="x", alt="a", caption="c", rows=pd.DataFrame({"gain": [-1.5]}), source=STORED)
-    assert "3 rows of 2 jobs" in shown[0]["text/html"]
-    assert list(csv_in(shown[0]["text/html"])["gain"]) == [-1.5]
+    derived, stored = shown[0]["text/html"].split("3 rows of 2 jobs")
+    assert list(csv_in(derived)["gain"]) == [-1.5]
+    assert list(csv_in(stored)["image"]) == ["a", "a", "b"] and 'download="rows.csv"' in stored
 
 
 def test_lines_are_vectors_and_photographs_are_pixels(shown, line):

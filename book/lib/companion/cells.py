@@ -238,21 +238,26 @@ def _plain(table: str, label: str) -> str:
     return table.replace("τ_max", "τ<sub>max</sub>")
 
 
+def _csv(rows: Any, name: str, label: str) -> str:
+    """A link to the frame; of stored rows without the columns that `_LONG` names."""
+    kept = rows[[column for column in rows if column not in _LONG]] if "key" in rows else rows
+    content = kept.to_csv(index=False, float_format="%.9g").encode()
+    return f'<a download="{name}.csv" href="{_uri("text/csv", content)}">{label}</a>'
+
+
 def _drawer(name: str, rows: Any, source: Any, command: str | None) -> str:
     """What a figure or table is made of, closed until a reader opens it."""
     from . import provenance
 
-    lines = {}
-    if rows is not None and len(rows):
-        kept = rows[[column for column in rows if column not in _LONG]] if "key" in rows else rows
-        content = kept.to_csv(index=False, float_format="%.9g").encode()
-        lines["Numbers"] = (
-            f'<a download="{name}.csv" href="{_uri("text/csv", content)}">Download as CSV</a>'
-            f" ({provenance.count(len(rows), 'row')})"
-        )
-    if source is None and rows is not None and "git_commit" in rows:
-        source = rows
-    lines |= {key: html.escape(value) for key, value in provenance.facts(source).items()}
+    lines, known = {}, rows is not None and len(rows)
+    if known:
+        lines["Numbers"] = f"{_csv(rows, name, 'Download as CSV')} ({provenance.count(len(rows), 'row')})"
+    given = source is not None and "git_commit" in source
+    facts = provenance.facts(rows if not given and known and "git_commit" in rows else source)
+    lines |= {key: html.escape(value) for key, value in facts.items()}
+    if given and facts:
+        # A name of its own for each figure would make a file of the same rows for each.
+        lines["Rows"] += f": {_csv(source, 'rows', 'each image as CSV')}"
     command = command or (page.current.command if page.current else None)
     if command:
         lines["Made by"] = f"<code>{html.escape(command)}</code>"
