@@ -70,7 +70,7 @@ def test_a_figure_has_an_anchor_an_alternative_and_a_caption(shown, line):
 
 def test_a_figure_without_words_is_refused(line):
     with pytest.raises(UserError, match="needs a text alternative"):
-        cells.show(line, alt=" ", caption="c")
+        cells.show(line, name="x", alt=" ", caption="c")
 
 
 def test_the_drawer_has_the_rows_and_what_computed_them(shown, line):

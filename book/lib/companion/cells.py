@@ -7,7 +7,6 @@ Jupyter and the book.
 import base64
 import html
 import io
-import itertools
 import os
 import re
 from typing import Any
@@ -23,7 +22,6 @@ PROFILE_VARIABLE = "SGAPLUS_PROFILE"
 _LONG = {"method", "temperature", "lr", "codec_sha256", "image_sha256", "read_offs", "trace_every", "device"}
 _LONG |= {"written", "sgaplus_version", "torch_version", "git_commit", "dtype", "algorithm", "optimizer"}
 _LONG |= {"label", "family", "bpp_y", "bpp_z", "mse", "image_folder"}
-_numbers = itertools.count(1)
 
 
 def answer(text: str) -> None:
@@ -39,7 +37,7 @@ def show(
     *,
     alt: str,
     caption: str,
-    name: str = "",
+    name: str,
     rows: Any = None,
     source: Any = None,
     command: str | None = None,
@@ -73,7 +71,7 @@ def show(
         images += f'<img class="narrow" hidden {_image(narrow, photo)} alt="{said}" loading="lazy">'
     images = _folded(images, folded)
     more: dict[str, Any] = {"rows": rows, "source": source, "command": command, "photo": photo}
-    markup = figure_of(images, caption, name=name or _default(), **more)
+    markup = figure_of(images, caption, name=name, **more)
     _display(markup, f"{caption} [{alt}]")
 
 
@@ -155,11 +153,6 @@ def _display(markup: str, text: str) -> None:
 
 def _folded(markup: str, title: str) -> str:
     return f"<details><summary>{html.escape(title)}</summary>{markup}</details>" if title else markup
-
-
-def _default() -> str:
-    template = page.current.name if page.current else "figure"
-    return f"{template}-{next(_numbers)}"
 
 
 def _markdown(text: str) -> str:

@@ -24,11 +24,6 @@ class Current:
     values: Mapping[str, Any]
     command: str
 
-    @property
-    def name(self) -> str:
-        """Of the template, as in an address."""
-        return Path(self.template).stem.replace("_", "-")
-
 
 # What `check` found, for where the page says how it was made.
 current: Current | None = None
