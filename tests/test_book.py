@@ -56,7 +56,9 @@ INSPECT = """
     text: article.innerText.trim().length,
     wide: document.documentElement.scrollWidth - innerWidth,
     height: article.getBoundingClientRect().height,
-    broken: [...document.images].filter(i => shown(i) && !(i.alt.trim() && i.naturalWidth)).map(i => i.src),
+    // A picture in a link that has words needs none of its own.
+    broken: [...document.images].filter(shown)
+      .filter(i => !(i.naturalWidth && (i.alt.trim() || i.closest("a")))).map(i => i.src),
     bare: [...article.querySelectorAll("img")].filter(i => !i.closest("figure, a, .tiles")).map(i => i.src),
     empty: [...article.querySelectorAll("figure")].filter(f => {
       const caption = f.querySelector("figcaption");
