@@ -63,7 +63,7 @@ def test_a_strip_has_a_tile_for_each_claim_with_its_verdicts_in_words():
     markup = first.strip([Claim(n, "", "", findings, ()) for n in range(1, 10)])
     assert markup.count("<li") == markup.count("holds at 500 iterations") == 9
     assert markup.count("not run at 2000 iterations") == 9
-    assert 'data-verdict="holds"' in markup and "#tab-claim-9" in markup
+    assert 'data-verdict="holds"' in markup and "#claim-9" in markup
 
 
 def test_draws_and_shapes_are_those_of_the_methods():

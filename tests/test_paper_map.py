@@ -59,6 +59,8 @@ def test_a_tile_leads_to_its_anchor_and_one_that_does_not_exist_is_refused(root)
 def test_a_status_says_how_many_photographs_and_iterations_are_stored():
     state, detail = paper_map.status(item(study="rd", dataset="kodak"))
     assert state == "reduced scale" and "24 photographs of Kodak, 500 iterations" in detail
+    _, detail = paper_map.status(item(study="rd", dataset="kodak", family="three-class"))
+    assert "8 crops of Kodak" in detail
     assert paper_map.status(item(study="tecnick"))[0] == "one photograph"
     assert paper_map.status(item())[0] == "exact"
     state, detail = paper_map.status(item(study="rd", dataset="clic"))

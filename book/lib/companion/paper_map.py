@@ -35,6 +35,7 @@ class Item(BaseModel):
         at: a pattern of its anchor there, such as ``tab-rd-.*-bd``; the page's top where None.
         study: with its rows; None for what follows from formulas.
         dataset: of the rows; all where None.
+        family: of the methods whose rows count; all where None.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,6 +46,7 @@ class Item(BaseModel):
     at: str | None = None
     study: str | None = None
     dataset: str | None = None
+    family: str | None = None
 
 
 def read(text: str) -> list[Item]:
@@ -121,6 +123,8 @@ def status(item: Item) -> tuple[str, str]:
     rows = rows[rows["iterations"] > 0]
     if item.dataset:
         rows = rows[rows["dataset"].str.startswith(item.dataset)]
+    if item.family:
+        rows = rows[rows["family"] == item.family]
     if rows.empty:
         return "not run", f"sgaplus study run {item.study}"
     scopes = rows.groupby("scope")["image"].nunique()

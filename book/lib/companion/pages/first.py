@@ -107,6 +107,6 @@ def strip(ledger: Sequence[Claim]) -> str:
         text = f"<b>{claim.number} {html.escape(short)}</b>{''.join(lines)}"
         tiles.append(
             f'<li data-verdict="{_COLOURS.get(claim.verdict, claim.verdict)}">'
-            f'<a href="claims.html#tab-claim-{claim.number}">{text}</a></li>'
+            f'<a href="claims.html#claim-{claim.number}">{text}</a></li>'
         )
     return f'<ol class="verdicts" role="list">{"".join(tiles)}</ol>'
