@@ -92,7 +92,7 @@ class Farm:
         path = self.folder / name
         path.touch() if on else path.unlink(missing_ok=True)
 
-    def held(self, count: int = 1, seconds: float = 60) -> dict[str, int]:
+    def held(self, count: int = 1, seconds: float = 180) -> dict[str, int]:
         """Wait until workers are held in the middle of a shard; their process ids."""
         until = time.monotonic() + seconds
         while True:

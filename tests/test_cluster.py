@@ -60,11 +60,16 @@ def undisturbed(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def shared_farm(tmp_path_factory):
+    patience = cluster.CONNECTING, cluster.WORKERS
+    cluster.CONNECTING, cluster.WORKERS = 120.0, 120.0  # however slow the computer is
     farm = Farm(tmp_path_factory.mktemp("farm"))
-    with cluster.connected(farm.address) as engine:
-        engine._client.wait_for_workers(2, timeout=120)
-    yield farm
-    farm.close()
+    try:
+        with cluster.connected(farm.address) as engine:
+            engine._client.wait_for_workers(2, timeout=120)
+        yield farm
+    finally:
+        farm.close()
+        cluster.CONNECTING, cluster.WORKERS = patience
 
 
 @pytest.fixture
@@ -243,7 +248,7 @@ def test_a_client_that_is_killed_goes_on(farm, study, undisturbed, tmp_path):
     process.communicate()
     farm.release()
     jobs = tmp_path / "tiny" / "cpu" / "jobs"
-    until = time.monotonic() + 60
+    until = time.monotonic() + 120
     while len(list(jobs.glob("[!.]*.parquet"))) < 6 and time.monotonic() < until:
         time.sleep(0.1)
     assert len(list(jobs.glob("[!.]*.parquet"))) >= 6, "both shards in flight are stored"
@@ -272,7 +277,7 @@ def test_a_worker_of_another_torch_is_refused(farm, study, undisturbed, tmp_path
     background = None
     try:
         with cluster.connected(farm.address) as engine:
-            engine._client.wait_for_workers(3, timeout=60)
+            engine._client.wait_for_workers(3, timeout=120)
         background = Background(study, tmp_path, farm.address)
         assert background.end() == 0
     finally:

@@ -10,11 +10,11 @@ import asyncio
 import contextlib
 import os
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
-from datetime import UTC, datetime
 from pathlib import Path
 
 import dask
@@ -22,9 +22,10 @@ import distributed
 import numpy as np
 import pandas as pd
 import torch
+import yaml
 
-from sgaplus import hardware, jobs
-from sgaplus.studies import running, schema, stored
+from sgaplus import jobs
+from sgaplus.studies import planning, reproduce, running, schema, stored
 from sgaplus.studies.execution import cluster
 from sgaplus.studies.execution.dispatch import Dispatch
 from sgaplus.studies.execution.journal import Journal, Summary, Teller
@@ -32,8 +33,42 @@ from sgaplus.studies.execution.shards import Done, Order
 from sgaplus.studies.planning import Room
 
 # Workers and mean seconds of a shard.
-SIMULATED = ((10, 60), (100, 60), (1000, 60), (1000, 20), (1000, 5), (1000, 1))
-_MINUTES = 0.2  # of a simulation, about
+SIMULATED = ((1000, 60), (1000, 20), (1000, 5), (100, 5), (10, 5))
+# A study of four shards, of which each takes some ten seconds on one core.
+MEASURED = {
+    "title": "Measured",
+    "shows": ["nothing"],
+    "profiles": {
+        "cpu": {
+            "about": "Small.",
+            "device": "cpu",
+            "codec": "mshyper-s",
+            "dtype": "float32",
+            "grids": [
+                {
+                    "dataset": "sample",
+                    "images": ["astronaut", "coffee", "chelsea"],
+                    "crop": 256,
+                    "methods": ["ssl", "atanh"],
+                    "train_lmbdas": [0.01, 0.02],
+                    "iterations": 60,
+                    "trace_every": 60,
+                }
+            ],
+        }
+    },
+}
+_MINUTES = 2.0  # of a simulation, about
+# What each worker would do in a process of its own, off the scheduler's computer, is left out.
+_ALONE = {
+    "distributed.worker.memory.terminate": False,
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.system-monitor.interval": "1h",
+    "distributed.admin.tick.interval": "1h",
+    "distributed.scheduler.worker-ttl": None,
+    "distributed.comm.timeouts.connect": "300s",
+    "logging.distributed": "error",
+}
 
 
 def origin() -> dict[str, str]:
@@ -112,9 +147,8 @@ def simulate(workers: int, seconds: float) -> dict[str, object]:
     """
     shards = int(workers * max(3, min(60, 60 * _MINUTES / seconds)))
     drawn = np.random.default_rng(0).choice(spread(), shards) * seconds
-    settings = {"distributed.worker.memory.terminate": False, "distributed.scheduler.worker-ttl": None}
     order = Order(Path("nowhere"), Path("nowhere"), "0")
-    with dask.config.set(cluster._SETTINGS | settings), sleepers(workers) as address:
+    with dask.config.set(cluster._SETTINGS | _ALONE), sleepers(workers) as address:
         engine = _Sleeping(address, iter(drawn))
         cpu, begun = time.process_time(), time.time()
         dispatch = Dispatch(engine, order, Room("cpu"), Teller([], set(), None, None), Journal())
@@ -161,15 +195,73 @@ def measure(study: Path, root: Path, workers: int | None) -> dict[str, object]:
     }
 
 
+def protocol(profile: str = "paper") -> pd.DataFrame:
+    """The shards of a profile's studies, each job once.
+
+    Returns:
+        study, jobs (of a shard), megapixel_iterations, operations (multiplications of the synthesis network's
+        forward passes), count (of such shards).
+    """
+    seen: set[str] = set()
+    rows = []
+    for study in reproduce.studies_of(profile):
+        tasks = [task for task in planning.plan(study, profile) if task.job.key not in seen]
+        seen |= {task.job.key for task in tasks}
+        for group in planning.together(tasks, Room("cuda")):
+            cost = planning.cost(group)
+            rows.append((study.name, len(group), round(cost, 6), cost * 1e6 * group[0].codec.effort.work))
+    names = ["study", "jobs", "megapixel_iterations", "operations"]
+    return pd.DataFrame(rows, columns=names).groupby(names, sort=False).size().rename("count").reset_index()
+
+
+def paces() -> pd.DataFrame:
+    """Of stored jobs, by device, codec and number format, seconds per megapixel-iteration and operations per
+    second of the synthesis network's forward passes; medians, with quartiles of the former."""
+    found = []
+    for study in schema.load_studies():
+        for profile in study.profiles:
+            rows = stored.store_of(study, profile).load()
+            if rows.empty:
+                continue
+            tasks = planning.plan(study, profile)
+            size = {task.job.image_sha256: task.megapixels for task in tasks}
+            work = {(t.codec.name, t.codec.lmbda): t.codec.effort.work for t in tasks}
+            rows = rows[(rows["iteration"] == rows["iterations"]) & (rows["iteration"] > 0)]
+            pace = rows["seconds"] / rows["image_sha256"].map(size) / rows["iterations"]
+            operations = [work.get(pair) for pair in zip(rows["codec"], rows["codec_lmbda"], strict=True)]
+            rate = 1e6 * pd.Series(operations, rows.index, dtype=float) / pace
+            found.append(rows[["device", "codec", "dtype", "key"]].assign(pace=pace, rate=rate).dropna())
+    table = pd.concat(found).drop_duplicates("key")
+    groups = table.groupby(["device", "codec", "dtype"])
+    return groups.agg(
+        jobs=("pace", "size"),
+        seconds=("pace", "median"),
+        lower=("pace", lambda values: values.quantile(0.25)),
+        upper=("pace", lambda values: values.quantile(0.75)),
+        operations_per_second=("rate", "median"),
+    ).reset_index()
+
+
 def main(what: str, out: str) -> None:
-    hardware.keep_freed_memory()
+    """Run what is named and write, or append, its rows."""
+    cluster.CONNECTING = cluster.WORKERS = 300.0  # workers of one process take their time
     path = Path(out)
-    for workers, seconds in SIMULATED if what == "simulate" else ():
-        row = simulate(workers, seconds)
-        pd.DataFrame([row]).to_csv(path, mode="a", header=not path.exists(), index=False)
-        print(
-            datetime.now(UTC), {name: row[name] for name in ("workers", "seconds", "busy", "cpu")}, flush=True
-        )
+    if what == "simulate":
+        for workers, seconds in SIMULATED:
+            _append(path, simulate(workers, seconds))
+    elif what == "measure":
+        for workers in (None, 1, 2):
+            with tempfile.TemporaryDirectory() as folder:
+                study = Path(folder, "measured.yaml")
+                study.write_text(yaml.safe_dump(MEASURED))
+                _append(path, measure(study, Path(folder, "results"), workers))
+    else:
+        {"protocol": protocol, "paces": paces}[what]().to_csv(path, index=False)
+
+
+def _append(path: Path, row: dict[str, object]) -> None:
+    pd.DataFrame([row]).to_csv(path, mode="a", header=not path.exists(), index=False)
+    print(row, flush=True)
 
 
 if __name__ == "__main__":
