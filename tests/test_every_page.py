@@ -1,0 +1,72 @@
+"""The pages take the rows of any series of codecs: here of a context model that nobody trained."""
+
+import contextlib
+import io
+import json
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+import torch
+from IPython.core.interactiveshell import InteractiveShell
+
+from companion import cells, statistics
+from companion.parameters import declared
+from sgaplus import parquet
+from sgaplus.codecs.series import series
+from sgaplus.studies import stored
+from tests.test_models import untrained
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+LAMBDAS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08)
+# Those that decode files, for which rows alone do not do.
+FILES = {"first", "qualitative", "real_bits"}
+TEMPLATES = [
+    path.stem
+    for path in sorted(NOTEBOOKS.glob("*.ipynb"))
+    if {"codec", "results"} <= declared(json.loads(path.read_text(encoding="utf-8"))).keys()
+]
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """A folder of checkpoints, and the stored rows as if they were of these."""
+    folder = tmp_path_factory.mktemp("codecs") / "own"
+    folder.mkdir()
+    model = untrained("cheng2020-anchor")
+    for lmbda in LAMBDAS:
+        with torch.no_grad():
+            next(model.parameters()).mul_(1.001)
+        torch.save({"state_dict": model.state_dict()}, folder / f"own_lambda{lmbda:g}.pth")
+    hashes = {member.lmbda: member.sha256 for member in series(folder).members}
+    results = folder.parent / "results"
+    for path in stored.results().glob("*/cpu/rows.parquet"):
+        rows = pd.read_parquet(path)
+        rows = rows[rows["codec"] == "mshyper-s"]
+        if len(rows):
+            rows = rows.assign(codec="own", codec_sha256=rows["codec_lmbda"].map(hashes), stream=None)
+            target = results / path.relative_to(stored.results())
+            target.parent.mkdir(parents=True)
+            parquet.write(target, rows)
+    return folder, results
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("template", sorted(set(TEMPLATES) - FILES))
+def test_a_page_takes_any_series(own, template, monkeypatch):
+    # Conclusions that are written for our codecs are shown as such, not required.
+    monkeypatch.setenv(cells.PROFILE_VARIABLE, "cpu")
+    monkeypatch.setattr(statistics, "RESAMPLES", 20)
+    notebook = json.loads((NOTEBOOKS / f"{template}.ipynb").read_text(encoding="utf-8"))
+    shell, shown = InteractiveShell.instance(), io.StringIO()
+    shell.reset(new_session=True)
+    for cell in notebook["cells"]:
+        if cell["cell_type"] != "code":
+            continue
+        with contextlib.redirect_stdout(shown):
+            shell.run_cell("".join(cell["source"])).raise_error()
+        if "parameters" in cell["metadata"]["tags"]:
+            shell.user_ns |= {"codec": str(own[0]), "results": str(own[1])}
+    plt.close("all")
+    assert shown.getvalue().strip(), "a page shows something"
