@@ -139,6 +139,7 @@ def test_the_paper_s_grids_are_complete(kodak):
         "qualitative": 3,
         "fast": (3 + 6) * (24 + 41) + 7 * 24,
         "distortion": 2 * (2 + 1) * 8 * 24,
+        "variable-rate": (15 + 7 + 6) * 24,
     }
     tasks = planning.plan(load_study("rd"), "paper")
     assert {task.job.codec_lmbda for task in tasks} == set(LAMBDAS["mse"])

@@ -18,7 +18,7 @@ from .schema import Study
 ORDER = (
     *("rd", "convergence", "qualitative", "tecnick", "clic", "semi-multi-rate"),
     *("stability", "learning-rate", "ssl-a"),
-    *("fast", "distortion"),
+    *("fast", "distortion", "variable-rate"),
 )
 
 

@@ -1,0 +1,78 @@
+"""A codec of continuous rate beside refinement at another λ than the codec's: two ways to one more rate."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sgaplus.errors import UserError
+
+from .. import figures, palette, statistics
+from ..configurations import BASE
+
+ANY, REFINED, ONE = "any rate, base", "any rate, refined", "one rate, refined at other λ"
+
+
+def curves(rows: pd.DataFrame) -> pd.DataFrame:
+    """The points of three curves for each photograph, on the photographs that have all of them.
+
+    Returns:
+        The last rows of each run with ``curve``: base at every rate, refined at the rate's own λ, and
+        refined from the one rate that was refined at other λ, its own among them.
+    """
+    last = rows[rows["iteration"] == rows["iterations"]]
+    refined = last[last["configuration"] != BASE]
+    elsewhere = refined[refined["lmbda"] != refined["codec_lmbda"]]
+    if elsewhere.empty:
+        raise UserError("no rate was refined at another lambda: run the study to its end")
+    own = refined["lmbda"] == refined["codec_lmbda"]
+    one = refined["codec_lmbda"] == elsewhere["codec_lmbda"].iloc[0]
+    found = [
+        last[last["configuration"] == BASE].assign(curve=ANY),
+        refined[own].assign(curve=REFINED),
+        refined[one].assign(curve=ONE),
+    ]
+    table = pd.concat(found, ignore_index=True)
+    whole = table.groupby("image")["curve"].nunique() == len(found)
+    return table[table["image"].isin(whole.index[whole])].reset_index(drop=True)
+
+
+def figure(points: pd.DataFrame) -> Figure:
+    """PSNR over rate of the three `curves`, means over photographs."""
+    means = points.groupby(["curve", "codec_lmbda", "lmbda"], as_index=False)[["bpp", "psnr_8bit"]].mean()
+    looks = palette.looks((ANY, REFINED, ONE))
+
+    def draw(axes: Axes, means: pd.DataFrame) -> None:
+        for name, look in looks.items():
+            line = means[means["curve"] == name].sort_values("bpp")
+            axes.plot(line["bpp"], line["psnr_8bit"], **look, lw=1.8, ms=5, label=name)
+
+    return figures.panels(
+        {"": means}, draw, rate=True, ylabel="PSNR of the 8-bit image (dB)", size=(7.5, 4.6)
+    )
+
+
+def changes(points: pd.DataFrame) -> pd.DataFrame:
+    """BD-rate in percent of both refined curves against the base at any rate, photograph by photograph.
+
+    Each is over the PSNR that both curves cover.
+
+    Returns:
+        curve, images and change with its interval; lowest and highest, the mean PSNR in dB between which the
+        curve lies.
+    """
+    lines = []
+    for name in (REFINED, ONE):
+        found = {}
+        for image, of_image in points.groupby("image"):
+            anchor, test = (
+                tuple(
+                    of_image[of_image["curve"] == side].sort_values("bpp")[["bpp", "psnr_8bit"]].to_numpy().T
+                )
+                for side in (ANY, name)
+            )
+            found[image] = statistics.bd_rate(anchor, test)
+        values = pd.Series(found).rename_axis("image")
+        reach = points[points["curve"] == name].groupby("lmbda")["psnr_8bit"].mean()
+        line = {"curve": name, "images": len(values), "lowest": reach.min(), "highest": reach.max()}
+        lines.append(line | statistics.with_interval("change", statistics.resampled_means(values)[:, 0]))
+    return pd.DataFrame(lines)
