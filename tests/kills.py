@@ -21,7 +21,7 @@ from tests.test_cluster import content, write
 GRID = {"methods": ["base", "ssl", "atanh", "linear", "cosine", "fast"], "iterations": 60, "seeds": [0, 1, 2]}
 
 # Seconds after something was stored at which the next kill comes, and for which it waits for that.
-PAUSE, PATIENCE = 4.0, 40.0
+PAUSE, PATIENCE = 4.0, 300.0
 
 
 def ask(path: str, root: str, address: str) -> None:

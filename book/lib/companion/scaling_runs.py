@@ -33,7 +33,7 @@ from sgaplus.studies.execution.shards import Done, Order
 from sgaplus.studies.planning import Room
 
 # Workers and mean seconds of a shard.
-SIMULATED = ((1000, 60), (1000, 20), (1000, 5), (100, 5), (10, 5))
+SIMULATED = ((1000, 60), (100, 5), (10, 5), (100, 1), (10, 1))
 # A study of four shards, of which each takes some ten seconds on one core.
 MEASURED = {
     "title": "Measured",
@@ -58,7 +58,7 @@ MEASURED = {
         }
     },
 }
-_MINUTES = 2.0  # of a simulation, about
+_MINUTES = 1.5  # of a simulation, about
 # What each worker would do in a process of its own, off the scheduler's computer, is left out.
 _ALONE = {
     "distributed.worker.memory.terminate": False,
@@ -116,12 +116,12 @@ def sleepers(workers: int) -> Iterator[str]:
             address.append(scheduler.address)
             for start in range(0, workers, 50):
                 some = range(start, min(workers, start + 50))
-                await asyncio.gather(
-                    *(
-                        distributed.Worker(scheduler.address, nthreads=1, name=n, dashboard=False)
-                        for n in some
-                    )
-                )
+                new = [
+                    distributed.Worker(scheduler.address, nthreads=1, name=n, dashboard=False) for n in some
+                ]
+                await asyncio.gather(*new)
+                for worker in new:  # of 1,000 workers these would take this process longer than their shards
+                    worker.periodic_callbacks["heartbeat"].stop()
             started.set()
             await stop.wait()
             await scheduler.close()
