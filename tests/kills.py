@@ -20,7 +20,8 @@ from tests.test_cluster import content, write
 
 GRID = {"methods": ["base", "ssl", "atanh", "linear", "cosine", "fast"], "iterations": 60, "seeds": [0, 1, 2]}
 
-PAUSES = 3.0, 14.0  # seconds between two kills
+# Seconds after something was stored at which the next kill comes, and for which it waits for that.
+PAUSE, PATIENCE = 4.0, 300.0
 
 
 def ask(path: str, root: str, address: str) -> None:
@@ -36,6 +37,10 @@ def asker(path: Path, root: Path, address: str) -> subprocess.Popen:
         return subprocess.Popen(list(map(str, command)), cwd=ROOT, env=os.environ, stdout=log, stderr=log)
 
 
+def stored(place: Path) -> int:
+    return len(list((place / "found").rglob("jobs/[!.]*.parquet")))
+
+
 def main(folder: str, kills: int = 50, seed: int = 0) -> None:
     place, rng, done = Path(folder), random.Random(seed), Counter()
     (place / "found").mkdir(parents=True)
@@ -47,17 +52,17 @@ def main(folder: str, kills: int = 50, seed: int = 0) -> None:
     process, begun = asker(path, place / "found", farm.address), time.monotonic()
     try:
         while True:
-            until = time.monotonic() + rng.uniform(*PAUSES)
-            while time.monotonic() < until and process.poll() is None:
+            before, since = stored(place), time.monotonic()
+            while process.poll() is None and stored(place) == before and time.monotonic() < since + PATIENCE:
                 time.sleep(0.1)
+            time.sleep(rng.uniform(0, PAUSE))
             if process.poll() == 0:
                 break
             if process.poll() is None and done.total() < kills:
                 name = rng.choice([*farm.names, "asker"])
                 process.kill() if name == "asker" else farm.kill(name)
                 done[name] += 1
-                stored = len(list((place / "found").rglob("jobs/[!.]*.parquet")))
-                print(f"{time.monotonic() - begun:.0f} s: {name} killed; {stored} jobs", flush=True)
+                print(f"{time.monotonic() - begun:.0f} s: {name} killed; {stored(place)} jobs", flush=True)
             farm.supervise()
             if process.poll() not in (None, 0):
                 process = asker(path, place / "found", farm.address)

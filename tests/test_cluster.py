@@ -290,13 +290,14 @@ def test_a_worker_of_another_torch_is_refused(farm, study, undisturbed, tmp_path
 
 
 def test_workers_without_the_weights_say_so(farm, tmp_path):
-    path = write(tmp_path / "study", methods=["ssl"])
+    path = write(tmp_path / "study", methods=["ssl"], train_lmbdas=[0.01])
     study = load_study(path)
 
     class Moves(cluster.Cluster):
-        def prepare(self, order):
-            (path.parent / "own").rename(path.parent / "gone")
-            return super().prepare(order)
+        def submit(self, *arguments):
+            if (path.parent / "own").exists():
+                (path.parent / "own").rename(path.parent / "gone")
+            return super().submit(*arguments)
 
     with pytest.raises(UserError, match=r"no worker .*can take part.*own at lambda 0\.01 cannot be loaded"):
         run(study, "cpu", root=tmp_path / "results", device="cpu", engine=Moves(farm.address))

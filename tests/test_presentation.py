@@ -167,6 +167,11 @@ def test_links_between_pages_stay_inside_the_one_document(built):
     assert "<script>" not in whole
 
 
+def test_style_sheets_are_found_from_the_top_of_the_book():
+    link = '<link rel="stylesheet" href="../_static/style.css?v=1" />'
+    assert pdf.style_sheets("executed/first.html", link) == link.replace("../", "")
+
+
 def test_a_book_that_is_not_built_has_no_pdf(built):
     (built / "_build" / "html" / "two.html").unlink()
     with pytest.raises(UserError, match="make book"):

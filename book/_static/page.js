@@ -1,5 +1,5 @@
-// What the pages need beyond their HTML: regions that scroll can be reached with the keyboard, arrows have names, a
-// link to something folded opens it, and the search shows sentences of what it found.
+// What the pages need beyond their HTML: regions that scroll can be reached with the keyboard, a link to something
+// folded opens it, and the search shows sentences of what it found.
 "use strict";
 
 const SCROLLS = "figure, .scroll, pre, div.math, .pst-scrollable-table-container";
@@ -14,14 +14,6 @@ function reachable() {
       region.removeAttribute("tabindex");
       delete region.dataset.reachable;
     }
-  }
-}
-
-// The theme's arrows of the side bar have no name.
-function named() {
-  for (const arrow of document.querySelectorAll(".bd-links summary")) {
-    const link = arrow.closest("li").querySelector("a");
-    arrow.setAttribute("aria-label", `Pages of ${link ? link.textContent.trim() : "this part"}`);
   }
 }
 
@@ -60,7 +52,6 @@ function explainResults() {
 document.addEventListener("DOMContentLoaded", () => {
   explainResults();
   reachable();
-  named();
   unfold();
 });
 addEventListener("load", reachable);

@@ -85,6 +85,12 @@ def _files(entries: list[dict]) -> Iterator[str]:
         yield from _files(entry.get("sections", []))
 
 
+def style_sheets(file: str, markup: str) -> str:
+    """The links of a page to style sheets, for a document at the top of the book."""
+    links = "".join(_SHEETS.findall(markup))
+    return re.sub(r'href="([^"]*)"', lambda link: f'href="{urljoin(file, link[1])}"', links)
+
+
 def merged(page: Page, anchors: dict[str, str]) -> str:
     """A page's article, with ids that are unique in the document and links to other pages inside it."""
 
@@ -147,7 +153,8 @@ def write(root: Path, target: Path) -> int:
     found = pages(root)
     first = (root / _BUILT / found[0].file).read_text(encoding="utf-8")
     footer = re.search(r'<div class="extra_footer">(.*?)</div>', first, re.DOTALL)
-    head, edition = "".join(_SHEETS.findall(first)), footer[1] if footer else ""
+    edition = footer[1] if footer else ""
+    head = style_sheets(found[0].file, first)
     source = root / _BUILT / ".book.html"
     numbers: dict[str, int] = {}
     try:

@@ -33,8 +33,8 @@ from sgaplus.studies.execution.shards import Done, Order
 from sgaplus.studies.planning import Room
 
 # Workers and mean seconds of a shard.
-SIMULATED = ((1000, 60), (1000, 20), (1000, 5), (100, 5), (10, 5))
-# A study of four shards, of which each takes some ten seconds on one core.
+SIMULATED = ((1000, 60), (100, 20), (100, 5), (10, 5))
+# A study of four shards, of which each takes some seconds on one core.
 MEASURED = {
     "title": "Measured",
     "shows": ["nothing"],
@@ -48,17 +48,17 @@ MEASURED = {
                 {
                     "dataset": "sample",
                     "images": ["astronaut", "coffee", "chelsea"],
-                    "crop": 256,
+                    "crop": 128,
                     "methods": ["ssl", "atanh"],
                     "train_lmbdas": [0.01, 0.02],
-                    "iterations": 60,
-                    "trace_every": 60,
+                    "iterations": 100,
+                    "trace_every": 100,
                 }
             ],
         }
     },
 }
-_MINUTES = 2.0  # of a simulation, about
+_MINUTES = 0.7  # of a simulation, about
 # What each worker would do in a process of its own, off the scheduler's computer, is left out.
 _ALONE = {
     "distributed.worker.memory.terminate": False,
@@ -116,12 +116,13 @@ def sleepers(workers: int) -> Iterator[str]:
             address.append(scheduler.address)
             for start in range(0, workers, 50):
                 some = range(start, min(workers, start + 50))
-                await asyncio.gather(
-                    *(
-                        distributed.Worker(scheduler.address, nthreads=1, name=n, dashboard=False)
-                        for n in some
-                    )
-                )
+                new = [
+                    distributed.Worker(scheduler.address, nthreads=1, name=n, dashboard=False, memory_limit=0)
+                    for n in some
+                ]
+                await asyncio.gather(*new)
+                for worker in new:  # of 1,000 workers these would take this process longer than their shards
+                    worker.periodic_callbacks["heartbeat"].stop()
             started.set()
             await stop.wait()
             await scheduler.close()
@@ -145,7 +146,7 @@ def simulate(workers: int, seconds: float) -> dict[str, object]:
         first moment at which each had one and the last at which there was one to give; shards per second;
         cpu, the seconds of one core that scheduler, workers and asker took for a shard.
     """
-    shards = int(workers * max(3, min(60, 60 * _MINUTES / seconds)))
+    shards = int(workers * max(3, 60 * _MINUTES / seconds))
     drawn = np.random.default_rng(0).choice(spread(), shards) * seconds
     order = Order(Path("nowhere"), Path("nowhere"), "0")
     with dask.config.set(cluster._SETTINGS | _ALONE), sleepers(workers) as address:

@@ -33,8 +33,8 @@ class Ran:
     def took(self) -> str:
         """Time and memory in words."""
         return (
-            f"{self.seconds:.0f} s ({self.processor:.0f} s of processor time) and {self.gigabytes:.1f} GB of"
-            " memory"
+            f"{self.processor:.0f} s of processor time ({self.seconds:.0f} s by the clock) and"
+            f" {self.gigabytes:.1f} GB of memory"
         )
 
     def _repr_html_(self) -> str:
