@@ -66,7 +66,7 @@ def test_a_page_takes_any_series(own, template, monkeypatch):
             continue
         with contextlib.redirect_stdout(shown):
             shell.run_cell("".join(cell["source"])).raise_error()
-        if "parameters" in cell["metadata"]["tags"]:
+        if "parameters" in cell["metadata"].get("tags", ()):
             shell.user_ns |= {"codec": str(own[0]), "results": str(own[1])}
     plt.close("all")
     assert shown.getvalue().strip(), "a page shows something"

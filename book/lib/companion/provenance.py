@@ -92,7 +92,7 @@ def provenance(rows: pd.DataFrame) -> str:
 
 def count(number: int, noun: str) -> str:
     """A number with its noun, as in ``1 image`` or ``1,016 rows``."""
-    return f"{number:,} {noun}{'s' * (number != 1)}"
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _few(values: Sequence[str] | pd.Series, separator: str = ", ") -> str:
