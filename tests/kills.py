@@ -54,6 +54,7 @@ def main(folder: str, kills: int = 50, seed: int = 0) -> None:
         while True:
             before, since = stored(place), time.monotonic()
             while process.poll() is None and stored(place) == before and time.monotonic() < since + PATIENCE:
+                farm.supervise()
                 time.sleep(0.1)
             time.sleep(rng.uniform(0, PAUSE))
             if process.poll() == 0:

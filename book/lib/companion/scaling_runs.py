@@ -58,7 +58,7 @@ MEASURED = {
         }
     },
 }
-_MINUTES = 0.7  # of a simulation, about
+_MINUTES = 0.5  # of a simulation, about
 # What each worker would do in a process of its own, off the scheduler's computer, is left out.
 _ALONE = {
     "distributed.worker.memory.terminate": False,
@@ -99,13 +99,18 @@ class _Sleeping(cluster.Cluster):
     def submit(self, shard, order, hear) -> Future:
         self.last = time.time()
         future = self._client.get_executor(pure=False).submit(_sleep, next(self.durations))
-        future.add_done_callback(lambda done: self.intervals.append(done.result().worker.split()))
+        future.add_done_callback(self._note)
         return future
+
+    def _note(self, future: Future) -> None:
+        if not future.cancelled() and not future.exception():
+            self.intervals.append(future.result().worker.split())
 
 
 @contextlib.contextmanager
 def sleepers(workers: int) -> Iterator[str]:
     """A scheduler and so many workers in a thread of this process; its address."""
+    threading.stack_size(2**19)  # of 1,000 threads
     loop, stop, started = asyncio.new_event_loop(), asyncio.Event(), threading.Event()
     address: list[str] = []
 

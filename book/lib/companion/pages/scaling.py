@@ -107,7 +107,9 @@ def simulated(folder: Path) -> pd.DataFrame:
 
 
 def measured(folder: Path) -> pd.DataFrame:
-    """The measurements here, medians over repetitions."""
+    """The measurements here, medians over repetitions; empty where there is none."""
+    if not (folder / "measure.csv").is_file():
+        return pd.DataFrame()
     rows = load(folder, "measure")
     names = {0: "in one process", 1: "one worker", 2: "two workers"}
     rows = rows.assign(way=rows["workers"].map(names), per_minute=60 * rows["jobs"] / rows["wall"])
@@ -126,6 +128,9 @@ def figure(simulations: pd.DataFrame, protocol: pd.DataFrame, rate: float) -> Fi
             look = {"color": palette.colour(position), "marker": palette.MARKERS[position]}
             axes.plot(rows["seconds"], rows["busy"], label=f"{workers:,} workers", **look)
         axes.set(xscale="log", xlabel="mean seconds of a shard", ylabel="busy, %", ylim=(0, 102))
+        ticks = sorted(simulations["seconds"].unique())
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
 
     def protocol_hours(axes: Axes) -> None:
         axes.plot(hours["gpus"], hours["hours"], color=palette.colour(4), marker="o", label="estimate")
@@ -138,14 +143,16 @@ def figure(simulations: pd.DataFrame, protocol: pd.DataFrame, rate: float) -> Fi
 
 
 def origin(folder: Path) -> str:
-    """Where the stored tables come from, in Markdown."""
-    rows = pd.concat([load(folder, "simulate"), load(folder, "measure")])
+    """Where what was simulated and measured comes from, in Markdown."""
+    rows = pd.concat(
+        [load(folder, name) for name in ("simulate", "measure") if (folder / f"{name}.csv").exists()]
+    )
     names = ("device", "torch_version", "dask_version")
     device, torch, dask = (" and ".join(sorted(map(str, rows[name].unique()))) for name in names)
     days = sorted({str(value)[:10] for value in rows["written"]})
     commits = sorted({str(value)[:10] for value in rows["git_commit"].dropna()})
+    commit = f", commit {', '.join(commits)}" if commits else ""
     return (
-        f"Simulated and measured on {device} with PyTorch {torch} and Dask {dask}, {' to '.join(days)},"
-        f" commit {', '.join(commits)}, by"
+        f"Computed on {device} with PyTorch {torch} and Dask {dask}, {' to '.join(days)}{commit}, by"
         " `python -m companion.scaling_runs`."
     )
