@@ -140,6 +140,8 @@ class Cluster(Engine):
         self.kind, self.free = "cpu", 0.0
 
     def _connect(self, patience: float) -> Client:
+        if _is_file(self._where) and not Path(self._where).is_file():  # Dask would wait for it for ever
+            raise UserError(f"no scheduler answers at {self._where}: there is no such file")
         file = {"scheduler_file": self._where} if _is_file(self._where) else {"address": self._where}
         try:
             client = Client(**file, timeout=CONNECTING, set_as_default=False)
