@@ -194,7 +194,9 @@ def _free_of_group() -> float:
     """What the limit of a container or of a batch job leaves."""
     group = Path("/sys/fs/cgroup")
     with contextlib.suppress(OSError, ValueError):  # the limit is "max" where there is none
-        limit, used = (int((group / f"memory.{name}").read_text()) for name in ("max", "current"))
+        limit, used = (
+            int((group / f"memory.{name}").read_text(encoding="utf-8")) for name in ("max", "current")
+        )
         return float(limit - used)
     return float("inf")
 
@@ -211,7 +213,7 @@ def peak_memory(device: torch.device) -> Iterator[Callable[[], float]]:
         yield lambda: float(torch.cuda.max_memory_allocated(device) - before)
         return
     with contextlib.suppress(OSError):  # lowers the high-water mark to what is in use
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     start = _high_water()
     yield lambda: max(0.0, _high_water() - start)
 

@@ -67,8 +67,13 @@ class Store:
 
     def singles(self, keys: Iterable[str]) -> pd.DataFrame:
         """As `load`, of those of these jobs that are stored and not packed yet."""
-        paths = [self._single(key) for key in keys]
-        return _rows([path for path in paths if path.is_file()])
+        keys = list(keys)
+        paths = [path for path in map(self._single, keys) if path.is_file()]
+        try:
+            return _rows(paths)
+        except FileNotFoundError:  # another process packs them
+            rows = self.load()
+            return rows[rows["key"].isin(keys)].reset_index(drop=True)
 
     def of_bundled_codecs(self) -> pd.DataFrame:
         """`load` for pages, as `current` gives it.

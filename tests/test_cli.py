@@ -364,6 +364,8 @@ def test_a_checkpoint_of_another_architecture(call, photo, tmp_path):
     torch.save(torch.nn.Linear(2, 2).state_dict(), path)
     refused = call("refine", photo, "--codec", path, "--lmbda", 0.01)
     assert_refused(refused, r"other\.pt holds no state dict of a model")
+    assert_refused(call("refine", photo, "--codec", path), r"other\.pt holds no state dict of a model")
+    torch.save(untrained().state_dict(), path)
     assert_refused(call("refine", photo, "--codec", path), "does not say which lambda")
 
 

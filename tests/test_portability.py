@@ -43,7 +43,8 @@ def test_every_module_imports_without_those_of_unix(tmp_path):
     names = [name for name in names if not name.endswith("__main__")]
     assert "sgaplus.studies.locks" in names
     # What others' packages import is their concern: they see the modules of this system.
-    code = f"import compressai, importlib; {NO_UNIX} [importlib.import_module(name) for name in {names}]"
+    code = f"import compressai, distributed, importlib; {NO_UNIX} "
+    code += f"[importlib.import_module(name) for name in {names}]"
     done = python(code, tmp_path)
     assert done.returncode == 0, done.stderr
 

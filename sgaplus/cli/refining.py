@@ -16,7 +16,7 @@ from .app import HARDWARE, CodecLmbda, CodecName, Compiled, Device, Dtype, Quali
 from .terminal import option
 
 if TYPE_CHECKING:
-    from .. import hardware, refinement
+    from .. import refinement
     from ..data import datasets
     from . import output_folder
 
@@ -120,7 +120,7 @@ def refine(
     - `sgaplus refine photo.png --codec mbt2018-mean --quality 3 --out mbt2018`
     - `sgaplus refine portrait.png --roi 180,60,240,300`
     """
-    from .. import refinement
+    from .. import hardware, refinement
     from ..codecs.weights import load_codec
     from ..data import datasets
     from . import output_folder

@@ -45,7 +45,8 @@ def load(
 
     Args:
         root: the folder of results; that of the checkout where None.
-        studies: only these, by name.
+        studies: only these, by name; where None all but those of a codec of variable rate, which is another
+            codec.
         codec: the series whose rows they are; that of each study's profile where None.
 
     Returns:
@@ -55,13 +56,18 @@ def load(
     tables = [
         rows.assign(study=study.name, profile=profile)
         for study in load_studies()
-        if profile in study.profiles and (studies is None or study.name in studies)
+        if profile in study.profiles
+        and (_compared(study, profile) if studies is None else study.name in studies)
         if len(rows := _rows(study, profile, root, codec))
     ]
     if not tables:
         return pd.DataFrame(columns=_COLUMNS)
     rows = pd.concat(tables, ignore_index=True).drop_duplicates(["key", "iteration"], ignore_index=True)
     return with_scope(described(rows), "clic2020" if profile == "paper" else None)
+
+
+def _compared(study: Study, profile: str) -> bool:
+    return study.series(profile).at is None
 
 
 def _rows(study: Study, profile: str, root: Path | None, codec: str | None) -> pd.DataFrame:

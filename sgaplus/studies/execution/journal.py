@@ -69,7 +69,7 @@ class Journal:
         if path is not None:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.open("a").close()
+                path.open("a", encoding="utf-8").close()
             except OSError as error:
                 raise UserError(f"cannot write the log {path}: {io.reason(error)}") from error
 
