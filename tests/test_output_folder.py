@@ -317,7 +317,8 @@ for index in range(kills):
         os.utime(leftover, (1, 1))  # as if it were older
     code = finish(folder)
     after = state(folder)
-    report.append([how.name, ended, len(done), code, all(after[name] == done[name] for name in done if ".interrupted." not in name)])
+    kept = [name for name in done if ".interrupted." not in name]  # such a picture is taken up again
+    report.append([how.name, ended, len(done), code, all(after[name] == done[name] for name in kept)])
 print(json.dumps(report))
 """
 
