@@ -198,12 +198,17 @@ def test_a_full_disk_ends_the_run_and_loses_nothing(farm, study, undisturbed, tm
 
 
 def test_two_runs_share_a_study_and_a_cluster_with_a_slow_worker(farm, study, undisturbed, tmp_path):
+    """Two processes, since a process shares its claims with itself."""
     farm.mood("slow-worker-0")
-    both = [Background(study, tmp_path, farm.address) for _ in range(2)]
-    for one in both:
-        one.end()
-    assert all(one.summary.stored <= JOBS and not one.summary.failures for one in both)
-    assert_undisturbed(tmp_path, undisturbed)
+    logs = [tmp_path / f"{number}.jsonl" for number in range(2)]
+    root = tmp_path / "results"
+    both = [client(undisturbed[0], root, "--scheduler", farm.address, "--log", str(log)) for log in logs]
+    for process in both:
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors
+    lines = [json.loads(line) for log in logs for line in log.read_text(encoding="utf-8").splitlines()]
+    assert len(lines) == len({line["key"] for line in lines}) == JOBS, "no job is computed twice"
+    assert_undisturbed(root, undisturbed)
 
 
 def test_a_folder_that_is_not_shared(farm, study, undisturbed, tmp_path):

@@ -54,14 +54,11 @@ def test_slope_of_linear_is_one_everywhere():
     assert np.allclose(axes.lines[0].get_ydata(), 1, atol=1e-6)
 
 
-def test_pictures_and_their_centres():
+def test_pictures():
     images = [(name, torch.full((3, 8, 8), value)) for name, value in (("a", 0.0), ("b", 0.5), ("c", 1.0))]
     shown = [axes for axes in figures.pictures(images, columns=2).axes if axes.images]
     assert [axes.get_title() for axes in shown] == list("abc")
     assert shown[1].images[0].get_array().shape == (8, 8, 3)
-    picture = torch.arange(3 * 6 * 8).reshape(3, 6, 8)
-    assert torch.equal(figures.centre(picture, 4), picture[:, 1:5, 2:6])
-    assert figures.centre(picture, 100).shape == (3, 6, 8)
 
 
 def heat_map():

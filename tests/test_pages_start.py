@@ -47,12 +47,16 @@ def test_the_three_results_are_those_of_their_tables():
     races = pd.DataFrame(
         [
             {"width": side, "height": side, "preset": "fast", "iterations": 100, "reference_iterations": 500}
-            | {"ratio": side / 10, "seconds": 2.0, "reference_seconds": 60.0, "images": 3}
+            | {"ratio": side / 10, "seconds": 2.0, "reference_seconds": 60.0, "images": 3, "device": device}
             | interval("change", -1.0)
-            for side in (300, 200)
+            for side, device in ((300, "one"), (200, "one"), (210, "another"))
         ]
     )
-    assert first.sooner(races, "beyond").number == "30 × sooner"
+    sooner = first.sooner(races, "beyond")
+    assert (
+        sooner.number == "21 to 30 × sooner" and "one: 30 ×" in sooner.text and "another: 21 ×" in sooner.text
+    )
+    assert first.sooner(races[:2], "beyond").number == "30 × sooner"
     markup = first.results([saved, lead])
     assert 'href="kodak.html"' in markup and markup.count("<li>") == 2
 

@@ -293,12 +293,6 @@ def _pictures(
     return figure
 
 
-def centre(image: Tensor, side: int = 128) -> Tensor:
-    """The central square of an image (3, H, W); smaller where the image is."""
-    top, left = ((length - min(side, length)) // 2 for length in image.shape[1:])
-    return image[:, top : top + side, left : left + side]
-
-
 def rd_curves(
     ours: pd.DataFrame, published: pd.DataFrame, codecs: Sequence[str], looks: Mapping[str, Any]
 ) -> Figure:

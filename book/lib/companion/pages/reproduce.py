@@ -42,5 +42,6 @@ def _line(study: Study, profile: str, kind: str, known: dict) -> dict[str, objec
         "left": state.minutes_left / 60,
         "memory": state.memory or float("nan"),  # of no job
         "measured": state.measured,
+        "devices": "; ".join(sorted(set(rows["device"]))) if len(rows) else "",
         "command": f"sgaplus study run {study.name} --profile {profile}",
     }

@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from sgaplus import hardware
 from sgaplus.errors import SystemFault
 
 _OF_TERMINALS = ("FORCE_COLOR", "CLICOLOR_FORCE", "CLICOLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
@@ -33,8 +34,8 @@ class Ran:
     def took(self) -> str:
         """Time and memory in words."""
         return (
-            f"{self.processor:.0f} s of processor time ({self.seconds:.0f} s by the clock) and"
-            f" {self.gigabytes:.1f} GB of memory"
+            f"{self.processor:.0f} s of processor time on {hardware.processor()} ({self.seconds:.0f} s by the"
+            f" clock) and {self.gigabytes:.1f} GB of memory"
         )
 
     def _repr_html_(self) -> str:
