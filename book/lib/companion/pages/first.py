@@ -87,7 +87,7 @@ def sooner(races: pd.DataFrame, page: str) -> Result:
     ]
     ends = dict.fromkeys(f"{ratio:.0f}" for ratio in largest["ratio"].agg(["min", "max"]))
     return Result(
-        f"{' to '.join(ends)} × sooner",
+        f"{'–'.join(ends)} × sooner",
         f"the preset <code>{html.escape(largest['preset'].iloc[0])}</code> against a plain loop, on one"
         f" stopwatch. {'. '.join(each)}",
         page,
