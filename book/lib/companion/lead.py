@@ -68,24 +68,31 @@ _SAID = {
 }
 
 
-def short(found: pd.DataFrame, scope: str = "centres") -> str:
-    """In a sentence: the lead after 500 and after 2000 iterations on Kodak; empty where one is not stored."""
-    here = found[found["data"].str.startswith(f"{palette.dataset('kodak')}, {scope}")]
-    here = here[here["settings"] == "published settings"].set_index("iteration")
-    if not {500, 2000} <= set(here.index):
+def short(found: pd.DataFrame) -> str:
+    """In a sentence: the lead after 500 and after 2000 iterations on the most images of Kodak that have both;
+    empty where none has."""
+    here = _both(found[found["data"].str.startswith(palette.dataset("kodak"))])
+    here = here[here["images"] == here["images"].max()].set_index("iteration")
+    if here.empty:
         return ""
     early, late = (statistics.said(here.loc[t], "change") for t in (500, 2000))
     return f"Against {ATANH} that is {early} % at 500 iterations, and {late} % at 2000."
 
 
+def _both(found: pd.DataFrame) -> pd.DataFrame:
+    """The published settings of those data that were refined for 500 and for 2000 iterations."""
+    here = found[(found["settings"] == "published settings") & found["iteration"].isin([500, 2000])]
+    return here[here.groupby("data")["iteration"].transform("nunique") == 2]
+
+
 def describe(found: pd.DataFrame, dataset: str = "kodak") -> str:
-    """In one sentence for the crops of a data set: the lead at 500 iterations, at the best temperatures, and
-    at 2000; empty where `table` has nothing beside the published settings at 500.
+    """In one sentence for the images of a data set of which most is known: the lead at 500 iterations, at the
+    best temperatures, and at 2000; empty where `table` has nothing beside the published settings at 500.
     """
     own = found[found["data"].str.startswith(palette.dataset(dataset))]
     own = own[own["data"].isin(own["data"].mode()[:1])].set_index(["settings", "iteration"])
     parts = [
-        f"{statistics.said(own.loc[key], 'change')} % {words} ({own.loc[key, 'images']} crops)"
+        f"{statistics.said(own.loc[key], 'change')} % {words} ({own.loc[key, 'images']} images)"
         for key, words in _SAID.items()
         if key in own.index
     ]

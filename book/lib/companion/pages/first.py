@@ -47,28 +47,28 @@ class Result:
     about: str
 
 
-def saved(deltas: pd.DataFrame, page: str) -> Result:
-    """The bits that the best method saves by `rate_distortion.deltas`."""
+def saved(deltas: pd.DataFrame, iteration: int, page: str) -> Result:
+    """The bits that the best method saves by `rate_distortion.deltas` of photographs at an iteration."""
     best = deltas.sort_values("means_bd_rate").iloc[0]
     interval = said(best, "means_bd_rate", decimals=1)
     return Result(
         f"{number(best['means_bd_rate'], 1)} %",
         f"bits at equal quality by {best['configuration']} against the codec alone (BD-rate {interval} %,"
-        f" {best['means_images']:.0f} photographs of Kodak, 500 iterations)",
+        f" {best['means_images']:.0f} photographs of Kodak, {iteration} iterations)",
         page,
         "Rate and distortion",
     )
 
 
 def leads(table: pd.DataFrame, page: str) -> Result:
-    """SSL's lead over SGA by `lead.table`, on the crops of Kodak that were refined furthest."""
+    """SSL's lead over SGA by `lead.table`, on the pictures of Kodak that were refined furthest."""
     own = table[(table["settings"] == "published settings") & table["data"].str.startswith("Kodak")]
     own = own[own["data"] == own.loc[own["iteration"] == own["iteration"].max(), "data"].iloc[0]]
     lines = own.sort_values("iteration").to_dict("records")
     parts = [f"after {line['iteration']} iterations {said(line, 'change')} %" for line in lines]
     return Result(
         " → ".join(f"{number(line['change'], 1)} %" for line in lines),
-        f"true loss of SSL against SGA: {', '.join(parts)} ({lines[0]['images']} crops of Kodak)",
+        f"true loss of SSL against SGA: {', '.join(parts)} ({lines[0]['images']} images; {lines[0]['data']})",
         page,
         "Convergence",
     )

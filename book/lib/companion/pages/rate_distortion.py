@@ -228,7 +228,6 @@ def headline(lines: pd.DataFrame, losses: pd.DataFrame, on: str, iteration: int)
     return (
         f"**On {on}, refinement saves {first}**{', ' * bool(others)}{', '.join(others)} of the rate at"
         f" equal PSNR (BD-rate against the"
-        f" base, which is the codec without refinement; {iteration} iterations). At equal λ the gain is"
-        f" mostly in quality: with {best}, PSNR rises at {better} of {len(wide)} λ, and the files grow at"
-        f" {grows}."
+        f" base, which is the codec without refinement; {iteration} iterations). At equal λ,"
+        f" with {best}, PSNR rises at {better} of {len(wide)} λ, and the files grow at {grows}."
     )
