@@ -19,7 +19,6 @@ from sgaplus.refinement import refine
 
 # Their forward pass in evaluation mode is not what a decoder sees.
 CONTEXT = ("mbt2018", "cheng2020-anchor", "cheng2020-attn")
-PARALLEL = tuple(name for name in REFINABLE if name not in CONTEXT)
 LATENT_CODEC = ("cheng2020-anchor-checkerboard", "elic2022-official", "elic2022-chandelier")
 VARIABLE = tuple(name for name in REFINABLE if name.endswith("-vbr"))
 # One of the eight λ of variable rate.
@@ -111,41 +110,12 @@ def test_all_of_compressais_image_models_are_here():
     assert len(REFINABLE) == 13
 
 
-@torch.no_grad()
-@pytest.mark.parametrize("architecture", PARALLEL)
-def test_hard_latents_cost_what_the_forward_pass_says(architecture, images):
-    model = untrained(architecture)
-    expected = own(model, images)
-    codec = Codec(architecture, LMBDA, freeze(model), sha256="")
-    decoded = codec.decode(codec.analyse(images))
-    likelihoods = expected["likelihoods"]
-    assert decoded.bits.keys() == likelihoods.keys()
-    bottleneck = getattr(model, "entropy_bottleneck", None)
-    if isinstance(bottleneck, EntropyBottleneckVbr):
-        likelihoods["z"] = of_the_coder(model, decoded.latents["z"])
-    for name, found in decoded.bits.items():
-        torch.testing.assert_close(found.double(), bits(likelihoods[name]), rtol=1e-4, atol=0, msg=name)
-    torch.testing.assert_close(decoded.x_hat, expected["x_hat"], atol=2e-5, rtol=1e-4)
-
-
 def of_the_coder(model: Any, z: torch.Tensor) -> torch.Tensor:
     """Likelihoods of z by the function with which a bottleneck of variable rate makes its coding tables."""
     step = model.lower_bound_zqstep(model.gayn2zqstep(1 / model.Gain[LEVEL].view(1)))
     values = (z * step).transpose(0, 1)
     likelihood, _, _ = model.entropy_bottleneck._likelihood_variable(values.flatten(1)[:, None], qs=step)
     return likelihood.reshape(values.shape).transpose(0, 1).clamp_min(1e-9)
-
-
-@pytest.mark.slow
-@torch.no_grad()
-@pytest.mark.parametrize("architecture", CONTEXT)
-def test_hard_latents_cost_what_the_models_own_entropy_model_says(architecture, images):
-    codec = Codec(architecture, LMBDA, freeze(untrained(architecture)), sha256="")
-    decoded = codec.decode(codec.analyse(images))
-    expected = entropy_model(codec, decoded.latents)
-    assert expected.keys() == decoded.bits.keys()
-    for name, found in decoded.bits.items():
-        torch.testing.assert_close(found.double(), bits(expected[name]), rtol=1e-4, atol=0, msg=name)
 
 
 @torch.no_grad()
@@ -280,9 +250,9 @@ def test_relaxed_latents_get_right_gradients(codec, images):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["atanh", "expected", "quadratic"])
+@pytest.mark.parametrize("method", ["expected", "quadratic"])
 def test_refinement_lowers_the_true_loss(codec, images, method):
-    run = refine(codec, [images[0]], plans.plan(method, lr=0.05), lmbda=1e-4, iterations=20)
+    run = refine(codec, [images[0]], plans.plan(method, lr=0.05), lmbda=1e-4, iterations=12)
     start, end = run.rows["loss"]
     assert start - end > 1e-3
 
@@ -297,20 +267,8 @@ def test_without_synthesis_latents_cost_the_same(codec, images):
     assert torch.equal(codec.run("g_s", priced.x_hat), decoded.x_hat)
 
 
-def test_every_latent_is_quantised_and_only_those(codec, images):
-    seen = []
-
-    def spy(v, name):
-        seen.append(name)
-        return hard(v, name)
-
-    codec.decode(codec.analyse(images), spy)
-    assert sorted(seen) == (["y"] if "factorized" in codec.name else ["y", "z"])
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["ssl", "expected"])
-def test_the_loss_is_one_graph_that_looks_at_no_value(codec, images, method):
+def test_the_loss_is_one_graph_that_looks_at_no_value(codec, images):
     """What `torch.compile` takes of a step: all of it, or this fails, without a value read on the host."""
     graphs = []
 
@@ -318,7 +276,7 @@ def test_the_loss_is_one_graph_that_looks_at_no_value(codec, images, method):
         graphs.append(module.graph)
         return module
 
-    method = rounding.parse(method)
+    method = rounding.parse("expected")
     latents = {name: value.requires_grad_() for name, value in codec.analyse(images).items()}
     noise = {name: method.of(name).draw(tuple(value.shape)) for name, value in latents.items()}
     rest = torch.tensor(0.5), noise, images, torch.tensor(0.01), torch.ones_like(latents["y"]), MSE
