@@ -28,7 +28,7 @@ def test_the_three_results_are_those_of_their_tables():
             for name, value in (("atanh", -15.0), ("SSL", -18.0))
         ]
     )
-    saved = first.saved(deltas, "kodak")
+    saved = first.saved(deltas, 500, "kodak")
     assert saved.number == "−18.0 %" and "SSL" in saved.text and "[−19.0," in saved.text
     table = pd.DataFrame(
         [

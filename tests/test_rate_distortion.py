@@ -50,6 +50,19 @@ def test_whole_photographs_and_crops_are_never_mixed(stored):
         )
 
 
+def test_the_last_iteration_is_one_that_all_methods_have_everywhere(stored):
+    last = int(stored["iteration"].max())
+    longer = stored[stored["iterations"] > 0].assign(iterations=2 * last)
+    longer["iteration"] *= 2
+    some = longer[(longer["configuration"] != "good") | (longer["lmbda"] == LAMBDAS[0])]
+    for rows, expected in ((longer, 2 * last), (some, last)):
+        both = pd.concat([stored, rows], ignore_index=True)
+        assert rate_distortion.read_offs(both)[-1] == expected
+        chosen = rate_distortion.select(both)
+        assert set(chosen["iteration"]) == {0, expected}
+        assert not chosen.duplicated(["configuration", "lmbda", "image"]).any()
+
+
 def test_lines_at_another_lambda_are_left_out(stored):
     other = stored[stored["configuration"] == "good"].assign(lmbda=0.08)
     assert set(rate_distortion.select(pd.concat([stored, other]))["lmbda"]) == set(LAMBDAS)

@@ -28,6 +28,15 @@ def test_photographs_are_paired_with_their_own_published_curves():
     assert found.to_dict() == pytest.approx({image: 100 * (f - 1) for image, f in factors.items()})
 
 
+def test_of_several_runs_on_an_image_the_longest_counts():
+    run = {"configuration": "ssl", "codec_lmbda": 0.01, "lmbda": 0.01, "image": "a", "seed": 0}
+    rows = pd.DataFrame(
+        [run | {"iteration": t, "iterations": n} for n in (2000, 500) for t in (0, 500, 2000) if t <= n]
+    )
+    rows = pd.concat([rows, rows[rows["iterations"] == 500].assign(image="b")])
+    assert dict(standing.longest(rows)[["image", "iteration"]].to_numpy()) == {"a": 2000, "b": 500}
+
+
 def test_multiplications_of_a_mean_scale_hyperprior_are_those_counted_by_hand():
     """Every transposed 5 × 5 convolution of stride 2 multiplies once per input position and tap."""
     N, M = 64, 192

@@ -77,7 +77,7 @@ def kodak(tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("photographs")
     for number in range(24):
         Image.new("RGB", (768, 512), (number, 0, 0)).save(folder / f"kodim{number + 1:02}.png")
-    clic = load_study("clic").profiles["cpu"].grids[0].images
+    clic = next(g.images for g in load_study("fast").profiles["cpu"].grids if g.dataset == "clic2025")
     (folder / "clic2025").mkdir()
     for number, name in enumerate([*clic, *(f"other{n}" for n in range(23 - len(clic)))]):
         Image.new("RGB", (2048, 1365), (number, 1, 0)).save(folder / "clic2025" / f"{name}.png")
@@ -120,8 +120,9 @@ def test_every_item_of_the_paper_has_its_study():
         assert (cpu.device, cpu.codec) == ("cpu", "mshyper-s")
         assert all(grid.iterations == 2000 and grid.read_offs == (500,) for grid in paper.grids)
         assert all(grid.crop is None for grid in paper.grids), "the paper has whole photographs"
-        assert "Reduced to" in cpu.about
-        assert {grid.iterations for grid in cpu.grids} == {500} and "500 iterations" in cpu.about
+        iterations = {grid.iterations for grid in cpu.grids}
+        assert iterations <= {500, 2000} and all(str(t) in cpu.about for t in iterations)
+        assert all(grid.read_offs == (500,) for grid in cpu.grids if grid.iterations == 2000 and grid.crop)
 
 
 @pytest.mark.slow
@@ -160,11 +161,10 @@ def test_studies_share_the_jobs_that_their_comments_say(kodak):
     assert key_set("convergence", "paper") <= key_set("rd", "paper")
     assert key_set("convergence", "cpu") <= key_set("rd", "cpu")
     assert key_set("qualitative", "paper") <= key_set("rd", "paper")
-    for profile, images in (("paper", 24), ("cpu", 8)):
-        rd = key_set("rd", profile)
-        assert len(rd & key_set("stability", profile)) == 3 * images
-        assert len(rd & key_set("ssl-a", profile)) == 2 * images
-        assert len(rd & key_set("learning-rate", profile)) == 2 * images
+    rd = key_set("rd", "paper")
+    assert len(rd & key_set("stability", "paper")) == 3 * 24
+    assert len(rd & key_set("ssl-a", "paper")) == 2 * 24
+    assert len(rd & key_set("learning-rate", "paper")) == 2 * 24
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from sgaplus import rounding
+from sgaplus.studies.schema import load_study
 
 from . import closed_forms, lead, palette, pool, reference, statistics
 from .configurations import BASE, label
@@ -61,9 +62,15 @@ def place(table: pd.DataFrame, dataset: str, scope: str) -> str:
     return f"{palette.dataset(dataset)}, {scope}, {mean}λ = {lmbdas}"
 
 
-def _reaching(iteration: int, profile: str) -> str:
-    """The profile whose studies reach an iteration; 2000 iterations of all methods are in ``paper`` alone."""
-    return profile if iteration < READ_OFFS[-1] else "paper"
+def _study(dataset: str) -> str:
+    """That has the curves on a data set."""
+    return "rd" if dataset == "kodak" else dataset.rstrip("0123456789")
+
+
+def _reaching(iteration: int, profile: str, study: str) -> str:
+    """The profile in which a study reaches an iteration; ``paper`` reaches all."""
+    found = load_study(study).profiles.get(profile)
+    return profile if found and max(grid.iterations for grid in found.grids) >= iteration else "paper"
 
 
 def _conditions(
@@ -86,7 +93,7 @@ def _conditions(
         for part in ([table[[lmbda]] for lmbda in table] if by_lambda else [table])
     ]
     missing = f"{what} ({palette.dataset(dataset)})"
-    return found or [not_run(missing, study, _reaching(iteration, profile), iteration, dataset)]
+    return found or [not_run(missing, study, _reaching(iteration, profile, study), iteration, dataset)]
 
 
 def _compared(
@@ -98,7 +105,7 @@ def _compared(
         for scope, group in pool.scopes(rows, iteration, dataset)
     )
     what = f"true loss, {name} − {reference}, {iteration} iterations"
-    study = "rd" if dataset == "kodak" else dataset
+    study = _study(dataset)
     return _conditions(tables, what, iteration, profile, study, dataset, **how)
 
 
@@ -153,10 +160,11 @@ def _upward(rows: pd.DataFrame, profile: str, iteration: int) -> list[Finding]:
     for scope, group in kodak.groupby("scope"):
         if not {SSL, ATANH} <= set(group["configuration"]):
             continue
-        # Longer runs are looked at less often.
-        group = group[group["iterations"] == group["iterations"].min()]
         names = [SSL, ATANH, STE, UNIFORM]
-        table = pool.smoothness(group[group["configuration"].isin(names)], until=iteration)
+        group = group[group["configuration"].isin(names)]
+        # Longer runs may be looked at less often, and would count a seed twice.
+        least = group.groupby(["configuration", "lmbda"])["iterations"].transform("min")
+        table = pool.smoothness(group[group["iterations"] == least], until=iteration)
         for other in names[1:]:
             paired = pool.differences(table, SSL, other, "upward", relative=False)
             if paired is not None:
@@ -168,7 +176,7 @@ def _upward(rows: pd.DataFrame, profile: str, iteration: int) -> list[Finding]:
                 more = {"form": "+.3f", "iteration": iteration, "dataset": "kodak"}
                 found.append(of_images(text, paired, below, "pp", **more))
     what = f"rises of the true loss, SSL − {ATANH}, {iteration} iterations (Kodak)"
-    return found or [not_run(what, "convergence", _reaching(iteration, profile), iteration)]
+    return found or [not_run(what, "convergence", _reaching(iteration, profile, "convergence"), iteration)]
 
 
 def temperature(rows: pd.DataFrame, profile: str) -> list[Finding]:
@@ -179,7 +187,7 @@ def temperature(rows: pd.DataFrame, profile: str) -> list[Finding]:
         table = pool.temperature_grid(rows, iteration)
         if table is None:
             what = f"range over τ_max, {iteration} iterations (Kodak)"
-            found.append(not_run(what, "stability", _reaching(iteration, profile), iteration))
+            found.append(not_run(what, "stability", _reaching(iteration, profile, "stability"), iteration))
             continue
         taus = sorted(set(table.columns.get_level_values("tau_max")))
         means = statistics.resampled_means(table)
@@ -205,7 +213,7 @@ def slope(rows: pd.DataFrame, profile: str) -> list[Finding]:
         table = pool.slopes(rows, iteration)
         if table is None or not table.columns[0] < published < table.columns[-1] or published not in table:
             what = f"true loss over a, {iteration} iterations (Kodak)"
-            found.append(not_run(what, "ssl-a", _reaching(iteration, profile), iteration))
+            found.append(not_run(what, "ssl-a", _reaching(iteration, profile, "ssl-a"), iteration))
             continue
         for end in (table.columns[0], table.columns[-1]):
             change = (100 * (table[end] / table[published] - 1)).rename(pool.lmbda_of(rows))
@@ -359,8 +367,10 @@ def _bd_rates(
                     outcome = Verdict.HOLDS if inside else Verdict.CONTRADICTED
                     finding = replace(finding, outcome=outcome, note="")
                 found.append(finding)
-    study = "rd" if dataset == "kodak" else dataset
-    return found or [not_run(f"{what} ({name})", study, _reaching(iteration, profile), iteration, dataset)]
+    study = _study(dataset)
+    return found or [
+        not_run(f"{what} ({name})", study, _reaching(iteration, profile, study), iteration, dataset)
+    ]
 
 
 def _with_the_rate(rows: pd.DataFrame, profile: str) -> list[Finding]:

@@ -149,7 +149,8 @@ def reached(table: pd.DataFrame, reference: str) -> pd.DataFrame:
 
 
 def at_other_rates(rows: pd.DataFrame, published: pd.DataFrame, budget: int) -> rate_distortion.Curves:
-    """Curves of the preset on whole photographs, and of published methods (at their last iteration) on those.
+    """Curves of the preset on whole photographs, and of published methods on those, at the
+    iteration of which there are files.
 
     Args:
         rows: of the preset.
@@ -163,7 +164,9 @@ def at_other_rates(rows: pd.DataFrame, published: pd.DataFrame, budget: int) -> 
             f"no whole photograph was refined with {budget} iterations of {PRESET}: run the study fast to"
             " its end"
         )
-    others = rate_distortion.select(published)
+    named = published[published["iterations"] > 0].reindex(columns=["iteration", "stream"]).dropna()
+    last = int(named["iteration"].max()) if len(named) else None
+    others = rate_distortion.select(published, iteration=last)
     return rate_distortion.curves(pd.concat([others[others["image"].isin(ours["image"])], ours]))
 
 

@@ -22,12 +22,7 @@ WHOLE, CROPS = "whole", "crops"
 Curves = dict[str, pd.DataFrame]
 
 
-def select(rows: pd.DataFrame, pictures: str = WHOLE, iteration: int | None = None) -> pd.DataFrame:
-    """The read-offs of one iteration (the last where None), refined at the codec's own λ.
-
-    Args:
-        pictures: ``whole`` photographs, or ``crops``, whose names end in ``@`` and the side in pixels.
-    """
+def _own(rows: pd.DataFrame, pictures: str) -> pd.DataFrame:
     if pictures not in (WHOLE, CROPS):
         raise UserError(f"unknown pictures '{pictures}': use {WHOLE} or {CROPS}")
     chosen = pool.own(rows[rows["image"].str.contains("@") == (pictures == CROPS)])
@@ -35,7 +30,26 @@ def select(rows: pd.DataFrame, pictures: str = WHOLE, iteration: int | None = No
         raise UserError(
             f"nothing was refined on {pictures} pictures: use {CROPS if pictures == WHOLE else WHOLE}"
         )
-    return statistics.at(chosen, iteration)
+    return chosen
+
+
+def read_offs(rows: pd.DataFrame, pictures: str = WHOLE) -> list[int]:
+    """The iterations at which every method has results on as many images and λ as at any, in order.
+
+    Args:
+        pictures: ``whole`` photographs, or ``crops``, whose names end in ``@`` and the side in pixels.
+    """
+    own = _own(rows, pictures)
+    read = own[own["read_off"] & (own["iteration"] > 0)]
+    points = read[["configuration", "lmbda", "image", "iteration"]].drop_duplicates()
+    counts = pd.crosstab(points["iteration"], points["configuration"])
+    return [int(t) for t in counts.index[(counts == counts.max()).all(axis=1)]] or [int(counts.index[-1])]
+
+
+def select(rows: pd.DataFrame, pictures: str = WHOLE, iteration: int | None = None) -> pd.DataFrame:
+    """The rows of one iteration (the last of `read_offs` where None), refined at the codec's own λ."""
+    chosen = _own(rows, pictures)
+    return statistics.at(chosen, read_offs(rows, pictures)[-1] if iteration is None else iteration)
 
 
 def curves(rows: pd.DataFrame) -> Curves:

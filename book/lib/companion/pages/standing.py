@@ -48,6 +48,12 @@ def against(anchor: str, placed: Curves, published: pd.DataFrame) -> pd.DataFram
     return pd.DataFrame(lines).sort_values("change", ignore_index=True)
 
 
+def longest(rows: pd.DataFrame) -> pd.DataFrame:
+    """The last row of the longest run of each configuration at each λ on each image."""
+    last = rows[rows["iteration"] == rows["iterations"]].sort_values("iterations", kind="stable")
+    return last.drop_duplicates(["configuration", "codec_lmbda", "lmbda", "image", "seed"], keep="last")
+
+
 def each_against(own: pd.DataFrame, theirs: pd.DataFrame) -> pd.Series:
     """BD-rate in percent of our curves against published ones, photograph by photograph, by image.
 
