@@ -48,7 +48,9 @@ def test_a_thumbnail_is_that_of_the_named_figure_or_the_first_and_small(root):
 
 
 def test_a_tile_leads_to_its_anchor_and_one_that_does_not_exist_is_refused(root):
-    markup = paper_map.tiles([item(at="tab-n.*"), item(at="fig-curves"), item()], root)
+    items = [item(at="tab-n.*"), item(at="fig-curves"), item(item="Table, τ_max")]
+    markup = paper_map.tiles(items, root)
+    assert "Table, τ<sub>max</sub>" in markup
     assert 'href="executed/one.html#tab-numbers"' in markup and 'href="executed/one.html"' in markup
     assert 'href="executed/one.html#fig-curves"' in markup
     assert "curves &amp; words" in markup and "from the formulas" in markup

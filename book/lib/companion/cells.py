@@ -166,9 +166,15 @@ def _bare(text: str) -> str:
     return html.unescape(re.sub("<[^>]*>", "", _markdown(text)))
 
 
+def with_subscripts(markup: str) -> str:
+    """HTML in which τ_max, as rows and texts have it, is set with its subscript."""
+    return re.sub(r"τ_max|\$\\tau_\{\\max\}\$", "τ<sub>max</sub>", markup)
+
+
 def _caption(kind: str, anchor: str, text: str) -> str:
     """The number is put in when the book is built."""
-    return f'<figcaption><a class="number" href="#{anchor}">{kind}</a> {_markdown(text)}</figcaption>'
+    said = with_subscripts(_markdown(text))
+    return f'<figcaption><a class="number" href="#{anchor}">{kind}</a> {said}</figcaption>'
 
 
 def _image(figure: Any, photo: bool) -> str:
@@ -228,7 +234,7 @@ def _plain(table: str, label: str) -> str:
     scroll = f'<div class="scroll" tabindex="0" role="group" aria-label="{html.escape(label)}">'
     table = re.sub(r"<div [^>]*>", scroll, table, count=1)
     table += "".join(f"<p><small>{note}</small></p>" for note in notes)
-    return table.replace("τ_max", "τ<sub>max</sub>")
+    return with_subscripts(table)
 
 
 def _csv(rows: Any, name: str, label: str) -> str:

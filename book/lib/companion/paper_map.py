@@ -17,7 +17,7 @@ from sgaplus.errors import UserError
 from sgaplus.studies.schema import load_study
 from sgaplus.studies.stored import coverage
 
-from . import palette, pool, provenance
+from . import cells, palette, pool, provenance
 
 # Widest side of a thumbnail, in pixels: twice that of a tile.
 _WIDTH = 480
@@ -61,8 +61,8 @@ def notebook(item: Item, root: Path) -> Path:
 
 def _pictures(path: Path) -> str:
     """The HTML of all outputs of an executed notebook."""
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    executed = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    outputs = [output for cell in executed for output in cell.get("outputs", [])]
     return "\n".join("".join(output.get("data", {}).get("text/html", "")) for output in outputs)
 
 
@@ -107,9 +107,13 @@ def _tile(item: Item, root: Path) -> str:
     address, picture = f"executed/{item.page}.html{place and '#'}{place}", thumbnail(place, markup)
     image = f'<img src="{picture}" alt="" width="240" height="180">' if picture else ""
     return (
-        f'<li><a href="{address}">{image}<strong>{html.escape(item.item)}</strong>'
-        f"{html.escape(item.shows)}<small><b>{state}</b>: {html.escape(detail)}</small></a></li>"
+        f'<li><a href="{address}">{image}<strong>{_text(item.item)}</strong>'
+        f"{_text(item.shows)}<small><b>{state}</b>: {html.escape(detail)}</small></a></li>"
     )
+
+
+def _text(words: str) -> str:
+    return cells.with_subscripts(html.escape(words))
 
 
 def status(item: Item) -> tuple[str, str]:

@@ -77,7 +77,7 @@ def _heads(frame: pd.DataFrame, pattern: str) -> list[str]:
 
 
 def _label(text: str) -> Any:
-    return html(text.replace(palette.TAU_MAX, "τ<sub>max</sub>")) if palette.TAU_MAX in text else text
+    return html(cells.with_subscripts(text)) if palette.TAU_MAX in text else text
 
 
 def ci_table(

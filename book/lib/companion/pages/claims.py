@@ -187,7 +187,7 @@ def findings_table(claim: Claim) -> GT:
     ordered = sorted(claim.findings, key=lambda finding: finding.outcome is None)
     shown = frame([replace(claim, findings=tuple(ordered))])
     shown = shown.assign(
-        what=[finding.what.replace("τ_max", "τ<sub>max</sub>").replace("|", "\\|") for finding in ordered],
+        what=[cells.with_subscripts(finding.what).replace("|", "\\|") for finding in ordered],
         numbers=[finding.numbers for finding in ordered],
         images=[str(finding.images or "–") for finding in ordered],
     )
@@ -208,8 +208,7 @@ def findings_table(claim: Claim) -> GT:
 def describe(claim: Claim) -> str:
     """The claim with its verdict and links, in Markdown."""
     pages = " and ".join(map(link, claim.pages))
-    says = claim.says.replace("τ_max", "τ<sub>max</sub>")
-    return f"**{verdict(claim)}**: {says} In detail: {pages}."
+    return f"**{verdict(claim)}**: {cells.with_subscripts(claim.says)} In detail: {pages}."
 
 
 def describe_ledger(ledger: Sequence[Claim]) -> str:
