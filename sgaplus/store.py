@@ -166,8 +166,8 @@ def current(table: pd.DataFrame, root: Path) -> pd.DataFrame:
     Raises:
         UserError: a row is of other weights.
     """
-    for _, line in table[["codec", "codec_sha256"]].drop_duplicates().iterrows():
-        if not is_outdated(line["codec"], line["codec_sha256"]):
+    for _, line in table[["codec", "codec_lmbda", "codec_sha256"]].drop_duplicates().iterrows():
+        if not is_outdated(*line):
             continue
         raise UserError(
             f"{root} holds results of a {line['codec']} with sha256 {line['codec_sha256'][:8]}…, which is not"

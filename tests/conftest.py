@@ -24,6 +24,7 @@ from sgaplus.codecs import bundled as shipped
 from sgaplus.data import datasets
 from sgaplus.errors import UserError
 from sgaplus.training import publishing
+from sgaplus.training.gains import Gains
 
 WIDTHS = 8, 12
 
@@ -63,17 +64,25 @@ def untrained(n: int = WIDTHS[0], m: int = WIDTHS[1], seed: int = 0) -> MeanScal
 
 def write_codec(folder: Path, name: str = "mshyper-s", lmbda: float = 0.01, **changes) -> Path:
     """An untrained codec with its card, as `publishing.publish` would write them."""
-    card = shipped.Card(
-        name=name,
-        lmbda=lmbda,
-        architecture="mbt2018-mean",
-        N=WIDTHS[0],
-        M=WIDTHS[1],
-        sha256="",
-        training={},
-        kodak={"images": 24, "bpp": 0.5, "psnr": 30.0, "loss": 1.0},
+    return _write(publishing.publishable(untrained(**changes)), folder, name, [lmbda])
+
+
+def write_network(folder: Path, name: str = "mshyper-s", lmbdas=(0.005, 0.01, 0.02), seed: int = 0) -> Path:
+    """An untrained network with random gains at several λ, and its card."""
+    model, gains = untrained(seed=seed), Gains(lmbdas, lmbdas[len(lmbdas) // 2], *WIDTHS)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for gain in gains.parameters():
+            gain += 0.2 * torch.randn(gain.shape, generator=generator)
+    return _write(publishing.publishable(model) | gains.published(lmbdas), folder, name, lmbdas)
+
+
+def _write(weights, folder: Path, name: str, lmbdas) -> Path:
+    points = [{"images": 24, "bpp": 0.5, "psnr": 30.0, "loss": 1.0} for _ in lmbdas]
+    N, M = WIDTHS
+    return shipped.save_network(
+        weights, folder, name=name, lmbdas=lmbdas, N=N, M=M, training={}, kodak=points
     )
-    return shipped.save_codec(publishing.publishable(untrained(**changes)), card, folder)
 
 
 @pytest.fixture

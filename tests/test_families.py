@@ -16,13 +16,13 @@ from tests.conftest import WIDTHS, untrained, write_codec
 
 
 def edit_card(folder, lmbda, **training):
-    path = folder / f"{shipped.stem('mshyper-s', lmbda)}.json"
+    path = folder / f"{shipped.stem('mshyper-s', [lmbda])}.json"
     card = json.loads(path.read_text())
     path.write_text(json.dumps(card | {"training": training}))
 
 
 def write_log(folder, lmbda, rows, columns):
-    path = folder / f"{shipped.stem('mshyper-s', lmbda)}.training.csv"
+    path = folder / f"{shipped.stem('mshyper-s', [lmbda])}.training.csv"
     pd.DataFrame(rows, columns=columns).to_csv(path, index=False)
 
 

@@ -17,6 +17,7 @@ TOUCHED = {f"{layer}.weight" for layer in ("g_a.6", "h_a.0", "h_a.4", "h_s.0", "
     "h_a.4.bias",
     "h_s.4.bias",
     "entropy_bottleneck.matrices.0",
+    "entropy_bottleneck.quantiles",
 }
 
 

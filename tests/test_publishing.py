@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from sgaplus import hardware, io, metrics
-from sgaplus.codecs import checkpoints, weights
+from sgaplus.codecs import checkpoints, gains, weights
 from sgaplus.codecs.codec import Codec, freeze, hard
 from sgaplus.errors import SystemFault
 from sgaplus.training.lineage import CURVE, curve_path, lineage_of
-from sgaplus.training.publishing import publish, publishable, rd_point
+from sgaplus.training.publishing import publish, publishable, rd_point, start_from
 from sgaplus.training.recipes import Recipe
 from sgaplus.training.run import Run
-from tests.conftest import untrained
+from tests.conftest import untrained, write_network
 
 TINY = Recipe(name="tiny", N=8, M=12, lmbda=0.02, steps=6, cooldown=2, warmup=2, crop=64)
 
@@ -61,7 +61,7 @@ def test_a_published_codec_loads_with_a_card_that_tells_its_story(tmp_path, monk
     run = Run.start(TINY, "cpu", "float32")
     run.step, run.seconds, run.log = 6, 12.4, rows(6, 0.02)
     kodak = pictures((64, 64), (70, 66))
-    (path,) = publish(run, tmp_path, "2 made-up images", kodak)
+    path = publish(run, tmp_path, "2 made-up images", kodak)
     assert path.name == "tiny_lambda0.02.safetensors"
     assert sorted(p.name.removeprefix(path.stem) for p in tmp_path.iterdir()) == [
         ".json",
@@ -73,7 +73,7 @@ def test_a_published_codec_loads_with_a_card_that_tells_its_story(tmp_path, monk
     assert (card["N"], card["M"], card["architecture"]) == (8, 12, "mbt2018-mean")
     assert (card["training"]["data"], card["training"]["optimizer"]) == ("2 made-up images", "SOAP")
     (stage,) = card["training"]["stages"]
-    assert (stage["start"], stage["seconds"], stage["steps"], stage["last"]) == ("", 12, 6, *rows(6, 0.02))
+    assert (stage["start"], stage["seconds"], stage["steps"], stage["last"]) == ("", 12, 6, rows(6, 0.02))
     assert Recipe(**stage["recipe"]) == TINY
     assert (stage["hardware"], stage["torch"], stage["dtype"]) == (
         hardware.describe(torch.device("cpu")),
@@ -83,7 +83,7 @@ def test_a_published_codec_loads_with_a_card_that_tells_its_story(tmp_path, monk
 
     monkeypatch.setattr("sgaplus.codecs.bundled.bundled_folder", lambda: tmp_path)
     codec = weights.load_codec("tiny", dtype="float32")
-    assert card["kodak"] == pytest.approx(rd_point(codec, kodak))
+    assert card["kodak"] == [pytest.approx(rd_point(codec, kodak))]
     # The medians' quantiles were solved for, not trained: each tail holds about one part in 10⁹.
     bottleneck = codec.model.entropy_bottleneck
     tails = torch.sigmoid(bottleneck._logits_cumulative(bottleneck.quantiles, stop_gradient=True))
@@ -92,45 +92,45 @@ def test_a_published_codec_loads_with_a_card_that_tells_its_story(tmp_path, monk
 
 
 @pytest.mark.slow
-def test_a_family_is_published_as_a_codec_for_each_lambda(tmp_path, monkeypatch):
+def test_a_family_is_published_as_one_network(tmp_path, monkeypatch):
     recipe = dataclasses.replace(TINY, family=(0.04, 0.01, 0.02))
     run = Run.start(recipe, "cpu", "float32")
+    with torch.no_grad():
+        run.gains.z += 0.3
+        run.average = [value.detach().clone() for value in run.parameters()]
     # Means of λ in logs need not be exact.
     run.log = [*rows(100, 0.01, 0.02 * (1 + 1e-14)), *rows(200, 0.01, 0.04)]
-    paths = publish(run, tmp_path, "nothing", pictures((64, 64)))
-    assert [path.stem for path in paths] == [f"tiny_lambda{lmbda}" for lmbda in ("0.01", "0.02", "0.04")]
-    curves = {path: pd.read_csv(curve_path(path)) for path in paths}
-    assert [curve["step"].tolist() for curve in curves.values()] == [[100, 200], [100], [200]]
-    for path, expected in zip(paths, (*rows(200, 0.01), *rows(100, 0.02), *rows(200, 0.04)), strict=True):
-        card, curve = card_of(path), curves[path]
-        (stage,) = card["training"]["stages"]
-        assert Recipe(**stage["recipe"]) == recipe
-        assert stage["last"] == pytest.approx(expected)
-        assert stage["last"]["lmbda"] == expected["lmbda"] == card["lmbda"]
-        assert tuple(curve.columns) == CURVE
-        assert set(curve["stage"]) == {1}
-        assert curve.iloc[-1].to_dict() == pytest.approx(
-            expected | {"stage": 1, "lr": recipe.learning_rate(expected["step"] - 1)}
-        )
+    path = publish(run, tmp_path, "nothing", pictures((64, 64)))
+    assert path.name == "tiny_lambda0.01-0.04.safetensors"
+    card, curve = card_of(path), pd.read_csv(curve_path(path))
+    (stage,) = card["training"]["stages"]
+    assert Recipe(**stage["recipe"]) == recipe
+    assert [(row["lmbda"], row["step"]) for row in stage["last"]] == [(0.01, 200), (0.02, 100), (0.04, 200)]
+    assert card["lmbdas"] == [0.01, 0.02, 0.04] and card["sha256"] == io.sha256(path)
+    assert tuple(curve.columns) == CURVE and set(curve["stage"]) == {1}
+    assert curve["lmbda"].tolist() == [0.01, 0.02, 0.01, 0.04]
+    assert curve["step"].tolist() == [100, 100, 200, 200]
+
     monkeypatch.setattr("sgaplus.codecs.bundled.bundled_folder", lambda: tmp_path)
-    codecs = [weights.load_codec("tiny", lmbda, dtype="float32") for lmbda in (0.01, 0.02, 0.04)]
-    for codec, path in zip(codecs, paths, strict=True):
-        assert card_of(path)["kodak"] == pytest.approx(rd_point(codec, pictures((64, 64))))
-    first = [codec.model.g_a[-1].weight for codec in codecs]
-    torch.testing.assert_close(first[1], first[0] * 2**0.5, atol=1e-4, rtol=1e-3)
+    expected = run.weights()
+    for lmbda, point in zip(card["lmbdas"], card["kodak"], strict=True):
+        codec = weights.load_codec("tiny", lmbda, device="cpu", dtype="float32")
+        assert point == pytest.approx(rd_point(codec, pictures((64, 64))))
+        for name, value in codec.model.named_parameters():
+            torch.testing.assert_close(value, expected[lmbda][name], atol=1e-3, rtol=1e-3, msg=name)
 
 
-@pytest.mark.slow
 def test_the_next_stage_tells_the_earlier_ones(tmp_path):
-    run = Run.start(dataclasses.replace(TINY, family=(0.01, 0.02)), "cpu", "float32")
+    family = dataclasses.replace(TINY, family=(0.01, 0.02))
+    run = Run.start(family, "cpu", "float32")
     run.log, run.step = [*rows(100, 0.01, 0.02), *rows(200, 0.02)], 200
-    start = publish(run, tmp_path / "family", "many photographs")[1]
+    start = publish(run, tmp_path / "family", "many photographs")
     lineage = lineage_of(start)
-    assert (lineage.start, lineage.lmbda) == ("tiny_lambda0.02.safetensors", 0.02)
-    run = Run.start(TINY, "cpu", "float32", checkpoints.read_safetensors(start), lineage)
+    assert (lineage.start, lineage.lmbda) == ("tiny_lambda0.01-0.02.safetensors", None)
+    run = start_from(start, TINY, "cpu", "float32", lineage)
     run.log, run.step = rows(6, 0.02), 6
     run.save(tmp_path / "run.pt")
-    (path,) = publish(Run.resume(tmp_path / "run.pt", TINY, "cpu", "float32"), tmp_path, "few photographs")
+    path = publish(Run.resume(tmp_path / "run.pt", TINY, "cpu", "float32"), tmp_path, "few photographs")
     training = card_of(path)["training"]
     first, second = training["stages"]
     assert training["data"] == "few photographs"
@@ -138,20 +138,38 @@ def test_the_next_stage_tells_the_earlier_ones(tmp_path):
     assert (second["start"], second["steps"], "data" in second) == (start.name, 6, False)
     curve = pd.read_csv(curve_path(path))
     assert curve[["stage", "step", "lmbda"]].to_numpy().tolist() == [
+        [1, 100, 0.01],
         [1, 100, 0.02],
         [1, 200, 0.02],
         [2, 6, 0.02],
     ]
     # Data that all stages share are told once.
-    (path,) = publish(run, tmp_path, "many photographs")
+    path = publish(run, tmp_path, "many photographs")
     assert "data" not in card_of(path)["training"]["stages"][0]
 
 
+def test_a_run_starts_from_a_network_with_its_gains(tmp_path):
+    """Of a family with other λ it interpolates them; wider channels get the others' mean."""
+    path = write_network(tmp_path, "tiny", (0.005, 0.02))
+    network = checkpoints.read_safetensors(path)
+    recipe = dataclasses.replace(TINY, M=16, family=(0.02, 0.01))
+    run = start_from(path, recipe, "cpu", "float32")
+    y = run.gains.y.detach()
+    assert torch.equal(y[0, :12], network["gains.y"][1])
+    torch.testing.assert_close(y[1, :12], network["gains.y"].mean(0))
+    assert torch.allclose(y[:, 12:], y[:, :12].mean(1, keepdim=True))
+    own = run.codec.model.g_a[0].weight.detach().cpu()
+    torch.testing.assert_close(own, network["g_a.0.weight"].float())
+    alone = start_from(path, TINY, "cpu", "float32")
+    expected = gains.at(network, TINY.lmbda)["g_a.6.weight"]
+    torch.testing.assert_close(alone.codec.model.g_a[6].weight.detach(), expected)
+
+
 def test_without_kodak_the_card_has_no_point(tmp_path):
-    (path,) = publish(Run.start(TINY, "cpu", "float32"), tmp_path, "nothing")
-    assert card_of(path)["kodak"] == {}
+    path = publish(Run.start(TINY, "cpu", "float32"), tmp_path, "nothing")
+    assert card_of(path)["kodak"] == []
     (stage,) = card_of(path)["training"]["stages"]
-    assert stage["last"] == {}
+    assert stage["last"] == []
     assert pd.read_csv(curve_path(path)).empty
 
 

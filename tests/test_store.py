@@ -327,7 +327,7 @@ def test_rows_of_other_weights_are_refused(tmp_path, codec, photographs, monkeyp
     with pytest.raises(UserError, match="holds no results"):
         store.of_bundled_codecs()
     table = run(store, codec, photographs[:1])
-    monkeypatch.setattr(results, "is_outdated", lambda name, sha256: sha256 == codec.sha256)
+    monkeypatch.setattr(results, "is_outdated", lambda name, lmbda, sha256: sha256 == codec.sha256)
     with pytest.raises(UserError, match="not the one of today"):
         store.of_bundled_codecs()
     monkeypatch.undo()

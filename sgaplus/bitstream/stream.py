@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,6 +17,7 @@ from ..codecs.checkpoints import at_rate, content_hash
 from ..codecs.codec import Codec
 from ..codecs.families import vbr
 from ..codecs.models import Latents
+from ..codecs.series import families, series
 from ..errors import UserError
 from ..parsing import whole
 from . import container
@@ -179,6 +181,12 @@ def find_codec(data: bytes | Container, *, fetch: bool = False) -> Codec:
     for card in cards:
         if card.sha256.startswith(content.weights.hex()):
             return bundled.load(card).to("auto", "float32")
+    if content.name in families():
+        member = None
+        with contextlib.suppress(UserError):  # the family has no such λ
+            member = series(content.name).member(float(f"{content.lmbda:.6g}"))
+        if member and member.sha256.startswith(content.weights.hex()):
+            return member.load(dtype="float32")
     for name in zoo.ZOO:
         for metric, qualities in zoo.URLS[name].items():
             for quality, url in qualities.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -74,15 +73,14 @@ def train(
     on held-out photographs, and at the end on Kodak if that data set is on this computer. The published
     weights are an average over the last steps.
 
-    A family is best made in two rounds: first all λ together, which share one network. Then each λ alone,
-    from what the first round made of it, with
-    `--start trained/mshyper-s_lambda0.01.safetensors --steps 1500 --cooldown 1500`.
+    Several λ share one network, which is published as one file: `--lmbda` then chooses among them wherever a
+    codec is named, and may lie in between.
 
     - `sgaplus train photographs --out trained --lmbda 0.01`
     - `sgaplus train photographs --out trained --lmbda 0.005 --lmbda 0.01 --lmbda 0.02`
     - `sgaplus refine photo.png --codec trained/mshyper-s_lambda0.01.safetensors --lmbda 0.01`
     """
-    from ..codecs import bundled, checkpoints
+    from ..codecs import bundled
     from ..training import crops, publishing
     from ..training import run as runs
     from ..training.lineage import UNTRAINED, lineage_of
@@ -109,15 +107,16 @@ def train(
         average=average,
     )
     io.check_folder(out)
-    given = publishing.widen(checkpoints.read_safetensors(start), n, m, seed) if start else None
     photographs = crops.read_photographs(photos, crop, holdout)
     terminal.say(_held_out(photographs, holdout))
-    checkpoint = out / f"{f'{name}_family' if family else bundled.stem(name, lmbda[0])}.pt"
+    checkpoint = out / f"{f'{name}_family' if family else bundled.stem(name, lmbda)}.pt"
     if checkpoint.is_file():
         run = runs.Run.resume(checkpoint, recipe, device, dtype)
         terminal.say(f"resuming {checkpoint} at step {run.step}")
+    elif start:
+        run = publishing.start_from(start, recipe, device, dtype, lineage)
     else:
-        run = runs.Run.start(recipe, device, dtype, given, lineage)
+        run = runs.Run.start(recipe, device, dtype)
     with terminal.bar("training") as bar:
         task = bar.add_task("", total=recipe.steps, completed=run.step)
 
@@ -128,12 +127,13 @@ def train(
         held_out = list(photographs.held_out.values())
         runs.train(run, photographs.training, checkpoint, report=report, held_out=held_out)
     story = f"{len(photographs.training)} photographs of {photos.resolve().name}"
-    for path in publishing.publish(run, out, story, _kodak()):
-        point = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["kodak"]
-        if point:
+    path = publishing.publish(run, out, story, _kodak())
+    for card in bundled.read_cards(path.with_suffix(".json")):
+        if point := card.kodak:
+            of = f"λ = {card.lmbda:g} on Kodak, mean over {point['images']} images without refinement"
             parts = f"{point['bpp']:.4f} bpp, PSNR {point['psnr']:.2f} dB, loss {point['loss']:.4f}"
-            terminal.show(f"Kodak, mean over {point['images']} images without refinement: {parts}")
-        terminal.show(f"weights and card: {path}")
+            terminal.show(f"{of}: {parts}")
+    terminal.show(f"weights and card: {path}")
 
 
 def _held_out(photographs: Photographs, wanted: int) -> str:

@@ -7,8 +7,9 @@ import re
 from pathlib import Path
 
 from .. import io
+from ..distortion import LAMBDAS
 from ..errors import UserError
-from . import bundled, checkpoints, zoo
+from . import bundled, checkpoints, gains, zoo
 from .codec import Codec, freeze
 from .effort import Effort, of_model
 from .families import vbr
@@ -16,10 +17,15 @@ from .families import vbr
 _LAMBDA_IN_NAME = re.compile(r"(?:lambda|lmbda)[_=-]?(\d+(?:\.\d+)?(?:e-?\d+)?)", re.IGNORECASE)
 
 
-def is_variable(path: Path, lmbda: float | None) -> bool:
-    """Whether a checkpoint is of variable rate, and neither ``lmbda`` nor its card or name says at which."""
-    told = lmbda is not None or path.with_suffix(".json").is_file() or _LAMBDA_IN_NAME.search(path.stem)
-    return not told and "Gain" in checkpoints.read(path)
+def rates(path: Path) -> tuple[float, ...]:
+    """λ of a checkpoint with gains, or of one of variable rate whose card or name does not say at which.
+
+    The second kind has those of CompressAI's zoo. Any other checkpoint has none.
+    """
+    if network := gains.lmbdas_of(path):
+        return network
+    told = path.with_suffix(".json").is_file() or _LAMBDA_IN_NAME.search(path.stem)
+    return () if told or "Gain" not in checkpoints.read(path) else tuple(LAMBDAS["mse"])
 
 
 def lambda_of(path: Path) -> float:
@@ -30,7 +36,7 @@ def lambda_of(path: Path) -> float:
     """
     card = path.with_suffix(".json")
     if card.is_file():
-        return bundled.read_card(card).lmbda
+        return bundled.read_cards(card)[0].lmbda
     found = _LAMBDA_IN_NAME.search(path.stem)
     if not found:
         raise UserError(
@@ -47,14 +53,18 @@ def load(path: Path, lmbda: float) -> Codec:
         UserError: it holds no model that can be refined.
     """
     weights = checkpoints.read(path)
+    network = gains.LMBDA in weights
     try:
+        weights = gains.at(weights, lmbda)
         model = checkpoints.recognise(weights)
         checkpoints.load_parameters(model, weights)
     except UserError as error:
         raise UserError(f"{path} cannot be used: {error}") from error
     file, content = io.sha256_once(path), checkpoints.content_hash(model)
     # A copy of a bundled or downloaded codec's file remains that codec.
-    known = zoo.is_file_of_zoo(file) or file in {card.sha256 for card in bundled.cards()}
+    known = zoo.is_file_of_zoo(file) or file in {card.file_sha256 for card in bundled.cards()}
+    if network:
+        file = checkpoints.at_rate(file, lmbda)
     identity, also = (file, content) if known else (content, file)
     if vbr.is_variable(model):
         identity, also = checkpoints.at_rate(identity, lmbda), checkpoints.at_rate(also, lmbda)

@@ -4,7 +4,8 @@ A series is a bundled family (``mshyper-s``); a model of CompressAI's zoo, with 
 (``mbt2018-mean``, ``cheng2020-anchor@1-6``, ``mbt2018:ms-ssim@2,4``); a folder of checkpoints; or a list of
 them, each with its λ (``["low.pth=0.01", "high.pth=0.02"]``, or the same with commas in one string). A
 checkpoint says its λ in its name (``…_lambda0.01.pth``) or in a card beside it where the list does not.
-One of variable rate that names no λ is a series of the eight λ of CompressAI's zoo, and has any other too.
+One of variable rate that names no λ is a series of the eight λ of CompressAI's zoo, and has any other too. A
+network with gains (`gains`) is a series of its λ and has those in between, as a bundled family of such has.
 """
 
 from __future__ import annotations
@@ -15,10 +16,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..distortion import LAMBDAS
 from ..errors import UserError
 from ..parsing import number
-from . import bundled, own, zoo
+from . import bundled, gains, own, zoo
 from .codec import Codec
 from .effort import Effort, of_architecture
 
@@ -83,7 +83,7 @@ class Series:
         name: as stored rows have it.
         spec: as commands take it.
         members: by rising λ.
-        at: of a codec of variable rate, the member of any other λ.
+        at: of a codec of variable rate, or of networks of several λ, the member of any other λ.
     """
 
     name: str
@@ -176,7 +176,7 @@ def _named(spec: str | Path, lmbda: float | None, folder: Path) -> Series:
     name, path = str(spec), folder / spec
     known = families()
     if name in known:
-        return Series(name, name, tuple(map(_of_card, known[name])))
+        return _of_family(name, known[name])
     found = _ZOO_SPEC.fullmatch(name)
     if found and found["name"] in zoo.ZOO:
         return _of_zoo(name, found["name"], found["metric"] or "mse", found["qualities"])
@@ -186,7 +186,8 @@ def _named(spec: str | Path, lmbda: float | None, folder: Path) -> Series:
             raise UserError(f"there is no checkpoint in {path}: they end in {', '.join(SUFFIXES)}")
         return _of_checkpoints(dict.fromkeys(files), path)
     if path.is_file():
-        return _of_variable(path) if own.is_variable(path, lmbda) else _of_checkpoints({path: lmbda}, path)
+        rates = own.rates(path) if lmbda is None else ()
+        return _of_variable(path, rates) if rates else _of_checkpoints({path: lmbda}, path)
     raise UserError(
         f"unknown codec '{name}': use {', '.join(known) or 'none'} (bundled), {', '.join(zoo.ZOO)} (zoo), "
         "or the path of a checkpoint or of a folder of them"
@@ -201,14 +202,19 @@ def families() -> dict[str, list[bundled.Card]]:
     return found
 
 
+def _of_family(name: str, cards: Sequence[bundled.Card]) -> Series:
+    several = any(len(card.lmbdas) > 1 for card in cards)
+    at = (lambda lmbda: _of_card(bundled.between(cards, lmbda))) if several else None
+    return Series(name, name, tuple(map(_of_card, cards)), at)
+
+
 def _of_card(card: bundled.Card) -> Member:
-    path = bundled.weights_of(card)
     return Member(
         card.name,
         card.lmbda,
-        _load=lambda: bundled.load(bundled.read_card(path.with_suffix(".json"))),
+        _load=lambda: bundled.reload(card),
         _sha256=lambda: card.sha256,
-        _size=lambda: path.stat().st_size if path.is_file() else None,
+        _size=lambda: card.path.stat().st_size if card.path.is_file() else None,
         _effort=lambda: of_architecture(card.architecture, card.N, card.M),
     )
 
@@ -266,17 +272,20 @@ def _of_checkpoints(paths: Mapping[Path, Any], whole: Path | None = None) -> Ser
     for path, given in paths.items():
         if not path.is_file():
             raise UserError(f"there is no checkpoint {path}: mend its path")
-        lmbda = number(own.lambda_of(path) if given is None else given, f"the lambda of {path}")
-        if lmbda in where:
-            raise UserError(f"{where[lmbda]} and {path} are both of lambda {lmbda:g}: leave one of them out")
-        members[lmbda], where[lmbda] = _of_file(name, path, lmbda), path
+        for value in (given,) if given is not None else gains.lmbdas_of(path) or (own.lambda_of(path),):
+            lmbda = number(value, f"the lambda of {path}")
+            if lmbda in where:
+                raise UserError(
+                    f"{where[lmbda]} and {path} are both of lambda {lmbda:g}: leave one of them out"
+                )
+            members[lmbda], where[lmbda] = _of_file(name, path, lmbda), path
     spec = str(whole) if whole else ",".join(f"{path}={lmbda:g}" for lmbda, path in where.items())
     return Series(name, spec, tuple(members[lmbda] for lmbda in sorted(members)))
 
 
-def _of_variable(path: Path) -> Series:
+def _of_variable(path: Path, lmbdas: Sequence[float]) -> Series:
     name = _own_name(path.stem)
-    members = tuple(_of_file(name, path, lmbda) for lmbda in LAMBDAS["mse"])
+    members = tuple(_of_file(name, path, lmbda) for lmbda in lmbdas)
     return Series(name, str(path), members, lambda lmbda: _of_file(name, path, lmbda))
 
 
@@ -312,9 +321,11 @@ def member_of(name: str, lmbda: float, path: Path | None = None) -> Member:
     return next((one for one in found if lmbda in one.lmbdas), found[0]).member(lmbda)
 
 
-def is_outdated(name: str, sha256: str) -> bool:
+def is_outdated(name: str, lmbda: float, sha256: str) -> bool:
     """Whether weights bear the name of a bundled family or of a codec of the zoo and are none of theirs."""
-    family = families().get(name)
-    if family is not None:
-        return sha256 not in {card.sha256 for card in family}
+    if name in families():
+        try:
+            return series(name).member(lmbda).sha256 != sha256
+        except UserError:  # it has no such λ
+            return True
     return name in zoo.ZOO and name not in zoo.VARIABLE and not zoo.is_file_of_zoo(sha256)

@@ -36,8 +36,10 @@ def load_codec(
             ``"mbt2018-mean@3"``, downloaded on first use), the path of a checkpoint (.safetensors, .pt, .pth,
             .pth.tar), or another series of several codecs (`codecs.series`).
         lmbda: the λ it was trained with; needed for a checkpoint whose name does not say it. Of a bundled
-            family with several it is 0.01 by default. Of a series it chooses the member. A codec of variable
-            rate (``"mbt2018-mean-vbr"``) takes any λ, which is its rate.
+            family with several it is 0.01 by default. Of a series it chooses the member. A family of networks
+            with several λ each has those in between too, interpolated (`gains.at`); between two networks the
+            one with the nearest trained λ is extrapolated. A codec of variable rate (``"mbt2018-mean-vbr"``)
+            takes any λ, which is its rate.
         quality: 1 … 8, of a zoo model (1 … 6 of those of Cheng et al. 2020).
         scale: instead of λ the rate of a codec of variable rate: the reciprocal of the step of y's grid. Its
             λ follows, see `codecs.families.vbr`.

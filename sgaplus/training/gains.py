@@ -1,29 +1,19 @@
-"""One network for every λ: gains on the latents that fold away into the weights.
+"""One network for every λ: log gains that are trained with it, and fold away (`codecs.gains`).
 
 A base codec for another λ differs mostly in how finely it quantises each channel. A *family* is therefore
-trained as one mean-scale hyperprior with three gains per channel and λ, in the manner of the gained
-variational autoencoder (Cui et al., arXiv 2003.02012): for λ number k, with g = e^(log gain),
-
-    y = g_y[k] · g_a(x),   x̂ = g_s(ŷ / g_s[k]),   z = g_z[k] · h_a(y / g_y[k]),
-    (σ, μ) = g_y[k] · h_s(ẑ / g_z[k]).
-
-Each is a factor on the inputs or outputs of a convolution, and the factorised prior's first layer takes the
-one on ẑ, so that for every λ they fold into weights of the plain architecture: what is trained is exactly
-what is published. Every step serves all λ, where separate codecs would share nothing.
+trained as one network, in which every step serves all λ, where separate codecs would share nothing. What is
+trained is exactly what is published.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-def _inverse_softplus(value: Tensor) -> Tensor:
-    return value + torch.log(-torch.expm1(-value))
+from ..codecs import gains
 
 
 class Gains(nn.Module):
@@ -49,20 +39,22 @@ class Gains(nn.Module):
         Those that no gain touches are the model's own.
         """
         y, synthesis, z = (gain[index].exp() for gain in (self.y, self.synthesis, self.z))
-        y_twice = torch.cat([y, y])  # h_s gives the scales of all channels, then the means of all
-        own = dict(model.named_parameters())
-        # Convolutions have weights (out, in, k, k), transposed ones (in, out, k, k).
-        folded = {
-            "g_a.6.weight": own["g_a.6.weight"] * y[:, None, None, None],
-            "g_a.6.bias": own["g_a.6.bias"] * y,
-            "h_a.0.weight": own["h_a.0.weight"] / y[:, None, None],
-            "h_a.4.weight": own["h_a.4.weight"] * z[:, None, None, None],
-            "h_a.4.bias": own["h_a.4.bias"] * z,
-            "h_s.0.weight": own["h_s.0.weight"] / z[:, None, None, None],
-            "h_s.4.weight": own["h_s.4.weight"] * y_twice[:, None, None, None],
-            "h_s.4.bias": own["h_s.4.bias"] * y_twice,
-            "g_s.0.weight": own["g_s.0.weight"] / synthesis[:, None, None, None],
+        return gains.fold(dict(model.named_parameters()), y, synthesis, z)
+
+    @torch.no_grad()
+    def start_from(self, network: Mapping[str, Tensor], lmbdas: Sequence[float]) -> None:
+        """Take over the log gains of a network file; channels that it has not start at the others' mean."""
+        for index, lmbda in enumerate(lmbdas):
+            for name, values in gains.log_gains_at(network, lmbda).items():
+                own = getattr(self, name.removeprefix(gains.PREFIX))[index]
+                own.fill_(values.mean().item())
+                own[: len(values)] = values
+
+    def published(self, lmbdas: Sequence[float]) -> dict[str, Tensor]:
+        """The tensors of a network file, by rising λ."""
+        order = sorted(range(len(lmbdas)), key=lambda index: lmbdas[index])
+        found = {
+            gains.PREFIX + name: value.detach().float().cpu()[order].contiguous()
+            for name, value in self.named_parameters()
         }
-        first = "entropy_bottleneck.matrices.0"
-        folded[first] = _inverse_softplus(F.softplus(own[first]) / z[:, None, None])
-        return own | folded
+        return found | {gains.LMBDA: torch.tensor(sorted(lmbdas), dtype=torch.float64)}

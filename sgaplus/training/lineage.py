@@ -7,14 +7,13 @@ run that starts from a codec takes both over, so that its own codecs document th
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .. import io
-from ..codecs.bundled import Card
+from ..codecs.bundled import Card, read_cards
 from ..errors import UserError
 
 CURVE = ("stage", "step", "seconds", "lmbda", "loss", "bpp", "psnr", "lr")
@@ -31,7 +30,7 @@ class Lineage:
 
     Attributes:
         start: file name of the weights it starts from; empty for random ones.
-        lmbda: the λ that these were trained for; None if unknown.
+        lmbda: the λ that these were trained for; None if unknown, and for a network of several.
         stages: the earlier stages, as `publishing.publish` writes them, each with its ``data`` in words.
         curve: their training curve, one row (`CURVE`, and `HELD_OUT` where there is) per 100 steps.
     """
@@ -61,22 +60,20 @@ def lineage_of(weights: Path) -> Lineage:
     if not path.is_file():
         return Lineage(weights.name)
     try:
-        card = Card(**json.loads(path.read_text(encoding="utf-8")))
+        card = read_cards(path)[0]
         stages = _stages(card.training)
-    except OSError as error:
-        raise io.unreadable(path, error) from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{path} is not the card of a codec ({error}): {_MEND}") from error
-    if card.sha256 != io.sha256(weights):
+    if card.file_sha256 != io.sha256(weights):
         raise UserError(f"{path} is not the card of {weights.name}, which has changed: {_MEND}")
     path = curve_path(weights)
     try:
-        curve = _read_curve(path, card.lmbda) if path.is_file() else []
+        curve = _read_curve(path, card) if path.is_file() else []
     except OSError as error:
         raise io.unreadable(path, error) from error
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path} is no training curve ({error}): {_MEND}") from error
-    return Lineage(weights.name, card.lmbda, stages, curve)
+    return Lineage(weights.name, card.lmbda if len(card.lmbdas) == 1 else None, stages, curve)
 
 
 def _stages(training: dict[str, Any]) -> list[dict[str, Any]]:
@@ -89,14 +86,14 @@ def _stages(training: dict[str, Any]) -> list[dict[str, Any]]:
     return [{"start": "", "steps": steps} | {key: training[key] for key in _STAGE}]
 
 
-def _read_curve(path: Path, lmbda: float) -> list[dict[str, float]]:
-    """The rows of a curve; where it has no column of λ, it is that of ``lmbda``."""
+def _read_curve(path: Path, card: Card) -> list[dict[str, float]]:
+    """The rows of a curve; where it has no column of λ, it is that of the card's only one."""
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
-        missing = set(CURVE) - {"lmbda", *(reader.fieldnames or ())}
+        missing = set(CURVE) - {*("lmbda",) * (len(card.lmbdas) == 1), *(reader.fieldnames or ())}
         if missing:
             raise ValueError(f"it has no column {', '.join(sorted(missing))}")
-        rows = [{"lmbda": lmbda} | row for row in reader]
+        rows = [{"lmbda": card.lmbda} | row for row in reader]
     columns = [*CURVE, *(key for key in HELD_OUT if key in (reader.fieldnames or ()))]
     return [
         {

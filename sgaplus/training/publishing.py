@@ -1,4 +1,4 @@
-"""From a training run to bundled codecs: the parameters worth keeping, their card and their curve."""
+"""From a training run to a network file: the parameters worth keeping, their card and their curve."""
 
 from __future__ import annotations
 
@@ -9,18 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from compressai.models import MeanScaleHyperprior
 from torch import Tensor
 
 from .. import hardware
-from ..codecs.bundled import Card, save_codec
-from ..codecs.checkpoints import load_parameters
+from ..codecs.bundled import save_network
+from ..codecs.checkpoints import load_parameters, read_safetensors
+from ..codecs.gains import LMBDA, PREFIX, at
 from ..errors import SystemFault
 from .evaluation import plain_codec, rd_point
-from .lineage import curve_path, write_curve
+from .gains import Gains
+from .lineage import UNTRAINED, Lineage, curve_path, write_curve
+from .recipes import Recipe
 from .run import Run
 from .widening import widen
 
-__all__ = ["publish", "publishable", "rd_point", "widen"]
+__all__ = ["publish", "publishable", "rd_point", "start_from"]
 
 
 def publishable(model: torch.nn.Module) -> dict[str, Tensor]:
@@ -44,48 +48,77 @@ def publishable(model: torch.nn.Module) -> dict[str, Tensor]:
     return parameters
 
 
-def publish(run: Run, folder: Path, note: str, kodak: Sequence[Tensor] = ()) -> list[Path]:
-    """Write for each λ of the run its averaged weights, their card and their training curve into ``folder``.
+def publish(run: Run, folder: Path, note: str, kodak: Sequence[Tensor] = ()) -> Path:
+    """Write the run's averaged weights, with the gains of a family, their card and training curve.
 
     The card's ``training`` describes the data and names the optimiser, and lists the ``stages`` of training,
     the oldest first: recipe, start (the file whose weights it started from; empty for random ones), seconds,
-    steps, hardware, torch, dtype, the last row of its log for this λ, and data where they differ from the
-    card's. The curve, ``<stem>.training.csv``, holds the rows of this λ, with the columns `lineage.CURVE`
-    and, where photographs were held out, `lineage.HELD_OUT`.
+    steps, hardware, torch, dtype, the last row of its log for each λ, and data where they differ from the
+    card's. The curve, ``<stem>.training.csv``, holds the rows of all λ, with the columns `lineage.CURVE` and,
+    where photographs were held out, `lineage.HELD_OUT`.
 
     Args:
         note: the training data in words.
-        kodak: the images (3, H, W) of the card's Kodak point, which is left out without them.
+        kodak: the images (3, H, W) of the card's Kodak points, which are left out without them.
 
     Returns:
-        The paths of the weights, by λ.
+        The path of the weights.
 
     Raises:
         SystemFault: a weight is too large for float16, or the disk is full.
     """
     recipe = run.recipe
-    paths = []
-    for lmbda, parameters in sorted(run.weights().items()):
-        model = recipe.untrained()
-        load_parameters(model, parameters)
-        weights = publishable(model)
-        # The Kodak point is that of the published numbers.
-        codec = plain_codec(recipe, lmbda, weights, run.codec.device)
-        log = [row | {"lmbda": lmbda} for row in run.log if math.isclose(row["lmbda"], lmbda)]
-        card = Card(
-            name=recipe.name,
-            lmbda=lmbda,
-            architecture="mbt2018-mean",
-            N=recipe.N,
-            M=recipe.M,
-            sha256="",
-            training={"data": note, "optimizer": "SOAP", "stages": _stages(run, note, log)},
-            kodak=rd_point(codec, kodak) if kodak else {},
-        )
-        path = save_codec(weights, card, folder)
-        write_curve(curve_path(path), _curve(run, log))
-        paths.append(path)
-    return paths
+    lmbdas = sorted(recipe.family or (recipe.lmbda,))
+    model, gains = _plain(run)
+    weights = publishable(model) | (gains.published(recipe.family) if gains else {})
+    # The Kodak points are those of the published numbers.
+    codecs = (plain_codec(recipe, lmbda, at(weights, lmbda), run.codec.device) for lmbda in lmbdas)
+    points = [rd_point(codec, kodak) for codec in codecs] if kodak else []
+    log = [row | {"lmbda": lmbda} for row in run.log for lmbda in lmbdas if math.isclose(row["lmbda"], lmbda)]
+    training = {"data": note, "optimizer": "SOAP", "stages": _stages(run, note, log)}
+    path = save_network(
+        weights,
+        folder,
+        name=recipe.name,
+        lmbdas=lmbdas,
+        N=recipe.N,
+        M=recipe.M,
+        training=training,
+        kodak=points,
+    )
+    write_curve(curve_path(path), _curve(run, log))
+    return path
+
+
+@torch.no_grad()
+def _plain(run: Run) -> tuple[MeanScaleHyperprior, Gains | None]:
+    """A run's average on the CPU: CompressAI's model with the prior's quantiles found anew, and gains."""
+    averaged, gains = run.averaged()
+    model = run.recipe.untrained()
+    load_parameters(model, dict(averaged.named_parameters()))
+    model.entropy_bottleneck._update_quantiles()
+    return model, gains.cpu() if gains else None
+
+
+def start_from(path: Path, recipe: Recipe, device: str, dtype: str, lineage: Lineage = UNTRAINED) -> Run:
+    """A run that starts from the weights in a file, grown to the recipe's channels.
+
+    Of a network with gains, a run of one λ gets the weights of that λ, a family the network with log gains
+    for its own λ.
+
+    Raises:
+        UserError: the file holds no weights of this kind, wider ones, or none for a λ.
+    """
+    weights = read_safetensors(path)
+    if LMBDA in weights and not recipe.family:
+        weights = at(weights, recipe.lmbda)
+    plain = {name: value for name, value in weights.items() if not name.startswith(PREFIX)}
+    wider = widen(plain, recipe.N, recipe.M, recipe.seed)
+    run = Run.start(recipe, device, dtype, wider, lineage)
+    if LMBDA in weights and run.gains:
+        run.gains.start_from(weights, recipe.family)
+        run.average = [value.detach().clone() for value in run.parameters()]
+    return run
 
 
 def _stages(run: Run, note: str, log: list[dict[str, float]]) -> list[dict[str, Any]]:
@@ -102,7 +135,7 @@ def _stages(run: Run, note: str, log: list[dict[str, float]]) -> list[dict[str, 
         "hardware": hardware.describe(run.codec.device),
         "torch": torch.__version__,
         "dtype": run.codec.format,
-        "last": log[-1] if log else {},
+        "last": list({row["lmbda"]: row for row in log}.values()),
     }
     return [*earlier, own]
 

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from sgaplus import plans, rounding, schedules
+from sgaplus.codecs.series import families
 from sgaplus.data.sources import registered
 from sgaplus.errors import UserError
 from sgaplus.studies.schema import Study, load_studies
@@ -67,7 +68,8 @@ def load(
 
 
 def _compared(study: Study, profile: str) -> bool:
-    return study.series(profile).at is None
+    series = study.series(profile)
+    return series.at is None or series.name in families()
 
 
 def _rows(study: Study, profile: str, root: Path | None, codec: str | None) -> pd.DataFrame:

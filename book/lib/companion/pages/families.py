@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import safetensors.torch
 
-from sgaplus.codecs.bundled import Card, cards, weights_of
+from sgaplus.codecs.bundled import Card, cards
 from sgaplus.errors import UserError
 
 # λ of the paper's first version and of Yang et al. 2020 (paper, section 4).
@@ -28,7 +28,7 @@ def training_log(card: Card) -> pd.DataFrame:
         began), loss, bpp, psnr (dB); of the codec's own λ where the log holds several. Empty where there is
         no log.
     """
-    path = weights_of(card).with_suffix(".training.csv")
+    path = card.path.with_suffix(".training.csv")
     columns = ["stage", "step", "seconds", "loss", "bpp", "psnr"]
     if not path.is_file():
         return pd.DataFrame(columns=["family", "lmbda", *columns])
@@ -48,7 +48,7 @@ def overview() -> pd.DataFrame:
     card's Kodak point; steps and hours of training, all stages together."""
     rows = []
     for card in cards():
-        path = weights_of(card)
+        path = card.path
         if not path.is_file():
             raise UserError(f"{path} is missing: restore it")
         data, log = path.read_bytes(), training_log(card)
