@@ -6,7 +6,6 @@ ones. A job is stored completely or not at all, so that a run killed at any poin
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
@@ -14,15 +13,10 @@ from typing import Any
 
 import pandas as pd
 
-from . import io, jobs, parquet, plans
-from .codecs.codec import Codec
+from . import io, jobs, parquet
 from .codecs.series import is_outdated
-from .data.datasets import ImageFile
 from .errors import UserError
-from .jobs import Job, as_asked, job_of, joined, rows_of_run
-from .plans import Plan
-from .refinement import Progress, refine
-from .rounding import Method
+from .jobs import Job, as_asked, joined
 
 _JOBS = "jobs"  # the folder of single jobs
 # How often to look again while files vanish.
@@ -74,17 +68,6 @@ class Store:
         except FileNotFoundError:  # another process packs them
             rows = self.load()
             return rows[rows["key"].isin(keys)].reset_index(drop=True)
-
-    def of_bundled_codecs(self) -> pd.DataFrame:
-        """`load` for pages, as `current` gives it.
-
-        Raises:
-            UserError: nothing is stored, or a row is of other weights.
-        """
-        table = self.load()
-        if table.empty:
-            raise UserError(f"{self.root} holds no results: run the page's command, which computes them")
-        return current(table, self.root)
 
     def put(self, job: Job, rows: pd.DataFrame) -> Path:
         """Store one job's rows, as `jobs.rows_of_run` makes them, in place of those that it had."""
@@ -202,68 +185,3 @@ def extended(job: Job, rows: pd.DataFrame) -> Job:
     if rows.empty:
         return job
     return joined(job, rows.loc[rows["read_off"], "iteration"], *rows["trace_every"].unique())
-
-
-def refine_stored(
-    store: Store,
-    codec: Codec,
-    images: Sequence[ImageFile],
-    plan: Plan | Method | str,
-    *,
-    lmbda: float | None = None,
-    iterations: int = 500,
-    read_offs: Iterable[int] = (500,),
-    trace_every: int | None = None,
-    seed: int = 0,
-    batch_size: int = 1,
-    progress: Progress | None = None,
-) -> pd.DataFrame:
-    """Refine what is not stored yet, store it batch by batch, and return all lines of these jobs.
-
-    Arguments are those of `refinement.refine`; ``images`` are files, so that their content can be hashed.
-    """
-    chosen = plans.plan(plan, iterations)
-    asked = [
-        job_of(
-            chosen,
-            image,
-            codec=codec.name,
-            codec_lmbda=codec.lmbda,
-            codec_sha256=codec.sha256,
-            lmbda=codec.lmbda if lmbda is None else lmbda,
-            iterations=iterations,
-            read_offs=tuple(sorted({t for t in read_offs if 0 < t < iterations})),
-            trace_every=trace_every or max(1, iterations // 20),
-            dtype=codec.format,
-            seed=seed,
-        )
-        for image in images
-    ]
-    held = store.load()
-    done = holding(held, asked)
-    # A job that lacks something runs again and keeps what it had.
-    asked = [job if job.key in done else extended(job, held) for job in asked]
-    done |= store.take(held, [job for job in asked if job.key not in done])
-    missing = [pair for pair in zip(images, asked, strict=True) if pair[1].key not in done]
-    kept = itertools.groupby(missing, lambda pair: (pair[1].read_offs, pair[1].trace_every))
-    for (marks, spacing), pairs in kept:
-        alike = list(pairs)
-        for start in range(0, len(alike), batch_size):
-            group = alike[start : start + batch_size]
-            run = refine(
-                codec,
-                [image.read() for image, _ in group],
-                chosen,
-                lmbda=lmbda,
-                iterations=iterations,
-                read_offs=marks,
-                trace_every=spacing,
-                seed=seed,
-                names=[image.name for image, _ in group],
-                batch_size=batch_size,
-                progress=progress,
-            )
-            for _, job in group:
-                store.put(job, rows_of_run(job, run, codec.device))
-    table = store.load()
-    return table[table["key"].isin([job.key for job in asked])].reset_index(drop=True)

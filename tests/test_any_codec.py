@@ -1,19 +1,18 @@
-"""A study and a target run unchanged on every model that can be refined, from a checkpoint of it."""
+"""A study and a target run unchanged on a model of every family, from a checkpoint of it."""
 
 import pytest
 import torch
 
 from sgaplus import decode, encode, refine, target_rate
-from sgaplus.codecs.checkpoints import REFINABLE
 from sgaplus.codecs.series import series
 from sgaplus.codecs.weights import load_codec
 from sgaplus.data import datasets
 from sgaplus.studies import running, stored
-from tests.test_models import untrained
+from tests.test_models import EACH_FAMILY, untrained
 from tests.test_studies import GRID, TINY, load_study, write_study
 
 
-@pytest.fixture(params=REFINABLE)
+@pytest.fixture(params=EACH_FAMILY)
 def checkpoint(request, tmp_path):
     path = tmp_path / f"{request.param}_lambda0.013.pth"
     torch.save({"state_dict": untrained(request.param).state_dict()}, path)

@@ -1,10 +1,7 @@
 """Real files: CompressAI reads their strings, every machine the same latents, and nothing else is decoded."""
 
 import dataclasses
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -235,39 +232,6 @@ def test_info_says_what_the_file_says(codec):
     assert found["weights"] == SHA256[:16]
     assert found["header_bytes"] + found["z_bytes"] + found["y_bytes"] == found["bytes"] == len(data)
     assert found["bpp"] == pytest.approx(8 * len(data) / 7000)
-
-
-_ELSEWHERE = """
-import sys, pathlib, torch
-torch.set_num_threads(int(sys.argv[2]))
-from sgaplus import bitstream, io
-from sgaplus.codecs import checkpoints, weights
-from sgaplus.codecs import bundled as shipped
-from sgaplus.codecs import zoo
-shipped.bundled_folder = lambda: pathlib.Path(sys.argv[1])
-for file in pathlib.Path(sys.argv[1]).glob("*.sga"):
-    torch.save(bitstream.read_latents(file.read_bytes()), file.with_suffix(".pt"))
-"""
-
-
-@pytest.mark.slow
-def test_another_process_with_other_threads_decodes_the_same_latents(bundled):
-    """Refined in bfloat16 or float32; the symbols are the same, the latents as far as float64 goes."""
-    ours = {}
-    for dtype in ("float32", "bfloat16"):
-        codec = weights.load_codec("mshyper-s", device="cpu", dtype=dtype)
-        run = sgaplus.refine(codec, [picture(70, 100)], "ssl", iterations=2)
-        data = bitstream.encode(codec, run.latents[0], (70, 100))
-        (bundled / f"{dtype}.sga").write_bytes(data)
-        ours[dtype] = bitstream.read_latents(data)
-        torch.testing.assert_close(ours[dtype]["y"].float(), run.latents[0]["y"], rtol=1e-4, atol=1e-3)
-    command = [sys.executable, "-W", "ignore", "-c", _ELSEWHERE, str(bundled), "2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
-    subprocess.run(command, check=True, env=environment)
-    for dtype, latents in ours.items():
-        elsewhere = torch.load(bundled / f"{dtype}.pt", weights_only=True)
-        for name, latent in latents.items():
-            torch.testing.assert_close(elsewhere[name], latent, rtol=1e-12, atol=1e-12)
 
 
 # Which codec

@@ -20,12 +20,13 @@ from sgaplus.codecs.checkpoints import REFINABLE
 from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.errors import UserError
 from tests import fuzz
-from tests.test_models import untrained
+from tests.test_models import EACH_FAMILY, untrained
 
 SIZE = 70, 100
 # Their files are of version 1, and CompressAI reads them.
 PLAIN = "bmshj2018-factorized", "bmshj2018-factorized-relu", "bmshj2018-hyperprior", "mbt2018-mean"
 EXACT = tuple(name for name in REFINABLE if name not in PLAIN)
+EACH = tuple(name for name in EACH_FAMILY if name not in PLAIN)
 
 
 def make(architecture: str) -> Codec:
@@ -46,7 +47,7 @@ def codec(request) -> Codec:
     return make(request.param)
 
 
-@pytest.fixture(scope="module", params=EXACT)
+@pytest.fixture(scope="module", params=EACH)
 def contextual(request) -> Codec:
     return make(request.param)
 
@@ -87,13 +88,13 @@ for file in pathlib.Path(sys.argv[1]).glob("*.sga"):
 @pytest.mark.slow
 def test_any_number_of_threads_and_another_processor_decode_the_same_bits(tmp_path):
     ours = {}
-    for name in EXACT:
+    for name in ("mbt2018-mean", *EACH):
         path = tmp_path / f"{name}.pth"
         torch.save(untrained(name).state_dict(), path)
         codec = sgaplus.load_codec(path, 0.01, device="cpu", dtype="float32")
         latents = hard_latents(codec)
         try:
-            for threads in (1, 2, 4):
+            for threads in (1, 4):
                 torch.set_num_threads(threads)
                 fresh = dataclasses.replace(codec, _made={})
                 data = bitstream.encode(fresh, latents, SIZE)
@@ -110,7 +111,9 @@ def test_any_number_of_threads_and_another_processor_decode_the_same_bits(tmp_pa
     subprocess.run(command, check=True, env=os.environ | old)
     for name, (_, latents) in ours.items():
         elsewhere = torch.load(tmp_path / f"{name}.pt", weights_only=True)
-        assert all(torch.equal(elsewhere[key], value) for key, value in latents.items()), name
+        # The symbols of plain files are the same, their latents as far as float64 goes.
+        near = 1e-12 if name in PLAIN else 0
+        torch.testing.assert_close(elsewhere, latents, rtol=near, atol=near, msg=name)
 
 
 @torch.no_grad()
@@ -179,7 +182,7 @@ def test_compressai_is_given_no_weights_for_strings_that_it_cannot_read(contextu
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize("name", EACH)
 def test_damaged_and_crafted_files_are_refused(name):
     codec = fuzz.small_codec(name)
     files = fuzz.small_files(codec)
@@ -191,7 +194,7 @@ def test_damaged_and_crafted_files_are_refused(name):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize("name", EACH)
 def test_means_that_grow_without_bounds_are_refused(name):
     """As of a crafted file, in which what is decoded first makes what follows larger and larger."""
     codec, growing = make(name), make(name)

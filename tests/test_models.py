@@ -21,6 +21,12 @@ from sgaplus.refinement import refine
 CONTEXT = ("mbt2018", "cheng2020-anchor", "cheng2020-attn")
 LATENT_CODEC = ("cheng2020-anchor-checkerboard", "elic2022-official", "elic2022-chandelier")
 VARIABLE = tuple(name for name in REFINABLE if name.endswith("-vbr"))
+# One model of each family, for what takes any of them as `test_conformance` checks them all.
+EACH_FAMILY = tuple(
+    name
+    for name in REFINABLE
+    if name not in ("bmshj2018-factorized-relu", "cheng2020-attn", "elic2022-chandelier")
+)
 # One of the eight λ of variable rate.
 LMBDA, LEVEL = 0.0130, 3
 
@@ -108,6 +114,8 @@ def bits(likelihoods: torch.Tensor) -> torch.Tensor:
 def test_all_of_compressais_image_models_are_here():
     assert {MODELS[name] for name in REFINABLE} == set(FAMILIES)
     assert len(REFINABLE) == 13
+    assert {id(FAMILIES[MODELS[name]]) for name in EACH_FAMILY} == set(map(id, FAMILIES.values()))
+    assert len(EACH_FAMILY) == len(set(map(id, FAMILIES.values())))
 
 
 def of_the_coder(model: Any, z: torch.Tensor) -> torch.Tensor:

@@ -4,23 +4,19 @@ import dataclasses
 import errno
 import json
 import os
-import signal
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 
+from companion import unplanned
 from sgaplus import jobs, plans, rounding
 from sgaplus import store as results
 from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.data import datasets, images
 from sgaplus.errors import SystemFault, UserError
-from sgaplus.store import Store, refine_stored
-from tests.conftest import POSIX
+from sgaplus.store import Store
 from tests.test_codecs import untrained
 from tests.test_refinement import picture
 
@@ -43,13 +39,13 @@ def keys(store: Store) -> set[str]:
 
 def run(store: Store, codec: Codec, photographs, **changes) -> pd.DataFrame:
     arguments = {"plan": "ssl", "iterations": 2} | changes
-    return refine_stored(store, codec, photographs, **arguments)
+    return unplanned.refine_stored(store, codec, photographs, **arguments)
 
 
 def test_a_second_call_computes_nothing(tmp_path, codec, photographs, monkeypatch):
     store = Store(tmp_path / "results")
     first = run(store, codec, photographs)
-    monkeypatch.setattr(results, "refine", lambda *_, **__: pytest.fail("computed twice"))
+    monkeypatch.setattr(unplanned, "refine", lambda *_, **__: pytest.fail("computed twice"))
     second = run(store, codec, photographs)
     pd.testing.assert_frame_equal(first, second)
     assert set(first["image"]) == {"p0", "p1", "p2"} and set(first["iteration"]) == {0, 1, 2}
@@ -136,7 +132,7 @@ def test_rows_with_keys_of_an_older_kind_are_found(tmp_path, codec, photographs,
         rows["key"] = rows["key"].str[::-1]
         path.unlink()
         rows.to_parquet(path.with_stem(path.stem[::-1]))
-    monkeypatch.setattr(results, "refine", lambda *_, **__: pytest.fail("computed twice"))
+    monkeypatch.setattr(unplanned, "refine", lambda *_, **__: pytest.fail("computed twice"))
     again = run(store, codec, photographs).sort_values(["image", "iteration"], ignore_index=True)
     pd.testing.assert_frame_equal(
         again, table.sort_values(["image", "iteration"], ignore_index=True), check_like=True
@@ -146,8 +142,8 @@ def test_rows_with_keys_of_an_older_kind_are_found(tmp_path, codec, photographs,
 @pytest.mark.slow
 def test_rows_lacking_an_iteration_are_no_complete_job(tmp_path, codec, photographs, monkeypatch):
     store, calls = Store(tmp_path / "results"), []
-    refine = results.refine
-    monkeypatch.setattr(results, "refine", lambda *a, **k: calls.append(len(a[1])) or refine(*a, **k))
+    refine = unplanned.refine
+    monkeypatch.setattr(unplanned, "refine", lambda *a, **k: calls.append(len(a[1])) or refine(*a, **k))
 
     def marks(**changes):
         table = run(store, codec, photographs, iterations=12, **changes)
@@ -181,46 +177,12 @@ def test_rows_of_an_older_algorithm_stay_but_are_not_shown(tmp_path, codec, phot
     after = run(store, codec, photographs[:2])
     assert not set(before["key"]) & set(after["key"])
     assert keys(store) == {*before["key"], *after["key"]}
-    shown = store.of_bundled_codecs()
+    shown = unplanned.rows(store)
     assert shown.groupby("image")["algorithm"].unique().map(list).to_dict() == {
         "p0": [2],
         "p1": [2],
         "p2": [1],
     }
-
-
-@POSIX
-@pytest.mark.slow
-def test_a_killed_run_resumes_without_losing_or_doubling_a_row(tmp_path, photographs):
-    """A real process, killed with no chance to tidy up while it refines its second image."""
-    program = textwrap.dedent("""
-        import os, sys, signal
-        from sgaplus.data import datasets
-        from sgaplus import store as results
-        from tests.test_store import run, untrained, Codec, freeze
-        calls = 0
-        def progress(done, total):
-            global calls
-            calls += 1
-            if calls == 3:
-                os.kill(os.getpid(), signal.SIGKILL)
-        codec = Codec("untrained", 0.01, freeze(untrained(8, 8)), sha256="ab" * 32)
-        run(results.Store(sys.argv[1]), codec, datasets.list_images(sys.argv[2]), progress=progress)
-        """)
-    root, folder = tmp_path / "results", tmp_path / "in"
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program, str(root), str(folder)],
-        cwd=Path(__file__).parents[1],
-        env=os.environ | {"PYTHONPATH": "."},
-        capture_output=True,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
-    store = Store(root)
-    assert len(keys(store)) == 1
-    codec = Codec("untrained", 0.01, freeze(untrained(8, 8)), sha256="ab" * 32)
-    table = run(store, codec, photographs)
-    assert len(keys(store)) == 3
-    assert not table.duplicated(["key", "iteration"]).any() and len(table) == 9
 
 
 def test_packing_keeps_every_row(tmp_path, codec, photographs):
@@ -325,18 +287,18 @@ def test_an_empty_store_is_empty(tmp_path):
 def test_rows_of_other_weights_are_refused(tmp_path, codec, photographs, monkeypatch):
     store = Store(tmp_path / "results")
     with pytest.raises(UserError, match="holds no results"):
-        store.of_bundled_codecs()
+        unplanned.rows(store)
     table = run(store, codec, photographs[:1])
     monkeypatch.setattr(results, "is_outdated", lambda name, lmbda, sha256: sha256 == codec.sha256)
     with pytest.raises(UserError, match="not the one of today"):
-        store.of_bundled_codecs()
+        unplanned.rows(store)
     monkeypatch.undo()
-    pd.testing.assert_frame_equal(store.of_bundled_codecs(), table)
+    pd.testing.assert_frame_equal(unplanned.rows(store), table)
 
 
 def written(store: Store, job: jobs.Job, codec: Codec, photograph, stream: str | None, seed: int = 0):
     """Store a job as `refine` gives it, with or without its file, which is not written here."""
-    run = results.refine(
+    run = unplanned.refine(
         codec,
         [photograph.read()],
         "ssl",

@@ -16,12 +16,13 @@ import torch
 import yaml
 from PIL import Image
 
+from companion import unplanned
 from sgaplus import bitstream, hardware, io, plans, rounding
 from sgaplus.codecs.weights import load_codec
 from sgaplus.data import datasets
 from sgaplus.distortion import LAMBDAS
 from sgaplus.errors import SystemFault, UserError
-from sgaplus.store import Store, refine_stored
+from sgaplus.store import Store
 from sgaplus.studies import planning, schema, stored
 from sgaplus.studies.execution import shards
 from sgaplus.studies.running import run
@@ -271,7 +272,7 @@ def test_a_planned_key_is_the_stored_one(tmp_path, bundled):
     codec = load_codec("mshyper-s", 0.01, device="cpu", dtype="float32")
     images = datasets.list_images("sample", images=GRID["images"], crop=64)
     for method in ("ssl", "three-class:base=ssl,a=1.4"):
-        refine_stored(
+        unplanned.refine_stored(
             store,
             codec,
             images,
@@ -293,8 +294,8 @@ def test_a_preset_is_planned_as_refine_stores_it(tmp_path, bundled):
     codec = load_codec("mshyper-s", 0.01, device="cpu", dtype="float32")
     images = datasets.list_images("sample", images=GRID["images"][:1], crop=64)
     settings = {"iterations": 7, "read_offs": [2], "trace_every": 2}
-    refine_stored(store, codec, images, "fast", **settings)
-    refine_stored(store, codec, images, rounding.SSL(), **settings)
+    unplanned.refine_stored(store, codec, images, "fast", **settings)
+    unplanned.refine_stored(store, codec, images, rounding.SSL(), **settings)
     assert keys(store) == {task.job.key for task in tasks if task.image.name == images[0].name}
 
 
@@ -813,13 +814,9 @@ def start(folder: Path, bundled: Path, me: str = "a", *others: str) -> subproces
     )
 
 
-def computed(output: str) -> int:
-    return sum(int(line.split()[1]) for line in output.splitlines())
-
-
 @POSIX
 @pytest.mark.slow
-def test_a_killed_run_goes_on_without_losing_or_doubling_a_row(tmp_path, bundled):
+def test_a_killed_run_goes_on_without_losing_or_doubling_a_row(tmp_path, bundled, monkeypatch):
     """A real process, killed from outside when it has stored something; it waits for another that never
     comes."""
     study = tiny(tmp_path, methods=["ssl", "atanh", "linear", "cosine"])
@@ -837,10 +834,10 @@ def test_a_killed_run_goes_on_without_losing_or_doubling_a_row(tmp_path, bundled
     found = stored.status(study, "cpu", root=tmp_path / "results")
     assert found.stored == len(survivors)
     before = Store(jobs.parent).load()
-    again = start(tmp_path, bundled)
-    output, errors = again.communicate()
-    assert again.returncode == 0, errors
-    assert computed(output) == 12 - len(survivors), "what was stored is not computed again"
+    refine, counts = shards.refine, []
+    monkeypatch.setattr(shards, "refine", lambda *a, **k: counts.append(len(a[1])) or refine(*a, **k))
+    assert run(study, "cpu", device="cpu", root=tmp_path / "results") == 0
+    assert sum(counts) == 12 - len(survivors), "what was stored is not computed again"
     table = stored.stored_rows(study, "cpu", tmp_path / "results")
     assert set(table["key"]) == {task.job.key for task in planning.plan(study, "cpu")}
     assert not table.duplicated(["key", "iteration"]).any()
@@ -853,12 +850,23 @@ def test_a_killed_run_goes_on_without_losing_or_doubling_a_row(tmp_path, bundled
 
 
 @pytest.mark.slow
-def test_two_processes_share_the_work_of_one_store(tmp_path, bundled):
+def test_two_processes_share_the_work_of_one_store(tmp_path, bundled, monkeypatch):
     study = tiny(tmp_path, methods=["ssl", "atanh", "linear", "cosine", "uniform", "da"])
-    processes = [start(tmp_path, bundled, "a", "b"), start(tmp_path, bundled, "b", "a")]
-    results = [process.communicate() for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], results
-    shares = [computed(output) for output, _ in results]
+    other, refine, counts = start(tmp_path, bundled, "b", "a"), shards.refine, []
+
+    def counted(codec, images, *arguments, **settings):
+        counts.append(len(images))
+        (tmp_path / "a.computes").touch()
+        while len(counts) > 1 and not (tmp_path / "b.computes").exists():
+            assert other.poll() is None, other.communicate()
+            time.sleep(0.01)
+        return refine(codec, images, *arguments, **settings)
+
+    monkeypatch.setattr(shards, "refine", counted)
+    assert run(study, "cpu", device="cpu", root=tmp_path / "results") == 0
+    output, errors = other.communicate()
+    assert other.returncode == 0, errors
+    shares = sum(int(line.split()[1]) for line in output.splitlines()), sum(counts)
     assert sum(shares) == 18, "no job is computed twice"
     assert min(shares) > 0, "both compute"
     table = stored.stored_rows(study, "cpu", tmp_path / "results")

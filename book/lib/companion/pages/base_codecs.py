@@ -18,9 +18,9 @@ from sgaplus.codecs.weights import load_codec
 from sgaplus.data.datasets import ImageFile
 from sgaplus.errors import UserError
 from sgaplus.rounding import MAP
-from sgaplus.store import Store, refine_stored
+from sgaplus.store import Store
 
-from .. import figures, palette, reference, statistics
+from .. import figures, palette, reference, statistics, unplanned
 from .beside_published import against
 
 
@@ -31,7 +31,7 @@ def measure(store: Store, images: Sequence[ImageFile], name: str) -> None:
     """
     for card in cards():
         codec = load_codec(card.name, card.lmbda, dtype="float32")
-        refine_stored(store, codec, images, MAP(), iterations=0, read_offs=())
+        unplanned.refine_stored(store, codec, images, MAP(), iterations=0)
     if any((store.root / "jobs").glob("*.parquet")):
         store.pack(name)
 
@@ -44,7 +44,7 @@ def load(store: Store, command: str) -> pd.DataFrame:
         command: what computes them; named where they are missing.
     """
     try:
-        rows = store.of_bundled_codecs()
+        rows = unplanned.rows(store)
     except UserError as error:
         raise UserError(f"{error} ({command})") from error
     rows = rows[rows["iteration"] == 0].drop_duplicates(["codec_sha256", "image_sha256"])

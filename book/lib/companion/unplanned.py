@@ -1,0 +1,75 @@
+"""Stored rows of pages that compute what no study plans."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from sgaplus import jobs, plans
+from sgaplus.codecs.codec import Codec
+from sgaplus.data.datasets import ImageFile
+from sgaplus.errors import UserError
+from sgaplus.refinement import refine
+from sgaplus.store import Store, current, extended, holding
+
+
+def rows(store: Store) -> pd.DataFrame:
+    """All rows, as `sgaplus.store.current` gives them.
+
+    Raises:
+        UserError: nothing is stored, or a row is of other weights.
+    """
+    table = store.load()
+    if table.empty:
+        raise UserError(f"{store.root} holds no results: run the page's command, which computes them")
+    return current(table, store.root)
+
+
+def refine_stored(
+    store: Store,
+    codec: Codec,
+    images: Sequence[ImageFile],
+    plan: Any,
+    *,
+    iterations: int = 500,
+    read_offs: Iterable[int] = (),
+    trace_every: int | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Refine and store what is not stored yet, image by image; all lines of these jobs.
+
+    Arguments are those of `sgaplus.refine`; a job that lacks an iteration runs again and keeps what it had.
+    """
+    chosen, held, asked = plans.plan(plan, iterations), store.load(), []
+    for image in images:
+        job = jobs.job_of(
+            chosen,
+            image,
+            codec=codec.name,
+            codec_lmbda=codec.lmbda,
+            codec_sha256=codec.sha256,
+            lmbda=codec.lmbda,
+            iterations=iterations,
+            read_offs=tuple(sorted({t for t in read_offs if 0 < t < iterations})),
+            trace_every=trace_every or max(1, iterations // 20),
+            dtype=codec.format,
+            seed=seed,
+        )
+        asked.append(job.key)
+        if holding(held, [job]):
+            continue
+        job = extended(job, held)
+        if not store.take(held, [job]):
+            run = refine(
+                codec,
+                [image.read()],
+                chosen,
+                iterations=iterations,
+                read_offs=job.read_offs,
+                trace_every=job.trace_every,
+                seed=seed,
+                names=[image.name],
+            )
+            store.put(job, jobs.rows_of_run(job, run, codec.device))
+    table = store.load()
+    return table[table["key"].isin(asked)].reset_index(drop=True)
