@@ -20,7 +20,7 @@ from sgaplus.studies import stored
 from tests.test_models import untrained
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
-LAMBDAS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08)
+LAMBDAS = series("mshyper-s").lmbdas
 # Those that decode files, for which rows alone do not do.
 FILES = {"first", "qualitative", "real_bits"}
 TEMPLATES = [

@@ -50,6 +50,7 @@ def test_multiplications_of_a_mean_scale_hyperprior_are_those_counted_by_hand():
     total += sum(N * N / side**2 for side in (8, 4, 2))  # GDN
     h_s = [(N, M, 25 / 64**2), (M, M * 3 // 2, 25 / 32**2), (M * 3 // 2, 2 * M, 9 / 16**2)]
     total += sum(a * b * share for a, b, share in h_s)
-    table = standing.decoding_costs().set_index("name")["macs"]
-    assert table.iloc[0] == pytest.approx(total / 1000)
-    assert np.all(np.diff(table) > 0)
+    table = standing.decoding_costs()
+    ours = table[table["name"].str.startswith("mshyper-s") & (table["widths"] == f"{N} and {M}")]
+    assert ours["macs"].tolist() == pytest.approx([total / 1000])
+    assert np.all(np.diff(table["macs"]) >= 0)

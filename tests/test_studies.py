@@ -18,6 +18,7 @@ from PIL import Image
 
 from companion import unplanned
 from sgaplus import bitstream, hardware, io, plans, rounding
+from sgaplus.codecs.series import series
 from sgaplus.codecs.weights import load_codec
 from sgaplus.data import datasets
 from sgaplus.distortion import LAMBDAS
@@ -32,7 +33,7 @@ from tests.test_checkpoints import write_checkpoint
 from tests.test_store import keys
 
 ROOT = Path(__file__).parents[1]
-OURS = {0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08}
+OURS = set(series("mshyper-s").lmbdas)
 # On photographs that come with scikit-image.
 GRID = {
     "dataset": "sample",

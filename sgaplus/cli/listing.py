@@ -31,6 +31,7 @@ def codecs(context: typer.Context) -> None:
     Wherever a codec is named, `mbt2018-mean@3` is its quality 3, `mbt2018-mean@1-4` is a series of four, and
     `mbt2018-mean:ms-ssim` are those trained for MS-SSIM. Checkpoints are a file, a folder of them, or a list
     with their λ, `low.pth=0.01,high.pth=0.02`. Codecs of variable rate (`-vbr`) take any λ as their rate.
+    Bundled codecs that share a network show the size of its one file, and have the λ in between too.
     """
     if context.invoked_subcommand:
         return

@@ -16,6 +16,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from sgaplus.codecs.bundled import cards
 from sgaplus.errors import UserError
 
 from .. import figures, palette, statistics
@@ -42,6 +43,16 @@ def step_seconds(rows: pd.DataFrame) -> pd.DataFrame:
     each = last["seconds"] / last["iterations"] / last["image"].map(megapixels)
     table = each.groupby(last["configuration"]).agg(seconds="median", least="min", most="max", jobs="size")
     return table.loc[palette.in_order(table.index)].reset_index()
+
+
+def widths(rows: pd.DataFrame) -> dict[str, str]:
+    """N and M of the bundled codecs that rows are of; empty where they are of others."""
+    used = set(rows[["codec", "codec_lmbda"]].drop_duplicates().itertuples(index=False, name=None))
+    own = [card for card in cards() if (card.name, card.lmbda) in used]
+    return {
+        name: " and ".join(f"{width}" for width in sorted({getattr(card, name) for card in own}))
+        for name in "NM"
+    }
 
 
 def quiet_seconds(measured: pd.DataFrame, dtype: str) -> pd.DataFrame:

@@ -8,6 +8,7 @@ import pandas as pd
 import safetensors.torch
 
 from sgaplus.codecs.bundled import Card, cards
+from sgaplus.codecs.gains import PREFIX
 from sgaplus.errors import UserError
 
 # λ of the paper's first version and of Yang et al. 2020 (paper, section 4).
@@ -44,17 +45,18 @@ def training_log(card: Card) -> pd.DataFrame:
 
 
 def overview() -> pd.DataFrame:
-    """One row per bundled codec: family, lmbda, N, M, parameters, bytes; images, bpp, psnr and loss of the
-    card's Kodak point; steps and hours of training, all stages together."""
+    """One row per bundled codec: family, lmbda, N, M, parameters, bytes (of its network's file); images, bpp,
+    psnr and loss of the card's Kodak point; steps and hours of training, all stages together."""
     rows = []
     for card in cards():
         path = card.path
         if not path.is_file():
             raise UserError(f"{path} is missing: restore it")
         data, log = path.read_bytes(), training_log(card)
+        tensors = safetensors.torch.load(data)
         rows.append(
             {"family": card.name, "lmbda": card.lmbda, "N": card.N, "M": card.M}
-            | {"parameters": sum(tensor.numel() for tensor in safetensors.torch.load(data).values())}
+            | {"parameters": sum(v.numel() for name, v in tensors.items() if not name.startswith(PREFIX))}
             | {"bytes": len(data)}
             | {key: card.kodak.get(key, np.nan) for key in ("images", "bpp", "psnr", "loss")}
             | {"steps": log["step"].max(), "hours": log["seconds"].max() / 3600}

@@ -8,13 +8,14 @@ import torch
 from compressai.models import Cheng2020Anchor, MeanScaleHyperprior
 from torch.utils.flop_counter import FlopCounterMode
 
+from sgaplus.codecs.bundled import cards
+
 from .. import reference, statistics
 from . import beside_published
 from .beside_published import Curves
 
-# What decoding calls of each model that CompressAI has, and its widths as published.
+# What decoding calls of each published model that CompressAI has, and its widths.
 _DECODERS = {
-    "mshyper-s (this project)": (MeanScaleHyperprior, (64, 192)),
     "mbt2018-mean, qualities 1 to 4": (MeanScaleHyperprior, (128, 192)),
     "mbt2018-mean, qualities 5 to 8": (MeanScaleHyperprior, (192, 320)),
     "cheng2020-anchor, qualities 1 to 3": (Cheng2020Anchor, (128,)),
@@ -77,9 +78,17 @@ def decoding_costs() -> pd.DataFrame:
     """Multiplications that decoding takes for each pixel, counted: name, widths, macs in thousands.
 
     Entropy coding is not counted, and a context model's networks as if all positions were found at once.
+    Bundled codecs of the same widths share a line; the cheapest decoder comes first.
     """
+    ours: dict[tuple[str, int, int], list[str]] = {}
+    for card in cards():
+        ours.setdefault((card.name, card.N, card.M), []).append(f"{card.lmbda:g}")
+    decoders: dict[str, tuple[type, tuple[int, ...]]] = {
+        f"{name}, λ = {', '.join(lmbdas)} (this project)": (MeanScaleHyperprior, widths)
+        for (name, *widths), lmbdas in ours.items()
+    }
     lines = []
-    for name, (cls, widths) in _DECODERS.items():
+    for name, (cls, widths) in (decoders | _DECODERS).items():
         model: Any = cls(*widths).eval().to("meta")
         y = torch.empty(1, model.M, 16, 16, device="meta")
         z = torch.empty(1, model.entropy_bottleneck.channels, 4, 4, device="meta")
@@ -90,4 +99,4 @@ def decoding_costs() -> pd.DataFrame:
             model.g_s(y)
         macs = counter.get_total_flops() / 2 / 256**2
         lines.append({"name": name, "widths": " and ".join(map(str, widths)), "macs": macs / 1000})
-    return pd.DataFrame(lines)
+    return pd.DataFrame(lines).sort_values("macs", ignore_index=True)
