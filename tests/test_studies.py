@@ -73,9 +73,9 @@ def tiny(folder: Path, name: str = "tiny", **changes) -> schema.Study:
     return load_study(write_study(folder, content, name))
 
 
-@pytest.fixture
-def kodak(tmp_path_factory, monkeypatch):
-    """Stand-ins for all data sets: 24 uniform pictures of Kodak's size, one of Tecnick's, 23 for CLIC."""
+@pytest.fixture(scope="module")
+def stand_ins(tmp_path_factory) -> Path:
+    """24 uniform pictures of Kodak's size, and in a folder 23 for CLIC."""
     folder = tmp_path_factory.mktemp("photographs")
     for number in range(24):
         Image.new("RGB", (768, 512), (number, 0, 0)).save(folder / f"kodim{number + 1:02}.png")
@@ -83,7 +83,13 @@ def kodak(tmp_path_factory, monkeypatch):
     (folder / "clic2025").mkdir()
     for number, name in enumerate([*clic, *(f"other{n}" for n in range(23 - len(clic)))]):
         Image.new("RGB", (2048, 1365), (number, 1, 0)).save(folder / "clic2025" / f"{name}.png")
-    folders = {"kodak": folder, "clic2025": folder / "clic2025"}
+    return folder
+
+
+@pytest.fixture
+def kodak(stand_ins, monkeypatch):
+    """Stand-ins for the data sets."""
+    folders = {"kodak": stand_ins, "clic2025": stand_ins / "clic2025"}
     monkeypatch.setattr(
         planning,
         "list_planned",
@@ -542,17 +548,6 @@ def test_files_are_copied_with_their_jobs(tmp_path, bundled, monkeypatch):
     assert len(files_in(root / "streams")) == 9
 
 
-def test_a_preset_runs_with_its_optimiser(tmp_path, bundled, monkeypatch):
-    study, root, optimizers = tiny(tmp_path, methods=["fast"]), tmp_path / "results", []
-    refine = shards.refine
-    monkeypatch.setattr(
-        shards, "refine", lambda *a, **k: optimizers.append(a[2].optimizer) or refine(*a, **k)
-    )
-    run(study, "cpu", device="cpu", root=root)
-    assert set(optimizers) == {"soap"}
-    assert set(stored.stored_rows(study, "cpu", root)["optimizer"]) == {"soap"}
-
-
 def test_files_of_a_codec_that_cannot_be_coded_are_refused_first(tmp_path, bundled, monkeypatch):
     def refuse(codec):
         raise UserError("latents of this codec cannot be written yet")
@@ -864,7 +859,7 @@ def test_two_processes_share_the_work_of_one_store(tmp_path, bundled, monkeypatc
         return refine(codec, images, *arguments, **settings)
 
     monkeypatch.setattr(shards, "refine", counted)
-    assert run(study, "cpu", device="cpu", root=tmp_path / "results") == 0
+    run(study, "cpu", device="cpu", root=tmp_path / "results")  # the other one may still compute
     output, errors = other.communicate()
     assert other.returncode == 0, errors
     shares = sum(int(line.split()[1]) for line in output.splitlines()), sum(counts)
