@@ -4,6 +4,7 @@ Where the variable ``CI`` is ``true``, a test that is skipped fails, unless `EXP
 """
 
 import contextlib
+import functools
 import os
 import re
 import shutil
@@ -130,6 +131,15 @@ def data_set():
             pytest.skip(f"the data set {name} is not here: {error}")
 
     return images
+
+
+@pytest.fixture
+def traced_alone(monkeypatch):
+    """`torch.compile` traces programs and writes no code for them, which takes most of the time."""
+    compiled = functools.cache(
+        lambda function, device: torch.compile(function, fullgraph=True, dynamic=False, backend="eager")
+    )
+    monkeypatch.setattr("sgaplus.refinement.objective._program", compiled)
 
 
 @pytest.fixture

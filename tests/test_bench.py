@@ -90,12 +90,8 @@ def test_the_text_has_the_figures(measured):
 
 
 @pytest.mark.slow
-def test_a_compiled_loop_is_measured_with_the_time_to_compile(measured, monkeypatch):
-    """With a compiler that writes no program: `tests.test_objective` has the real one."""
-    compiler = torch.compile
-    monkeypatch.setattr(
-        torch, "compile", lambda function, mode, **settings: compiler(function, backend="eager", **settings)
-    )
+def test_a_compiled_loop_is_measured_with_the_time_to_compile(measured, traced_alone):
+    """`tests.test_objective` has the real compiler."""
     s = bench.run(replace(TINY, pairs=1, compiled=True)).summary
     assert s["compiled"] and s["compile_seconds"] > 0
     assert s["flops"] == measured[0].summary["flops"]

@@ -49,7 +49,7 @@ def programs() -> int:
     return counters["stats"]["unique_graphs"]
 
 
-def test_another_shape_has_another_program(codec):
+def test_another_shape_has_another_program(codec, traced_alone):
     before = programs()
     plan = plans.plan("map", lr=0.02)
     runs = [refine(codec, [picture(48, 64)], plan, iterations=3, compiled=c) for c in (True, False)]
