@@ -205,7 +205,8 @@ def test_a_subclass_is_registered_with_the_family_of_its_base():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", REFINABLE)
-def test_all_of_compressais_models_conform(architecture):
+def test_all_of_compressais_models_conform(architecture, monkeypatch):
+    monkeypatch.setattr(conformance, "STEPS", 8)
     model = test_models.untrained(architecture)
     codec = Codec(architecture, test_models.LMBDA, freeze(model), content_hash(model))
     evaluate = None
