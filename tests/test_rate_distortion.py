@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from companion import reference, statistics
-from companion.pages import beside_published, rate_distortion
+from companion import cells, moving, reference, statistics
+from companion.pages import beside_published, curves_shown, rate_distortion
 from sgaplus.data.sources import SOURCES
 from sgaplus.errors import UserError
 
@@ -61,6 +61,36 @@ def test_the_last_iteration_is_one_that_all_methods_have_everywhere(stored):
         chosen = rate_distortion.select(both)
         assert set(chosen["iteration"]) == {0, expected}
         assert not chosen.duplicated(["configuration", "lmbda", "image"]).any()
+
+
+def test_a_switch_appears_where_rows_hold_several_numbers_of_iterations(stored, monkeypatch):
+    shown, captions = [], []
+    monkeypatch.setattr(moving, "show", lambda kind, data, twin: (shown.append(data), twin()))
+    monkeypatch.setattr(cells, "show", lambda figure, **how: captions.append((figure, how["caption"])))
+    part = curves_shown.part(stored, "Kodak", ["base"])
+    curves_shown.show_curves(part, "made")
+    assert list(part.rows) == [500] and shown.pop()["choices"] == []
+    later = stored[stored["configuration"] == "good"]
+    later = later.assign(iterations=2000, iteration=2000, bpp=0.9 * later["bpp"], key="later " + later["key"])
+    both = pd.concat([stored, later], ignore_index=True)
+    part = curves_shown.part(both, "Kodak", ["base"])
+    # First the one with more methods.
+    assert list(part.rows) == [500, 2000] and part.iteration == 500
+    assert {"fair", "good"} <= set(part.curves[500]) and set(part.curves[2000]) == {"base", "good"}
+    curves_shown.show_curves(part, "made")
+    assert shown.pop()["choices"] == ["500 iterations", "2000 iterations"]
+    assert len(captions[-1][0].axes) == 4 and "500 and 2000 iterations" in captions[-1][1]
+    assert list(curves_shown.part(both, "Kodak", ["base"], iteration=2000).rows) == [2000]
+
+
+def test_crops_stand_beside_photographs_where_they_have_more_methods(stored):
+    whole = curves_shown.part(stored, "Kodak", ["base"])
+    assert curves_shown.on_crops(stored, "Kodak", ["base"], whole) is None
+    crops = stored["image"].str.contains("@") & (stored["configuration"] == "good")
+    more = [stored, stored[crops].assign(configuration="linear", key="linear")]
+    more = pd.concat(more, ignore_index=True)
+    found = curves_shown.on_crops(more, "Kodak", ["base"], whole)
+    assert found.pictures == "crops" and "2 crops" in found.said and "linear" in found.said
 
 
 def test_lines_at_another_lambda_are_left_out(stored):

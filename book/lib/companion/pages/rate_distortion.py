@@ -5,7 +5,7 @@ PSNR is that of floats, as in the paper, unless something else is said. *Curves*
 configuration, by its name.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -93,17 +93,23 @@ def _points(found: Curves) -> pd.DataFrame:
 def figure(found: Curves, bands: pd.DataFrame | None = None) -> Figure:
     """PSNR over rate, and beside it `gains` (``bands`` where they are known already), whose bands are 95 %
     bootstrap intervals over images."""
-    points, bands = _points(found), gains(found) if bands is None else bands
+    return figure_at({"": (found, gains(found) if bands is None else bands)})
 
-    def draw(axes: Axes, gains: pd.DataFrame | None) -> None:
-        if gains is None:
-            figures.lines(axes, points, "bpp", "psnr")
+
+def figure_at(found: Mapping[str, tuple[Curves, pd.DataFrame]]) -> Figure:
+    """`figure` of several curves, each with its `gains`, by what their titles end with."""
+
+    def draw(axes: Axes, table: pd.DataFrame) -> None:
+        if "gain" not in table:
+            figures.lines(axes, table, "bpp", "psnr")
         else:
-            figures.bands(axes, gains, "bpp", "gain")
+            figures.bands(axes, table, "bpp", "gain")
             axes.axhline(0, color=palette.looks([BASE])[BASE]["color"], linewidth=1.4)
 
-    parts = {_PSNR: None, _GAIN: bands}
-    return figures.panels(parts, draw, rate=True, size=(4.5, 4.0), sharex=True)
+    parts = {}
+    for end, (drawn, bands) in found.items():
+        parts |= {f"{_PSNR}{end}": _points(drawn), f"{_GAIN}{end}": bands}
+    return figures.panels(parts, draw, rate=True, size=(4.5, 4.0), sharex=True, columns=2)
 
 
 def lines(found: Curves, bands: pd.DataFrame) -> pd.DataFrame:
@@ -146,7 +152,10 @@ def deltas(found: Curves, images: pd.DataFrame) -> pd.DataFrame:
 def show_deltas(lines: pd.DataFrame, csv: str, source: pd.DataFrame) -> None:
     """Display `deltas` of curves of means, and those image by image; ``source`` are the curves' rows."""
     rate, psnr = Col("BD-rate, %", 1, sign=True, best="min"), Col("BD-PSNR, dB", 2, sign=True, best="max")
-    layout = {"group": "against {anchor}", "row": "configuration", "stub": "method", "source": source}
+    group = "against {anchor}"
+    if "iteration" in lines and len(set(lines["iteration"])) > 1:
+        group += ", {iteration} iterations"
+    layout = {"group": group, "row": "configuration", "stub": "method", "source": source}
     columns = {"points": "λ", "means_bd_rate": rate, "means_bd_psnr": psnr}
     how = {
         "caption": "BD-rate and BD-PSNR of the curves of means over the images.",

@@ -1,0 +1,186 @@
+"""What the pages on rate and distortion show of one kind of pictures: the answer, curves with a switch
+between numbers of iterations, Bjøntegaard deltas and losses."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+
+from .. import cells, moving, provenance, tables
+from ..configurations import BASE
+from ..tables import Col
+from ..verdict_rules import READ_OFFS
+from . import rate_distortion as rd
+from .rate_distortion import CROPS, WHOLE, Curves, select
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a page shows of pictures of one kind.
+
+    Attributes:
+        pictures: `WHOLE` or `CROPS`.
+        on: the images, in words.
+        anchors: the configurations that the others are compared with.
+        rows: `select` at each number of iterations, the one to be shown first before the others.
+    """
+
+    pictures: str
+    on: str
+    anchors: tuple[str, ...]
+    rows: Mapping[int, pd.DataFrame]
+
+    @property
+    def iteration(self) -> int:
+        """The number of iterations that is shown first."""
+        return next(iter(self.rows))
+
+    @property
+    def images(self) -> int:
+        return self.curves[self.iteration][BASE]["image"].nunique()
+
+    @cached_property
+    def curves(self) -> dict[int, Curves]:
+        return {t: rd.curves(rows) for t, rows in self.rows.items()}
+
+    @cached_property
+    def by_image(self) -> dict[int, pd.DataFrame]:
+        return {t: rd.per_image(found, self.anchors) for t, found in self.curves.items()}
+
+    @cached_property
+    def deltas(self) -> dict[int, pd.DataFrame]:
+        return {t: rd.deltas(found, self.by_image[t]).assign(iteration=t) for t, found in self.curves.items()}
+
+    @cached_property
+    def losses(self) -> dict[int, pd.DataFrame]:
+        return {t: rd.losses(rows).assign(iteration=t) for t, rows in self.rows.items()}
+
+    @cached_property
+    def drawn(self) -> pd.DataFrame:
+        """The rows of all curves."""
+        return pd.concat(map(rd.rows_of, self.curves.values()), ignore_index=True)
+
+    @property
+    def said(self) -> str:
+        """`headline` at the iteration that is shown first."""
+        return rd.headline(self.deltas[self.iteration], self.losses[self.iteration], self.on, self.iteration)
+
+
+def part(
+    rows: pd.DataFrame,
+    title: str,
+    anchors: Sequence[str],
+    pictures: str = WHOLE,
+    iteration: int | None = None,
+) -> Part:
+    """The pictures of a kind at an iteration; where None at the paper's read-offs at which a method has a
+    curve, the one with the most methods first, of these the last.
+
+    Args:
+        title: the data set, in words.
+    """
+    chosen = select(rows, pictures, iteration)
+    found = {int(chosen["iteration"].max()): chosen}
+    if iteration is None:
+        read = rows[rows["read_off"] & (rows["image"].str.contains("@") == (pictures == CROPS))]
+        counts = read.groupby(["iteration", "configuration"])["lmbda"].nunique().groupby("iteration").max()
+        further = {*READ_OFFS} & {*counts.index[counts > 1]} - {*found}
+        found |= {t: select(rows, pictures, t) for t in further}
+    drawn = {t: rd.curves(table) for t, table in found.items()}
+    order = sorted(found, key=lambda t: (-len(drawn[t]), -t))
+    count = drawn[order[0]][BASE]["image"].nunique()
+    on = f"{title} ({provenance.count(count, 'crop' if pictures == CROPS else 'photograph')})"
+    return Part(pictures, on, tuple(anchors), {t: found[t] for t in order})
+
+
+def on_crops(rows: pd.DataFrame, title: str, anchors: Sequence[str], beside: Part) -> Part | None:
+    """`part` of the crops where they have curves of more methods than the photographs ``beside`` them."""
+    crops = rows["image"].str.contains("@")
+    if beside.pictures == CROPS or not (rows.loc[crops, "iterations"] > 0).any():
+        return None
+    found = part(rows, title, anchors, CROPS)
+    more = set(found.curves[found.iteration]) - set(beside.curves[beside.iteration])
+    return found if more else None
+
+
+def show_curves(shown: Part, name: str) -> None:
+    """Display `figure`, whose moving twin has a switch where there are several numbers of iterations."""
+    bands = {t: rd.gains(found) for t, found in shown.curves.items()}
+    several = len(bands) > 1
+    first = shown.curves[shown.iteration]
+    at = " and ".join(map(str, sorted(bands)))
+    moved = [rd.lines(shown.curves[t], band).assign(choice=f"{t} iterations") for t, band in bands.items()]
+    moving.lines(
+        pd.concat(moved, ignore_index=True),
+        x="bpp",
+        y="value",
+        low="value_low",
+        high="value_high",
+        panel="part",
+        image="image" if shown.images > 1 else None,
+        choice="choice" if several else None,
+        xlabel="bits per pixel (logarithmic)",
+        logarithmic=True,
+        twin=lambda: cells.show(
+            rd.figure_at(
+                {f", {t} iterations" if several else "": (shown.curves[t], bands[t]) for t in bands}
+            ),
+            name=f"{name}-curves",
+            alt=(
+                f"PSNR over bits per pixel of {', '.join(first)}, and the PSNR that each gains over the base"
+                f" at the same rate, after {at} iterations. The table below has the means."
+            ),
+            caption=(
+                f"{shown.on}, after {at} iterations. One panel: curves of means. The other: gain over the"
+                " base at equal rate, both curves interpolated by pchip over the logarithm of the rate"
+                f"{', with 95 % bootstrap bands over images' * (shown.images > 1)}."
+            ),
+            rows=shown.drawn,
+        ),
+    )
+
+
+def show_bd(shown: Part, name: str, csv: str) -> None:
+    """Display Bjøntegaard deltas as tables, and those image by image as a figure."""
+    rd.show_deltas(pd.concat(shown.deltas.values(), ignore_index=True), csv, shown.drawn)
+    images = shown.by_image[shown.iteration]
+    if images["bd_rate"].notna().any() and shown.images > 1:
+        cells.show(
+            rd.deltas_figure(images),
+            name=f"{name}-bd",
+            alt=(
+                "BD-rate of each image, a row for each method, a panel for each of"
+                f" {', '.join(images['anchor'].unique())}; the table above has mean and extremes."
+            ),
+            caption=(
+                f"BD-rate by pchip after {shown.iteration} iterations. Points: images. Bars: means with 95 %"
+                " bootstrap intervals over images."
+            ),
+            rows=images,
+            source=shown.drawn,
+        )
+
+
+def show_losses(shown: Part, csv: str) -> None:
+    """Display `losses`, folded."""
+    table = pd.concat(shown.losses.values(), ignore_index=True)
+    at = ", {iteration} iterations" * (len(shown.losses) > 1)
+    tables.show(
+        table,
+        {
+            "loss": Col("true R-D loss", 4, best="min"),
+            "bpp": Col("bpp", 4),
+            "psnr": Col("float", 2, under="PSNR (dB)"),
+            "psnr_8bit": Col("8 bit", 2, under="PSNR (dB)"),
+            "change": Col("change of the loss from the base, %", 2, sign=True),
+        },
+        group=f"λ = {{lmbda:g}}{at}, images: {{images}}",
+        row="configuration",
+        stub="method",
+        name=f"{csv}-losses",
+        caption="Loss, rate and PSNR at each λ.",
+        folded=f"Show the {len(table)} rows",
+        note="Change of the loss: mean of the images' own changes.",
+        source=pd.concat(shown.rows.values()),
+    )
