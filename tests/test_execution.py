@@ -100,6 +100,8 @@ def test_a_job_that_kills_every_worker_is_given_up(study, tmp_path, monkeypatch)
     engine = Troubled(*[ConnectionError("gone")] * 100)
     with pytest.raises(SystemFault, match=r"6 jobs .*gone, . times"):
         run(study, "cpu", device="cpu", root=tmp_path / "r", engine=engine)
+    # Twice before a step is done: memory may be short, so each shard is halved; one image has three chances.
+    assert [engine.asked.count(size) for size in (3, 2)] == [4, 4] and set(engine.asked) == {1, 2, 3}
 
 
 def test_no_worker_is_left(study, tmp_path):
