@@ -40,15 +40,6 @@ def image() -> torch.Tensor:
     return (0.5 + 0.3 * waves + 0.2 * (noise - 0.5)).clamp(0, 1)[None]
 
 
-def test_hard_latents_cost_what_compressai_says(codec, image):
-    expected = untrained().eval()(image)
-    decoded = codec.decode(codec.analyse(image))
-    for name, bits in decoded.bits.items():
-        own = -expected["likelihoods"][name].log2().sum()
-        assert bits.item() == pytest.approx(own.item(), rel=1e-5)
-    torch.testing.assert_close(decoded.x_hat, expected["x_hat"], atol=2e-5, rtol=1e-4)
-
-
 def test_bits_agree_with_an_independent_float64_sum(codec, image):
     decoded = codec.decode(codec.analyse(image))
     model = untrained().double().eval()
@@ -83,20 +74,6 @@ def test_latents_lie_on_the_coders_grid(codec, image):
     means = codec.model.h_s(decoded.latents["z"]).chunk(2, 1)[1]
     for offset in (decoded.latents["z"] - medians, decoded.latents["y"] - means):
         torch.testing.assert_close(offset, offset.round(), atol=1e-5, rtol=0)
-
-
-def test_compressai_codes_these_latents_back_to_themselves(codec, image):
-    latents = codec.analyse(image)
-    decoded = codec.decode(latents)
-    model = codec.model
-    z_strings = model.entropy_bottleneck.compress(latents["z"])
-    z_hat = model.entropy_bottleneck.decompress(z_strings, latents["z"].shape[-2:])
-    torch.testing.assert_close(z_hat, decoded.latents["z"], atol=1e-5, rtol=0)
-    scales, means = model.h_s(z_hat).chunk(2, 1)
-    indexes = model.gaussian_conditional.build_indexes(scales)
-    y_strings = model.gaussian_conditional.compress(latents["y"], indexes, means=means)
-    y_hat = model.gaussian_conditional.decompress(y_strings, indexes, means=means)
-    torch.testing.assert_close(y_hat, decoded.latents["y"], atol=1e-4, rtol=0)
 
 
 def test_the_quantiser_sees_the_distance_from_the_grid(codec, image):
