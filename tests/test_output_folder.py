@@ -33,7 +33,7 @@ def refine(capsys, monkeypatch, bundled, tmp_path):
 
     def run(*arguments):
         with pytest.raises(SystemExit) as stop:
-            cli.main(["refine", *map(str, arguments), "--dtype", "float32", "--iterations", "2"])
+            cli.main(["refine", "--dtype", "float32", *map(str, arguments), "--iterations", "2"])
         return stop.value.code, *capsys.readouterr()
 
     return run
@@ -85,6 +85,15 @@ def test_the_table_keeps_the_rows_of_other_photographs(refine):
     rows = pd.read_csv("refined/rows.csv", dtype=str)
     assert rows["image"].tolist() == ["0", "0", "1", "1"]
     pd.testing.assert_frame_equal(rows[2:].reset_index(drop=True), before)
+
+
+def test_the_same_command_goes_on_in_its_number_format(refine, monkeypatch):
+    """Which format is the faster one is a measurement, and may turn round."""
+    write_photo(Path("refined/other.png"))
+    for photograph, faster in (("0.png", True), ("0.png", False), ("1.png", False)):
+        monkeypatch.setattr("sgaplus.hardware.cpu_is_faster_in_bfloat16", lambda now=faster: now)
+        code, _, said = refine(f"photographs/{photograph}", "--dtype", "auto")
+        assert code == 0, said
 
 
 @pytest.mark.parametrize(
@@ -362,6 +371,7 @@ def test_kills_at_random_moments_lose_nothing(tmp_path, bundled):
         write_photo(tmp_path / "photographs" / f"{index}.png", (64, 64 + 6 * (index % 2)), seed=index)
     weights = bundled / "mshyper-s_lambda0.01.safetensors"
     arguments = ["refine", "photographs", "--codec", weights, "--lmbda", 0.01, "--iterations", 12]
+    arguments += ["--dtype", "float32"]
     done = subprocess.run(
         [sys.executable, "-c", KILLER, str(KILLS), *map(str, arguments)],
         cwd=tmp_path,

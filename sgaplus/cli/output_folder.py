@@ -222,6 +222,15 @@ def check(folder: Path, photographs: Sequence[ImageFile]) -> None:
             raise UserError(f"{target} is one of the photographs and would be overwritten: use another --out")
 
 
+def format_in(folder: Path) -> str:
+    """The number format of the pictures that are there, ``"auto"`` where there is none."""
+    for path in sorted(folder.glob("[!.]*.png")):
+        with contextlib.suppress(UserError, SystemFault):  # those of somebody else
+            if record := _read_record(path):
+                return str(record["settings"]["dtype"])
+    return "auto"
+
+
 def refine_all(
     folder: Folder,
     todo: Sequence[ImageFile],

@@ -137,6 +137,8 @@ def refine(
     weighed = distorting.chosen(distortion, roi, roi_weight, weights)
     found = datasets.list_images(photos[0] if len(photos) == 1 else photos)
     output_folder.check(out, found)
+    if dtype == "auto":  # which is a measurement: the same command may find another one faster later
+        dtype = output_folder.format_in(out)
     loaded = load_codec(codec, lmbda, quality=quality, device=device, dtype=dtype)
     lmbda_used = refinement.lambda_of(loaded, refine_lmbda, weighed.metric or loaded.metric)
     settings = output_folder.settings_of(loaded, plan, lmbda_used, iterations, seed)
