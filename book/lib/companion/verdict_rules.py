@@ -32,9 +32,10 @@ THREE = {
 
 def ledger(rows: pd.DataFrame, profile: str, published: Mapping[str, pd.DataFrame]) -> list[Claim]:
     """All nine claims, judged from `pool.load` of a profile and from `reference.published` by data set."""
+    traces, rows = rows, rows[rows["iteration"].isin([0, EARLY, *READ_OFFS])]
     findings = [
         lowest_loss(rows, profile),
-        smooth(rows, profile),
+        smooth(traces, profile),
         temperature(rows, profile),
         slope(rows, profile),
         three_class(rows, profile),
