@@ -169,6 +169,7 @@ def show_deltas(lines: pd.DataFrame, csv: str, source: pd.DataFrame) -> None:
     columns |= {"bd_rate_most": Col("greatest", 1, sign=True), "bd_psnr": psnr}
     how = {
         "caption": "BD-rate and BD-PSNR image by image.",
+        "folded": "Means and extremes over the images",
         "note": (
             "Means over the images with a BD-rate, which needs four λ and a PSNR that grows with the rate."
         ),
