@@ -35,8 +35,12 @@ def heat(rows: pd.DataFrame, iteration: int) -> str:
     for name in (label("atanh"), SSL):
         losses = grid[name]
         best, ends = losses.mean().idxmin(), (losses.columns.min(), losses.columns.max())
-        found = [statistics.estimate(100 * (losses[tau] / losses[best] - 1)) for tau in ends]
-        said = " and ".join(statistics.interval(*cost) for cost in found)
+        said = " and ".join(
+            statistics.interval(*statistics.estimate(100 * (losses[tau] / losses[best] - 1)))
+            if tau != best
+            else "0"
+            for tau in ends
+        )
         costs.append(f"{said} % for {name}")
     return (
         f"The true loss at the lowest and at the highest τ<sub>max</sub> of the grid, {ends[0]:g} and"
