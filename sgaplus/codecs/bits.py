@@ -77,19 +77,23 @@ def bits_of(likelihood: Tensor, bound: float) -> Tensor:
 
 
 def factorized_bits(
-    bottleneck: EntropyBottleneck | EntropyBottleneckVbr, z: Tensor | Choice, step: float = 1.0
+    bottleneck: EntropyBottleneck | EntropyBottleneckVbr, z: Tensor | Choice, step: float | Tensor = 1.0
 ) -> Tensor:
     """Bits (B,) of ``z`` (B, C, h, w) under the factorised prior (arXiv 1802.01436, appendix 6.1).
 
     Args:
-        step: of z's grid; z is given in units of it.
+        step: of z's grid, or one for each image and channel, (B, C, 1, 1); z is given in units of it.
     """
 
     def bits(z: Tensor) -> Tensor:
         batch, channels = z.shape[:2]
         values = z.transpose(0, 1).reshape(channels, 1, -1)
         # CompressAI's `_likelihood` with one call for both ends.
-        ends = torch.cat([values - 0.5, values + 0.5], -1) * step
+        ends = torch.cat([values - 0.5, values + 0.5], -1)
+        if isinstance(step, Tensor):
+            ends = ends * step.expand_as(z).transpose(0, 1).reshape(channels, 1, -1).repeat(1, 1, 2)
+        else:
+            ends = ends * step
         lower, upper = bottleneck._logits_cumulative(ends, stop_gradient=False).sigmoid().chunk(2, -1)
         likelihood = (upper - lower).reshape(channels, batch, *z.shape[2:]).transpose(0, 1)
         return bits_of(likelihood, bound_of(bottleneck.likelihood_lower_bound))

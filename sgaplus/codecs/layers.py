@@ -65,7 +65,9 @@ class DivisiveNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x, y: (B, C, H, W)."""
         gamma, beta = self.weights()
-        return _DivisiveNorm.apply(x, gamma.to(x.dtype), beta.to(x.dtype), self.inverse)
+        # CUDA's autocast would compute roots in float32 and return another format than that of x.
+        with torch.autocast(x.device.type, enabled=False):
+            return _DivisiveNorm.apply(x, gamma.to(x.dtype), beta.to(x.dtype), self.inverse)
 
 
 class _FixedDivisiveNorm(nn.Module):

@@ -17,5 +17,4 @@ from torch import Tensor
 def update(average: Sequence[Tensor], weights: Sequence[Tensor], step: int, decay: float) -> None:
     """Take the weights after step number ``step`` = 1, 2, … into ``average``, in place."""
     share = (1 - decay) / (1 - decay**step)
-    for mean, value in zip(average, weights, strict=True):
-        mean.lerp_(value, share)
+    torch._foreach_lerp_(list(average), list(weights), share)

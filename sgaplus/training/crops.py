@@ -56,16 +56,17 @@ def read_photographs(folder: Path, crop: int, holdout: int = 0) -> Photographs:
     return Photographs(large, held_out)
 
 
-def generator_for(seed: int, step: int) -> torch.Generator:
+def generator_for(seed: int, step: int, device: str | torch.device = "cpu") -> torch.Generator:
     """The random numbers of one step, a function of (seed, step) alone: resuming changes nothing."""
-    return torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
+    return torch.Generator(device).manual_seed((seed * 1_000_003 + step) % 2**63)
 
 
 def sample_crops(photographs: Sequence[Tensor], side: int, count: int, generator: torch.Generator) -> Tensor:
     """Random crops (count, 3, side, side) in [0, 1], drawn by area, turned and mirrored at random.
 
     Args:
-        photographs: uint8 tensors (3, H, W), at least as large as the crops.
+        photographs: uint8 tensors (3, H, W), at least as large as the crops, on the device of the result.
+        generator: on the CPU, so that the crops are the same on every device.
     """
     areas = torch.tensor([photo[0].numel() for photo in photographs], dtype=torch.float64)
     chosen = torch.multinomial(areas, count, replacement=True, generator=generator)

@@ -6,24 +6,51 @@ import torch
 from torch import Tensor
 
 from .. import metrics
+from ..codecs.bits import factorized_bits, gaussian_bits
 from ..codecs.codec import Codec
+from .gains import Gains
 
 
-class Objective(torch.nn.Module):
-    """The training loss as a module, so that a family's folded weights can take the place of its own."""
+def losses(codec: Codec, x: Tensor, lmbda: float, generator: torch.Generator) -> Tensor:
+    """Training loss, bits per pixel and mean squared error, (3, B), of the images ``x`` (B, 3, H, W).
 
-    def __init__(self, codec: Codec):
-        super().__init__()
-        self.codec, self.model = codec, codec.model
+    Args:
+        generator: of the noise, on the codec's device.
+    """
+    decoded = codec.decode(codec.analyse(x), lambda v, name: v + _noise(v, generator))
+    return _losses(x, decoded.x_hat, decoded.all_bits, torch.full_like(decoded.all_bits, lmbda))
 
-    def forward(self, x: Tensor, lmbda: float, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Training loss, bits per pixel and mean squared error of ``x`` (B, 3, H, W), each a scalar."""
 
-        def noisy(v: Tensor, name: str) -> Tensor:
-            return v + (torch.rand(v.shape, generator=generator) - 0.5).to(v.device)
+def family_losses(
+    codec: Codec, gains: Gains, x: Tensor, lmbda: Tensor, served: Tensor, generator: torch.Generator
+) -> Tensor:
+    """As `losses`, where each image has a λ of its own: all λ of a family in one pass.
 
-        decoded = self.codec.decode(self.codec.analyse(x), noisy)
-        pixels = x.shape[0] * x.shape[2] * x.shape[3]
-        bpp = decoded.all_bits.sum() / pixels
-        mse = (decoded.x_hat - x).square().mean()
-        return metrics.rd_loss(lmbda, mse, bpp), bpp, mse
+    The gains act on activations, as in the formulas of `gains`, which is the same as folded into weights.
+
+    Args:
+        lmbda, served: λ of each image and its number in the family, (B,).
+    """
+    model = codec.model
+    gain_y, gain_synthesis, gain_z = (
+        gain[served].exp()[:, :, None, None] for gain in (gains.y, gains.synthesis, gains.z)
+    )
+    features = codec.run("g_a", x)
+    z = codec.run("h_a", features) * gain_z
+    z = z + _noise(z, generator)
+    scales, means = codec.run("h_s", z / gain_z).chunk(2, 1)
+    y = features * gain_y
+    y = y + _noise(y, generator)
+    bits_y = gaussian_bits(model.gaussian_conditional, y - means * gain_y, scales * gain_y)
+    bits_z = factorized_bits(model.entropy_bottleneck, z, 1 / gain_z)
+    return _losses(x, codec.run("g_s", y / gain_synthesis), bits_y + bits_z, lmbda)
+
+
+def _noise(v: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.rand(v.shape, generator=generator, device=v.device) - 0.5
+
+
+def _losses(x: Tensor, x_hat: Tensor, bits: Tensor, lmbda: Tensor) -> Tensor:
+    bpp = bits / x[0, 0].numel()
+    mse = (x_hat - x).square().mean((1, 2, 3))
+    return torch.stack([metrics.rd_loss(lmbda, mse, bpp), bpp, mse])

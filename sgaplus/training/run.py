@@ -26,7 +26,6 @@ import torch
 from compressai.models import MeanScaleHyperprior
 from pytorch_optimizer import SOAP
 from torch import Tensor
-from torch.func import functional_call
 
 from .. import hardware
 from ..codecs.checkpoints import load_parameters
@@ -38,7 +37,7 @@ from .crops import generator_for, sample_crops
 from .evaluation import centres, plain_codec, rd_point
 from .gains import Gains
 from .lineage import UNTRAINED, Lineage
-from .objective import Objective
+from .objective import family_losses, losses
 from .recipes import Recipe
 
 
@@ -186,26 +185,28 @@ class Run:
             SystemFault: the loss or its gradient is not finite; the weights stay those of the step before.
         """
         started = time.perf_counter()
-        recipe = self.recipe
+        recipe, device = self.recipe, self.codec.device
         generator = generator_for(recipe.seed, self.step)
-        objective = Objective(self.codec)
+        served = recipe.served(generator) if self.gains else [0]
+        family = recipe.family if self.gains else (recipe.lmbda,)
+        lmbdas = [family[index] for index in served]
+        x = sample_crops(photographs, recipe.crop, recipe.batch * len(served), generator)
+        noise = generator if device.type == "cpu" else generator_for(recipe.seed, self.step, device)
         self.optimizer.zero_grad(set_to_none=True)
-        served: Sequence[int | None] = recipe.served(generator) if self.gains else [None]
-        measured = []
-        for index in served:
-            if index is None or self.gains is None:
-                lmbda, folded = recipe.lmbda, {}
-            else:
-                lmbda, folded = recipe.family[index], self.gains.fold(self.codec.model, index)
-            weights = {f"model.{name}": value for name, value in folded.items()}
-            x = sample_crops(photographs, recipe.crop, recipe.batch, generator).to(self.codec.device)
-            loss, bpp, mse = functional_call(objective, weights, (x, lmbda, generator))
-            (loss * math.sqrt(recipe.lmbda / lmbda) / len(served)).backward()
-            psnr = -10 * math.log10(max(mse.item(), 1e-12))
-            measured.append({"lmbda": lmbda, "loss": loss.item(), "bpp": bpp.item(), "psnr": psnr})
+        if self.gains:
+            of_image = torch.tensor([[v] * recipe.batch for v in lmbdas], device=device).flatten()
+            numbers = torch.tensor([[i] * recipe.batch for i in served], device=device).flatten()
+            found = family_losses(self.codec, self.gains, x, of_image, numbers, noise)
+        else:
+            found = losses(self.codec, x, recipe.lmbda, noise)
+        of_lmbda = found.unflatten(1, (len(served), recipe.batch)).mean(2)
+        weights = torch.tensor([math.sqrt(recipe.lmbda / v) / len(served) for v in lmbdas], device=device)
+        (of_lmbda[0] * weights).sum().backward()
         (group,) = self.optimizer.param_groups
         norm = torch.nn.utils.clip_grad_norm_(group["params"], recipe.clip)
-        if not all(math.isfinite(value) for value in (norm.item(), *(row["loss"] for row in measured))):
+        # One transfer, which waits for a GPU.
+        table = torch.cat([of_lmbda.detach(), norm.expand(1, len(served))]).tolist()
+        if not all(math.isfinite(value) for value in (*table[0], *table[3])):
             raise SystemFault(
                 f"the loss or its gradient is not finite at step {self.step}: start anew with a lower"
                 " learning rate"
@@ -215,7 +216,10 @@ class Run:
         self.step += 1
         averages.update(self.average, self.parameters(), self.step, recipe.average)
         self.seconds += time.perf_counter() - started
-        return measured
+        return [
+            {"lmbda": lmbda, "loss": loss, "bpp": bpp, "psnr": -10 * math.log10(max(mse, 1e-12))}
+            for lmbda, loss, bpp, mse, _ in zip(lmbdas, *table, strict=True)
+        ]
 
     def averaged(self) -> tuple[MeanScaleHyperprior, Gains | None]:
         """Copies of model and gains with the average of all steps; initial weights before the first."""
@@ -250,12 +254,13 @@ def train(
     save_every: int = 500,
     report: Callable[[int, list[dict[str, float]]], Any] = lambda step, rows: None,
     held_out: Sequence[Tensor] = (),
+    report_every: int = 100,
 ) -> Run:
     """Advance ``run`` to its last step, with a checkpoint every ``save_every`` steps and at the end.
 
     Args:
         photographs: uint8 tensors (3, H, W), each side at least the crop.
-        report: called every 100 steps and at the end with the step and, for each λ, the means since the last
+        report: called every ``report_every`` steps and at the end with the step and, for each λ, the means since the last
             call. With photographs held out, also their mean true loss, bpp and 8-bit PSNR, as held_out_loss,
             held_out_bpp and held_out_psnr: those of the averaged weights after hard rounding.
         held_out: photographs that are evaluated, each in the square of the crop's size in its centre.
@@ -264,11 +269,15 @@ def train(
         UserError: every photograph is smaller than the crop.
         SystemFault: the loss, its gradient or a weight is not finite; the last checkpoint is kept.
     """
-    usable = [photo for photo in photographs if min(photo.shape[1:]) >= run.recipe.crop]
+    device = run.codec.device
+    usable = [photo.to(device) for photo in photographs if min(photo.shape[1:]) >= run.recipe.crop]
     if not usable:
         raise UserError(f"no training photograph is at least {run.recipe.crop} pixels wide and high")
     try:
-        _advance_to_the_end(run, usable, checkpoint, save_every, report, centres(held_out, run.recipe.crop))
+        centred = centres(held_out, run.recipe.crop)
+        # On a GPU the fastest of its convolutions of these shapes, measured once.
+        with torch.backends.cudnn.flags(enabled=True, benchmark=True):
+            _advance_to_the_end(run, usable, checkpoint, save_every, report, centred, report_every)
     except SystemFault as fault:
         kept = f"; {checkpoint} is kept as it was" if checkpoint.is_file() else ""
         raise SystemFault(f"{fault}{kept}") from fault
@@ -282,11 +291,12 @@ def _advance_to_the_end(
     save_every: int,
     report: Callable,
     held_out: Sequence[Tensor],
+    report_every: int,
 ) -> None:
     recent: list[dict[str, float]] = []
     while run.step < run.recipe.steps:
         recent += run.advance(photographs)
-        if run.step % 100 == 0 or run.step == run.recipe.steps:
+        if run.step % report_every == 0 or run.step == run.recipe.steps:
             points = _held_out_points(run, held_out) if held_out else {}
             for lmbda in sorted({row["lmbda"] for row in recent}):
                 rows = [row for row in recent if row["lmbda"] == lmbda]

@@ -27,7 +27,7 @@ from sgaplus.codecs.families.vbr import Rate
 from sgaplus.codecs.layers import replace_gdn
 from sgaplus.distortion import LAMBDAS
 from sgaplus.training.crops import generator_for, read_photographs, sample_crops
-from sgaplus.training.objective import Objective
+from sgaplus.training.objective import losses
 
 REFERENCE, LR, WARMUP, COOLING = 0.01, 1e-3, 100, 0.6
 # What stays as it is.
@@ -70,7 +70,7 @@ def train(
         precondition_frequency=20,
         max_precondition_dim=256,
     )
-    average, objective = [value.detach().clone() for value in trained], Objective(codec)
+    average = [value.detach().clone() for value in trained]
     begun, step = time.perf_counter(), 0
     while (part := (time.perf_counter() - begun) / seconds) < 1:
         generator = generator_for(1, step)
@@ -78,7 +78,7 @@ def train(
         for index in torch.randperm(len(LAMBDAS["mse"]), generator=generator)[:2].tolist():
             lmbda = LAMBDAS["mse"][index]
             model.rate = Rate(lmbda, gain(lmbda), 1.0)
-            loss, _, _ = objective(sample_crops(photographs, crop, 4, generator), lmbda, generator)
+            loss = losses(codec, sample_crops(photographs, crop, 4, generator), lmbda, generator)[0].mean()
             (loss * math.sqrt(REFERENCE / lmbda) / 2).backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.param_groups[0]["lr"] = LR * min(1, (step + 1) / WARMUP) * min(1, (1 - part) / COOLING)
