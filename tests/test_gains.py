@@ -8,6 +8,7 @@ from torch.func import functional_call
 from sgaplus.codecs.checkpoints import load_parameters
 from sgaplus.codecs.codec import Codec, freeze, hard
 from sgaplus.training.gains import Gains
+from sgaplus.training.objective import family_losses, losses
 from tests.conftest import untrained
 
 N, M, INDEX = 8, 12, 1
@@ -109,6 +110,24 @@ def test_bits_and_picture_of_the_folded_codec_are_those_with_gains(family):
         assert decoded.bits[name].item() == pytest.approx(bits, rel=1e-4), name
     x_hat = model.g_s((v + means) / g_s)
     torch.testing.assert_close(decoded.x_hat.double(), x_hat, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_one_pass_over_images_of_several_lambda_gives_what_each_folded_codec_gives(family):
+    model, gains = family
+    model, gains = model.float(), gains.float()
+    served, x = torch.tensor([2, 0, 2]), some(3, 3, 64, 64).float().sigmoid()
+    lmbdas = torch.tensor([0.005, 0.01, 0.02])[served]
+    generator = torch.Generator()
+    codec = Codec("", 0.01, freeze(model), "")
+    found = family_losses(codec, gains, x, lmbdas, served, generator.manual_seed(3))
+    for index in (0, 2):
+        plain_model = MeanScaleHyperprior(N, M)
+        load_parameters(plain_model, gains.fold(model, index))
+        plain_codec = Codec("", 0.01, freeze(plain_model), "")
+        images = served == index
+        expected = losses(plain_codec, x, lmbdas[images][0].item(), generator.manual_seed(3))
+        torch.testing.assert_close(found[:, images], expected[:, images], rtol=1e-4, atol=1e-6)
 
 
 def objective(model, gains):

@@ -260,9 +260,9 @@ def train(
 
     Args:
         photographs: uint8 tensors (3, H, W), each side at least the crop.
-        report: called every ``report_every`` steps and at the end with the step and, for each λ, the means since the last
-            call. With photographs held out, also their mean true loss, bpp and 8-bit PSNR, as held_out_loss,
-            held_out_bpp and held_out_psnr: those of the averaged weights after hard rounding.
+        report: called every ``report_every`` steps and at the end with the step and, for each λ, the means
+            since the last call. With photographs held out, also their mean true loss, bpp and 8-bit PSNR, as
+            held_out_loss, held_out_bpp and held_out_psnr: those of the averaged weights after hard rounding.
         held_out: photographs that are evaluated, each in the square of the crop's size in its centre.
 
     Raises:

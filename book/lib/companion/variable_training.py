@@ -21,7 +21,7 @@ from pytorch_optimizer import SOAP
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from sgaplus.codecs import bundled
+from sgaplus.codecs import bundled, gains
 from sgaplus.codecs.codec import Codec
 from sgaplus.codecs.families.vbr import Rate
 from sgaplus.codecs.layers import replace_gdn
@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=75)
     arguments = parser.parse_args()
     card = next(card for card in bundled.cards() if (card.name, card.lmbda) == ("mshyper-s", REFERENCE))
-    model = start(load_file(bundled.weights_of(card)))
+    model = start(gains.at(load_file(card.path), REFERENCE))
     photographs = read_photographs(arguments.photographs, 256, holdout=16).training
     print(train(model, photographs, 60 * arguments.minutes, torch.bfloat16), "steps")
     save(model, arguments.out)
