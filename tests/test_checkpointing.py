@@ -4,9 +4,7 @@ import pandas as pd
 import pytest
 import torch
 
-from sgaplus import io
 from sgaplus.codecs.codec import Codec, freeze
-from sgaplus.errors import SystemFault
 from sgaplus.refinement import Checkpoints, refine
 from tests.conftest import untrained
 
@@ -99,10 +97,8 @@ def test_a_damaged_one_costs_time_alone(codec, images, tmp_path):
         assert_same(found, expected)
 
 
-def test_a_full_disk_costs_the_checkpoint_alone(codec, images, tmp_path, monkeypatch):
-    def full(path):
-        raise SystemFault("the disk is full")
-
-    monkeypatch.setattr(io, "atomic", full)
-    found, steps = run(codec, images, "ssl", Checkpoints(tmp_path, 0))
+@pytest.mark.parametrize("size", [0, 100, 3000])
+def test_a_full_disk_costs_the_checkpoint_alone(codec, images, tmp_path, file_size_limit, size):
+    with file_size_limit(size):
+        found, steps = run(codec, images, "ssl", Checkpoints(tmp_path, 0))
     assert found is not None and steps[-1] == STEPS

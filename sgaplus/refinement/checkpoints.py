@@ -13,6 +13,7 @@ import json
 import pickle
 import time
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +57,10 @@ class Checkpoints:
 
     def save(self, path: Path, state: dict[str, Any]) -> None:
         """Write a state whole or not at all; a disk that is full costs the checkpoint, not the refinement."""
-        with (
-            contextlib.suppress(SystemFault, UserError),
-            io.atomic(path) as temporary,
-            temporary.open("wb") as file,
-        ):
-            torch.save(state, file)
+        content = BytesIO()
+        torch.save(state, content)  # in a file it has an exception of its own for a full disk
+        with contextlib.suppress(SystemFault, UserError), io.atomic(path) as temporary:
+            temporary.write_bytes(content.getbuffer())
         self._last = self._clock()
 
     def load(self, path: Path) -> dict[str, Any] | None:
