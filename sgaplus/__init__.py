@@ -8,9 +8,14 @@ data = sgaplus.encode(codec, run.latents[0], image.shape[1:])  # the bytes of a 
 sgaplus.decode(data)  # the photograph
 """
 
+import warnings
+
 import lazy_loader
 
 __version__ = "0.1.0"
+# torch_geometric, which CompressAI imports, uses what torch has deprecated.
+for _message in ("`torch.jit.script` is deprecated", ".*torch_geometric"):
+    warnings.filterwarnings("ignore", _message)
 # What `__init__.pyi` imports, each when it is first used: PyTorch and CompressAI take seconds to import, and
 # `sgaplus --help` needs neither.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

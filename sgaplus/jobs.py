@@ -11,7 +11,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
@@ -19,7 +19,10 @@ import torch
 from . import hardware, io
 from .data.datasets import ImageFile
 from .plans import BASE, Plan
-from .refinement import ALGORITHM, Run
+from .refinement import ALGORITHM
+
+if TYPE_CHECKING:
+    from .refinement import Run
 
 # What makes two jobs the same one, as columns of their rows.
 IDENTITY = (

@@ -1,9 +1,13 @@
 """The pages take the rows of any series of codecs, here of a context model that nobody trained, and say what
 these rows say: here the opposite of ours."""
 
+import ast
 import contextlib
 import io
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -91,3 +95,24 @@ def test_a_page_says_what_its_rows_say(own, template, monkeypatch):
             shell.user_ns |= {"codec": str(own[0]), "results": str(own[1])} | SHORTER.get(template, {})
     plt.close("all")
     assert shown.getvalue().strip(), "a page shows something"
+
+
+@pytest.mark.slow
+def test_what_shows_rows_does_not_import_compressai():
+    """It takes seconds, on every page."""
+    imports = {"from sgaplus.studies import schema", "from sgaplus.codecs import weights"}
+    for template in set(TEMPLATES) - FILES - SHORTER.keys():
+        notebook = json.loads((NOTEBOOKS / f"{template}.ipynb").read_text(encoding="utf-8"))
+        for cell in notebook["cells"]:
+            if cell["cell_type"] == "code":
+                body = ast.parse("".join(cell["source"])).body
+                imports |= {
+                    ast.unparse(node) for node in body if isinstance(node, ast.Import | ast.ImportFrom)
+                }
+    used = "schema.load_studies(); weights.listing(); import sys; print('compressai' in sys.modules)"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, sys.path))}
+    code = "\n".join([*sorted(imports), used])
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False"

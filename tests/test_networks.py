@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from sgaplus import bitstream, io
 from sgaplus.codecs import bundled as shipped
 from sgaplus.codecs import gains
-from sgaplus.codecs.checkpoints import at_rate
 from sgaplus.codecs.codec import hard
+from sgaplus.codecs.gains import at_rate
 from sgaplus.codecs.series import is_outdated, series
 from sgaplus.codecs.weights import listing, load_codec
 from sgaplus.errors import UserError

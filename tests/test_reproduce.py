@@ -89,8 +89,9 @@ def checkout(tmp_path, server):
     with (root / "sgaplus" / "codecs" / "zoo.py").open("a", encoding="utf-8") as code:
         code.write(
             f"\n\n_URLS = {{quality: '{url}/' + name for quality, name in {codecs!r}.items()}}\n"
-            "model_urls['mbt2018-mean']['mse'] = _URLS\n"
-            f"cfgs['mbt2018-mean'] = dict.fromkeys(_URLS, {WIDTHS})\n"
+            "URLS['mbt2018-mean']['mse'] = _URLS\n"
+            "for _quality in _URLS:\n"
+            f"    published()['mbt2018-mean', _quality] |= dict(zip('NM', {WIDTHS}))\n"
         )
     photos = [write_photo(folder / f"kodim{number}.png", (64, 64), seed=number) for number in (1, 2, 3)]
     sums = [f"{hashlib.sha256(photo.read_bytes()).hexdigest()}  {photo.name}\n" for photo in photos]

@@ -126,7 +126,7 @@ def test_the_work_of_a_decoder_grows_with_its_width():
 
 def test_a_downloaded_file_is_hashed_once(no_zoo, monkeypatch):
     no_zoo.mkdir()
-    path, prefix = zoo.zoo_file(zoo.model_urls[ZOO]["mse"][1])
+    path, prefix = zoo.zoo_file(zoo.URLS[ZOO]["mse"][1])
     path.write_bytes(b"weights")
     calls = []
     monkeypatch.setattr(io, "sha256", lambda path: calls.append(path) or prefix + "0" * 56)

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
+import sgaplus
 from companion import unplanned
 from sgaplus import jobs, plans, rounding
 from sgaplus import store as results
@@ -45,7 +46,7 @@ def run(store: Store, codec: Codec, photographs, **changes) -> pd.DataFrame:
 def test_a_second_call_computes_nothing(tmp_path, codec, photographs, monkeypatch):
     store = Store(tmp_path / "results")
     first = run(store, codec, photographs)
-    monkeypatch.setattr(unplanned, "refine", lambda *_, **__: pytest.fail("computed twice"))
+    monkeypatch.setattr(sgaplus, "refine", lambda *_, **__: pytest.fail("computed twice"))
     second = run(store, codec, photographs)
     pd.testing.assert_frame_equal(first, second)
     assert set(first["image"]) == {"p0", "p1", "p2"} and set(first["iteration"]) == {0, 1, 2}
@@ -132,7 +133,7 @@ def test_rows_with_keys_of_an_older_kind_are_found(tmp_path, codec, photographs,
         rows["key"] = rows["key"].str[::-1]
         path.unlink()
         rows.to_parquet(path.with_stem(path.stem[::-1]))
-    monkeypatch.setattr(unplanned, "refine", lambda *_, **__: pytest.fail("computed twice"))
+    monkeypatch.setattr(sgaplus, "refine", lambda *_, **__: pytest.fail("computed twice"))
     again = run(store, codec, photographs).sort_values(["image", "iteration"], ignore_index=True)
     pd.testing.assert_frame_equal(
         again, table.sort_values(["image", "iteration"], ignore_index=True), check_like=True
@@ -142,8 +143,8 @@ def test_rows_with_keys_of_an_older_kind_are_found(tmp_path, codec, photographs,
 @pytest.mark.slow
 def test_rows_lacking_an_iteration_are_no_complete_job(tmp_path, codec, photographs, monkeypatch):
     store, calls = Store(tmp_path / "results"), []
-    refine = unplanned.refine
-    monkeypatch.setattr(unplanned, "refine", lambda *a, **k: calls.append(len(a[1])) or refine(*a, **k))
+    refine = sgaplus.refine
+    monkeypatch.setattr(sgaplus, "refine", lambda *a, **k: calls.append(len(a[1])) or refine(*a, **k))
 
     def marks(**changes):
         table = run(store, codec, photographs, iterations=12, **changes)
@@ -298,7 +299,7 @@ def test_rows_of_other_weights_are_refused(tmp_path, codec, photographs, monkeyp
 
 def written(store: Store, job: jobs.Job, codec: Codec, photograph, stream: str | None, seed: int = 0):
     """Store a job as `refine` gives it, with or without its file, which is not written here."""
-    run = unplanned.refine(
+    run = sgaplus.refine(
         codec,
         [photograph.read()],
         "ssl",

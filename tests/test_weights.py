@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from compressai.zoo.image import cfgs, model_urls
+from compressai.zoo import image, image_vbr
 from safetensors.torch import load_file
 
 from companion import reference
 from sgaplus import bitstream, hardware, io, refine
 from sgaplus.codecs import bundled as shipped
 from sgaplus.codecs import zoo
-from sgaplus.codecs.checkpoints import build, read_safetensors
+from sgaplus.codecs.checkpoints import REFINABLE, build, read_safetensors
 from sgaplus.codecs.series import series
 from sgaplus.codecs.weights import listing, load_codec
 from sgaplus.codecs.zoo import fetch as fetch_zoo
@@ -189,8 +189,9 @@ def zoo_server(tmp_path, monkeypatch, no_zoo):
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     url = f"http://127.0.0.1:{server.server_port}/{name}"
-    monkeypatch.setitem(model_urls[ZOO]["mse"], 1, url)
-    monkeypatch.setitem(cfgs[ZOO], 1, WIDTHS)
+    monkeypatch.setitem(zoo.URLS[ZOO]["mse"], 1, url)
+    row = zoo.published()[ZOO, 1] | dict(zip("NM", WIDTHS, strict=True))
+    monkeypatch.setitem(zoo.published(), (ZOO, 1), row)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     Handler.file = served / name
     yield Handler
@@ -232,7 +233,7 @@ def test_no_file_and_no_network(zoo_server, no_zoo):
         fetch_zoo(ZOO, 1)
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
-    model_urls[ZOO]["mse"][1] = f"http://127.0.0.1:{port}/{zoo_server.file.name}"
+    zoo.URLS[ZOO]["mse"][1] = f"http://127.0.0.1:{port}/{zoo_server.file.name}"
     with pytest.raises(SystemFault, match="cannot be reached"):
         fetch_zoo(ZOO, 1)
     assert list(no_zoo.iterdir()) == []
@@ -354,7 +355,13 @@ def test_a_codec_of_one_rate_has_no_scale(bundled):
 
 @pytest.mark.slow
 def test_the_table_of_the_zoo():
-    """Parameters against the built models, Kodak points against the published ones."""
+    """Files, widths and parameters against CompressAI's, Kodak points against the published ones."""
+    variable = {
+        name: {metric: dict.fromkeys(range(1, 9), url) for metric, url in urls.items()}
+        for name, urls in image_vbr.model_urls.items()
+    }
+    assert image.model_urls | variable == zoo.URLS and tuple(variable) == zoo.VARIABLE
+    assert tuple(name for name in REFINABLE if name in zoo.URLS) == zoo.ZOO
     with (io.PACKAGE / "codecs" / "zoo.csv").open(newline="") as table:
         rows = list(csv.DictReader(table))
     assert {(row["name"], int(row["quality"])) for row in rows} == {
@@ -362,7 +369,10 @@ def test_the_table_of_the_zoo():
     }
     counted = {}
     for row in rows:
-        widths = zoo.widths(row["name"], int(row["quality"]))
+        name, quality = row["name"], int(row["quality"])
+        widths = zoo.widths(name, quality)
+        given = image_vbr.cfgs[name] if name in variable else image.cfgs[name][quality]
+        assert widths == (given[0], given[-1])
         if widths[0] == 128:  # the wider ones take long to build
             with torch.random.fork_rng(devices=[]):
                 model = build(row["name"], widths[0], widths[-1])
@@ -379,7 +389,7 @@ def test_the_table_of_the_zoo():
 
 
 def test_a_codec_trained_for_ms_ssim_has_the_lambda_of_that_metric(zoo_server, monkeypatch):
-    monkeypatch.setitem(model_urls[ZOO], "ms-ssim", {1: model_urls[ZOO]["mse"][1]})
+    monkeypatch.setitem(zoo.URLS[ZOO], "ms-ssim", {1: zoo.URLS[ZOO]["mse"][1]})
     for choice in ({"quality": 1}, {"lmbda": 2.4}):
         codec = load_codec(ZOO, metric="ms-ssim", **choice)
         assert (codec.lmbda, codec.metric) == (2.4, "ms-ssim")

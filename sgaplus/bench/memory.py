@@ -15,10 +15,8 @@ from typing import Any
 import pandas as pd
 
 from .. import hardware, io
-from ..codecs.weights import load_codec
 from ..errors import UserError
 from ..jobs import provenance
-from ..refinement import refine
 from .measurement import Settings
 
 CODEC, LMBDA, ITERATIONS = "mshyper-s", 0.01, 2
@@ -29,6 +27,8 @@ def measure(width: int, height: int) -> dict[str, Any]:
     """The line of a photograph of smooth noise, of the peak of this process so far."""
     import resource  # not on Windows
 
+    from ..codecs.weights import load_codec
+    from ..refinement import refine
     from .benchmark import pictures
 
     hardware.keep_freed_memory()

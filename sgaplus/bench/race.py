@@ -29,30 +29,12 @@ from ..hardware import now
 from ..jobs import provenance
 from ..refinement import Progress, refine
 from .baseline import METHOD, plain_model, reference_refine
+from .race_table import COLUMNS, CPU, IDENTITY, MEASURED, read
 
 # Steps of both before the first race, not timed: libraries choose kernels, the system hands out memory.
 _WARMUP = 4
 # How often the plain loop pauses, at most, for the preset to run.
 PAUSES = 5
-# What makes two races the same one.
-IDENTITY = [
-    "codec",
-    "codec_lmbda",
-    "codec_sha256",
-    "image_sha256",
-    "reference",
-    "reference_iterations",
-    "preset",
-    "plan",
-    "iterations",
-    "dtype",
-    "device",
-    "seed",
-]
-MEASURED = ["base_loss", "reference_loss", "loss", "reference_seconds", "seconds"]
-_CPU = ["reference_cpu_seconds", "cpu_seconds"]
-_TEXTS = ["image", "codec", "codec_sha256", "image_sha256", "reference", "preset", "plan", "dtype", "device"]
-COLUMNS = [*IDENTITY, "image", "width", "height", "lmbda", *MEASURED]
 
 
 @dataclass(frozen=True)
@@ -136,7 +118,7 @@ def _race(
     settings: Settings,
     progress: Progress = lambda done, total: None,
 ) -> dict[str, float]:
-    """`MEASURED` of one image (3, H, W), and `_CPU`."""
+    """`MEASURED` of one image (3, H, W), and `CPU`."""
     steps = settings.reference_iterations
     pauses = {max(1, steps * (2 * i + 1) // (2 * PAUSES)) for i in range(PAUSES)}
     taken: list[tuple[float, float]] = []
@@ -163,42 +145,7 @@ def _race(
     reference = [all_in_all - paused for all_in_all, paused in zip(since(begun), sums, strict=True)]
     wall, cpu = (one / len(taken) for one in sums)
     measured = dict(zip(MEASURED, (losses[0], reference_loss, losses[1], reference[0], wall), strict=True))
-    return measured | dict(zip(_CPU, (reference[1], cpu), strict=True))
-
-
-def read(path: str | Path) -> pd.DataFrame:
-    """The races in a file that `run` has written, a line for each.
-
-    Raises:
-        UserError: it is no such file, or may not be read.
-        SystemFault: the disk fails, or too many files are open.
-    """
-    try:
-        table = pd.read_csv(
-            path,
-            dtype=dict.fromkeys(_TEXTS, str),  # a photograph may be called 007, or NA
-            keep_default_na=False,
-            na_values=[""],
-            float_precision="round_trip",
-        )
-        missing = [name for name in COLUMNS if name not in table]
-    except OSError as error:
-        raise io.unreadable(path, error) from error
-    except ValueError as error:
-        raise UserError(f"{path} cannot be read as a table of races ({error}): name another file") from error
-    if missing or table[COLUMNS].isna().any(axis=None):
-        raise UserError(
-            f"{path} is no table of races (it lacks {', '.join(missing) or 'values'}): name another file"
-        )
-    return table
-
-
-def compared(table: pd.DataFrame) -> pd.DataFrame:
-    """Races with ``ratio``, that of the two times, and ``change``, that of the true loss in percent."""
-    return table.assign(
-        ratio=table["reference_seconds"] / table["seconds"],
-        change=100 * (table["loss"] / table["reference_loss"] - 1),
-    )
+    return measured | dict(zip(CPU, (reference[1], cpu), strict=True))
 
 
 def run(

@@ -1,26 +1,5 @@
 """Latents to the bytes of a file and back, the same on every machine."""
 
-from .. import codecs as _codecs  # noqa: F401  (imports CompressAI without its warnings)
-from .plain import compressai_weights
-from .stream import (
-    check,
-    decode,
-    encode,
-    find_codec,
-    info,
-    read_latents,
-    reconstruction,
-    unpack,
-)
+import lazy_loader
 
-__all__ = [
-    "check",
-    "compressai_weights",
-    "decode",
-    "encode",
-    "find_codec",
-    "info",
-    "read_latents",
-    "reconstruction",
-    "unpack",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -39,7 +39,8 @@ from compressai.models import (
 from torch import Tensor
 
 from ..codecs.codec import Codec, latent_channels
-from ..codecs.models import FAMILIES, Latents
+from ..codecs.families import FAMILIES
+from ..codecs.models import Latents
 from ..codecs.order import Decoding, Found, Group, drive
 from ..errors import SystemFault, UserError
 from . import rans

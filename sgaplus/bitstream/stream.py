@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..codecs import bundled, weights, zoo
-from ..codecs.checkpoints import at_rate, content_hash
+from ..codecs import bundled, gains, weights, zoo
+from ..codecs.checkpoints import content_hash
 from ..codecs.codec import Codec
 from ..codecs.families import vbr
 from ..codecs.models import Latents
@@ -279,7 +279,7 @@ def _has_the_weights(codec: Codec, content: Container) -> bool:
 
 def _content_sha256(codec: Codec) -> str:
     content = content_hash(codec.model)
-    return at_rate(content, codec.lmbda) if vbr.is_variable(codec.model) else content
+    return gains.at_rate(content, codec.lmbda) if vbr.is_variable(codec.model) else content
 
 
 def _latents(content: Container, codec: Codec, progress: Progress | None = None) -> tuple[Latents, Tensor]:

@@ -58,6 +58,7 @@ def race(
     - `sgaplus race photo.png --crop 256 --reference-iterations 2000 --iterations 400`
     """
     from ..bench import race as races
+    from ..bench import race_table
     from ..codecs import weights
     from ..data import datasets
 
@@ -75,7 +76,7 @@ def race(
             settings,
             progress=progress,
         )
-    table = races.compared(table)
+    table = race_table.compared(table)
     change = table["change"]
     shown = table.assign(plain=table["reference_seconds"], preset=table["seconds"], loss=change)
     terminal.show(terminal.table(shown, _TABLE))

@@ -3,13 +3,6 @@
 `register` adds a class of one's own.
 """
 
-import warnings
+import lazy_loader
 
-with warnings.catch_warnings():
-    # CompressAI's and torch_geometric's own imports use what torch has deprecated.
-    warnings.simplefilter("ignore")
-    import compressai as _compressai  # noqa: F401
-
-from .families import register
-
-__all__ = ["register"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

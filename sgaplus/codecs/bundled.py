@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import save as serialise
 from torch import Tensor
@@ -16,8 +16,9 @@ from torch import Tensor
 from .. import io
 from ..errors import SystemFault, UserError
 from . import gains
-from .checkpoints import at_rate, build, load_parameters, read_safetensors
-from .codec import Codec, freeze
+
+if TYPE_CHECKING:
+    from .codec import Codec
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def read_cards(path: Path) -> list[Card]:
 
 
 def _identity(file_sha256: str, lmbda: float, lmbdas: Sequence[float]) -> str:
-    return file_sha256 if len(lmbdas) == 1 else at_rate(file_sha256, lmbda)
+    return file_sha256 if len(lmbdas) == 1 else gains.at_rate(file_sha256, lmbda)
 
 
 def between(family: Sequence[Card], lmbda: float) -> Card:
@@ -176,6 +177,9 @@ def load(card: Card) -> Codec:
         UserError: its weights are damaged.
         SystemFault: they are missing.
     """
+    from .checkpoints import build, load_parameters, read_safetensors
+    from .codec import Codec, freeze
+
     path = card.path
     if not path.is_file():
         raise SystemFault(f"{path} is missing: install sgaplus again")

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from .. import io
 from ..errors import UserError, first_line
-from .models import FAMILIES
+from .families import FAMILIES
 
 # CompressAI's names of the architectures that can be refined.
 REFINABLE = tuple(name for name, cls in MODELS.items() if cls in FAMILIES)
@@ -220,6 +220,12 @@ def build(architecture: str, N: int, M: int) -> CompressionModel:
         return cls(N) if issubclass(cls, Cheng2020Anchor) else cls(N, M)
 
 
+def untrained(cls: type, weights: Mapping[str, Tensor]) -> CompressionModel:
+    """A model of a class of `FAMILIES`, as wide as ``weights``; otherwise as `build`."""
+    with torch.random.fork_rng(devices=[]):
+        return FAMILIES[cls].build(cls, weights)
+
+
 def recognise(weights: Mapping[str, Tensor]) -> CompressionModel:
     """An untrained model whose parameters have the names and shapes of ``weights``.
 
@@ -227,10 +233,9 @@ def recognise(weights: Mapping[str, Tensor]) -> CompressionModel:
         UserError: no architecture that can be refined has.
     """
     shapes = {name: value.shape for name, value in weights.items()}
-    for cls, family in FAMILIES.items():
+    for cls in FAMILIES:
         try:
-            with torch.random.fork_rng(devices=[]):
-                model = family.build(cls, weights)
+            model = untrained(cls, weights)
         except Exception:  # what a constructor raises of widths that are another class's
             continue
         if all(shapes.get(name) == value.shape for name, value in model.named_parameters()) and (
@@ -332,8 +337,3 @@ def content_hash(model: CompressionModel) -> str:
             digest.update(f"{name} {tuple(values.shape)}".encode())
             digest.update(values.numpy().astype("<f4").tobytes())
     return digest.hexdigest()
-
-
-def at_rate(sha256: str, lmbda: float) -> str:
-    """The identity of a codec of variable rate, from that of its weights; another rate is another codec."""
-    return hashlib.sha256(f"{sha256} {lmbda:.6g}".encode()).hexdigest()

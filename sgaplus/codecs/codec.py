@@ -24,8 +24,9 @@ from .. import hardware
 from ..errors import UserError
 from . import strips
 from .bits import note_bounds
+from .families import FAMILIES
 from .layers import fixed, replace_gdn
-from .models import FAMILIES, Decoded, Latents, Quantiser, hard
+from .models import Decoded, Latents, Quantiser, hard
 
 T = TypeVar("T")
 

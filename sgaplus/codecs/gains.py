@@ -13,6 +13,7 @@ that for every λ they fold into weights of the plain architecture.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, localcontext
 from pathlib import Path
@@ -154,3 +155,8 @@ def _place(lmbdas: Sequence[float], lmbda: float) -> tuple[int, int, Decimal]:
     with localcontext(prec=_DIGITS):
         start, end, here = (Decimal(value).ln() for value in (lmbdas[high - 1], lmbdas[high], lmbda))
         return high - 1, high, (here - start) / (end - start)
+
+
+def at_rate(sha256: str, lmbda: float) -> str:
+    """The identity of a codec of variable rate, from that of its weights; another rate is another codec."""
+    return hashlib.sha256(f"{sha256} {lmbda:.6g}".encode()).hexdigest()

@@ -64,10 +64,10 @@ def load(path: Path, lmbda: float) -> Codec:
     # A copy of a bundled or downloaded codec's file remains that codec.
     known = zoo.is_file_of_zoo(file) or file in {card.file_sha256 for card in bundled.cards()}
     if network:
-        file = checkpoints.at_rate(file, lmbda)
+        file = gains.at_rate(file, lmbda)
     identity, also = (file, content) if known else (content, file)
     if vbr.is_variable(model):
-        identity, also = checkpoints.at_rate(identity, lmbda), checkpoints.at_rate(also, lmbda)
+        identity, also = gains.at_rate(identity, lmbda), gains.at_rate(also, lmbda)
     return Codec(path.stem, lmbda, freeze(model), identity, also=(also,))
 
 

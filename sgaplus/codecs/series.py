@@ -14,13 +14,16 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from ..parsing import number
-from . import bundled, gains, own, zoo
-from .codec import Codec
-from .effort import Effort, of_architecture
+from . import bundled, gains, zoo
+
+# CompressAI takes seconds to import: what needs it is imported when a codec or a checkpoint is used.
+if TYPE_CHECKING:
+    from .codec import Codec
+    from .effort import Effort
 
 # As users write a series.
 Spec = str | Path | Sequence[str | Path] | Mapping[str, float]
@@ -186,6 +189,8 @@ def _named(spec: str | Path, lmbda: float | None, folder: Path) -> Series:
             raise UserError(f"there is no checkpoint in {path}: they end in {', '.join(SUFFIXES)}")
         return _of_checkpoints(dict.fromkeys(files), path)
     if path.is_file():
+        from . import own
+
         rates = own.rates(path) if lmbda is None else ()
         return _of_variable(path, rates) if rates else _of_checkpoints({path: lmbda}, path)
     raise UserError(
@@ -215,8 +220,14 @@ def _of_card(card: bundled.Card) -> Member:
         _load=lambda: bundled.reload(card),
         _sha256=lambda: card.sha256,
         _size=lambda: card.path.stat().st_size if card.path.is_file() else None,
-        _effort=lambda: of_architecture(card.architecture, card.N, card.M),
+        _effort=lambda: _effort_of(card.architecture, card.N, card.M),
     )
+
+
+def _effort_of(architecture: str, N: int, M: int) -> Effort:
+    from . import effort
+
+    return effort.of_architecture(architecture, N, M)
 
 
 def _of_zoo(spec: str, name: str, metric: str, wanted: str | None) -> Series:
@@ -235,7 +246,7 @@ def _of_zoo(spec: str, name: str, metric: str, wanted: str | None) -> Series:
             _load=lambda: zoo.load(name, quality, metric, rate),
             _sha256=lambda: zoo.identity(name, quality, metric, lmbda),
             _size=lambda: zoo.size(name, quality, metric),
-            _effort=lambda: of_architecture(name, *zoo.widths(name, quality)),
+            _effort=lambda: _effort_of(name, *zoo.widths(name, quality)),
         )
 
     at = (lambda lmbda: member(1, lmbda)) if name in zoo.VARIABLE and not wanted else None
@@ -265,6 +276,8 @@ def _of_checkpoints(paths: Mapping[Path, Any], whole: Path | None = None) -> Ser
     """
     if not paths:
         raise UserError("a series needs at least one checkpoint: give its path and its λ")
+    from . import own
+
     first = next(iter(paths))
     name = _own_name(first.stem if whole == first else (whole or first.absolute().parent).resolve().name)
     members: dict[float, Member] = {}
@@ -295,6 +308,8 @@ def _own_name(name: str) -> str:
 
 
 def _of_file(name: str, path: Path, lmbda: float) -> Member:
+    from . import own
+
     return Member(
         name,
         lmbda,

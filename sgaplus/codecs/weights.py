@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from ..parsing import number, whole
-from . import bundled, checkpoints, zoo
-from .codec import Codec
-from .families import vbr
+from . import bundled, zoo
 from .series import Member, Series, Spec, series
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .codec import Codec
 
 # Of a bundled family where none is named: that of the paper's ablations.
 DEFAULT_LMBDA = 0.01
@@ -74,6 +75,9 @@ def _lambda_at(name: Spec, scale: float, others: tuple[float | None, int | None]
     """
     if others != (None, None):
         raise UserError("the rate is given once: by a scale, by lambda or by a quality")
+    from . import checkpoints
+    from .families import vbr
+
     weights: Mapping[str, Tensor] = {}
     if str(name) in zoo.VARIABLE:
         weights = checkpoints.read(zoo.fetch(str(name), 1))

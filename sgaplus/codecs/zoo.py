@@ -6,30 +6,45 @@ import csv
 import functools
 import re
 from pathlib import Path
-
-import torch
-from compressai.registry import MODELS
-from compressai.zoo import image_vbr
-from compressai.zoo.image import cfgs, model_urls
+from typing import TYPE_CHECKING
 
 from .. import io
 from ..data.downloads import download
 from ..distortion import LAMBDAS
 from ..errors import UserError
-from . import checkpoints
-from .checkpoints import REFINABLE, at_rate, load_parameters
-from .codec import Codec, freeze
-from .models import FAMILIES
+from .gains import at_rate
 
-# Those of variable rate, one file for all λ; qualities are the λ that it was trained for.
-VARIABLE = tuple(image_vbr.model_urls)
+if TYPE_CHECKING:
+    from .codec import Codec
+
+_ADDRESS = "https://compressai.s3.amazonaws.com/models/v1"
+
+
+@functools.cache
+def published() -> dict[tuple[str, int], dict[str, str]]:
+    """What CompressAI publishes of each codec, by name and quality.
+
+    N and M; the file for each metric, empty where there is none; parameters and Kodak points (for MSE), of
+    which not all are. It is a table, since CompressAI takes seconds to import.
+    """
+    with (io.PACKAGE / "codecs" / "zoo.csv").open(newline="", encoding="utf-8") as table:
+        return {(row["name"], int(row["quality"])): row for row in csv.DictReader(table)}
+
+
+def _urls() -> dict[str, dict[str, dict[int, str]]]:
+    found: dict[str, dict[str, dict[int, str]]] = {}
+    for (name, quality), row in published().items():
+        for metric in filter(row.get, LAMBDAS):
+            found.setdefault(name, {}).setdefault(metric, {})[quality] = f"{_ADDRESS}/{row[metric]}"
+    return found
+
+
 # The address of each file by name, metric and quality.
-URLS = model_urls | {
-    name: {metric: dict.fromkeys(range(1, 1 + len(LAMBDAS[metric])), url) for metric, url in urls.items()}
-    for name, urls in image_vbr.model_urls.items()
-}
-# Those models that can be refined and have weights to download.
-ZOO = tuple(name for name in REFINABLE if name in URLS)
+URLS = _urls()
+# The names, all of models that can be refined.
+ZOO = tuple(URLS)
+# Those of variable rate, one file for all λ; qualities are the λ that it was trained for.
+VARIABLE = tuple(name for name in ZOO if name.endswith("-vbr"))
 
 
 def zoo_folder() -> Path:
@@ -97,11 +112,15 @@ def fetch(name: str, quality: int, metric: str = "mse", progress: bool = False) 
 
 def load(name: str, quality: int, metric: str, lmbda: float | None = None) -> Codec:
     """A codec of the zoo, downloaded where it is not here; one of variable rate also at another λ."""
+    from compressai.registry import MODELS
+
+    from . import checkpoints
+    from .codec import Codec, freeze
+
     path = fetch(name, quality, metric)
-    weights, cls = checkpoints.read(path), MODELS[name]
-    with torch.random.fork_rng(devices=[]):
-        model = FAMILIES[cls].build(cls, weights)
-    load_parameters(model, weights)
+    weights = checkpoints.read(path)
+    model = checkpoints.untrained(MODELS[name], weights)
+    checkpoints.load_parameters(model, weights)
     card = {"quality": quality, "metric": metric} if lmbda is None else {"metric": metric}
     lmbda = lmbda_of(quality, metric) if lmbda is None else lmbda
     return Codec(name, lmbda, freeze(model), identity(name, quality, metric, lmbda), card=card)
@@ -115,21 +134,14 @@ def identity(name: str, quality: int, metric: str, lmbda: float) -> str:
 
 def widths(name: str, quality: int) -> tuple[int, int]:
     """N and M."""
-    widths = image_vbr.cfgs[name] if name in VARIABLE else cfgs[name][quality]
-    return widths[0], widths[-1]
+    row = published()[name, quality]
+    return int(row["N"]), int(row["M"])
 
 
 def size(name: str, quality: int, metric: str) -> int:
     """Bytes of the weights' file; where it is not here, of the parameters in float32."""
     path, _ = zoo_file(URLS[name][metric][quality])
     return path.stat().st_size if path.is_file() else 4 * int(published()[name, quality]["parameters"])
-
-
-@functools.cache
-def published() -> dict[tuple[str, int], dict[str, str]]:
-    """Parameters and Kodak points (for MSE) that CompressAI publishes, by name and quality; not all are."""
-    with (io.PACKAGE / "codecs" / "zoo.csv").open(newline="", encoding="utf-8") as table:
-        return {(row["name"], int(row["quality"])): row for row in csv.DictReader(table)}
 
 
 def is_file_of_zoo(sha256: str) -> bool:

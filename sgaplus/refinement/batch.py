@@ -23,10 +23,6 @@ from . import objective
 from .curvature import Curvature
 from .objective import Tangent
 
-# The number of the algorithm that refines: of the loss, the steps, the codecs' networks and likelihoods, the
-# true loss. Stored rows name theirs, and only rows of one algorithm are compared. Raise it with every change
-# that moves numbers beyond rounding; tests/test_fingerprint.py notices them.
-ALGORITHM = 1
 # So many steps of an image may have gradients that are not finite.
 MOST_BROKEN_STEPS = 3
 

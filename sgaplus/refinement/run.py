@@ -32,8 +32,8 @@ from ..hardware import channels_last
 from ..parsing import number, whole
 from ..plans import Plan
 from ..rounding import Method
-from . import objective
-from .batch import ALGORITHM, Batch
+from . import ALGORITHM, objective
+from .batch import Batch
 from .checkpoints import Checkpoints
 from .inputs import codec_of, images_of, names_of, read_offs_of
 from .loop import Best, Keeper, refine_batch

@@ -1,5 +1,5 @@
 """A file of a wanted rate, quality or size, by choice of the codec and of λ."""
 
-from .search import File, Result, encode_to, series
+import lazy_loader
 
-__all__ = ["File", "Result", "encode_to", "series"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

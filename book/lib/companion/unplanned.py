@@ -1,15 +1,16 @@
 """Stored rows of pages that compute what no study plans."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
 
+import sgaplus
 from sgaplus import jobs, plans
-from sgaplus.codecs.codec import Codec
 from sgaplus.data.datasets import ImageFile
 from sgaplus.errors import UserError
-from sgaplus.refinement import refine
 from sgaplus.store import Store, current, extended, holding
 
 
@@ -27,7 +28,7 @@ def rows(store: Store) -> pd.DataFrame:
 
 def refine_stored(
     store: Store,
-    codec: Codec,
+    codec: sgaplus.Codec,
     images: Sequence[ImageFile],
     plan: Any,
     *,
@@ -60,7 +61,7 @@ def refine_stored(
             continue
         job = extended(job, held)
         if not store.take(held, [job]):
-            run = refine(
+            run = sgaplus.refine(
                 codec,
                 [image.read()],
                 chosen,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from sgaplus.bench import race
+from sgaplus.bench import race_table
 from sgaplus.codecs.bundled import cards
 from sgaplus.errors import UserError
 
@@ -39,12 +39,11 @@ KIND = "{iterations} steps of {preset} against {reference_iterations}"
 
 
 def load(folder: str | Path) -> pd.DataFrame:
-    """The races in the tables (.csv) of ``folder``, `race.compared`; an upright photograph counts as a lying
-    one."""
+    """All races in the tables (.csv) of ``folder``; an upright photograph counts as a lying one."""
     paths = sorted(path for path in Path(folder).glob("*.csv") if not path.name.startswith("."))
     if not paths:
         raise UserError(f"{folder} holds no races: run `sgaplus race kodak --out {folder}/races.csv`")
-    rows = race.compared(pd.concat([race.read(path) for path in paths], ignore_index=True))
+    rows = race_table.compared(pd.concat([race_table.read(path) for path in paths], ignore_index=True))
     foreign = rows[~rows["codec_sha256"].isin({card.sha256 for card in cards()})]
     if len(foreign):
         raise UserError(

@@ -1,0 +1,3 @@
+from .families import register
+
+__all__ = ["register"]

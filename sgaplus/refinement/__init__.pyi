@@ -1,0 +1,5 @@
+from .checkpoints import Checkpoints
+from .run import Progress, Run, default_batch_size, lambda_of, refine
+
+ALGORITHM: int
+__all__ = ["ALGORITHM", "Checkpoints", "Progress", "Run", "default_batch_size", "lambda_of", "refine"]
