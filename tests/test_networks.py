@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from sgaplus import bitstream, io
 from sgaplus.codecs import bundled as shipped
-from sgaplus.codecs import gains
+from sgaplus.codecs import checkpoints, gains
 from sgaplus.codecs.codec import hard
 from sgaplus.codecs.gains import at_rate
 from sgaplus.codecs.series import is_outdated, series
@@ -59,8 +59,8 @@ def interpolated(weights, lmbda):
 @torch.no_grad()
 def test_folded_weights_are_the_network_with_gains_on_its_activations(folder, lmbda):
     weights, codec = load_file(path_of(folder)), load(lmbda)
-    model = shipped.build("mbt2018-mean", 8, 12)
-    shipped.load_parameters(model, {k: v for k, v in weights.items() if not k.startswith("gains.")})
+    model = checkpoints.build("mbt2018-mean", 8, 12)
+    checkpoints.load_parameters(model, {k: v for k, v in weights.items() if not k.startswith("gains.")})
     model = model.double()
     g_y, g_s, g_z = (gain.exp()[:, None, None] for gain in interpolated(weights, lmbda))
     x = picture()
