@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import subprocess
 import sys
 import tempfile
 import threading
@@ -252,13 +253,17 @@ def paces() -> pd.DataFrame:
     ).reset_index()
 
 
-def main(what: str, out: str) -> None:
+def main(what: str, out: str, *size: str) -> None:
     """Run what is named and write, or append, its rows."""
     cluster.CONNECTING = cluster.WORKERS = 300.0  # workers of one process take their time
     path = Path(out)
-    if what == "simulate":
-        for workers, seconds in SIMULATED:
-            _append(path, simulate(workers, seconds))
+    if what == "simulate" and size:
+        _append(path, simulate(*map(int, size)))
+        os._exit(0)  # some workers still close
+    elif what == "simulate":
+        for pair in SIMULATED:
+            command = [sys.executable, "-m", "companion.scaling_runs", what, out, *map(str, pair)]
+            subprocess.run(command, check=True)
     elif what == "measure":
         for workers in (None, 1, 2):
             with tempfile.TemporaryDirectory() as folder:
