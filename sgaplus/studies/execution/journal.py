@@ -64,7 +64,7 @@ class Journal:
     def __init__(self, path: Path | None = None, **about: str):
         self._path, self._about = path, about
         self._stored, self._failures, self._seconds = 0, [], {}  # type: int, list[Failure], dict[str, float]
-        self._looked = time.monotonic()
+        self._begun = self._looked = time.monotonic()
         self._offered = 0.0
         if path is not None:
             try:

@@ -1,0 +1,158 @@
+"""How a study scales over workers: simulations, measurements, and an estimate for the paper's protocol.
+
+`companion.scaling_runs` makes the stored tables.
+"""
+
+import heapq
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sgaplus.errors import UserError
+
+from .. import figures, palette
+from ..tables import Col
+
+PACES = {
+    "codec": "codec",
+    "dtype": "format",
+    "jobs": Col("jobs", 0),
+    "seconds": Col("median", 2, significant=True, under="s per megapixel-iteration"),
+    "lower": Col("lower quartile", 2, significant=True, under="s per megapixel-iteration"),
+    "upper": Col("upper quartile", 2, significant=True, under="s per megapixel-iteration"),
+    "rate": Col("10⁹ multiplications per s", 1),
+}
+ESTIMATE = {
+    "gpus": Col("GPUs", 0),
+    "hours": Col("hours", 1),
+    "busy": Col("busy, %", 0),
+    "energy": Col("energy, kWh", 1),
+}
+PROTOCOL = {
+    "study": "study",
+    "jobs": Col("jobs", 0),
+    "shards": Col("shards", 0),
+    "hours": Col("hours on one GPU", 2),
+}
+SIMULATED = {
+    "workers": Col("workers", 0),
+    "seconds": Col("mean shard, s", 0),
+    "shards": Col("shards", 0),
+    "busy": Col("busy, %", 1),
+    "shards_per_second": Col("shards per second", 1),
+    "cpu": Col("ms of one core for a shard", 1),
+    "load": Col("load of the computer", 0),
+}
+MEASURED = {
+    "way": "way",
+    "wall": Col("wall-clock, s", 0),
+    "busy": Col("computing, s", 0),
+    "per_minute": Col("jobs per minute", 1),
+    "idle": Col("idle, %", 1),
+    "load": Col("load of the computer", 0),
+}
+
+
+def load(folder: Path, name: str) -> pd.DataFrame:
+    """A stored table.
+
+    Raises:
+        UserError: it is not there.
+    """
+    path = folder / f"{name}.csv"
+    if not path.is_file():
+        raise UserError(f"there is no {path}: run `python -m companion.scaling_runs {name} {path}`")
+    return pd.read_csv(path)
+
+
+def shards(protocol: pd.DataFrame, rate: float) -> list[float]:
+    """Seconds of every shard in order, for a GPU of so many multiplications per second."""
+    seconds = (protocol["operations"] / rate).repeat(protocol["count"])
+    return seconds.tolist()
+
+
+def makespan(seconds: Sequence[float], gpus: int) -> float:
+    """Seconds until the last shard is done where each goes to the GPU that is free first."""
+    free = [0.0] * gpus
+    for each in seconds:
+        heapq.heapreplace(free, free[0] + each)
+    return max(free)
+
+
+def estimate(protocol: pd.DataFrame, rate: float, watts: float, counts: Sequence[int]) -> pd.DataFrame:
+    """Hours, busy share and energy of the protocol on so many GPUs; an idle GPU counts as a busy one."""
+    seconds = shards(protocol, rate)
+    table = pd.DataFrame({"gpus": counts, "hours": [makespan(seconds, n) / 3600 for n in counts]})
+    table["busy"] = 100 * sum(seconds) / 3600 / (table["gpus"] * table["hours"])
+    return table.assign(energy=table["gpus"] * table["hours"] * watts / 1000)
+
+
+def by_study(protocol: pd.DataFrame, rate: float) -> pd.DataFrame:
+    """Jobs, shards and hours of each study."""
+    each = protocol.assign(
+        jobs=protocol["jobs"] * protocol["count"],
+        shards=protocol["count"],
+        hours=protocol["operations"] * protocol["count"] / rate / 3600,
+    )
+    return each.groupby("study", sort=False)[["jobs", "shards", "hours"]].sum().reset_index()
+
+
+def simulated(folder: Path) -> pd.DataFrame:
+    """The simulations, with percent and milliseconds."""
+    rows = load(folder, "simulate")
+    return rows.assign(busy=100 * rows["busy"], cpu=1e3 * rows["cpu"])
+
+
+def measured(folder: Path) -> pd.DataFrame:
+    """The measurements here, medians over repetitions; empty where there is none."""
+    if not (folder / "measure.csv").is_file():
+        return pd.DataFrame()
+    rows = load(folder, "measure")
+    names = {0: "in one process", 1: "one worker", 2: "two workers"}
+    rows = rows.assign(way=rows["workers"].map(names), per_minute=60 * rows["jobs"] / rows["wall"])
+    table = rows.groupby(["workers", "way"])[["wall", "busy", "per_minute", "idle", "load"]].median()
+    return table.reset_index().assign(idle=lambda found: 100 * found["idle"])
+
+
+def figure(simulations: pd.DataFrame, protocol: pd.DataFrame, rate: float) -> Figure:
+    """Busy share over the length of a shard, and hours of the protocol over GPUs."""
+    counts = [2**n for n in range(11)]
+    hours = estimate(protocol, rate, 0.0, counts)
+
+    def busy(axes: Axes) -> None:
+        for position, (workers, rows) in enumerate(simulations.groupby("workers", sort=True)):
+            rows = rows.sort_values("seconds")
+            look = {"color": palette.colour(position), "marker": palette.MARKERS[position]}
+            axes.plot(rows["seconds"], rows["busy"], label=f"{workers:,} workers", **look)
+        axes.set(xscale="log", xlabel="mean seconds of a shard", ylabel="busy, %", ylim=(0, 102))
+        ticks = sorted(simulations["seconds"].unique())
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
+
+    def protocol_hours(axes: Axes) -> None:
+        axes.plot(hours["gpus"], hours["hours"], color=palette.colour(4), marker="o", label="estimate")
+        ideal = hours["hours"].iloc[0] / hours["gpus"]
+        axes.plot(hours["gpus"], ideal, color="0.5", linestyle="--", label="hours of one GPU, divided")
+        axes.set(xscale="log", yscale="log", xlabel="GPUs", ylabel="hours")
+
+    parts = {"Workers kept busy (simulated)": busy, "The paper's protocol (estimate)": protocol_hours}
+    return figures.panels(parts, lambda axes, draw: draw(axes), size=(3.4, 3.4), columns=2, legend=3)
+
+
+def origin(folder: Path) -> str:
+    """Where what was simulated and measured comes from, in Markdown."""
+    rows = pd.concat(
+        [load(folder, name) for name in ("simulate", "measure") if (folder / f"{name}.csv").exists()]
+    )
+    names = ("device", "torch_version", "dask_version")
+    device, torch, dask = (" and ".join(sorted(map(str, rows[name].unique()))) for name in names)
+    days = sorted({str(value)[:10] for value in rows["written"]})
+    commits = sorted({str(value)[:10] for value in rows["git_commit"].dropna()})
+    commit = f", commit {', '.join(commits)}" if commits else ""
+    return (
+        f"Computed on {device} with PyTorch {torch} and Dask {dask}, {' to '.join(days)}{commit}, by"
+        " `python -m companion.scaling_runs`."
+    )

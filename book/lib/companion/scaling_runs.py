@@ -1,0 +1,274 @@
+"""Measurements for the page on scaling: ``python -m companion.scaling_runs simulate`` (or ``measure``).
+
+A simulation is this package's loop on a real scheduler of Dask, with workers whose shards sleep. Sleeping
+shards take as long, relative to each other, as the stored jobs of a study took.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+
+import dask
+import distributed
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+
+from sgaplus import jobs
+from sgaplus.studies import planning, reproduce, running, schema, stored
+from sgaplus.studies.execution import cluster
+from sgaplus.studies.execution.dispatch import Dispatch
+from sgaplus.studies.execution.journal import Journal, Summary, Teller
+from sgaplus.studies.execution.shards import Done, Order
+from sgaplus.studies.planning import Room
+
+# Workers and mean seconds of a shard.
+SIMULATED = ((1000, 60), (100, 20), (100, 5), (10, 5))
+# A study of four shards, of which each takes some seconds on one core.
+MEASURED = {
+    "title": "Measured",
+    "shows": ["nothing"],
+    "profiles": {
+        "cpu": {
+            "about": "Small.",
+            "device": "cpu",
+            "codec": "mshyper-s",
+            "dtype": "float32",
+            "grids": [
+                {
+                    "dataset": "sample",
+                    "images": ["astronaut", "coffee", "chelsea"],
+                    "crop": 128,
+                    "methods": ["ssl", "atanh"],
+                    "train_lmbdas": [0.01, 0.02],
+                    "iterations": 100,
+                    "trace_every": 100,
+                }
+            ],
+        }
+    },
+}
+_MINUTES = 0.5  # of a simulation, about
+# What each worker would do in a process of its own, off the scheduler's computer, is left out.
+_ALONE = {
+    "distributed.worker.memory.terminate": False,
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.system-monitor.interval": "1h",
+    "distributed.admin.tick.interval": "1h",
+    "distributed.scheduler.worker-ttl": None,
+    "distributed.comm.timeouts.connect": "300s",
+    "logging.distributed": "error",
+}
+
+
+def origin() -> dict[str, str]:
+    """Where a row comes from."""
+    return jobs.provenance(torch.device("cpu")) | {"dask_version": distributed.__version__}
+
+
+def spread(study: str = "rd", profile: str = "cpu") -> np.ndarray:
+    """Seconds of stored jobs, relative to their mean."""
+    rows = stored.stored_rows(study, profile)
+    seconds = rows[(rows["iteration"] == rows["iterations"]) & (rows["iteration"] > 0)]["seconds"].to_numpy()
+    return seconds / seconds.mean()
+
+
+def _sleep(seconds: float) -> Done:
+    begun = time.time()
+    time.sleep(seconds)
+    return Done(f"{distributed.get_worker().address} {begun} {time.time()}", time.time() - begun)
+
+
+class _Sleeping(cluster.Cluster):
+    """Workers whose shards sleep."""
+
+    def __init__(self, where: str, seconds: Iterator[float]):
+        super().__init__(where)
+        self.durations, self.intervals, self.last = seconds, [], 0.0  # type: ignore[var-annotated]
+
+    def submit(self, shard, order, hear) -> Future:
+        self.last = time.time()
+        future = self._client.get_executor(pure=False).submit(_sleep, next(self.durations))
+        future.add_done_callback(self._note)
+        return future
+
+    def _note(self, future: Future) -> None:
+        if not future.cancelled() and not future.exception():
+            self.intervals.append(future.result().worker.split())
+
+
+@contextlib.contextmanager
+def sleepers(workers: int) -> Iterator[str]:
+    """A scheduler and so many workers in a thread of this process; its address."""
+    threading.stack_size(2**19)  # of 1,000 threads
+    loop, stop, started = asyncio.new_event_loop(), asyncio.Event(), threading.Event()
+    address: list[str] = []
+
+    async def live() -> None:
+        async with distributed.Scheduler(
+            protocol="tcp", host="127.0.0.1", dashboard=False, port=0
+        ) as scheduler:
+            address.append(scheduler.address)
+            for start in range(0, workers, 50):
+                some = range(start, min(workers, start + 50))
+                new = [
+                    distributed.Worker(scheduler.address, nthreads=1, name=n, dashboard=False, memory_limit=0)
+                    for n in some
+                ]
+                await asyncio.gather(*new)
+                for worker in new:  # of 1,000 workers these would take this process longer than their shards
+                    worker.periodic_callbacks["heartbeat"].stop()
+            started.set()
+            await stop.wait()
+            await scheduler.close()
+
+    def run() -> None:
+        asyncio.set_event_loop(loop)
+        with contextlib.suppress(Exception):
+            loop.run_until_complete(live())
+
+    threading.Thread(target=run, daemon=True).start()
+    started.wait()
+    yield address[0]
+    loop.call_soon_threadsafe(stop.set)
+
+
+def simulate(workers: int, seconds: float) -> dict[str, object]:
+    """Keep workers busy with shards of so many seconds in the mean.
+
+    Returns:
+        Beside the arguments: shards; busy, the workers' share of time in which they had a shard, between the
+        first moment at which each had one and the last at which there was one to give; shards per second;
+        cpu, the seconds of one core that scheduler, workers and asker took for a shard.
+    """
+    shards = int(workers * max(3, 60 * _MINUTES / seconds))
+    drawn = np.random.default_rng(0).choice(spread(), shards) * seconds
+    order = Order(Path("nowhere"), Path("nowhere"), "0")
+    with dask.config.set(cluster._SETTINGS | _ALONE), sleepers(workers) as address:
+        engine = _Sleeping(address, iter(drawn))
+        cpu, begun = time.process_time(), time.time()
+        dispatch = Dispatch(engine, order, Room("cpu"), Teller([], set(), None, None), Journal())
+        dispatch.run(() for _ in range(shards))
+        cpu, wall = time.process_time() - cpu, time.time() - begun
+        spans = pd.DataFrame(engine.intervals, columns=["worker", "start", "end"])
+        spans = spans.astype({"start": float, "end": float})
+        first, last = spans.groupby("worker")["start"].min().max(), engine.last
+        inside = (spans["end"].clip(upper=last) - spans["start"].clip(lower=first)).clip(lower=0).sum()
+        engine.close()
+    return {
+        "workers": workers,
+        "seconds": seconds,
+        "shards": shards,
+        "busy": inside / ((last - first) * workers),
+        "shards_per_second": shards / wall,
+        "cpu": cpu / shards,
+        "load": os.getloadavg()[0],
+        **origin(),
+    }
+
+
+def measure(study: Path, root: Path, workers: int | None) -> dict[str, object]:
+    """Run a study once, here or on so many processes; wall-clock and processor seconds."""
+    found: list[Summary] = []
+    with contextlib.ExitStack() as stack:
+        engine = None
+        if workers:
+            address = stack.enter_context(cluster.local(workers, "cpu"))
+            engine = stack.enter_context(cluster.connected(address))
+        begun = time.time()
+        running.run(
+            schema.load_study(study), "cpu", device="cpu", root=root, engine=engine, summarise=found.append
+        )
+    [summary] = found
+    return {
+        "workers": workers or 0,
+        "wall": time.time() - begun,
+        "busy": sum(summary.seconds.values()),
+        "jobs": summary.stored,
+        "idle": summary.idle,
+        "load": os.getloadavg()[0],
+        **origin(),
+    }
+
+
+def protocol(profile: str = "paper") -> pd.DataFrame:
+    """The shards of a profile's studies, each job once.
+
+    Returns:
+        study, jobs (of a shard), megapixel_iterations, operations (multiplications of the synthesis network's
+        forward passes), count (of such shards).
+    """
+    seen: set[str] = set()
+    rows = []
+    for study in reproduce.studies_of(profile):
+        tasks = [task for task in planning.plan(study, profile) if task.job.key not in seen]
+        seen |= {task.job.key for task in tasks}
+        for group in planning.together(tasks, Room("cuda")):
+            cost = planning.cost(group)
+            rows.append((study.name, len(group), round(cost, 6), cost * 1e6 * group[0].codec.effort.work))
+    names = ["study", "jobs", "megapixel_iterations", "operations"]
+    return pd.DataFrame(rows, columns=names).groupby(names, sort=False).size().rename("count").reset_index()
+
+
+def paces() -> pd.DataFrame:
+    """Of stored jobs, by device, codec and number format, seconds per megapixel-iteration and operations per
+    second of the synthesis network's forward passes; medians, with quartiles of the former."""
+    found = []
+    for study in schema.load_studies():
+        for profile in study.profiles:
+            rows = stored.store_of(study, profile).load()
+            if rows.empty:
+                continue
+            tasks = planning.plan(study, profile)
+            size = {task.job.image_sha256: task.megapixels for task in tasks}
+            work = {(t.codec.name, t.codec.lmbda): t.codec.effort.work for t in tasks}
+            rows = rows[(rows["iteration"] == rows["iterations"]) & (rows["iteration"] > 0)]
+            pace = rows["seconds"] / rows["image_sha256"].map(size) / rows["iterations"]
+            operations = [work.get(pair) for pair in zip(rows["codec"], rows["codec_lmbda"], strict=True)]
+            rate = 1e6 * pd.Series(operations, rows.index, dtype=float) / pace
+            found.append(rows[["device", "codec", "dtype", "key"]].assign(pace=pace, rate=rate).dropna())
+    table = pd.concat(found).drop_duplicates("key")
+    groups = table.groupby(["device", "codec", "dtype"])
+    return groups.agg(
+        jobs=("pace", "size"),
+        seconds=("pace", "median"),
+        lower=("pace", lambda values: values.quantile(0.25)),
+        upper=("pace", lambda values: values.quantile(0.75)),
+        operations_per_second=("rate", "median"),
+    ).reset_index()
+
+
+def main(what: str, out: str) -> None:
+    """Run what is named and write, or append, its rows."""
+    cluster.CONNECTING = cluster.WORKERS = 300.0  # workers of one process take their time
+    path = Path(out)
+    if what == "simulate":
+        for workers, seconds in SIMULATED:
+            _append(path, simulate(workers, seconds))
+    elif what == "measure":
+        for workers in (None, 1, 2):
+            with tempfile.TemporaryDirectory() as folder:
+                study = Path(folder, "measured.yaml")
+                study.write_text(yaml.safe_dump(MEASURED))
+                _append(path, measure(study, Path(folder, "results"), workers))
+    else:
+        {"protocol": protocol, "paces": paces}[what]().to_csv(path, index=False)
+
+
+def _append(path: Path, row: dict[str, object]) -> None:
+    pd.DataFrame([row]).to_csv(path, mode="a", header=not path.exists(), index=False)
+    print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
