@@ -38,6 +38,16 @@ def test_studies_add_up():
     assert table.loc["clic"].tolist() == pytest.approx([3, 3, 3])
 
 
+def test_the_overhead_of_a_shard_is_what_one_worker_takes_beyond_one_process(tmp_path):
+    columns = {"jobs": 12, "shards": 4, "idle": 0.1, "load": 1.0}
+    walls = {(0, 20.5, 20.0), (1, 22.0, 19.5), (2, 11.0, 20.0)}
+    table = pd.DataFrame([{"workers": n, "wall": wall, "busy": busy} | columns for n, wall, busy in walls])
+    table.to_csv(tmp_path / "measure.csv", index=False)
+    found = scaling.measured(tmp_path)
+    assert found["outside"].tolist() == pytest.approx([0.5, 2.5, 1.0])
+    assert scaling.overhead(found) == pytest.approx(0.5)
+
+
 def test_a_table_that_is_not_stored_names_its_command(tmp_path):
     with pytest.raises(UserError, match=r"python -m companion\.scaling_runs simulate"):
         scaling.load(tmp_path, "simulate")

@@ -58,6 +58,7 @@ MEASURED = {
         }
     },
 }
+_SHARDS = 4  # two methods and two λ, three images each
 _MINUTES = 0.5  # of a simulation, about
 # What each worker would do in a process of its own, off the scheduler's computer, is left out.
 _ALONE = {
@@ -197,6 +198,7 @@ def measure(study: Path, root: Path, workers: int | None) -> dict[str, object]:
         "wall": time.time() - begun,
         "busy": sum(summary.seconds.values()),
         "jobs": summary.stored,
+        "shards": _SHARDS,
         "idle": summary.idle,
         "load": os.getloadavg()[0],
         **origin(),

@@ -50,6 +50,7 @@ MEASURED = {
     "way": "way",
     "wall": Col("wall-clock, s", 0),
     "busy": Col("computing, s", 0),
+    "outside": Col("otherwise, s", 1),
     "per_minute": Col("jobs per minute", 1),
     "idle": Col("idle, %", 1),
     "load": Col("load of the computer", 0),
@@ -107,14 +108,28 @@ def simulated(folder: Path) -> pd.DataFrame:
 
 
 def measured(folder: Path) -> pd.DataFrame:
-    """The measurements here, medians over repetitions; empty where there is none."""
+    """The measurements here, medians over repetitions; empty where there is none.
+
+    The column ``outside`` has the seconds in which a worker computed no shard.
+    """
     if not (folder / "measure.csv").is_file():
         return pd.DataFrame()
     rows = load(folder, "measure")
     names = {0: "in one process", 1: "one worker", 2: "two workers"}
-    rows = rows.assign(way=rows["workers"].map(names), per_minute=60 * rows["jobs"] / rows["wall"])
-    table = rows.groupby(["workers", "way"])[["wall", "busy", "per_minute", "idle", "load"]].median()
+    rows = rows.assign(
+        way=rows["workers"].map(names),
+        per_minute=60 * rows["jobs"] / rows["wall"],
+        outside=rows["wall"] - rows["busy"] / rows["workers"].clip(lower=1),
+    )
+    columns = ["wall", "busy", "outside", "per_minute", "idle", "load", "shards"]
+    table = rows.groupby(["workers", "way"])[columns].median()
     return table.reset_index().assign(idle=lambda found: 100 * found["idle"])
+
+
+def overhead(measurements: pd.DataFrame) -> float:
+    """Seconds that a shard costs one worker more than it costs the process that would compute it itself."""
+    of = measurements.set_index("workers")
+    return float((of.loc[1, "outside"] - of.loc[0, "outside"]) / of.loc[1, "shards"])
 
 
 def figure(simulations: pd.DataFrame, protocol: pd.DataFrame, rate: float) -> Figure:
