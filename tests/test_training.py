@@ -449,6 +449,17 @@ def test_the_lineage_outlives_the_checkpoint(tmp_path):
     assert Run.resume(tmp_path / "run.pt", TINY, "cpu").lineage == Lineage()
 
 
+def test_a_run_for_a_time_cools_down_in_its_second_half(tmp_path, photographs, monkeypatch):
+    """On a clock on which each step takes half a minute."""
+    clock = itertools.count(0, 30)
+    monkeypatch.setattr(training.time, "perf_counter", lambda: float(next(clock)))
+    recipe = dataclasses.replace(TINY, steps=10**9, warmup=2, cooldown=0)
+    run = train(start(recipe), photographs, tmp_path / "run.pt", minutes=4)
+    assert (run.step, run.seconds) == (8, 8 * 30)
+    assert (run.recipe.steps, run.recipe.cooldown) == (8, 4)
+    assert Run.resume(tmp_path / "run.pt", run.recipe, "cpu").step == 8
+
+
 def broken_at(call, monkeypatch):
     """Make one value of one step's losses something that is no number, the last image's."""
     calls = itertools.count()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,7 @@ import typer
 
 from .. import io
 from ..errors import UserError
+from ..parsing import number
 from . import terminal
 from .app import Device, Dtype, app
 from .terminal import option
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from ..training.crops import Photographs
 
 _MODEL, _STEPS = "Model", "Optimisation"
+# Steps of a run whose end is a matter of time.
+_ENDLESS = 10**9
 
 
 @app.command()
@@ -48,6 +52,14 @@ def train(
     cooldown: Annotated[
         int, option("Last steps, during which the learning rate falls to zero.", _STEPS)
     ] = 9_000,
+    minutes: Annotated[
+        float | None,
+        option(
+            "Minutes of training in place of --steps and --cooldown: the learning rate falls in the second"
+            " half.",
+            _STEPS,
+        ),
+    ] = None,
     lr: Annotated[float, option("Learning rate of the optimiser SOAP between them.", _STEPS)] = 1e-3,
     crop: Annotated[int, option("Side of the random crops in pixels, a multiple of 64.", _STEPS)] = 256,
     batch: Annotated[int, option("Crops per step; for a family, per λ.", _STEPS)] = 2,
@@ -62,6 +74,7 @@ def train(
         int,
         option("Number of photographs, the last by name, used for evaluation instead of training.", _STEPS),
     ] = 16,
+    report_every: Annotated[int, option("Steps between two evaluations.", _STEPS, min=1)] = 100,
     seed: Annotated[int, option("Random seed of weights, crops and noise.", _STEPS)] = 0,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -69,9 +82,9 @@ def train(
     """Train a codec, or a family of codecs of several λ, on photographs of your own.
 
     The codec is a mean-scale hyperprior (Minnen, Ballé and Toderici 2018). Interrupted at any point, the same
-    command continues from its last checkpoint, with the same result. The codec is evaluated every 100 steps
-    on held-out photographs, and at the end on Kodak if that data set is on this computer. The published
-    weights are an average over the last steps.
+    command continues from its last checkpoint, on a CPU with the same result. The codec is evaluated
+    now and then on held-out photographs, and at the end on Kodak if that data set is on this computer. The
+    published weights are an average over the last steps.
 
     Several λ share one network, which is published as one file: `--lmbda` then chooses among them wherever a
     codec is named, and may lie in between.
@@ -81,7 +94,7 @@ def train(
     - `sgaplus refine photo.png --codec trained/mshyper-s_lambda0.01.safetensors --lmbda 0.01`
     """
     from ..codecs import bundled
-    from ..training import crops, publishing
+    from ..training import checkpoints, crops, publishing
     from ..training import run as runs
     from ..training.lineage import UNTRAINED, lineage_of
     from ..training.recipes import Recipe, middle
@@ -89,6 +102,9 @@ def train(
     lineage = lineage_of(start) if start and start.is_file() else UNTRAINED
     lmbda = lmbda or [0.01]
     family = tuple(lmbda) if len(lmbda) > 1 else ()
+    if minutes is not None:
+        minutes = number(minutes, "minutes")
+        steps, cooldown = _ENDLESS, 0
     recipe = Recipe(
         name=name,
         N=n,
@@ -111,6 +127,9 @@ def train(
     terminal.say(_held_out(photographs, holdout))
     checkpoint = out / f"{f'{name}_family' if family else bundled.stem(name, lmbda)}.pt"
     if checkpoint.is_file():
+        if minutes is not None:
+            _, begun = checkpoints.read(checkpoint)
+            recipe = replace(recipe, steps=begun.steps, cooldown=begun.cooldown)
         run = runs.Run.resume(checkpoint, recipe, device, dtype)
         terminal.say(f"resuming {checkpoint} at step {run.step}")
     elif start:
@@ -118,14 +137,22 @@ def train(
     else:
         run = runs.Run.start(recipe, device, dtype)
     with terminal.bar("training") as bar:
-        task = bar.add_task("", total=recipe.steps, completed=run.step)
+        task = bar.add_task("", total=None if minutes else recipe.steps, completed=run.step)
 
         def report(step: int, rows: list[dict[str, float]]) -> None:
             bar.update(task, completed=step)
             terminal.say(f"step {step}  {_progress(rows)}")
 
         held_out = list(photographs.held_out.values())
-        runs.train(run, photographs.training, checkpoint, report=report, held_out=held_out)
+        runs.train(
+            run,
+            photographs.training,
+            checkpoint,
+            report=report,
+            held_out=held_out,
+            report_every=report_every,
+            minutes=minutes,
+        )
     story = f"{len(photographs.training)} photographs of {photos.resolve().name}"
     path = publishing.publish(run, out, story, _kodak())
     for card in bundled.read_cards(path.with_suffix(".json")):

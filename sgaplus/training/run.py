@@ -255,11 +255,14 @@ def train(
     report: Callable[[int, list[dict[str, float]]], Any] = lambda step, rows: None,
     held_out: Sequence[Tensor] = (),
     report_every: int = 100,
+    minutes: float | None = None,
 ) -> Run:
     """Advance ``run`` to its last step, with a checkpoint every ``save_every`` steps and at the end.
 
     Args:
         photographs: uint8 tensors (3, H, W), each side at least the crop.
+        minutes: that all steps of the run take together, instead of a number of steps: in the second half of
+            them the learning rate falls to zero. The recipe has no cool-down until it begins.
         report: called every ``report_every`` steps and at the end with the step and, for each λ, the means
             since the last call. With photographs held out, also their mean true loss, bpp and 8-bit PSNR, as
             held_out_loss, held_out_bpp and held_out_psnr: those of the averaged weights after hard rounding.
@@ -277,7 +280,7 @@ def train(
         centred = centres(held_out, run.recipe.crop)
         # On a GPU the fastest of its convolutions of these shapes, measured once.
         with torch.backends.cudnn.flags(enabled=True, benchmark=True):
-            _advance_to_the_end(run, usable, checkpoint, save_every, report, centred, report_every)
+            _advance_to_the_end(run, usable, checkpoint, save_every, report, centred, report_every, minutes)
     except SystemFault as fault:
         kept = f"; {checkpoint} is kept as it was" if checkpoint.is_file() else ""
         raise SystemFault(f"{fault}{kept}") from fault
@@ -292,10 +295,13 @@ def _advance_to_the_end(
     report: Callable,
     held_out: Sequence[Tensor],
     report_every: int,
+    minutes: float | None,
 ) -> None:
     recent: list[dict[str, float]] = []
     while run.step < run.recipe.steps:
         recent += run.advance(photographs)
+        if minutes is not None:
+            _end_after(run, 60 * minutes)
         if run.step % report_every == 0 or run.step == run.recipe.steps:
             points = _held_out_points(run, held_out) if held_out else {}
             for lmbda in sorted({row["lmbda"] for row in recent}):
@@ -307,6 +313,14 @@ def _advance_to_the_end(
             recent = []
         if run.step % save_every == 0 or run.step == run.recipe.steps:
             run.save(checkpoint)
+
+
+def _end_after(run: Run, seconds: float) -> None:
+    """Begin the cool-down once half of the time is over, with as many steps as the rest is likely to hold."""
+    recipe = run.recipe
+    if recipe.cooldown == 0 and run.step >= recipe.warmup and run.seconds >= seconds / 2:
+        left = max(1, round(run.step * (seconds / run.seconds - 1)))
+        run.recipe = replace(recipe, steps=run.step + left, cooldown=left)
 
 
 def _held_out_points(run: Run, images: Sequence[Tensor]) -> dict[float, dict[str, float]]:
