@@ -1,9 +1,10 @@
-"""The pages take the rows of any series of codecs, here of a context model that nobody trained, and say what
-these rows say: here the opposite of ours."""
+"""The pages take the rows of any series of codecs, here of untrained ones of every class, and say what these
+rows say: here the opposite of ours."""
 
 import ast
 import contextlib
 import io
+import itertools
 import json
 import os
 import subprocess
@@ -21,7 +22,7 @@ from companion.parameters import declared
 from sgaplus import parquet
 from sgaplus.codecs.series import series
 from sgaplus.studies import stored
-from tests.test_models import untrained
+from tests.test_models import REFINABLE, untrained
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 LAMBDAS = series("mshyper-s").lmbdas
@@ -37,26 +38,33 @@ TEMPLATES = [
 
 
 @pytest.fixture(scope="module")
-def own(tmp_path_factory):
-    """A folder of checkpoints, and the stored rows as if they were of these, with every gain turned round."""
-    folder = tmp_path_factory.mktemp("codecs") / "own"
-    folder.mkdir()
-    model = untrained("cheng2020-anchor")
-    for lmbda in LAMBDAS:
-        with torch.no_grad():
-            next(model.parameters()).mul_(1.001)
-        torch.save({"state_dict": model.state_dict()}, folder / f"own_lambda{lmbda:g}.pth")
-    hashes = {member.lmbda: member.sha256 for member in series(folder).members}
-    results = folder.parent / "results"
+def turned_rows():
+    """The stored rows of our codecs, by their place below the results, with every gain turned round."""
+    found = {}
     for path in stored.results().glob("*/cpu/rows.parquet"):
         rows = pd.read_parquet(path)
         rows = rows[rows["codec"] == "mshyper-s"]
         if len(rows):
-            rows = turned(rows).assign(codec="own", codec_sha256=rows["codec_lmbda"].map(hashes), stream=None)
-            target = results / path.relative_to(stored.results())
-            target.parent.mkdir(parents=True)
-            parquet.write(target, rows)
-    return folder, results
+            found[path.relative_to(stored.results())] = turned(rows)
+    return found
+
+
+def relabelled(rows, architecture, folder):
+    """A folder of untrained checkpoints of a class, and another with the rows as if they were of these."""
+    codecs = folder / "own"
+    codecs.mkdir()
+    model = untrained(architecture)
+    for lmbda in LAMBDAS:
+        with torch.no_grad():
+            next(model.parameters()).mul_(1.001)
+        torch.save({"state_dict": model.state_dict()}, codecs / f"own_lambda{lmbda:g}.pth")
+    hashes = {member.lmbda: member.sha256 for member in series(codecs).members}
+    for path, table in rows.items():
+        target = folder / "results" / path
+        target.parent.mkdir(parents=True)
+        labels = {"codec": "own", "codec_sha256": table["codec_lmbda"].map(hashes), "stream": None}
+        parquet.write(target, table.assign(**labels))
+    return codecs, folder / "results"
 
 
 def turned(rows):
@@ -79,8 +87,13 @@ def laid_out(figure, photo):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("template", sorted(set(TEMPLATES) - FILES))
-def test_a_page_says_what_its_rows_say(own, template, monkeypatch):
+@pytest.mark.parametrize(
+    ("template", "architecture"),
+    [*zip(sorted(set(TEMPLATES) - FILES), itertools.cycle(sorted(REFINABLE)), strict=False)],
+)
+def test_a_page_says_what_its_rows_say(turned_rows, template, architecture, tmp_path, monkeypatch):
+    """The classes of models take turns."""
+    own = relabelled(turned_rows, architecture, tmp_path)
     monkeypatch.setattr(statistics, "RESAMPLES", 20)
     monkeypatch.setattr(cells, "_image", laid_out)
     notebook = json.loads((NOTEBOOKS / f"{template}.ipynb").read_text(encoding="utf-8"))
