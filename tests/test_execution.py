@@ -100,8 +100,14 @@ def test_a_job_that_kills_every_worker_is_given_up(study, tmp_path, monkeypatch)
     engine = Troubled(*[ConnectionError("gone")] * 100)
     with pytest.raises(SystemFault, match=r"6 jobs .*gone, . times"):
         run(study, "cpu", device="cpu", root=tmp_path / "r", engine=engine)
-    # Twice before a step is done: memory may be short, so each shard is halved; one image has three chances.
-    assert [engine.asked.count(size) for size in (3, 2)] == [4, 4] and set(engine.asked) == {1, 2, 3}
+    # Three times before a step is done: memory may be short, so each shard is halved; one image has as many.
+    assert [engine.asked.count(size) for size in (3, 2)] == [6, 6] and set(engine.asked) == {1, 2, 3}
+
+
+def test_two_losses_before_a_step_change_no_batch(study, tmp_path):
+    engine = Troubled(*[ConnectionError("gone")] * 2)
+    assert run(study, "cpu", device="cpu", root=tmp_path / "r", engine=engine) == 0
+    assert set(engine.asked) == {3}
 
 
 def test_no_worker_is_left(study, tmp_path):

@@ -1,7 +1,7 @@
 """The loop that hands shards to an engine, and what it does when one of them gets into trouble.
 
 A shard whose worker is lost runs again, as it is: only then are its rows those of an undisturbed run, to the
-last bit. Where memory ran out it is halved. A worker that hangs is started again.
+last bit. Where memory ran out it is halved, and the rows of smaller batches differ by rounding. A worker that hangs is started again.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from .shards import Done, Failure, Order, Shard, keep
 
 _TICK = 0.5  # seconds between two looks at the workers
 # A shard whose worker was lost with this share of its memory taken, or so often before the first step was
-# done, had too little memory.
+# done, had too little memory. Twice may be chance where workers are killed for other reasons.
 _FULL = 0.8
-_DEATHS_BEFORE_A_STEP = 2
+_DEATHS_BEFORE_A_STEP = 3
 # Losses, and hangs, after which a job is given up.
 _DEATHS, _HANGS = 10, 2
 
