@@ -1,7 +1,8 @@
 """The loop that hands shards to an engine, and what it does when one of them gets into trouble.
 
 A shard whose worker is lost runs again, as it is: only then are its rows those of an undisturbed run, to the
-last bit. Where memory ran out it is halved, and the rows of smaller batches differ by rounding. A worker that hangs is started again.
+last bit. Where memory ran out it is halved, and the rows of smaller batches differ by rounding. A worker that
+hangs is started again.
 """
 
 from __future__ import annotations
