@@ -132,29 +132,17 @@ def overhead(measurements: pd.DataFrame) -> float:
     return float((of.loc[1, "outside"] - of.loc[0, "outside"]) / of.loc[1, "shards"])
 
 
-def figure(simulations: pd.DataFrame, protocol: pd.DataFrame, rate: float) -> Figure:
-    """Busy share over the length of a shard, and hours of the protocol over GPUs."""
-    counts = [2**n for n in range(11)]
-    hours = estimate(protocol, rate, 0.0, counts)
+def figure(protocol: pd.DataFrame, rate: float) -> Figure:
+    """Hours of the protocol over GPUs."""
+    hours = estimate(protocol, rate, 0.0, [2**n for n in range(11)])
 
-    def busy(axes: Axes) -> None:
-        for position, (workers, rows) in enumerate(simulations.groupby("workers", sort=True)):
-            rows = rows.sort_values("seconds")
-            look = {"color": palette.colour(position), "marker": palette.MARKERS[position]}
-            axes.plot(rows["seconds"], rows["busy"], label=f"{workers:,} workers", **look)
-        axes.set(xscale="log", xlabel="mean seconds of a shard", ylabel="busy, %", ylim=(0, 102))
-        ticks = sorted(simulations["seconds"].unique())
-        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-        axes.minorticks_off()
-
-    def protocol_hours(axes: Axes) -> None:
+    def draw(axes: Axes) -> None:
         axes.plot(hours["gpus"], hours["hours"], color=palette.colour(4), marker="o", label="estimate")
         ideal = hours["hours"].iloc[0] / hours["gpus"]
         axes.plot(hours["gpus"], ideal, color="0.5", linestyle="--", label="hours of one GPU, divided")
         axes.set(xscale="log", yscale="log", xlabel="GPUs", ylabel="hours")
 
-    parts = {"Workers kept busy (simulated)": busy, "The paper's protocol (estimate)": protocol_hours}
-    return figures.panels(parts, lambda axes, draw: draw(axes), size=(3.4, 3.4), columns=2, legend=3)
+    return figures.panels({"": draw}, lambda axes, draw: draw(axes), size=(5.0, 3.2), columns=1, legend=2)
 
 
 def origin(folder: Path) -> str:
