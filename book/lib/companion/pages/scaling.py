@@ -140,9 +140,10 @@ def figure(protocol: pd.DataFrame, rate: float) -> Figure:
         axes.plot(hours["gpus"], hours["hours"], color=palette.colour(4), marker="o", label="estimate")
         ideal = hours["hours"].iloc[0] / hours["gpus"]
         axes.plot(hours["gpus"], ideal, color="0.5", linestyle="--", label="hours of one GPU, divided")
-        axes.set(xscale="log", yscale="log", xlabel="GPUs", ylabel="hours")
+        axes.set(xscale="log", yscale="log", xlabel="GPUs")
 
-    return figures.panels({"": draw}, lambda axes, draw: draw(axes), size=(5.0, 3.2), columns=1, legend=2)
+    parts = {"Hours of the paper's protocol": draw}
+    return figures.panels(parts, lambda axes, draw: draw(axes), size=(5.0, 3.2), columns=1, legend=2)
 
 
 def origin(folder: Path) -> str:
