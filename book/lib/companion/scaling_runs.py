@@ -59,7 +59,6 @@ MEASURED = {
         }
     },
 }
-_SHARDS = 4  # two methods and two λ, three images each
 _MINUTES = 0.5  # of a simulation, about
 # What each worker would do in a process of its own, off the scheduler's computer, is left out.
 _ALONE = {
@@ -194,12 +193,13 @@ def measure(study: Path, root: Path, workers: int | None) -> dict[str, object]:
             schema.load_study(study), "cpu", device="cpu", root=root, engine=engine, summarise=found.append
         )
     [summary] = found
+    [grid] = MEASURED["profiles"]["cpu"]["grids"]  # type: ignore[index]
     return {
         "workers": workers or 0,
         "wall": time.time() - begun,
         "busy": sum(summary.seconds.values()),
         "jobs": summary.stored,
-        "shards": _SHARDS,
+        "shards": len(grid["methods"]) * len(grid["train_lmbdas"]),
         "idle": summary.idle,
         "load": os.getloadavg()[0],
         **origin(),
