@@ -15,7 +15,7 @@ from sgaplus.store import Store
 from sgaplus.studies import stored, verify
 from sgaplus.studies.running import run
 from tests import test_models
-from tests.conftest import write_codec
+from tests.conftest import untrained, write_codec
 from tests.test_studies import GRID, TINY, load_study, tiny, write_study
 
 
@@ -173,6 +173,33 @@ def test_one_folder_of_files(root):
     for wrong in (root / "tiny", root / "nowhere"):
         with pytest.raises(UserError, match="is no folder of stored files"):
             verify.verify(root, wrong)
+
+
+@pytest.mark.slow
+def test_the_files_of_one_series_alone(root, computed, tmp_path, capsys):
+    """Beside those of the bundled codecs; a checkpoint's are decoded where it is named."""
+    (tmp_path / "own").mkdir()
+    torch.save(untrained(seed=3).state_dict(), tmp_path / "own" / "x_lambda0.01.pth")
+    grid = GRID | {"methods": ["base"], "images": ["coffee"], "streams": True}
+    profile = TINY["profiles"]["cpu"] | {"codec": "./own", "grids": [grid]}
+    run(load_study(write_study(tmp_path, TINY | {"profiles": {"cpu": profile}}, "o")), "cpu", root=root)
+    (stray := root / stored.STREAMS / "own_lambda0.01" / "x.sga").touch()
+    for kept in streams(root):
+        if "mshyper" in str(kept):
+            kept.unlink()
+    table = verify.verify(root, codec=tmp_path / "own")
+    assert table["decoded"].tolist() == [True, False] and table["codec"][0] == "own"
+    assert table["problem"].tolist() == ["", "no row names it"]
+    stray.unlink()
+    assert not verify.verify(root, root / stored.STREAMS / "own_lambda0.01")["decoded"].any()
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["verify", "--codec", str(tmp_path / "own"), "--results", str(root)])
+    assert stop.value.code == 0 and "all 1 files are verified" in capsys.readouterr().out
+    assert len(problems(root, codec="mshyper-s")) == 4
+    torch.save(untrained(seed=4).state_dict(), tmp_path / "own" / "x_lambda0.01.pth")
+    assert "here are" in next(iter(problems(root, codec=tmp_path / "own").values()))
+    with pytest.raises(UserError, match="names a file of mbt2018-mean in streams"):
+        verify.verify(root, codec="mbt2018-mean")
 
 
 def test_no_file_is_a_mistake(root):

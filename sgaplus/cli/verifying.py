@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from . import terminal
-from .app import app
+from .app import CODEC, app
 from .terminal import option
 
 # Narrow names, so that the table fits 80 columns.
@@ -31,6 +31,14 @@ def verify(
         Path | None,
         typer.Argument(help="Verify only the files in this folder. Default: all files.", show_default=False),
     ] = None,
+    codec: Annotated[
+        str | None,
+        option(
+            "Verify only the files of this codec; checkpoints of your own are decoded only if named here."
+            " Default: the files of all codecs.",
+            CODEC,
+        ),
+    ] = None,
     results: Annotated[
         Path | None,
         option(
@@ -47,11 +55,12 @@ def verify(
 
     - `sgaplus verify`
     - `sgaplus verify data/results/streams/mshyper-s_lambda0.01`
+    - `sgaplus verify --codec ./checkpoints`
     """
     from ..studies import verify as verification
 
     with terminal.counting("decoding") as progress:
-        table = verification.verify(results, folder, progress=progress)
+        table = verification.verify(results, folder, codec=codec, progress=progress)
     terminal.show(terminal.table(verification.summary(table).rename(columns=_NAMES), _TABLE))
     for line in table[table["problem"] != ""].itertuples():
         terminal.say(f"{line.stream}: {line.problem}")

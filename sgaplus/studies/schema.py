@@ -197,7 +197,7 @@ class Study(_Strict):
             raise UserError(f"study {self.name} has no profile '{name}': use {' or '.join(self.profiles)}")
         return self.profiles[name]
 
-    def series(self, profile: str, codec: Spec | None = None) -> Series:
+    def series(self, profile: str, codec: Spec | Series | None = None) -> Series:
         """The codecs of a profile, or those that stand in their place.
 
         Raises:

@@ -64,7 +64,7 @@ def store_of(study: Study, profile: str, root: Path | None = None) -> Store:
 
 
 def stored_rows(
-    study: Study | str, profile: str, root: Path | None = None, codec: Spec | None = None
+    study: Study | str, profile: str, root: Path | None = None, codec: Spec | Series | None = None
 ) -> pd.DataFrame:
     """The stored rows of a profile; its data set and the codecs' weights are not needed.
 
@@ -111,7 +111,7 @@ def of_series(rows: pd.DataFrame, series: Series) -> pd.DataFrame:
 
 
 def coverage(
-    study: Study, profile: str, root: Path | None = None, codec: Spec | None = None
+    study: Study, profile: str, root: Path | None = None, codec: Spec | Series | None = None
 ) -> tuple[int, int]:
     """How many jobs of a profile are stored, and how many there are, with the codecs of one series.
 

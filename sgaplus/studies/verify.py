@@ -19,11 +19,12 @@ from .. import bitstream, metrics
 from ..bitstream import container
 from ..codecs import zoo
 from ..codecs.codec import Codec
-from ..codecs.series import families, member_of
+from ..codecs.series import Series, Spec, families, member_of
+from ..codecs.series import series as series_of
 from ..data import sources
 from ..data.datasets import ImageFile, list_images
 from ..errors import SystemFault, UserError
-from .stored import STREAMS, results, tables
+from .stored import STREAMS, of_series, results, tables
 
 # Of PSNR, between the row and what is decoded. Both pictures are computed in float32, with another number of
 # threads, batch or device perhaps. On a CPU that moves PSNR by some 1e-6 dB, and that of 8 bits, where a
@@ -49,6 +50,7 @@ def verify(
     root: str | Path | None = None,
     folder: str | Path | None = None,
     *,
+    codec: Spec | Series | None = None,
     decode: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
@@ -57,6 +59,8 @@ def verify(
     Args:
         root: the folder of results, as of `stored.results`.
         folder: only the files in this one, which lies in the folder of files; all where None.
+        codec: only the files of this series; where None those of all. Checkpoints of one's own are decoded
+            only where they are named here.
         decode: of how many files the picture is decoded and compared, spread evenly over the list; of all
             where None. Bytes, checksum and header are checked of all.
         progress: called with files done and in all.
@@ -68,28 +72,33 @@ def verify(
         verifies).
 
     Raises:
-        UserError: ``folder`` is none of stored files, or no row names a file in it.
+        UserError: ``folder`` is none of stored files, or no row names a file in it, or one of the series.
     """
     root = Path(root or results()).resolve()
-    within = _within(root, folder)
-    rows = _named(root)
+    within, series = _within(root, folder), None if codec is None else series_of(codec)
+    named = rows = _named(root)
+    if series is not None and len(rows):
+        rows = of_series(rows, series)
     rows = rows[rows["stream"].str.startswith(within)].reset_index(drop=True)
     if rows.empty:
+        of = f" of {series.spec}" if series else ""
         raise UserError(
-            f"no row in {root} names a file in {within.rstrip('/')}: run a study that keeps files, such as "
-            "`sgaplus study run rd`"
+            f"no row in {root} names a file{of} in {within.rstrip('/')}: run a study that keeps files, such"
+            " as `sgaplus study run rd`"
         )
     count = len(rows) if decode is None else min(decode, len(rows))
     chosen = {position * len(rows) // count for position in range(count)}
     photographs, lines = _photographs(), []
     for index, (_, row) in enumerate(rows.iterrows()):
-        found = _check(root, row, photographs, index in chosen)
+        found = _check(root, row, series, photographs, index in chosen)
         line = {name: row[name] for name in _COLUMNS if name in row}
         line |= {"bytes": found.bytes, "decoded": found.decoded}
         lines.append(line | found.differences | {"problem": found.problem})
         if progress:
             progress(index + 1, len(rows))
-    lines += list(_orphans(root, within, set(rows["stream"])))
+    folders = rows["stream"].map(_codec_folder) if series else [within]
+    for place in sorted(set(folders)):
+        lines += _orphans(root, max(place, within, key=len), set(named["stream"]))
     return pd.DataFrame(lines)
 
 
@@ -152,6 +161,10 @@ def _named(root: Path) -> pd.DataFrame:
     return rows.drop_duplicates(same).sort_values("stream", ignore_index=True)
 
 
+def _codec_folder(stream: str) -> str:
+    return "/".join(stream.split("/")[:2]) + "/"
+
+
 def _orphans(root: Path, within: str, named: set[str]) -> Iterator[dict[str, object]]:
     for path in sorted((root / within).rglob("*")):
         stream = path.relative_to(root).as_posix()
@@ -160,7 +173,9 @@ def _orphans(root: Path, within: str, named: set[str]) -> Iterator[dict[str, obj
             yield size | {"problem": "no row names it"}
 
 
-def _check(root: Path, row: pd.Series, photographs: _Photographs, decode: bool) -> _File:
+def _check(
+    root: Path, row: pd.Series, series: Series | None, photographs: _Photographs, decode: bool
+) -> _File:
     differences = {f"{name}_difference": float("nan") for name in _PSNR}
     path = root / row["stream"]
     if not path.is_file():
@@ -169,7 +184,7 @@ def _check(root: Path, row: pd.Series, photographs: _Photographs, decode: bool) 
     try:
         problem = _mismatch(data, row)
         if decode and not problem:
-            codec = _codec(row["codec"], row["codec_lmbda"], row["codec_sha256"])
+            codec = _codec(row["codec"], row["codec_lmbda"], row["codec_sha256"], series)
         if decode and not problem and codec is not None:
             found = bitstream.reconstruction(data, codec)
             decoded = True
@@ -200,11 +215,11 @@ def _mismatch(data: bytes, row: pd.Series) -> str:
 
 
 @functools.lru_cache(maxsize=1)
-def _codec(name: str, lmbda: float, sha256: str) -> Codec | None:
+def _codec(name: str, lmbda: float, sha256: str, series: Series | None = None) -> Codec | None:
     """The codec with networks in float32 on the CPU, whatever refined; None where it is not here."""
-    if name not in (*families(), *zoo.ZOO):
+    if series is None and name not in (*families(), *zoo.ZOO):
         return None
-    member = member_of(name, lmbda)
+    member = series.member(lmbda) if series else member_of(name, lmbda)
     if not member.sha256:
         return None
     if member.sha256 != sha256:

@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 
 from sgaplus import plans, rounding, schedules
-from sgaplus.codecs.series import families
+from sgaplus.codecs.series import Series, families
+from sgaplus.codecs.series import series as series_of
 from sgaplus.data.sources import registered
 from sgaplus.errors import UserError
 from sgaplus.studies.schema import Study, load_studies
@@ -40,7 +41,7 @@ def load(
     profile: str,
     root: Path | None = None,
     studies: Sequence[str] | None = None,
-    codec: str | None = None,
+    codec: str | Series | None = None,
 ) -> pd.DataFrame:
     """The rows of all studies in one profile, each job once; empty where nothing is stored.
 
@@ -54,12 +55,13 @@ def load(
         `described` rows with ``study`` (the first that holds the job), ``dataset`` (a key of `DATASETS`) and
         ``scope``: whole photographs, or centres of so many pixels a side. The two are never mixed.
     """
+    chosen = None if codec is None else series_of(codec)
     tables = [
         rows.assign(study=study.name, profile=profile)
         for study in load_studies()
         if profile in study.profiles
         and (_compared(study, profile) if studies is None else study.name in studies)
-        if len(rows := _rows(study, profile, root, codec))
+        if len(rows := _rows(study, profile, root, chosen))
     ]
     if not tables:
         return pd.DataFrame(columns=_COLUMNS)
@@ -72,7 +74,7 @@ def _compared(study: Study, profile: str) -> bool:
     return series.at is None or series.name in families()
 
 
-def _rows(study: Study, profile: str, root: Path | None, codec: str | None) -> pd.DataFrame:
+def _rows(study: Study, profile: str, root: Path | None, codec: Series | None) -> pd.DataFrame:
     rows = rows_of(store_of(study, profile, root))
     return of_series(rows, study.series(profile, codec)) if len(rows) else rows
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from sgaplus.codecs.series import Series
+from sgaplus.codecs.series import series as series_of
 from sgaplus.studies.schema import load_study
 from sgaplus.studies.stored import coverage, stored_rows
 from sgaplus.studies.stored import results as results_folder
@@ -15,8 +17,14 @@ from .configurations import described
 _loaded: list[pd.DataFrame] = []
 
 
+def series(study: str, profile: str, codec: str | Series | None = None) -> Series:
+    """The codecs that a page shows: ``codec``, whose paths are relative to the working folder; those of the
+    profile where None."""
+    return load_study(study).series(profile) if codec is None else series_of(codec)
+
+
 def load(
-    study: str, profile: str, results: str | Path | None = None, codec: str | None = None
+    study: str, profile: str, results: str | Path | None = None, codec: str | Series | None = None
 ) -> pd.DataFrame:
     """The stored rows of a study's profile, `described`, with study and profile.
 
@@ -24,7 +32,8 @@ def load(
         results: the folder of all studies' results; that of the checkout where None.
         codec: the series whose rows they are (`codecs.series`); that of the profile where None.
     """
-    rows = stored_rows(study, profile, Path(results) if results else None, codec)
+    root = Path(results) if results else None
+    rows = stored_rows(study, profile, root, series(study, profile, codec))
     _loaded.append(described(rows).assign(study=study, profile=profile))
     return _loaded[-1]
 
@@ -36,11 +45,16 @@ def load_also(
     return None if study is None else load(study, profile, results, codec)
 
 
-def about(study: str, profile: str, results: str | Path | None = None, codec: str | None = None) -> str:
+def about(
+    study: str, profile: str, results: str | Path | None = None, codec: str | Series | None = None
+) -> str:
     """In Markdown: which study and profile a page shows, how that differs from the paper, what is missing."""
     loaded = load_study(study)
     text = f"Study `{study}`, profile `{profile}`: {loaded.profile(profile).about}"
-    stored, jobs = coverage(loaded, profile, Path(results) if results else None, codec)
+    shown = series(study, profile, codec)
+    if shown.name != loaded.series(profile).name:
+        text += f" Shown are rows of another codec, `{shown.name}`."
+    stored, jobs = coverage(loaded, profile, Path(results) if results else None, shown)
     if stored == jobs:
         return text
     return (
