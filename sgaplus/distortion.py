@@ -4,8 +4,6 @@
 zoo, and for any other function λ has to be given.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Devices, number formats and the allocator: what this machine can do."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import functools

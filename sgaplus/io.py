@@ -1,7 +1,5 @@
 """Where the package lies, and files that are written whole or not at all."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import functools

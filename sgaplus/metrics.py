@@ -1,7 +1,5 @@
 """Distortion, the rate-distortion loss, Bjøntegaard deltas and intervals: thin calls into libraries."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import bjontegaard

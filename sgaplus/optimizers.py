@@ -3,8 +3,6 @@
 Every one of them goes its own way for each image of a batch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -3,8 +3,6 @@
 Parquet does not notice a flipped bit in a number, so a file's footer holds a hash of the table's content.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io as memory
 from pathlib import Path

@@ -3,8 +3,6 @@
 ``"ssl:a=2.3"`` and ``{"method": "ssl", "a": 2.3}`` describe the same rounding method; so with schedules.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields

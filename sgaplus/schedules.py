@@ -5,8 +5,6 @@ A schedule is a function of the iteration t = 0, 1, …, iterations − 1 and of
 on that number; those that do end with the last iteration.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields

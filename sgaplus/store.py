@@ -4,8 +4,6 @@ The rows of a job (one per evaluated iteration) are one Parquet file; files can 
 ones. A job is stored completely or not at all, so that a run killed at any point resumes where it was.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path

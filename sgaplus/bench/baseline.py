@@ -7,8 +7,6 @@ this project's: latents are annealed around μ and the median. Nothing here is s
 nothing is to be made faster: a figure of speed says how far `refinement.refine` is from this.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -13,8 +13,6 @@ The two loops share what the process has: its threads, and the allocator's setti
 ours at the few that are asked for, so that its time is given apart.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import platform

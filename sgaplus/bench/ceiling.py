@@ -4,8 +4,6 @@ The convolutions are recorded while the program runs, then each is timed alone w
 format and memory layout on random values.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

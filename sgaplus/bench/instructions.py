@@ -4,8 +4,6 @@ oneDNN, which computes the convolutions, and PyTorch's own operators look at two
 they are loaded. So every measurement is a process of its own.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """What a benchmark measures, what it gives, and the file that keeps it."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass, fields
 from pathlib import Path

@@ -3,8 +3,6 @@
 Each SIZE, such as 6016x4000, is refined for a few iterations in a process of its own, and adds a line.
 """
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Where the time of a step goes: PyTorch's profiler, by the part of the step to which an operator belongs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

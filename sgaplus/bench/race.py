@@ -7,8 +7,6 @@ moments spread evenly over its steps, the preset runs; its time is the mean of t
 else the machine does.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """The tables that `race` writes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

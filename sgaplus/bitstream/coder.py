@@ -21,8 +21,6 @@ The symbols themselves depend on the means only through round(y − μ), and har
 their interval: μ of another device, even in bfloat16, gives the same symbols.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -19,8 +19,6 @@ Numbers are unsigned and big-endian. Strings of version 1 are those of CompressA
 them as ``[[y], [z]]`` with the shape that `Container.shape` gives (see `coder` for the weights it needs).
 """
 
-from __future__ import annotations
-
 import math
 import struct
 import zlib

@@ -7,8 +7,6 @@ bits, and n of them add up within the 53 bits of float64 where n · 2²ᵇ ≤ 2
 as accurate as float32. What remains are operations on single numbers, which IEEE 754 defines.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 from typing import Any

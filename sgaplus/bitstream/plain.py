@@ -10,8 +10,6 @@
   involved.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -9,8 +9,6 @@ that it is not is about 2⁻³¹.
 rANS: Duda, arXiv 1311.2540; the implementation that CompressAI builds on is ryg_rans by Fabian Giesen.
 """
 
-from __future__ import annotations
-
 from array import array
 from bisect import bisect_right
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Latents to a file's bytes, and a file's bytes to the photograph."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 from collections.abc import Mapping, Sequence

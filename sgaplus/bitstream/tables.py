@@ -5,8 +5,6 @@ stored (``gaussian.npz``) as CompressAI 1.2.8 makes them on x86. Those of the fa
 float64, and rounding to 16 bits then gives the same tables everywhere.
 """
 
-from __future__ import annotations
-
 import copy
 import functools
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The command line: ``sgaplus refine``, ``encode``, ``decode``, ``info``, ``codecs``, ``train``, …"""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """``sgaplus codecs``, ``data`` and ``pages``"""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

@@ -5,8 +5,6 @@ no more than the photographs in flight, the next one knows what is done, and wha
 replaced. The table is put together from the pictures.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

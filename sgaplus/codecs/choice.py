@@ -1,7 +1,5 @@
 """A latent that will be one of two neighbouring integers, each with a probability."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor

@@ -5,8 +5,6 @@ codec = Codec("mine", 0.01, freeze(model), content_hash(model))
 conformance.check(codec, images)
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What a step of refinement takes with a codec: its synthesis network, in numbers."""
 
-from __future__ import annotations
-
 import functools
 from dataclasses import dataclass
 

@@ -11,8 +11,6 @@ Each is a factor on the inputs or outputs of a convolution, and the factorised p
 that for every λ they fold into weights of the plain architecture.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, localcontext

@@ -5,8 +5,6 @@ in the backward pass. Written out by hand the same function keeps two. Nothing i
 activations beyond the processor's caches that took two to three times as long.
 """
 
-from __future__ import annotations
-
 import copy
 
 import torch

@@ -9,8 +9,6 @@ each latent.
 It may also return a `Choice` of two integers: the networks see its mean, and the bits are expected ones.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -14,8 +14,6 @@ Whoever drives it chooses the arithmetic: `networks` are a model's own modules, 
 and a file's coder replaces them by ones whose results are the same on every machine.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass

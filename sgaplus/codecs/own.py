@@ -1,7 +1,5 @@
 """Checkpoints of one's own: their λ, their identity, and the codecs that they are."""
 
-from __future__ import annotations
-
 import functools
 import re
 from pathlib import Path

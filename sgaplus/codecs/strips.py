@@ -8,8 +8,6 @@ keeping what that made.
 Positions are those of y, the latents. One of them is `PIXELS` wide in all of CompressAI's models.
 """
 
-from __future__ import annotations
-
 import functools
 import itertools
 from collections.abc import Callable, Sequence

@@ -4,8 +4,6 @@ An embedded ICC profile counts first, then a PNG's own statements: sRGB, or else
 without any is sRGB.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """Fetching data sets: files come from the network whole and right, or not at all."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import hashlib

@@ -5,8 +5,6 @@ converted with a note, never silently; what cannot be converted without guessing
 an ICC profile is followed as a viewer follows it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import warnings

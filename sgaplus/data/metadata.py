@@ -1,7 +1,5 @@
 """Metadata are not the picture: a photograph is read although they are damaged or too long."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection
 from io import BytesIO
 from pathlib import Path

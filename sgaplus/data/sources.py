@@ -8,8 +8,6 @@ trusted when they are first fetched: their checksums are then written to ``<root
 guards against later damage but not against a wrong first download.
 """
 
-from __future__ import annotations
-
 import importlib.resources
 import os
 import re

@@ -4,8 +4,6 @@ The kernel drops a process's locks when it ends, also when it is killed. Windows
 be shared: there one process at a time works on a store.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Iterator

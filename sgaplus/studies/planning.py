@@ -4,8 +4,6 @@ A *task* is a `jobs.Job` with what is needed to run it. Its cost is counted in m
 step on 10⁶ pixels. A true loss, in float32 and with all metrics, counts as two steps.
 """
 
-from __future__ import annotations
-
 import functools
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """A whole profile: all its studies in the order of their worth, and what they take."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -4,8 +4,6 @@ A job that another study has stored is copied, not computed again. Several proce
 the same time: each claims the jobs that it computes, and a claim ends with its process, however that ends.
 """
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace

@@ -5,8 +5,6 @@ studies share as they share jobs, are in ``streams/<codec>_lambda<λ>/<method>``
 row says where (``stream``).
 """
 
-from __future__ import annotations
-
 import collections
 import re
 from collections.abc import Iterable, Mapping

@@ -6,8 +6,6 @@ the photograph is. Nothing is encoded again. A file that no row names does not v
 file is missing.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

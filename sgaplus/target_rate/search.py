@@ -12,8 +12,6 @@ and λ together reach every point in between. It has to be searched, since a fil
 3. Where λ comes to the end of `REACH`, the neighbour in the series takes over.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """The target of a file, and where to look for it next."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

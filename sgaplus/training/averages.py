@@ -5,8 +5,6 @@ by the sum of the shares corrects the bias of a short run towards its start (as 
 1412.6980): the average of one step is that step's weights, and the initial weights never count.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

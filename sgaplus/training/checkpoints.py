@@ -1,7 +1,5 @@
 """Checkpoints of training runs. They took hours: none is removed, or called damaged without a proof."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from dataclasses import fields

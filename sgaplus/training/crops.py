@@ -1,7 +1,5 @@
 """Training photographs, and the random crops of one training step."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

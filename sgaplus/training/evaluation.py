@@ -1,7 +1,5 @@
 """What trained weights are worth: rate and distortion after hard rounding, without refinement."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import torch

@@ -5,8 +5,6 @@ trained as one network, in which every step serves all λ, where separate codecs
 trained is exactly what is published.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 

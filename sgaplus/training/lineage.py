@@ -4,8 +4,6 @@ A codec's card lists its stages under ``training``, and the curve lies beside it
 run that starts from a codec takes both over, so that its own codecs document the whole history.
 """
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The training loss L(λ) = λ·255²·MSE + bpp, with additive uniform noise in place of quantisation."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """From a training run to a network file: the parameters worth keeping, their card and their curve."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import asdict

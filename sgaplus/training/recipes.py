@@ -1,7 +1,5 @@
 """The recipe of a training run."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -9,8 +9,6 @@ A unit that is to learn needs weights on one side, and one that is to change not
 The widened model gives the old bits and, up to floating-point error, the old x̂.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -4,8 +4,6 @@ A simulation is this package's loop on a real scheduler of Dask, with workers wh
 shards take as long, relative to each other, as the stored jobs of a study took.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os

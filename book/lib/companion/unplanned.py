@@ -1,7 +1,5 @@
 """Stored rows of pages that compute what no study plans."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Any
 

@@ -7,8 +7,6 @@ its reconstruction points have no offsets. Each step takes two of the eight λ, 
 that is given. The weights are averages over the last hundred steps or so.
 """
 
-from __future__ import annotations
-
 import argparse
 import math
 import time

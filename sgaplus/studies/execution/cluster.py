@@ -1,7 +1,5 @@
 """Shards on Dask: a cluster on this computer, or any other that a scheduler's address leads to."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import hashlib

@@ -5,8 +5,6 @@ last bit. Where memory ran out it is halved, and the rows of smaller batches dif
 hangs is started again.
 """
 
-from __future__ import annotations
-
 import itertools
 import queue
 import time

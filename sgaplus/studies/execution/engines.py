@@ -1,7 +1,5 @@
 """Engines: any `concurrent.futures.Executor`, and what a run has to know of its workers."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future

@@ -1,7 +1,5 @@
 """What a run tells of itself: a line for each job, the time that is left, a summary."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable, Sequence

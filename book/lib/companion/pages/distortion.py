@@ -1,7 +1,5 @@
 """The page on other distortions: what latents gain on the metric they are refined for, and on the other."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import torch
