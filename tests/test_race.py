@@ -173,11 +173,11 @@ def test_the_commands_are_those_of_the_kinds(tmp_path, bundled):
     crops = rows.assign(image=rows["image"] + "@256", width=256, height=256, iterations=400)
     assert races.command(pd.concat([rows, crops]), "r.csv").split("; ") == [
         (
-            "sgaplus race kodak --codec mshyper --lmbda 0.01 --iterations 100 --reference-iterations 500"
-            " --out r.csv"
+            "sgaplus race kodak --codec mshyper --lmbda 0.01 --preset fast --iterations 100"
+            " --reference-iterations 500 --out r.csv"
         ),
         (
-            "sgaplus race kodak --codec mshyper --lmbda 0.01 --crop 256 --iterations 400"
+            "sgaplus race kodak --codec mshyper --lmbda 0.01 --crop 256 --preset fast --iterations 400"
             " --reference-iterations 500 --out r.csv"
         ),
     ]

@@ -82,7 +82,8 @@ def command(rows: pd.DataFrame, out: str) -> str:
         sets = "kodak" + " clic2025" * bool(others[tuple(getattr(kind, name) for name in _KIND)])
         lines.append(
             f"sgaplus race {sets} --codec {shlex.quote(kind.codec)} --lmbda {kind.codec_lmbda:g}{crop}"
-            f" --iterations {kind.iterations} --reference-iterations {kind.reference_iterations} --out"
+            f" --preset {kind.preset} --iterations {kind.iterations}"
+            f" --reference-iterations {kind.reference_iterations} --out"
             f" {shlex.quote(out)}"
         )
     return "; ".join(lines)
