@@ -57,8 +57,9 @@ book: $(READY)
 pdf: book
 	@$(BIN)/python -m companion.pdf
 
-# One process per core; the tests of a file stay together, since they share what they set up.
-PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
+# One process per core; the tests of a file stay together, since they share what they set up; tests/conftest.py
+# says which files begin.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 test: $(READY)
 	@$(PYTEST) --cov --cov-report=term $(PYTEST_ARGS)

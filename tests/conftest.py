@@ -3,6 +3,7 @@
 Where the variable ``CI`` is ``true``, a test that is skipped fails, unless `EXPECTED_SKIPS` has its reason.
 """
 
+import collections
 import contextlib
 import functools
 import os
@@ -21,11 +22,14 @@ import torch
 from compressai.models import MeanScaleHyperprior
 from PIL import Image
 
+from sgaplus import cli
 from sgaplus.codecs import bundled as shipped
 from sgaplus.data import datasets
 from sgaplus.errors import UserError
 from sgaplus.training import publishing
 from sgaplus.training.gains import Gains
+
+from .served import Server
 
 WIDTHS = 8, 12
 
@@ -41,6 +45,12 @@ NEEDS_COMPILER = pytest.mark.skipif(
     reason="torch.compile is tested on Linux, with g++",
 )
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals, limits or programs")
+
+
+def pytest_collection_modifyitems(items):
+    """Files with the most slow tests begin, so that none of them keeps the others waiting at the end."""
+    slow = collections.Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.hookimpl(wrapper=True)
@@ -118,6 +128,59 @@ def write_photo(path: Path, size: tuple[int, int] = (70, 66), mode: str = "RGB",
 @pytest.fixture
 def photo(tmp_path) -> Path:
     return write_photo(tmp_path / "photo.png")
+
+
+@pytest.fixture
+def command(capsys):
+    """Run a command line; gives its exit code, standard output and standard error."""
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as stop:
+            cli.main([str(argument) for argument in arguments])
+        return stop.value.code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def call(command, monkeypatch, bundled, no_zoo, tmp_path):
+    """`command` in an empty folder, with one bundled codec and without data sets."""
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("SGAPLUS_DATA", str(tmp_path / "data"))
+    monkeypatch.delenv("SGAPLUS_TRACEBACK", raising=False)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return command
+
+
+def assert_refused(result, message, code=2):
+    """One sentence on standard error, nothing on standard output, nothing written in the working folder."""
+    found, out, err = result
+    assert (found, out) == (code, "")
+    chatter = ("refining ", "no photograph is held out", "0 of 1 are done")
+    (line,) = [line for line in err.splitlines() if not line.startswith(chatter)]
+    assert line.startswith("error: ")
+    assert re.search(message, line), line
+    assert "Traceback" not in err
+    assert [path for path in Path().rglob("*") if path.is_file()] == []
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A folder served on this computer, which notes what is asked for."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    (tmp_path / "www").mkdir()
+    running = Server(tmp_path / "www")
+    yield running
+    running.stop()
+
+
+@pytest.fixture(autouse=True)
+def closed_figures():
+    """The figures of a test are closed after it."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
 
 
 @pytest.fixture

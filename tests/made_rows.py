@@ -74,11 +74,7 @@ def everywhere(method: str, factors: dict[int, float], **values) -> list[dict]:
 
 LAMBDAS = (0.001, 0.0025, 0.005, 0.01)
 # Rate of an name as a share of the base's at the same PSNR, by image.
-FACTORS = {
-    "base": {"a": 1.0, "b": 1.0, "c": 1.0},
-    "good": {"a": 0.8, "b": 0.7},
-    "fair": {"a": 0.9, "b": 0.9},
-}
+FACTORS = {"base": {"a": 1.0, "b": 1.0, "c": 1.0}, "good": {"a": 0.8, "b": 0.7}, "fair": {"a": 0.9, "b": 0.9}}
 
 
 def curves_of() -> pd.DataFrame:

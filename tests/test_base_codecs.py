@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib import pyplot as plt
 
 from companion import figures, reference
 from companion.pages import base_codecs
@@ -55,12 +54,6 @@ def family_on(bpp, psnr, images=2, spread=0.0) -> pd.DataFrame:
 
 def of_families(rows: pd.DataFrame) -> list[pd.DataFrame]:
     return list(base_codecs.of_families(rows).values())
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
 
 
 # Measuring and loading

@@ -3,7 +3,6 @@ them."""
 
 import pandas as pd
 import pytest
-from matplotlib import pyplot as plt
 
 from companion import tables
 from companion.pages import beyond, rate_distortion
@@ -16,12 +15,6 @@ from .made_rows import job, rows_of
 CLIC = "097cb426910ba8ce2525dd8bb7fb1777@256"
 COST = {"kodim01@256": 1.0, "kodim02@256": 2.0, CLIC: 4.0}
 SSL = rounding.SSL(2.3).label
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture

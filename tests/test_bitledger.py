@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 import torch
 from compressai.models import FactorizedPrior
-from matplotlib import pyplot as plt
 
 from companion import lengths
 from companion.pages import bitledger
@@ -131,7 +130,6 @@ def test_the_parts_add_up(counted):
     assert shares.loc["header", ["least", "most"]].tolist() == [256, 256]
     assert shares.loc["float64 in place of float32, any probability", ["least", "most"]].tolist() == [10, 10]
     assert shares["share"].sum() == pytest.approx(total.iloc[0])
-    plt.close("all")
 
 
 def test_constriction_agrees(counted):

@@ -44,8 +44,7 @@ def shown(monkeypatch):
 def line():
     figure, axes = plt.subplots(figsize=(3, 2))
     axes.plot([0, 1])
-    yield figure
-    plt.close(figure)
+    return figure
 
 
 def csv_in(markup: str) -> pd.DataFrame:

@@ -8,11 +8,7 @@ import numpy as np
 import pytest
 import torch
 from compressai import ans
-from compressai.models import (
-    FactorizedPrior,
-    MeanScaleHyperprior,
-    ScaleHyperprior,
-)
+from compressai.models import FactorizedPrior, MeanScaleHyperprior, ScaleHyperprior
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,11 +25,7 @@ from tests.conftest import untrained, write_codec
 from tests.test_container import sealed
 
 SHA256 = "0123456789abcdef" * 4
-FAMILIES = {
-    "factorized": FactorizedPrior,
-    "scale": ScaleHyperprior,
-    "mean-scale": MeanScaleHyperprior,
-}
+FAMILIES = {"factorized": FactorizedPrior, "scale": ScaleHyperprior, "mean-scale": MeanScaleHyperprior}
 
 
 def make(cls=MeanScaleHyperprior, gain: float = 40.0) -> Codec:

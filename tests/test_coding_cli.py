@@ -14,19 +14,18 @@ from sgaplus.codecs import weights
 from sgaplus.data import images
 from sgaplus.refinement import refine
 from tests import test_models
-from tests.conftest import write_codec
-from tests.test_cli import assert_refused, call  # noqa: F401  (a fixture)
+from tests.conftest import assert_refused, write_codec
 
 
 @pytest.fixture
-def coded(call, photo):  # noqa: F811
+def coded(call, photo):
     """A photograph of 70×66 as a file in the working folder, and its content."""
     code, _, _ = call("encode", photo, "-o", "photo.sga", "--iterations", 0)
     assert code == 0
     return Path("photo.sga").read_bytes()
 
 
-def test_there_and_back(call, photo, tmp_path):  # noqa: F811
+def test_there_and_back(call, photo, tmp_path):
     code, out, _ = call("encode", photo, "--out", "deeper/photo.sga", "--iterations", 3, "--seed", 1)
     data = Path("deeper/photo.sga").read_bytes()
     assert code == 0
@@ -39,7 +38,7 @@ def test_there_and_back(call, photo, tmp_path):  # noqa: F811
     assert torch.equal(images.to_uint8(images.read_image("back.png")), images.to_uint8(decoded))
 
 
-def test_info(call, coded):  # noqa: F811
+def test_info(call, coded):
     code, out, _ = call("info", "photo.sga")
     assert code == 0
     found = bitstream.info(coded)
@@ -48,18 +47,16 @@ def test_info(call, coded):  # noqa: F811
     assert weights.load_codec("mshyper-s").sha256.startswith(found["weights"])
 
 
-def test_without_iterations_the_codecs_own_latents_are_written(call, coded, photo):  # noqa: F811
+def test_without_iterations_the_codecs_own_latents_are_written(call, coded, photo):
     codec = weights.load_codec("mshyper-s", dtype="float32")
     with torch.no_grad():
         latents = codec.analyse(codec.pad(images.read_image(photo)[None]))
     assert coded == bitstream.encode(codec, latents, (66, 70))
 
 
-def test_a_preset_in_place_of_a_method(call, photo):  # noqa: F811
-    assert (
-        call("encode", photo, "-o", "p.sga", "--preset", "fast", "--iterations", 3, "--dtype", "float32")[0]
-        == 0
-    )
+def test_a_preset_in_place_of_a_method(call, photo):
+    options = ["--preset", "fast", "--iterations", 3, "--dtype", "float32"]
+    assert call("encode", photo, "-o", "p.sga", *options)[0] == 0
     codec = weights.load_codec("mshyper-s", device="cpu", dtype="float32")
     run = refine(codec, [images.read_image(photo)], "fast", iterations=3)
     assert Path("p.sga").read_bytes() == bitstream.encode(codec, run.latents[0], (66, 70))
@@ -74,7 +71,7 @@ def test_a_preset_in_place_of_a_method(call, photo):  # noqa: F811
         (["--iterations", 7], ("fast", 7)),
     ],
 )
-def test_defaults_without_a_target(call, photo, monkeypatch, options, expected):  # noqa: F811
+def test_defaults_without_a_target(call, photo, monkeypatch, options, expected):
     seen = {}
 
     def spy(codec, pictures, plan, **settings):
@@ -98,7 +95,7 @@ def test_defaults_without_a_target(call, photo, monkeypatch, options, expected):
     ],
 )
 @pytest.mark.parametrize("met", [True, False])
-def test_a_target_reaches_the_search(call, photo, monkeypatch, options, expected, met):  # noqa: F811
+def test_a_target_reaches_the_search(call, photo, monkeypatch, options, expected, met):
     file = target_rate.File(0.01, 0.0123, 0.75, 0.74, 30.25, b"content")
     seen = {}
 
@@ -121,7 +118,7 @@ def test_a_target_reaches_the_search(call, photo, monkeypatch, options, expected
     assert ("9 bytes was missed" in err) is not met
 
 
-def test_a_limit_of_bytes_is_kept(call, photo):  # noqa: F811
+def test_a_limit_of_bytes_is_kept(call, photo):
     """An untrained codec hardly moves, but its file never exceeds the limit."""
     code, out, err = call("encode", photo, "-o", "p.sga", "--max-bytes", 100_000, "--iterations", 2)
     assert code == 1
@@ -132,7 +129,7 @@ def test_a_limit_of_bytes_is_kept(call, photo):  # noqa: F811
     assert bitstream.decode(data).shape == (3, 66, 70)
 
 
-def test_a_checkpoint_is_named_on_both_sides(call, photo, tmp_path):  # noqa: F811
+def test_a_checkpoint_is_named_on_both_sides(call, photo, tmp_path):
     path = write_codec(tmp_path / "mine", seed=5)
     assert call("encode", photo, "-o", "p.sga", "--iterations", 0, "--codec", path, "--lmbda", 0.02)[0] == 0
     code, out, err = call("decode", "p.sga", "-o", "p.png")
@@ -144,7 +141,7 @@ def test_a_checkpoint_is_named_on_both_sides(call, photo, tmp_path):  # noqa: F8
     assert "not with mshyper-s" in err
 
 
-def test_a_codec_with_a_context_model(call, photo, tmp_path):  # noqa: F811
+def test_a_codec_with_a_context_model(call, photo, tmp_path):
     model = test_models.untrained("cheng2020-anchor")
     torch.save(model.state_dict(), tmp_path / "context.pth")
     codec = ["--codec", tmp_path / "context.pth", "--lmbda", 0.02]
@@ -165,16 +162,12 @@ def test_a_codec_with_a_context_model(call, photo, tmp_path):  # noqa: F811
         (["encode", "PHOTO", "-o", "photo.png"], "ends in .sga"),
         (["encode", "PHOTO"], "Missing option"),
         (["encode", "missing.png", "-o", "p.sga"], "there is no file missing.png"),
-        (["encode", "PHOTO", "-o", "p.sga", "--iterations", -1], "iterations must be"),
         (["encode", "PHOTO", "-o", "p.sga", "--method", "guess"], "unknown method"),
-        (["encode", "PHOTO", "-o", "p.sga", "--codec", "guess"], "unknown codec"),
-        (["encode", "PHOTO", "-o", "p.sga", "--preset", "slow"], "unknown preset 'slow'"),
         (
             ["encode", "PHOTO", "-o", "p.sga", "--preset", "fast", "--method", "ssl"],
             "--preset stands in place of --method",
         ),
         (["encode", "PHOTO", "-o", "p.sga", "--target-bpp", 1, "--max-bytes", 9], "exactly one target"),
-        (["encode", "PHOTO", "-o", "p.sga", "--target-bpp", -1], "the target bpp must be"),
         (["encode", "PHOTO", "-o", "p.sga", "--target-psnr", 30, "--lmbda", 0.07], "choose one of 0.01"),
         (
             ["encode", "PHOTO", "-o", "p.sga", "--target-bpp", 1, "--iterations", 0],
@@ -190,11 +183,11 @@ def test_a_codec_with_a_context_model(call, photo, tmp_path):  # noqa: F811
         (["info", "missing.sga"], "there is no file missing.sga"),
     ],
 )
-def test_what_cannot_be(call, photo, arguments, message):  # noqa: F811
+def test_what_cannot_be(call, photo, arguments, message):
     assert_refused(call(*[photo if word == "PHOTO" else word for word in arguments]), message)
 
 
-def test_a_damaged_file(call, coded):  # noqa: F811
+def test_a_damaged_file(call, coded):
     Path("photo.sga").write_bytes(coded[:-3])
     for command in (["info", "photo.sga"], ["decode", "photo.sga", "-o", "p.png"]):
         code, out, err = call(*command)
@@ -202,7 +195,7 @@ def test_a_damaged_file(call, coded):  # noqa: F811
         assert "the file is incomplete" in err
 
 
-def test_a_photograph_larger_than_allowed(call, coded, monkeypatch):  # noqa: F811
+def test_a_photograph_larger_than_allowed(call, coded, monkeypatch):
     """Refused by its header alone, before a codec is loaded or downloaded."""
     monkeypatch.setattr(weights, "load_codec", lambda *_, **__: pytest.fail("a codec was loaded"))
     for codec in ([], ["--codec", "mbt2018-mean", "--quality", 1]):
@@ -211,7 +204,7 @@ def test_a_photograph_larger_than_allowed(call, coded, monkeypatch):  # noqa: F8
         assert "more than the 0.004 that are allowed" in err
 
 
-def test_the_header_is_read_once(call, coded, monkeypatch):  # noqa: F811
+def test_the_header_is_read_once(call, coded, monkeypatch):
     calls = []
     unpack = container.unpack
     monkeypatch.setattr(container, "unpack", lambda data: calls.append(1) or unpack(data))

@@ -3,19 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib import pyplot as plt
 
 from companion.pages import compute_cost, descent
 from sgaplus.errors import UserError
 
 from .made_rows import everywhere, rows_of
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
-
 
 # What a gain costs
 

@@ -5,7 +5,7 @@ import torch
 from pytorch_msssim import ms_ssim
 from torch import nn
 
-from sgaplus import cli, distortion, refine, target_rate
+from sgaplus import distortion, refine, target_rate
 from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.data import images
 from sgaplus.errors import UserError
@@ -23,12 +23,6 @@ def codec() -> Codec:
 
 def absolute(x_hat, x):
     return (x_hat - x).abs().mean((1, 2, 3))
-
-
-def code(arguments):
-    with pytest.raises(SystemExit) as end:
-        cli.main(arguments)
-    return end.value.code
 
 
 def weights(height, width):
@@ -192,20 +186,20 @@ def test_regions_beyond_the_image_are_refused(box):
         distortion.regions((64, 100), [box])
 
 
-def test_the_commands_take_regions_and_maps(bundled, tmp_path, capsys):
+def test_the_commands_take_regions_and_maps(bundled, tmp_path, command):
     photo, bright = tmp_path / "photo.png", tmp_path / "map.png"
     images.write_image(photo, picture(64, 64))
     images.write_image(bright, weights(64, 64).expand(3, -1, -1))
     out = str(tmp_path / "out")
-    command = ["refine", str(photo), "--out", out, "--iterations", "2", "--device", "cpu"]
-    assert code([*command, "--roi", "0,0,32,32"]) == 0
-    assert code([*command, "--roi", "0,0,32,32"]) == 0  # nothing to do
+    refined = ["refine", photo, "--out", out, "--iterations", 2, "--device", "cpu"]
+    assert command(*refined, "--roi", "0,0,32,32")[0] == 0
+    assert command(*refined, "--roi", "0,0,32,32")[0] == 0  # nothing to do
     for other in (["--roi", "0,0,32,31"], ["--roi-weight", "3", "--roi", "0,0,32,32"], []):
-        assert code([*command, *other]) == 2
-        assert "distortion" in capsys.readouterr().err
+        code, _, err = command(*refined, *other)
+        assert code == 2 and "distortion" in err
     file = str(tmp_path / "photo.sga")
-    command = ["encode", str(photo), "-o", file, "--iterations", "2", "--device", "cpu"]
-    assert code([*command, "--weights", str(bright)]) == 0
+    encoded = ["encode", photo, "-o", file, "--iterations", 2, "--device", "cpu"]
+    assert command(*encoded, "--weights", bright)[0] == 0
     for wrong, fact in (
         (["--weights", str(bright), "--roi", "0,0,9,9"], "one of them"),
         (["--roi", "0,0,9"], "LEFT,TOP,WIDTH,HEIGHT"),
@@ -215,8 +209,8 @@ def test_the_commands_take_regions_and_maps(bundled, tmp_path, capsys):
         (["--distortion", "lpips"], "lpips"),
         (["--distortion", "ms-ssim"], "161"),
     ):
-        assert code([*command, *wrong]) == 2
-        assert fact in capsys.readouterr().err
+        code, _, err = command(*encoded, *wrong)
+        assert code == 2 and fact in err
 
 
 def test_a_study_compares_distortions(bundled, tmp_path):

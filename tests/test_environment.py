@@ -49,9 +49,7 @@ def pin(requirement: Requirement) -> str:
 
 
 @pytest.mark.parametrize(
-    "requirement",
-    [Requirement(line) for line in WANTED],
-    ids=lambda requirement: requirement.name,
+    "requirement", [Requirement(line) for line in WANTED], ids=lambda requirement: requirement.name
 )
 def test_lock_pins_a_version_that_pyproject_allows(requirement):
     line = locked()[canonicalize_name(requirement.name)]
@@ -117,18 +115,10 @@ def test_conda_environment_agrees():
     assert set(match[1].split(",")) <= set(PROJECT["optional-dependencies"])
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "Makefile",
-        "environment.yml",
-        "requirements.lock",
-        "pyproject.toml",
-        "_config.yml",
-        ".ci/run",
-        "CITATION.cff",
-    ],
-)
+PACKAGING = "Makefile environment.yml requirements.lock pyproject.toml _config.yml .ci/run CITATION.cff"
+
+
+@pytest.mark.parametrize("name", PACKAGING.split())
 def test_no_registry_is_named(name):
     """The packages come from whichever registry pip is configured for."""
     text = (ROOT / name).read_text()

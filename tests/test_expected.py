@@ -64,10 +64,7 @@ def test_expected_factorized_bits_and_their_gradients():
         return -likelihood.log2().sum()
 
     results = []
-    for function in (
-        lambda c: factorized_bits(bottleneck, c).sum(),
-        lambda c: expectation(c, bits),
-    ):
+    for function in (lambda c: factorized_bits(bottleneck, c).sum(), lambda c: expectation(c, bits)):
         chosen = choice(1)
         value = function(chosen)
         results.append([value, torch.autograd.grad(value, chosen.p)[0]])

@@ -4,17 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from matplotlib import pyplot as plt
 from matplotlib.text import Text
 
 from companion import figures, palette
 from sgaplus import rounding
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
 
 
 def test_probability_space_draws_the_methods_own_probabilities():

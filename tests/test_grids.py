@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib import pyplot as plt
 
 from companion import palette
 from companion.pages import grids
@@ -14,12 +13,6 @@ from .made_rows import everywhere, rows_of
 # A grid of τ_max: atanh loses 10 % at 1, linear 1 % at 0.2; the mean cost of an image is 7/3.
 FACTORS = {("atanh", 0.2): 0.90, ("atanh", 1.0): 0.99, ("linear", 0.2): 0.909, ("linear", 1.0): 0.90}
 MEAN = 7 / 3
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture

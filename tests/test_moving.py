@@ -107,11 +107,6 @@ def test_scripts_are_on_the_pages_that_need_them_alone():
     assert left(moving.markup("lines", {}, TWIN)) == [["page", "moving", "moving-lines"], ["style", "moving"]]
 
 
-def test_lines_without_a_value_are_refused(frame):
-    with pytest.raises(UserError, match="change"):
-        moving.lines_data(frame.assign(change=float("nan")), "iteration", "change")
-
-
 def test_hover_shows_the_values_of_the_rows(opened, frame):
     page = opened(lines(frame))
     area = page.locator(".plot-area")
@@ -158,13 +153,9 @@ def test_methods_photographs_and_budgets_are_chosen(opened, frame):
     page.get_by_role("slider").focus()
     page.keyboard.press("End")
     assert "iteration 2000: " in page.get_by_role("slider").get_attribute("aria-valuetext")
-
-
-def test_hiding_all_methods_leaves_an_empty_figure(opened, frame):
-    page = opened(lines(frame))
     for button in page.locator(".legend button").all():
         button.click()
-    assert page.locator("path.mean").count() == 0
+    assert curves.count() == 0, "an empty figure"
 
 
 def test_twin_shows_on_paper_and_without_scripts(opened, frame):
@@ -178,11 +169,20 @@ def test_twin_shows_on_paper_and_without_scripts(opened, frame):
     assert plain.locator("figure > img").is_visible() and plain.locator(".stage").count() == 0
 
 
+def space(**given: float) -> str:
+    return moving.markup("space", moving.space_data(**given), TWIN)
+
+
 @pytest.mark.parametrize("width", [390, 1440])
 def test_nothing_is_wider_than_the_screen(opened, frame, width):
     page = opened(lines(frame), width=width)
     page.locator(".plot-area").hover(position={"x": 60, "y": 100})
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page = opened(space(), width=width)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.get_by_role("slider").count() == 5
+    with pytest.raises(UserError, match="change"):
+        lines(frame.assign(change=float("nan")))
 
 
 SPECS = {
@@ -235,10 +235,6 @@ def test_page_and_package_round_alike(engine, spec, tau):
         torch.testing.assert_close(theirs["slope"][inner], own, atol=1e-6, rtol=1e-6)
 
 
-def space(**given: float) -> str:
-    return moving.markup("space", moving.space_data(**given), TWIN)
-
-
 def test_sliders_move_what_they_name(opened):
     page = opened(space(a=2.3))
     said = page.locator(".readout")
@@ -284,12 +280,6 @@ def test_drawing_shows_a_histogram_of_relaxed_values(opened):
     mean = float(re.search(r"Mean of the draws (\S+),", said.inner_text())[1])
     # 2000 draws: eight standard errors
     assert mean == pytest.approx(wanted["value"][0], abs=8 * wanted["value_sd"][0] / 2000**0.5)
-
-
-def test_all_controls_of_the_probability_space_fit_a_phone(opened):
-    page = opened(space(), width=390)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    assert page.get_by_role("slider").count() == 5
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import pandas as pd
 import pytest
-from matplotlib import pyplot as plt
 
 from companion.pages import number_format
 from sgaplus.errors import UserError
@@ -35,4 +34,3 @@ def test_a_line_for_each_iteration_pairs_the_images(rows):
 def test_the_figure_has_a_row_for_each_iteration(rows):
     (axes,) = number_format.figure(rows).axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["iteration  100", "iteration 1000"]
-    plt.close("all")

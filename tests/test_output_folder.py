@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 import sgaplus
-from sgaplus import cli, refinement
+from sgaplus import refinement
 from sgaplus.data import images
 from tests.conftest import write_photo
 
@@ -25,18 +25,13 @@ KILLS = int(os.environ.get("SGAPLUS_KILLS", "3"))
 
 
 @pytest.fixture
-def refine(capsys, monkeypatch, bundled, tmp_path):
+def refine(command, monkeypatch, bundled, tmp_path):
     """Run ``sgaplus refine`` in a folder with three photographs; gives exit code, output and error."""
     monkeypatch.chdir(tmp_path)
     for index in range(3):
         write_photo(Path(f"photographs/{index}.png"), (70, 66), seed=index)
 
-    def run(*arguments):
-        with pytest.raises(SystemExit) as stop:
-            cli.main(["refine", "--dtype", "float32", *map(str, arguments), "--iterations", "2"])
-        return stop.value.code, *capsys.readouterr()
-
-    return run
+    return lambda *arguments: command("refine", "--dtype", "float32", *arguments, "--iterations", 2)
 
 
 def snapshot(folder="refined"):
@@ -53,18 +48,35 @@ def table(path):
     return pd.read_csv(path, dtype={"image": str}, float_precision="round_trip")
 
 
+def asked(monkeypatch) -> list[list[str]]:
+    """The names of every batch that is refined from now on."""
+    batches, original = [], refinement.refine
+    monkeypatch.setattr(
+        refinement, "refine", lambda *a, names, **k: batches.append(names) or original(*a, names=names, **k)
+    )
+    return batches
+
+
+def failing(monkeypatch, error: Exception) -> None:
+    """Refinements of the photograph 0 end with an error."""
+    original = refinement.refine
+
+    def refine(*arguments, names, **settings):
+        if "0" in names:
+            raise error
+        return original(*arguments, names=names, **settings)
+
+    monkeypatch.setattr(refinement, "refine", refine)
+
+
 @pytest.mark.slow
 def test_what_is_done_is_skipped(refine, monkeypatch):
     assert refine("photographs/0.png")[0] == 0
     first = snapshot()
-    refined = []
-    original = refinement.refine
-    monkeypatch.setattr(
-        refinement, "refine", lambda *a, names, **k: refined.extend(names) or original(*a, names=names, **k)
-    )
+    batches = asked(monkeypatch)
     code, out, err = refine("photographs")
     assert code == 0, err
-    assert refined == ["1", "2"]
+    assert batches == [["1"], ["2"]]
     assert "1 are done already" in err or "1 is done already" in err
     assert snapshot()["0.png"] == first["0.png"]
     rows = table("refined/rows.csv")
@@ -72,7 +84,7 @@ def test_what_is_done_is_skipped(refine, monkeypatch):
     assert len(re.findall(r"^ *[012] ", out, re.MULTILINE)) == 6, "the table shows all of them"
     # Once more, with nothing left to do, and with another name for the table.
     code, _, err = refine("photographs", "--rows", "again.parquet")
-    assert (code, refined) == (0, ["1", "2"]), err
+    assert (code, batches) == (0, [["1"], ["2"]]), err
     again = pd.read_parquet("refined/again.parquet")
     pd.testing.assert_frame_equal(again.drop(columns="image"), rows.drop(columns="image"), check_exact=True)
 
@@ -175,15 +187,8 @@ def test_what_lies_in_the_place_of_the_table_stays(refine, name, content):
 def test_photographs_that_fail_do_not_stop_the_others(refine, monkeypatch):
     good = Path("photographs/1.png").read_bytes()
     Path("photographs/1.png").write_bytes(good[: len(good) // 2])
-    original = refinement.refine
-
-    def diverging(codec, pictures, *arguments, names, **settings):
-        if "0" in names:
-            raise sgaplus.SystemFault("the loss of 0 is no longer finite: lower the learning rate")
-        return original(codec, pictures, *arguments, names=names, **settings)
-
     with monkeypatch.context() as patch:
-        patch.setattr(refinement, "refine", diverging)
+        failing(patch, sgaplus.SystemFault("the loss of 0 is no longer finite: lower the learning rate"))
         code, out, err = refine("photographs", "--batch-size", 3)
     assert code == 1
     assert re.search(r"^error: the loss of 0 is no longer finite", err, re.MULTILINE)
@@ -202,14 +207,7 @@ def test_photographs_that_fail_do_not_stop_the_others(refine, monkeypatch):
 
 
 def test_memory_that_one_photograph_fills(refine, monkeypatch):
-    original = refinement.refine
-
-    def full(codec, pictures, *arguments, names, **settings):
-        if "0" in names:
-            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-        return original(codec, pictures, *arguments, names=names, **settings)
-
-    monkeypatch.setattr(refinement, "refine", full)
+    failing(monkeypatch, torch.cuda.OutOfMemoryError("CUDA out of memory"))
     code, _, err = refine("photographs", "--batch-size", 2)
     assert code == 1
     assert re.search(r"^error: photographs/0\.png: there is not enough memory", err, re.MULTILINE)
@@ -235,8 +233,7 @@ def test_photographs_are_read_one_at_a_time(refine, monkeypatch):
     there = []
     original = images.read_image
     monkeypatch.setattr(
-        "sgaplus.data.datasets.read_image",
-        lambda path: there.append(sorted(snapshot())) or original(path),
+        "sgaplus.data.datasets.read_image", lambda path: there.append(sorted(snapshot())) or original(path)
     )
     assert refine("photographs")[0] == 0
     assert there == [[], ["0.png", "rows.csv"], ["0.png", "1.png", "rows.csv"]]
@@ -244,13 +241,9 @@ def test_photographs_are_read_one_at_a_time(refine, monkeypatch):
 
 def test_a_batch_holds_photographs_of_one_shape(refine, monkeypatch):
     write_photo(Path("photographs/0b.png"), (64, 64))
-    asked = []
-    original = refinement.refine
-    monkeypatch.setattr(
-        refinement, "refine", lambda *a, names, **k: asked.append(names) or original(*a, names=names, **k)
-    )
+    batches = asked(monkeypatch)
     assert refine("photographs", "--batch-size", 2)[0] == 0
-    assert asked == [["0", "1"], ["2"], ["0b"]]
+    assert batches == [["0", "1"], ["2"], ["0b"]]
     rows = table("refined/rows.csv")
     assert rows["image"].drop_duplicates().tolist() == ["0", "0b", "1", "2"]
 

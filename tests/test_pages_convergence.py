@@ -4,7 +4,6 @@ import json
 
 import pandas as pd
 import pytest
-from matplotlib import pyplot as plt
 
 from companion.pages import convergence
 from sgaplus.errors import UserError
@@ -12,12 +11,6 @@ from sgaplus.errors import UserError
 # Losses over the iterations 0, 10, 20, 30, 40, as a share of the codec's.
 SHARES = {"smooth": (1.0, 0.9, 0.8, 0.75, 0.7), "rough": (1.0, 0.95, 0.85, 0.9, 0.8)}
 GAPS = {"smooth": 0.1, "rough": -0.3}
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture

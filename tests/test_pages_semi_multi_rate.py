@@ -4,7 +4,6 @@ construction."""
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib import pyplot as plt
 
 from companion.pages import semi_multi_rate
 from sgaplus.errors import UserError
@@ -27,12 +26,6 @@ def line(name, trained, tested, bpp, psnr, loss, image):
         "read_off": True,
         "key": f"{name} {trained} {tested} {image}",
     } | dict.fromkeys(("iteration", "iterations"), 0 if name == "base" else 500)
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture
@@ -148,4 +141,3 @@ def test_what_is_not_significant_stands_in_parentheses():
     table = pd.DataFrame(lines | {"verdict": ["lower", "higher", "not significantly different"]})
     (axes,) = semi_multi_rate.rivals_figure(table).axes
     assert [text.get_text() for text in axes.texts] == ["−1.2", "+3.0", "(+0.5)"]
-    plt.close("all")

@@ -229,7 +229,6 @@ sys.meta_path.insert(0, Interrupted())
         command = COMMAND.format(arguments=["codecs"])
         done = python(f"interrupted = {interrupted!r}{code}{command}", tmp_path)
         assert done.returncode == 2, interrupted
-        assert (done.stdout, done.stderr) == (
-            "",
-            "error: stopped: no file was left half-written\n",
-        ), interrupted
+        assert (done.stdout, done.stderr) == ("", "error: stopped: no file was left half-written\n"), (
+            interrupted
+        )

@@ -1,7 +1,6 @@
 """The answers to the ten questions: numbers from formulas against known values, tables from rows made by
 hand."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,12 +13,6 @@ from sgaplus import rounding
 from tests.test_verdict_rules import CLIC, KODAK, TECNICK, job, table
 
 _EMPTY = pd.DataFrame(columns=[*pool._COLUMNS])
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 def test_shapes_are_those_of_the_formulas():

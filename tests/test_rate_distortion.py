@@ -6,7 +6,6 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib import pyplot as plt
 
 from companion import cells, moving, reference, statistics
 from companion.pages import beside_published, curves_shown, rate_distortion
@@ -19,8 +18,6 @@ from .made_rows import FACTORS, LAMBDAS, curves_of
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch):
     monkeypatch.setattr(statistics, "RESAMPLES", 50)
-    yield
-    plt.close("all")
 
 
 @pytest.fixture

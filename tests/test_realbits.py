@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib import pyplot as plt
 
 from companion.pages import realbits
 from sgaplus.errors import UserError
@@ -76,7 +75,6 @@ def test_the_figures_show_every_file(points):
     assert [axes.get_title() for axes in figure.axes] == ["λ ≥ 0.0025", "λ < 0.0025"]
     drawn = sorted(y for axes in figure.axes for dots in axes.collections for _, y in dots.get_offsets())
     assert drawn == pytest.approx(sorted(points["percent"]))
-    plt.close("all")
 
 
 def test_the_command_decodes_a_refined_file(points):

@@ -1,8 +1,6 @@
 """From an empty cache to a page of the book, with a server on this machine in place of the network."""
 
-import functools
 import hashlib
-import http.server
 import json
 import os
 import re
@@ -10,24 +8,22 @@ import shutil
 import subprocess
 import sys
 import textwrap
-import threading
 import zipfile
 from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
 
-from sgaplus import cli
 from sgaplus.data import sources
 from sgaplus.errors import SystemFault
 from sgaplus.studies import reproduce, schema
-from tests.conftest import WIDTHS, untrained, write_photo
+from tests.conftest import WIDTHS, assert_refused, untrained, write_photo
+from tests.test_build import write_pages, write_template
 from tests.test_checkpoints import write_checkpoint
 from tests.test_studies import GRID, TINY, write_study
 
 REPOSITORY = Path(__file__).parents[1]
-LAMBDAS = [0.013, 0.0035, 0.0483, 0.0018]
+LAMBDAS = [0.013, 0.0035]
 PAPER = {
     "about": "The paper's protocol, tiny.",
     "device": "cuda",
@@ -35,28 +31,6 @@ PAPER = {
     "dtype": "float32",
 }
 SETTINGS = {"methods": ["base", "atanh", "ssl"], "iterations": 4, "read_offs": [2], "trace_every": 2}
-
-
-@pytest.fixture
-def server(tmp_path):
-    """A folder that is served on this machine; its address, and the paths that were asked for."""
-    folder = tmp_path / "served"
-    folder.mkdir()
-    asked = []
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def do_GET(self):
-            asked.append(self.path)
-            super().do_GET()
-
-        def log_message(self, *_):
-            """Stay silent."""
-
-    handler = functools.partial(Handler, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as http_server:
-        threading.Thread(target=http_server.serve_forever, daemon=True).start()
-        yield folder, f"http://127.0.0.1:{http_server.server_port}", asked
-        http_server.shutdown()
 
 
 def serve_codecs(folder: Path) -> dict[int, str]:
@@ -81,7 +55,7 @@ def archive(folder: Path, name: str, inside: str) -> None:
 @pytest.fixture
 def checkout(tmp_path, server):
     """A checkout with copies of the code, whose zoo and data sets are small ones on the server."""
-    folder, url, _ = server
+    folder, url = server.folder, server.url
     root = tmp_path / "checkout"
     for package in ("sgaplus", "book/lib/companion"):
         shutil.copytree(REPOSITORY / package, root / package)
@@ -115,18 +89,16 @@ def checkout(tmp_path, server):
         SETTINGS | {"dataset": name, "train_lmbdas": LAMBDAS[:1]} for name in ("tecnick", "clic2020", "kodak")
     ]
     write_study(root / "data" / "studies", study | {"profiles": {"paper": PAPER | {"grids": grids}}}, "clic")
-    shutil.copytree(REPOSITORY / "data" / "reference", root / "data" / "reference")
     (root / "notebooks").mkdir()
-    shutil.copy(REPOSITORY / "notebooks" / "rate_distortion.ipynb", root / "notebooks")
-    pages = [{"name": "curves", "template": "rate_distortion", "parameters": {"drawn": [], "like": "none"}}]
-    (root / "book" / "pages.yml").write_text(yaml.safe_dump(pages))
+    shows = "rows = provenance.load('rd', profile)\nprint(provenance.about('rd', profile), {*rows['codec']})"
+    write_template(root, f"from companion import provenance\n\n{shows}", declared="profile = 'cpu'")
+    write_pages(root, {"name": "curves", "template": "tiny"})
     (root / "requirements.lock").touch()
     return root
 
 
 @pytest.mark.slow
 def test_the_whole_path_from_an_empty_cache_to_a_page(checkout, server, tmp_path):
-    _, _, asked = server
     paths = (checkout, checkout / "book" / "lib")
     environment = {name: value for name, value in os.environ.items() if name != "SGAPLUS_DATA"}
     environment |= {
@@ -145,12 +117,12 @@ def test_the_whole_path_from_an_empty_cache_to_a_page(checkout, server, tmp_path
         r"hours .*GB to download \(mbt2018-mean, kodak, tecnick, clic2020\).*memory", done.stdout
     )
     assert len(list((tmp_path / "cache").rglob("mbt2018-mean-*.pth.tar"))) == 8
-    assert len(asked) == len(set(asked)) == 8 + 3 + 2
+    assert len(server.asked) == len(set(server.asked)) == 8 + 3 + 2
     results = checkout / "data" / "results"
     curves = pd.read_parquet(results / "rd" / "paper" / "rows.parquet")
     assert set(curves["codec_lmbda"]) == set(LAMBDAS) and set(curves["codec"]) == {"mbt2018-mean"}
-    assert curves["key"].nunique() == 3 * 4 * 3
-    assert curves["codec_sha256"].nunique() == 4
+    assert curves["key"].nunique() == 3 * 2 * 3
+    assert curves["codec_sha256"].nunique() == 2
     others = pd.read_parquet(results / "clic" / "paper" / "rows.parquet")
     assert others["key"].nunique() == 3 * (2 + 2 + 3)
     # The page is that of the profile and says so.
@@ -168,6 +140,8 @@ def test_the_whole_path_from_an_empty_cache_to_a_page(checkout, server, tmp_path
 def studies(tmp_path, monkeypatch, bundled, no_zoo):
     """Two studies of Kodak, which is not here, one with a codec that is not here either."""
     monkeypatch.setenv("SGAPLUS_DATA", str(tmp_path / "data"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setattr(schema, "folder", lambda: tmp_path / "studies")
     (tmp_path / "studies").mkdir()
     grid = {name: value for name, value in GRID.items() if name not in ("images", "crop")}
@@ -191,32 +165,25 @@ def test_what_a_profile_takes(studies):
     assert gpu.memory == pytest.approx(24 * cpu.memory) and cpu.hours > 10 * gpu.hours
 
 
-def test_a_dry_run_does_nothing(studies, capsys, monkeypatch):
+def test_a_dry_run_does_nothing(studies, command, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-    with pytest.raises(SystemExit) as stop:
-        cli.main(["reproduce", "--dry-run", "--device", "cpu", "--results", str(studies)])
-    captured = capsys.readouterr()
-    assert stop.value.code == 0, captured.err
-    assert captured.out.index(" rd ") < captured.out.index(" ssl-a ")
-    assert re.search(r"about [\d.]+ hours .*, 0\.4 GB to download \(mbt2018-mean, kodak\)", captured.out)
+    code, out, err = command("reproduce", "--dry-run", "--device", "cpu", "--results", studies)
+    assert code == 0, err
+    assert out.index(" rd ") < out.index(" ssl-a ")
+    assert re.search(r"about [\d.]+ hours .*, 0\.4 GB to download \(mbt2018-mean, kodak\)", out)
     assert not studies.exists() and not sources.folder_of("kodak").exists()
 
 
-def test_a_profile_that_no_study_has(studies, capsys):
-    with pytest.raises(SystemExit) as stop:
-        cli.main(["reproduce", "--profile", "gpu"])
-    assert stop.value.code == 2
-    assert "no study has a profile 'gpu'" in capsys.readouterr().err
+def test_a_profile_that_no_study_has(studies, command):
+    assert_refused(command("reproduce", "--profile", "gpu"), "no study has a profile 'gpu'")
 
 
-def test_what_cannot_be_fetched_is_left_out(studies, capsys, monkeypatch):
+def test_what_cannot_be_fetched_is_left_out(studies, command, monkeypatch):
     monkeypatch.setattr("sgaplus.cli.reproducing._make_pages", lambda profile: None)
     monkeypatch.setattr("sgaplus.codecs.zoo.download", refuse)
     monkeypatch.setattr("sgaplus.data.downloads.download", refuse)
-    with pytest.raises(SystemExit) as stop:
-        cli.main(["reproduce", "--device", "cpu", "--results", str(studies)])
-    error = capsys.readouterr().err
-    assert stop.value.code == 1
+    code, _, error = command("reproduce", "--device", "cpu", "--results", studies)
+    assert code == 1
     assert "note: mbt2018-mean is left out for now: no network" in error
     assert "note: kodak is left out for now: no network" in error
     assert "2 of 2 studies are not complete (rd, ssl-a)" in error

@@ -7,14 +7,7 @@ import pytest
 
 from sgaplus.errors import UserError
 from sgaplus.relaxation import TAU_FLOOR
-from sgaplus.schedules import (
-    SCHEDULES,
-    Constant,
-    Cosine,
-    Exponential,
-    ExponentialTo,
-    parse,
-)
+from sgaplus.schedules import SCHEDULES, Constant, Cosine, Exponential, ExponentialTo, parse
 
 STEPS = (0, 1, 402, 403, 699, 700, 701, 1000, 1999)
 

@@ -6,7 +6,6 @@ import shlex
 import pandas as pd
 import pytest
 import typer
-from matplotlib import pyplot as plt
 
 from companion import tables
 from companion.pages import speed
@@ -114,7 +113,6 @@ def test_the_figure_has_medians_per_megapixel_for_each_place(tmp_path):
     widths = [bar.get_width() for bars in figure.axes[0].containers[:3] for bar in bars]
     assert widths == pytest.approx([0.5, 0.125, 0.05]), "plain loop, ours, its convolutions"
     assert "20.00× [20.00, 20.00]" in [text.get_text() for text in figure.axes[1].texts]
-    plt.close("all")
 
 
 def test_compiled_is_compared_where_both_are_stored(tmp_path):

@@ -2,7 +2,6 @@
 
 import pandas as pd
 import pytest
-from matplotlib import pyplot as plt
 
 from companion.pages import ssl_a
 from sgaplus.errors import UserError
@@ -45,7 +44,6 @@ def test_the_figure_has_a_line_for_each_iteration_and_names_other_methods(slopes
     assert len({line.get_color() for line in whole.lines if len(line.get_xdata()) == 3}) == 2
     assert [text.get_text() for text in whole.texts] == ["≈ atanh (SGA)", "= linear", "≈ cosine"]
     assert not part.texts and all(min(line.get_xdata()) != 0.5 for line in part.lines)
-    plt.close("all")
 
 
 def test_the_optimum_is_interior_only_where_both_ends_are_worse(slopes):

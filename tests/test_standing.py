@@ -40,12 +40,7 @@ def test_of_several_runs_on_an_image_the_longest_counts():
 def test_multiplications_of_a_mean_scale_hyperprior_are_those_counted_by_hand():
     """Every transposed 5 × 5 convolution of stride 2 multiplies once per input position and tap."""
     N, M = 64, 192
-    g_s = [
-        (M, N, 16),
-        (N, N, 8),
-        (N, N, 4),
-        (N, 3, 2),
-    ]  # channels; pixels per position
+    g_s = [(M, N, 16), (N, N, 8), (N, N, 4), (N, 3, 2)]  # channels; pixels per position
     total = sum(25 * a * b / side**2 for a, b, side in g_s)
     total += sum(N * N / side**2 for side in (8, 4, 2))  # GDN
     h_s = [(N, M, 25 / 64**2), (M, M * 3 // 2, 25 / 32**2), (M * 3 // 2, 2 * M, 9 / 16**2)]

@@ -61,6 +61,7 @@ def test_rows_know_where_they_come_from(tmp_path, codec, photographs):
     assert rounding.parse(json.loads(row["method"])) == rounding.SSL()
     for column in ("git_commit", "sgaplus_version", "device", "written", "seconds", "dtype"):
         assert pd.notna(row[column]), column
+    assert table[["real_bytes", "real_bpp", "stream"]].isna().all(axis=None), "no file is kept"
 
 
 def test_every_part_of_the_specification_changes_the_key():
@@ -280,13 +281,9 @@ def test_a_table_of_something_else_is_named(tmp_path, codec, photographs):
             store.load()
 
 
-def test_an_empty_store_is_empty(tmp_path):
-    assert keys(Store(tmp_path / "nowhere")) == set()
-    assert Store(tmp_path / "nowhere").load().empty
-
-
 def test_rows_of_other_weights_are_refused(tmp_path, codec, photographs, monkeypatch):
     store = Store(tmp_path / "results")
+    assert keys(store) == set() and store.load().empty
     with pytest.raises(UserError, match="holds no results"):
         unplanned.rows(store)
     table = run(store, codec, photographs[:1])
@@ -331,11 +328,6 @@ def test_lines_say_how_large_their_file_is_and_where(tmp_path, codec, photograph
         assert lines["stream"].dropna().to_dict() == {2: "streams/x.sga"}
         others = table[table["key"] != job.key]
         assert len(others) == 3 and others[["real_bytes", "real_bpp", "stream"]].isna().all(axis=None)
-
-
-def test_lines_without_files_have_no_bytes(tmp_path, codec, photographs):
-    table = run(Store(tmp_path / "results"), codec, photographs[:1])
-    assert table[["real_bytes", "real_bpp", "stream"]].isna().all(axis=None)
 
 
 def test_a_job_that_is_stored_again_takes_the_place_of_the_packed_one(tmp_path, codec, photographs, job):

@@ -1,7 +1,6 @@
 """Studies: what is written is checked, what is planned is what is stored, and a kill loses nothing."""
 
 import copy
-import os
 import signal
 import subprocess
 import sys
@@ -9,7 +8,6 @@ import textwrap
 import time
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -17,7 +15,7 @@ import yaml
 from PIL import Image
 
 from companion import unplanned
-from sgaplus import bitstream, hardware, io, plans, rounding
+from sgaplus import bitstream, hardware, io, metrics, plans, rounding
 from sgaplus.codecs.series import series
 from sgaplus.codecs.weights import load_codec
 from sgaplus.data import datasets
@@ -49,13 +47,7 @@ TINY = {
     "title": "Tiny",
     "shows": ["nothing"],
     "profiles": {
-        "cpu": {
-            "about": "Tiny.",
-            "device": "cpu",
-            "codec": "mshyper-s",
-            "dtype": "float32",
-            "grids": [GRID],
-        }
+        "cpu": {"about": "Tiny.", "device": "cpu", "codec": "mshyper-s", "dtype": "float32", "grids": [GRID]}
     },
 }
 
@@ -274,58 +266,42 @@ def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path):
 
 @pytest.mark.slow
 def test_a_planned_key_is_the_stored_one(tmp_path, bundled):
-    study = tiny(tmp_path, methods=["ssl", "three-class:base=ssl,a=1.4"], lrs=[0.01], temperatures=["0.5"])
+    methods = ["ssl", "three-class:base=ssl,a=1.4"]
+    study = of_grids(
+        tmp_path,
+        {"methods": methods, "lrs": [0.01], "temperatures": ["0.5"]},
+        {"methods": ["fast", "ssl"], "iterations": 7, "images": ["astronaut"]},
+    )
     tasks = planning.plan(study, "cpu")
+    presets = {task.label: task for task in tasks if task.job.iterations == 7}
+    assert list(presets) == ["fast", "SSL (a = 2.3)"] and presets["fast"].plan == plans.fast(7)
+    assert [task.job.optimizer for task in presets.values()] == ["soap", "adam"]
     store = Store(tmp_path / "rows")
     codec = load_codec("mshyper-s", 0.01, device="cpu", dtype="float32")
     images = datasets.list_images("sample", images=GRID["images"], crop=64)
-    for method in ("ssl", "three-class:base=ssl,a=1.4"):
-        unplanned.refine_stored(
-            store,
-            codec,
-            images,
-            plans.plan(method, temperature=0.5, lr=0.01),
-            iterations=4,
-            read_offs=[2],
-            trace_every=2,
-        )
+    settings = {"read_offs": [2], "trace_every": 2}
+    for method in methods:
+        plan = plans.plan(method, temperature=0.5, lr=0.01)
+        unplanned.refine_stored(store, codec, images, plan, iterations=4, **settings)
+    for plan in ("fast", rounding.SSL()):
+        unplanned.refine_stored(store, codec, images[:1], plan, iterations=7, **settings)
     assert keys(store) == {task.job.key for task in tasks}
 
 
-def test_a_preset_is_planned_as_refine_stores_it(tmp_path, bundled):
-    tasks = planning.plan(tiny(tmp_path, methods=["fast", "ssl"], iterations=7), "cpu")
-    arms = {task.label: task for task in tasks}
-    assert list(arms) == ["fast", "SSL (a = 2.3)"]
-    assert arms["fast"].plan == plans.fast(7)
-    assert [task.job.optimizer for task in arms.values()] == ["soap", "adam"]
-    store = Store(tmp_path / "rows")
-    codec = load_codec("mshyper-s", 0.01, device="cpu", dtype="float32")
-    images = datasets.list_images("sample", images=GRID["images"][:1], crop=64)
-    settings = {"iterations": 7, "read_offs": [2], "trace_every": 2}
-    unplanned.refine_stored(store, codec, images, "fast", **settings)
-    unplanned.refine_stored(store, codec, images, rounding.SSL(), **settings)
-    assert keys(store) == {task.job.key for task in tasks if task.image.name == images[0].name}
-
-
-def test_keeping_files_is_no_part_of_a_job(tmp_path, bundled):
-    plain = planning.plan(tiny(tmp_path), "cpu")
-    kept = planning.plan(tiny(tmp_path, streams=True), "cpu")
-    assert [task.job for task in plain] == [task.job for task in kept]
-    assert not any(task.streams for task in plain) and all(task.streams for task in kept)
+def of_grids(folder: Path, *changes: dict) -> schema.Study:
+    """A study of several grids."""
+    content = copy.deepcopy(TINY)
+    content["profiles"]["cpu"]["grids"] = [GRID | change for change in changes]
+    return load_study(write_study(folder, content))
 
 
 def test_a_file_is_kept_where_one_of_a_jobs_grids_says_so(tmp_path, bundled):
-    content = copy.deepcopy(TINY)
-    grids = [GRID, GRID | {"methods": ["ssl", "cosine"], "streams": True}]
-    content["profiles"]["cpu"]["grids"] = grids
-    tasks = planning.plan(load_study(write_study(tmp_path, content)), "cpu")
+    tasks = planning.plan(of_grids(tmp_path, {}, {"methods": ["ssl", "cosine"], "streams": True}), "cpu")
     kept = {task.label: task.streams for task in tasks}
-    assert list(kept.items()) == [
-        ("base", False),
-        ("SSL (a = 2.3)", True),
-        ("atanh (SGA)", False),
-        ("cosine", True),
-    ]
+    wanted = [("base", False), ("SSL (a = 2.3)", True), ("atanh (SGA)", False), ("cosine", True)]
+    assert list(kept.items()) == wanted
+    plain = planning.plan(tiny(tmp_path, methods=["base", "ssl", "atanh", "cosine"]), "cpu")
+    assert {task.job for task in plain} == {task.job for task in tasks}, "keeping files is no part of a job"
 
 
 def test_the_order_is_seeds_then_lambdas_then_methods(tmp_path, bundled):
@@ -405,15 +381,8 @@ def no_refinement(*_, **__):
 def test_a_run_stores_every_job_once_and_packs_it(tmp_path, bundled, monkeypatch):
     study, events, steps = tiny(tmp_path), [], []
     root = tmp_path / "results"
-    missing = run(
-        study,
-        "cpu",
-        device="cpu",
-        root=root,
-        report=events.append,
-        progress=lambda done, total: steps.append((done, total)),
-    )
-    assert missing == 0
+    said = {"report": events.append, "progress": lambda done, total: steps.append((done, total))}
+    assert run(study, "cpu", device="cpu", root=root, **said) == 0
     table = stored.stored_rows(study, "cpu", root)
     assert set(table["key"]) == {task.job.key for task in planning.plan(study, "cpu")}
     assert set(table["image"]) == {"astronaut@64", "coffee@64", "chelsea@64"}
@@ -426,6 +395,7 @@ def test_a_run_stores_every_job_once_and_packs_it(tmp_path, bundled, monkeypatch
     assert "base" in events[0].what and "atanh" in events[2].what
     done, totals = zip(*steps, strict=True)
     assert list(done) == sorted(done) and done[-1] == pytest.approx(totals[-1])
+    refine, calls = shards.refine, []
     monkeypatch.setattr(shards, "refine", no_refinement)
     assert run(study, "cpu", device="cpu", root=root) == 0
     found = stored.status(study, "cpu", root=root)
@@ -433,40 +403,50 @@ def test_a_run_stores_every_job_once_and_packs_it(tmp_path, bundled, monkeypatch
     assert found.table["stored"].tolist() == found.table["jobs"].tolist() == [3, 3, 3]
     assert found.measured
 
-
-@pytest.mark.slow
-def test_only_what_is_missing_is_computed(tmp_path, bundled, monkeypatch):
-    root, calls = tmp_path / "results", []
-    run(tiny(tmp_path, methods=["ssl"]), "cpu", device="cpu", root=root)
-    wider = tiny(tmp_path, methods=["ssl", "atanh"])
+    # Only what is missing is computed.
+    wider = tiny(tmp_path, methods=["ssl", "linear"])
     found = stored.status(wider, "cpu", root=root)
-    assert found.table.set_index("method")["missing"].to_dict() == {"SSL (a = 2.3)": 0, "atanh (SGA)": 3}
+    assert found.table.set_index("method")["missing"].to_dict() == {"SSL (a = 2.3)": 0, "linear": 3}
     assert found.minutes_left == pytest.approx(sum(found.minutes.values()) / 2)
-    refine = shards.refine
     monkeypatch.setattr(shards, "refine", lambda *a, **k: calls.append(a[2].method.name) or refine(*a, **k))
     run(wider, "cpu", device="cpu", root=root)
-    assert calls == ["atanh"]
+    assert calls == ["linear"]
     assert len(stored.stored_rows(wider, "cpu", root)["key"].unique()) == 6
+
+    # A reader outlasts packing.
+    store = stored.store_of(study, "cpu", root)
+    real, listed = Store._files, []
+
+    def stale(self):
+        listed.append(self.root)
+        gone = [self.root / "jobs" / "packed-meanwhile.parquet"] if len(listed) == 1 else []
+        return gone + real(self)
+
+    monkeypatch.setattr(Store, "_files", stale)
+    assert len(stored.rows_of(store)) == 21 + 9
+    assert len(listed) > 1
 
 
 @pytest.mark.slow
-def test_jobs_of_another_study_are_copied(tmp_path, bundled, monkeypatch):
+def test_jobs_of_another_study_are_copied_with_their_files(tmp_path, bundled, monkeypatch):
     root, events = tmp_path / "results", []
-    run(tiny(tmp_path, "first"), "cpu", device="cpu", root=root)
-    second = tiny(tmp_path, "second", methods=["atanh"])
+    run(tiny(tmp_path, "first", streams=True), "cpu", device="cpu", root=root)
+    second = tiny(tmp_path, "second", methods=["atanh"], streams=True)
     before = stored.status(second, "cpu", root=root)
     assert (before.stored, before.elsewhere, before.missing) == (0, 3, set())
     monkeypatch.setattr(shards, "refine", no_refinement)
     run(second, "cpu", device="cpu", root=root, report=events.append)
     assert [event.what for event in events] == ["3 jobs copied from other studies"]
     table = stored.stored_rows(second, "cpu", root)
-    assert len(table) == 9
+    assert len(table) == 9 and len(files_of(root, table)) == 3 and len(files_in(root / "streams")) == 9
     original = Store(root / "first" / "cpu").load()
-    original = original[original["key"].isin(table["key"])]
-    order = ["key", "iteration"]
-    pd.testing.assert_frame_equal(
-        original.sort_values(order, ignore_index=True), table.sort_values(order, ignore_index=True)
-    )
+    assert_same_rows(original[original["key"].isin(table["key"])], table)
+
+
+def assert_same_rows(*tables: pd.DataFrame) -> None:
+    """In whichever order."""
+    one, other = (table.sort_values(["key", "iteration"], ignore_index=True) for table in tables)
+    pd.testing.assert_frame_equal(one, other)
 
 
 def files_of(root: Path, table: pd.DataFrame) -> dict[str, bytes]:
@@ -483,18 +463,18 @@ def test_files_are_kept_beside_the_rows(tmp_path, bundled, monkeypatch):
     kept, codec = files_of(root, table), load_codec("mshyper-s", 0.01, device="cpu", dtype="float32")
     assert set(kept) == {task.job.key for task in planning.plan(study, "cpu")}
     assert len(files_in(root / "streams")) == 9
+    folders = {"map": "base", "ssl": "ssl-a-2.3", "atanh": "atanh-sga"}
     for _, line in table[table["stream"].notna()].iterrows():
         assert line["iteration"] == line["iterations"]
-        method = "base" if line["iterations"] == 0 else {"ssl": "ssl-a-2.3", "atanh": "atanh-sga"}
-        method = method if isinstance(method, str) else method[yaml.safe_load(line["method"])["method"]]
+        method = "base" if line["iterations"] == 0 else folders[yaml.safe_load(line["method"])["method"]]
         name = f"{line['image']}_{line['iterations']}_{line['key'][:8]}.sga"
         assert line["stream"] == f"streams/mshyper-s_lambda0.01/{method}/{name}"
         data = kept[line["key"]]
         assert line["real_bytes"] == len(data)
-        x_hat = bitstream.decode(data, codec).permute(1, 2, 0).numpy()
-        image = datasets.list_images("sample", images=[line["image"][:-3]], crop=64)[0]
-        error = np.square(np.round(255 * x_hat) - 255 * image.read().permute(1, 2, 0).numpy()).mean()
-        assert line["psnr_8bit"] == pytest.approx(10 * np.log10(255**2 / error), abs=1e-3)
+        x_hat = bitstream.decode(data, codec)
+        [image] = datasets.list_images("sample", images=[line["image"][:-3]], crop=64)
+        psnr = metrics.psnr_8bit(image.read()[None], x_hat[None]).item()
+        assert line["psnr_8bit"] == pytest.approx(psnr, abs=1e-3)
     read_offs = table[table["read_off"]]
     assert set(read_offs["iteration"]) == {0, 2, 4} and read_offs["real_bytes"].notna().all()
     monkeypatch.setattr(shards, "refine", no_refinement)
@@ -537,25 +517,11 @@ def test_a_job_without_its_file_counts_as_missing(tmp_path, bundled):
     assert stored.status(study, "cpu", root=root).stored == 3
 
 
-@pytest.mark.slow
-def test_files_are_copied_with_their_jobs(tmp_path, bundled, monkeypatch):
-    root, events = tmp_path / "results", []
-    run(tiny(tmp_path, "first", streams=True), "cpu", device="cpu", root=root)
-    second = tiny(tmp_path, "second", methods=["atanh"], streams=True)
-    monkeypatch.setattr(shards, "refine", no_refinement)
-    run(second, "cpu", device="cpu", root=root, report=events.append)
-    assert [event.what for event in events] == ["3 jobs copied from other studies"]
-    assert len(files_of(root, stored.stored_rows(second, "cpu", root))) == 3
-    assert len(files_in(root / "streams")) == 9
-
-
 def test_files_of_a_codec_that_cannot_be_coded_are_refused_first(tmp_path, bundled, monkeypatch):
     def refuse(codec):
         raise UserError("latents of this codec cannot be written yet")
 
-    content = copy.deepcopy(TINY)
-    content["profiles"]["cpu"]["grids"] = [GRID, GRID | {"methods": ["cosine"], "streams": True}]
-    study = load_study(write_study(tmp_path, content))
+    study = of_grids(tmp_path, {}, {"methods": ["cosine"], "streams": True})
     monkeypatch.setattr(bitstream, "check", refuse)
     monkeypatch.setattr(shards, "refine", no_refinement)
     with pytest.raises(UserError, match="cannot be written"):
@@ -606,10 +572,9 @@ def test_rows_of_several_series_stand_in_one_store(tmp_path, bundled):
     (tmp_path / "own").mkdir()
     for seed, lmbda in ((1, 0.02), (2, 0.01)):
         write_checkpoint(tmp_path / "own" / f"lambda{lmbda}.pth", untrained(seed=seed).state_dict())
-    content = copy.deepcopy(TINY)
-    grid = GRID | {"methods": ["base", "ssl"]}
-    content["profiles"]["cpu"]["grids"] = [grid, grid | {"codec": "./own", "train_lmbdas": [0.02, 0.01]}]
-    study, root = load_study(write_study(tmp_path, content)), tmp_path / "results"
+    ours = {"methods": ["base", "ssl"]}
+    study = of_grids(tmp_path, ours, ours | {"codec": "./own", "train_lmbdas": [0.02, 0.01]})
+    root = tmp_path / "results"
     assert stored.coverage(study, "cpu", root) == (0, 6)
     assert run(study, "cpu", device="cpu", root=root) == 0
     shown = stored.stored_rows(study, "cpu", root)
@@ -661,23 +626,6 @@ def test_a_loss_that_is_not_finite_takes_no_other_image_with_it(tmp_path, bundle
 def test_nothing_stored_names_the_command(tmp_path, bundled):
     with pytest.raises(UserError, match=r"run `sgaplus study run .*tiny\.yaml --profile cpu`"):
         stored.stored_rows(tiny(tmp_path), "cpu", tmp_path / "results")
-
-
-@pytest.mark.slow
-def test_a_reader_outlasts_packing(tmp_path, bundled, monkeypatch):
-    study, root = tiny(tmp_path), tmp_path / "results"
-    run(study, "cpu", device="cpu", root=root)
-    store = stored.store_of(study, "cpu", root)
-    real, listed = Store._files, []
-
-    def stale(self):
-        listed.append(self.root)
-        gone = [self.root / "jobs" / "packed-meanwhile.parquet"] if len(listed) == 1 else []
-        return gone + real(self)
-
-    monkeypatch.setattr(Store, "_files", stale)
-    assert len(stored.rows_of(store)) == 21
-    assert len(listed) > 1
 
 
 # Where rows are
@@ -764,10 +712,8 @@ def test_other_iterations_are_other_rows_of_the_same_job(tmp_path, bundled, monk
 
 
 def test_a_job_of_two_grids_keeps_the_iterations_of_both(tmp_path, bundled):
-    content = copy.deepcopy(TINY)
-    grids = [GRID | {"read_offs": [1], "trace_every": 4}, GRID | {"read_offs": [3], "trace_every": 2}]
-    content["profiles"]["cpu"]["grids"] = grids
-    tasks = planning.plan(load_study(write_study(tmp_path, content)), "cpu")
+    grids = {"read_offs": [1], "trace_every": 4}, {"read_offs": [3], "trace_every": 2}
+    tasks = planning.plan(of_grids(tmp_path, *grids), "cpu")
     assert len(tasks) == 9
     assert {tuple(sorted(task.job.evaluated)) for task in tasks if task.job.iterations} == {(0, 1, 2, 3, 4)}
 
@@ -778,47 +724,40 @@ PROGRAM = textwrap.dedent("""
     import sys, time
     from pathlib import Path
     import torch
-    from sgaplus.codecs import weights
     from sgaplus.codecs import bundled as shipped
     from sgaplus.studies import running
     from sgaplus.studies.execution import shards
     from sgaplus.studies.schema import load_study
 
     torch.set_num_threads(1)
-    folder, bundled, me, others = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4:]
+    folder, bundled = Path(sys.argv[1]), Path(sys.argv[2])
     shipped.bundled_folder = lambda: bundled
-    refine = shards.refine
+    refine, calls = shards.refine, []
 
-    def counted(codec, images, *arguments, **settings):
-        print("computed", len(images), flush=True)
-        if (folder / f"{me}.computes").exists():  # a second time: only once the others compute too
-            while not all((folder / f"{other}.computes").exists() for other in others):
-                time.sleep(0.01)
-        (folder / f"{me}.computes").touch()
-        return refine(codec, images, *arguments, **settings)
+    def once(*arguments, **settings):
+        while calls:
+            time.sleep(0.01)
+        calls.append(1)
+        return refine(*arguments, **settings)
 
-    shards.refine = counted
-    study = load_study(folder / "tiny.yaml")
-    running.run(study, "cpu", device="cpu", root=folder / "results")
+    shards.refine = once
+    running.run(load_study(folder / "tiny.yaml"), "cpu", device="cpu", root=folder / "results")
     """)
-
-
-def start(folder: Path, bundled: Path, me: str = "a", *others: str) -> subprocess.Popen:
-    command = [sys.executable, "-W", "ignore", "-c", PROGRAM, str(folder), str(bundled), me, *others]
-    environment = os.environ | {"PYTHONPATH": ".", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
 
 
 @POSIX
 @pytest.mark.slow
 def test_a_killed_run_goes_on_without_losing_or_doubling_a_row(tmp_path, bundled, monkeypatch):
-    """A real process, killed from outside when it has stored something; it waits for another that never
-    comes."""
+    """A real process, killed from outside when it has stored something and waits for ever."""
     study = tiny(tmp_path, methods=["ssl", "atanh", "linear", "cosine"])
     jobs = tmp_path / "results" / "tiny" / "cpu" / "jobs"
-    process = start(tmp_path, bundled, "a", "never")
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", PROGRAM, str(tmp_path), str(bundled)],
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     while not list(jobs.glob("[!.]*.parquet")):
         assert process.poll() is None, process.communicate()
         time.sleep(0.005)
@@ -838,35 +777,5 @@ def test_a_killed_run_goes_on_without_losing_or_doubling_a_row(tmp_path, bundled
     table = stored.stored_rows(study, "cpu", tmp_path / "results")
     assert set(table["key"]) == {task.job.key for task in planning.plan(study, "cpu")}
     assert not table.duplicated(["key", "iteration"]).any()
-    order = ["key", "iteration"]
-    kept = table[table["key"].isin(before["key"])]
-    pd.testing.assert_frame_equal(
-        kept.sort_values(order, ignore_index=True), before.sort_values(order, ignore_index=True)
-    )
-    assert files_in(tmp_path / "results") == ["rows.parquet"]
-
-
-@pytest.mark.slow
-def test_two_processes_share_the_work_of_one_store(tmp_path, bundled, monkeypatch):
-    study = tiny(tmp_path, methods=["ssl", "atanh", "linear", "cosine", "uniform", "da"])
-    other, refine, counts = start(tmp_path, bundled, "b", "a"), shards.refine, []
-
-    def counted(codec, images, *arguments, **settings):
-        counts.append(len(images))
-        (tmp_path / "a.computes").touch()
-        while len(counts) > 1 and not (tmp_path / "b.computes").exists():
-            assert other.poll() is None, other.communicate()
-            time.sleep(0.01)
-        return refine(codec, images, *arguments, **settings)
-
-    monkeypatch.setattr(shards, "refine", counted)
-    run(study, "cpu", device="cpu", root=tmp_path / "results")  # the other one may still compute
-    output, errors = other.communicate()
-    assert other.returncode == 0, errors
-    shares = sum(int(line.split()[1]) for line in output.splitlines()), sum(counts)
-    assert sum(shares) == 18, "no job is computed twice"
-    assert min(shares) > 0, "both compute"
-    table = stored.stored_rows(study, "cpu", tmp_path / "results")
-    assert table["key"].nunique() == 18
-    assert not table.duplicated(["key", "iteration"]).any()
+    assert_same_rows(table[table["key"].isin(before["key"])], before)
     assert files_in(tmp_path / "results") == ["rows.parquet"]

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from sgaplus import cli, refine
+from sgaplus import refine
 from sgaplus.studies import schema
 from sgaplus.studies.execution import shards
 from tests.conftest import write_codec
@@ -15,25 +15,17 @@ from tests.test_studies import GRID, TINY, tiny, write_study
 
 
 @pytest.fixture
-def call(capsys, monkeypatch, bundled, no_zoo, tmp_path):
+def call(call, monkeypatch, bundled, tmp_path):
     """Run a command line where two tiny studies are all there are; gives exit code, output and errors."""
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("SGAPLUS_DATA", str(tmp_path / "data"))
     monkeypatch.setattr(schema, "folder", lambda: tmp_path / "studies")
     (tmp_path / "studies").mkdir()
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
     tiny(tmp_path / "studies")
     write_codec(bundled, lmbda=0.02, seed=1)
     tiny(tmp_path / "studies", "other", methods=["atanh"], train_lmbdas=[0.01, 0.02])
-
-    def run(*arguments, results="rows"):
-        with pytest.raises(SystemExit) as stop:
-            cli.main(["study", *map(str, arguments), *(["--results", results] if results else [])])
-        captured = capsys.readouterr()
-        return stop.value.code, captured.out, captured.err
-
-    return run
+    return lambda *arguments, results="rows": call(
+        "study", *arguments, *(["--results", results] if results else [])
+    )
 
 
 def columns(text: str, first: str) -> list[str]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sgaplus import cli, io, parquet
+from sgaplus import io, parquet
 from sgaplus.codecs import zoo
 from sgaplus.errors import SystemFault, UserError
 from sgaplus.store import Store
@@ -208,26 +208,19 @@ def test_no_file_is_a_mistake(root):
         verify.verify(root)
 
 
-def test_the_command(root, capsys, monkeypatch):
+def test_the_command(root, command, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as stop:
-            cli.main(["verify", *map(str, arguments), "--results", str(root)])
-        captured = capsys.readouterr()
-        return stop.value.code, captured.out, captured.err
-
-    code, out, err = call()
+    code, out, err = command("verify", "--results", root)
     assert (code, err) == (0, "")
     assert re.search(r"mshyper-s +0.01 +base +2 +\d+ +2 +2 +\d", out)
     assert re.search(r"mshyper-s +0.01 +SSL \(a = 2.3\) +2 ", out)
     assert out.endswith("all 4 files are verified\n")
     streams(root)[0].unlink()
-    code, out, err = call(root / stored.STREAMS)
+    code, out, err = command("verify", root / stored.STREAMS, "--results", root)
     assert code == 1
     assert err.splitlines()[0].endswith(": the file is missing")
     assert err.splitlines()[-1].startswith("error: 1 of 4 stored files do not verify; the first, streams/")
-    code, out, err = call(root / "tiny")
+    code, out, err = command("verify", root / "tiny", "--results", root)
     assert (code, out) == (2, "") and "is no folder of stored files" in err
 
 

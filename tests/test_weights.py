@@ -1,12 +1,9 @@
 """Codecs from the package, from the zoo and from checkpoints, and everything that can be wrong with them."""
 
 import csv
-import functools
-import http.server
 import json
 import shutil
 import socket
-import threading
 from pathlib import Path
 
 import pytest
@@ -76,6 +73,9 @@ def test_damaged_weights_are_refused(bundled):
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"lambda0\.01\.safetensors is damaged \(SHA-256 .*restore it"):
         load_codec("mshyper-s")
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n")
+    with pytest.raises(UserError, match="git lfs pull"):
+        load_codec("mshyper-s")
     path.unlink()
     with pytest.raises(SystemFault, match="is missing: install sgaplus again"):
         load_codec("mshyper-s")
@@ -94,6 +94,8 @@ def test_unknown_codecs(bundled):
         load_codec("mshyper")
     with pytest.raises(UserError, match="only codecs of the zoo have a quality"):
         load_codec("mshyper-s", quality=3)
+    with pytest.raises(UserError, match=r"mshyper-s has no scale.*mbt2018-mean-vbr"):
+        load_codec("mshyper-s", scale=0.3)
 
 
 def test_a_full_disk_leaves_no_half_written_weights(tmp_path, file_size_limit):
@@ -165,81 +167,56 @@ def test_a_codec_reaches_what_the_stored_row_of_a_photograph_has(data_set):
 
 
 @pytest.fixture
-def zoo_server(tmp_path, monkeypatch, no_zoo):
-    """Serves a small checkpoint as the zoo's mbt2018-mean of quality 1; ``hits`` counts the requests."""
-    served = tmp_path / "served"
-    served.mkdir()
-    source = write_checkpoint(tmp_path / "source.pth.tar", untrained().state_dict())
-    name = f"{ZOO}-1-{io.sha256(source)[:8]}.pth.tar"
-    source.rename(served / name)
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        hits = 0
-
-        def do_GET(self):
-            Handler.hits += 1
-            super().do_GET()
-
-        def log_message(self, *_):
-            pass
-
-    server = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(Handler, directory=str(served))
-    )
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    url = f"http://127.0.0.1:{server.server_port}/{name}"
-    monkeypatch.setitem(zoo.URLS[ZOO]["mse"], 1, url)
+def zoo_file(server, monkeypatch, no_zoo) -> Path:
+    """A small checkpoint that is served as the zoo's mbt2018-mean of quality 1."""
+    source = write_checkpoint(server.folder / "source.pth.tar", untrained().state_dict())
+    path = source.rename(server.folder / f"{ZOO}-1-{io.sha256(source)[:8]}.pth.tar")
+    monkeypatch.setitem(zoo.URLS[ZOO]["mse"], 1, f"{server.url}/{path.name}")
     row = zoo.published()[ZOO, 1] | dict(zip("NM", WIDTHS, strict=True))
     monkeypatch.setitem(zoo.published(), (ZOO, 1), row)
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    Handler.file = served / name
-    yield Handler
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    return path
 
 
-def test_zoo_weights_are_fetched_once(zoo_server, no_zoo):
+def test_zoo_weights_are_fetched_once(server, zoo_file, no_zoo):
     codec = load_codec(ZOO, quality=1, dtype="float32")
     assert (codec.lmbda, codec.card["quality"]) == (0.0018, 1)
     assert_same_parameters(codec, dict(untrained().named_parameters()))
     assert load_codec(ZOO, 0.0018).sha256 == codec.sha256
-    assert zoo_server.hits == 1
-    assert [path.name for path in no_zoo.iterdir()] == [zoo_server.file.name]
+    assert server.asked == [f"/{zoo_file.name}"]
+    assert [path.name for path in no_zoo.iterdir()] == [zoo_file.name]
     (row,) = [row for row in listing() if (row["name"], row["quality"]) == (ZOO, 1)]
-    assert (row["where"], row["bytes"]) == ("cached", zoo_server.file.stat().st_size)
+    assert (row["where"], row["bytes"]) == ("cached", zoo_file.stat().st_size)
 
 
-def test_a_damaged_file_in_the_cache_is_fetched_again(zoo_server, no_zoo):
+def test_a_damaged_file_in_the_cache_is_fetched_again(server, zoo_file, no_zoo):
     no_zoo.mkdir()
-    (no_zoo / zoo_server.file.name).write_bytes(b"damaged")
+    (no_zoo / zoo_file.name).write_bytes(b"damaged")
     with pytest.warns(ImageNote, match="kept as"):
         path = fetch_zoo(ZOO, 1)
-    assert zoo_server.hits == 1
-    assert path.read_bytes() == zoo_server.file.read_bytes()
+    assert server.asked == [f"/{zoo_file.name}"]
+    assert path.read_bytes() == zoo_file.read_bytes()
 
 
-def test_a_download_with_another_hash_is_not_kept(zoo_server, no_zoo):
-    zoo_server.file.write_bytes(b"something else")
+def test_a_download_with_another_hash_is_not_kept(zoo_file, no_zoo):
+    zoo_file.write_bytes(b"something else")
     with pytest.raises(SystemFault, match="wrong checksum"):
         fetch_zoo(ZOO, 1)
     assert list(no_zoo.iterdir()) == []
 
 
-def test_no_file_and_no_network(zoo_server, no_zoo):
-    zoo_server.file.unlink()
+def test_no_file_and_no_network(zoo_file, no_zoo):
+    zoo_file.unlink()
     with pytest.raises(SystemFault, match=r"refuses .*404.*or put http"):
         fetch_zoo(ZOO, 1)
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
-    zoo.URLS[ZOO]["mse"][1] = f"http://127.0.0.1:{port}/{zoo_server.file.name}"
+    zoo.URLS[ZOO]["mse"][1] = f"http://127.0.0.1:{port}/{zoo_file.name}"
     with pytest.raises(SystemFault, match="cannot be reached"):
         fetch_zoo(ZOO, 1)
     assert list(no_zoo.iterdir()) == []
 
 
-def test_a_full_disk_is_not_blamed_on_the_network(zoo_server, no_zoo, monkeypatch):
+def test_a_full_disk_is_not_blamed_on_the_network(zoo_file, no_zoo, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
@@ -248,7 +225,7 @@ def test_a_full_disk_is_not_blamed_on_the_network(zoo_server, no_zoo, monkeypatc
         fetch_zoo(ZOO, 1)
 
 
-def test_a_cache_that_cannot_be_made(zoo_server, no_zoo):
+def test_a_cache_that_cannot_be_made(zoo_file, no_zoo):
     no_zoo.write_text("a file")
     with pytest.raises(UserError, match="is not a folder"):
         fetch_zoo(ZOO, 1)
@@ -264,7 +241,7 @@ def test_a_cache_that_cannot_be_made(zoo_server, no_zoo):
         ({"lmbda": 0.01}, "give quality=1"),
     ],
 )
-def test_what_the_zoo_does_not_have(zoo_server, arguments, message):
+def test_what_the_zoo_does_not_have(zoo_file, arguments, message):
     with pytest.raises(UserError, match=message):
         load_codec(ZOO, **arguments)
 
@@ -348,11 +325,6 @@ def test_rates_that_cannot_be(variable_zoo, arguments, message):
         load_codec(VARIABLE, **arguments)
 
 
-def test_a_codec_of_one_rate_has_no_scale(bundled):
-    with pytest.raises(UserError, match=r"mshyper-s has no scale.*mbt2018-mean-vbr"):
-        load_codec("mshyper-s", scale=0.3)
-
-
 @pytest.mark.slow
 def test_the_table_of_the_zoo():
     """Files, widths and parameters against CompressAI's, Kodak points against the published ones."""
@@ -388,7 +360,7 @@ def test_the_table_of_the_zoo():
         assert found == [*point["bpp"], *point["psnr_db"]]
 
 
-def test_a_codec_trained_for_ms_ssim_has_the_lambda_of_that_metric(zoo_server, monkeypatch):
+def test_a_codec_trained_for_ms_ssim_has_the_lambda_of_that_metric(zoo_file, monkeypatch):
     monkeypatch.setitem(zoo.URLS[ZOO], "ms-ssim", {1: zoo.URLS[ZOO]["mse"][1]})
     for choice in ({"quality": 1}, {"lmbda": 2.4}):
         codec = load_codec(ZOO, metric="ms-ssim", **choice)
@@ -397,17 +369,10 @@ def test_a_codec_trained_for_ms_ssim_has_the_lambda_of_that_metric(zoo_server, m
 
 
 @pytest.mark.parametrize("name", ["mshyper-s", ZOO])
-def test_loading_a_codec_leaves_the_process_as_it_is(bundled, zoo_server, monkeypatch, name):
+def test_loading_a_codec_leaves_the_process_as_it_is(bundled, zoo_file, monkeypatch, name):
     """No setting of the allocator, and no number drawn from the global generator."""
     monkeypatch.setattr(hardware, "keep_freed_memory", lambda: pytest.fail("the allocator was set"))
     state = torch.random.get_rng_state()
     load_codec(name, quality=1 if name == ZOO else None)
     load_codec(bundled / "mshyper-s_lambda0.01.safetensors", 0.01)
     assert torch.equal(torch.random.get_rng_state(), state)
-
-
-def test_weights_that_were_not_fetched_from_git_lfs(bundled):
-    path = bundled / "mshyper-s_lambda0.01.safetensors"
-    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n")
-    with pytest.raises(UserError, match="git lfs pull"):
-        load_codec("mshyper-s")

@@ -47,17 +47,8 @@ json.dump({
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> zipfile.ZipFile:
     folder = tmp_path_factory.mktemp("wheel")
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--no-deps",
-        "--no-build-isolation",
-        "--no-index",
-        "--quiet",
-    ]
-    built = subprocess.run([*command, "-w", folder, ROOT], capture_output=True, text=True)
+    options = ["-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "--quiet", "-w"]
+    built = subprocess.run([sys.executable, *options, folder, ROOT], capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
     (path,) = folder.iterdir()
     with zipfile.ZipFile(path) as opened:
