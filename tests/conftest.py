@@ -24,6 +24,7 @@ from PIL import Image
 
 from sgaplus import cli
 from sgaplus.codecs import bundled as shipped
+from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.data import datasets
 from sgaplus.errors import UserError
 from sgaplus.training import publishing
@@ -97,6 +98,15 @@ def _write(weights, folder: Path, name: str, lmbdas) -> Path:
 
 
 @pytest.fixture
+def linear_codec() -> Codec:
+    """A codec whose synthesis is linear, each position by itself: the second order is all there is."""
+    model = untrained()
+    torch.manual_seed(1)
+    model.g_s = torch.nn.ConvTranspose2d(12, 3, 16, stride=16)
+    return Codec("linear", 0.01, freeze(model), sha256="")
+
+
+@pytest.fixture
 def bundled(tmp_path, monkeypatch) -> Path:
     """A folder of bundled codecs with one untrained member, ``mshyper-s`` at λ = 0.01."""
     folder = tmp_path / "bundled"
@@ -128,6 +138,32 @@ def write_photo(path: Path, size: tuple[int, int] = (70, 66), mode: str = "RGB",
 @pytest.fixture
 def photo(tmp_path) -> Path:
     return write_photo(tmp_path / "photo.png")
+
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@contextlib.contextmanager
+def chromium():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+def wanted(reason: str) -> None:
+    """Skip what the book or a browser would be needed for; fail where SGAPLUS_REQUIRE_BOOK is 1."""
+    (pytest.fail if os.environ.get("SGAPLUS_REQUIRE_BOOK") == "1" else pytest.skip)(reason)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not BROWSER:
+        wanted("a browser is tested on Linux, with Chromium on the PATH")
+    with chromium() as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ Skipped where the book is not built or there is no Chromium; SGAPLUS_REQUIRE_BOO
 import contextlib
 import os
 import re
-import shutil
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,6 +14,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+
+from tests.conftest import BROWSER, chromium, wanted
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +31,6 @@ INDEX = HTML / "index.html"
 FIRST = next(
     iter(REDIRECT.findall(INDEX.read_text(encoding="utf-8")) if INDEX.exists() else []), "index.html"
 )
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 VIEWS = [(width, scheme) for width in (1440, 390) for scheme in ("light", "dark")]
 SCREEN = 900
 # A page is at most so many screens long; those that list every claim and every question may be longer.
@@ -119,24 +119,7 @@ class Visit:
 def book():
     """The book is built and can be looked at; elsewhere the tests are skipped, or fail where it must be."""
     if not PAGES or not BROWSER:
-        reason = "there is no Chromium on the PATH" if PAGES else "the book is not built: run make book"
-        (pytest.fail if os.environ.get("SGAPLUS_REQUIRE_BOOK") == "1" else pytest.skip)(reason)
-
-
-@contextlib.contextmanager
-def opened():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture(scope="module")
-def browser(book):
-    with opened() as chromium:
-        yield chromium
+        wanted("there is no Chromium on the PATH" if PAGES else "the book is not built: run make book")
 
 
 @pytest.fixture(scope="module")
@@ -148,14 +131,14 @@ def visit(book, request):
     visits, todo = {page: Future() for page in asked}, deque(asked)
 
     def work():
-        with opened() as chromium:
+        with chromium() as opened:
             while todo:
                 with contextlib.suppress(IndexError):
-                    seen(todo.popleft(), chromium)
+                    seen(todo.popleft(), opened)
 
-    def seen(page, chromium):
+    def seen(page, opened):
         try:
-            visits[page].set_result(look(chromium, (HTML / page).as_uri()))
+            visits[page].set_result(look(opened, (HTML / page).as_uri()))
         except Exception as error:  # The test of this page raises it.
             visits[page].set_exception(error)
 

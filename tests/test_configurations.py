@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from companion import configurations, palette
+from companion import configurations
 from sgaplus import plans, schedules
 
 
@@ -36,14 +36,3 @@ def test_configurations_in_words_and_numbers():
         configurations.label("ssl") == found["configuration"].iloc[0]
         and configurations.label("fast") == "fast"
     )
-
-
-def test_every_configuration_has_a_look_of_its_own():
-    names = [
-        configurations.label(spec)
-        for spec in ("ssl", "atanh", "linear", "cosine", "ste", "uniform", "da", "fast")
-    ]
-    looks = palette.looks(["base", *names, "something new"])
-    assert len({tuple(look.values()) for look in looks.values()}) == len(looks) == 10
-    assert palette.looks(["atanh (SGA)"])["atanh (SGA)"] == looks["atanh (SGA)"]
-    assert palette.in_order(["x", "atanh (SGA)", "base"]) == ["base", "atanh (SGA)", "x"]

@@ -10,12 +10,10 @@ from torch import nn
 from sgaplus import plans, rounding
 from sgaplus.codecs.bits import factorized_bits, gaussian_bits
 from sgaplus.codecs.choice import Choice, moved
-from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.codecs.models import hard
 from sgaplus.errors import UserError
 from sgaplus.refinement.batch import Batch
 from sgaplus.refinement.curvature import Curvature
-from tests.conftest import untrained
 
 SHAPE = (1, 2, 1, 3)
 
@@ -129,15 +127,6 @@ def test_an_images_curvature_does_not_depend_on_the_others():
         return Curvature()(y.repeat(1, 2, 1, 1)[:, :3].cumsum(-1), y, generators)
 
     assert torch.equal(estimate([3, 5])[1], estimate([5])[0])
-
-
-@pytest.fixture
-def linear_codec() -> Codec:
-    """A codec whose synthesis is linear, so that the second order is all there is."""
-    model = untrained()
-    torch.manual_seed(1)
-    model.g_s = nn.ConvTranspose2d(12, 3, 16, stride=16)
-    return Codec("linear", 0.01, freeze(model), sha256="")
 
 
 @pytest.mark.slow

@@ -4,9 +4,7 @@ Skipped where there is no Chromium; SGAPLUS_REQUIRE_BOOK=1 makes that a failure.
 """
 
 import json
-import os
 import re
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,22 +20,8 @@ from sgaplus.errors import UserError
 pytestmark = pytest.mark.slow
 
 STATIC = Path(__file__).parents[1] / "book" / "_static"
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DOT = "data:image/gif;base64,R0lGODlhAQABAAAAACw="
 TWIN = f'<figure class="plot" id="fig-x"><img src="{DOT}" alt="x"><figcaption>Caption.</figcaption></figure>'
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not BROWSER:
-        reason = "a browser is tested on Linux, with Chromium on the PATH"
-        (pytest.fail if os.environ.get("SGAPLUS_REQUIRE_BOOK") == "1" else pytest.skip)(reason)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

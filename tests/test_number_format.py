@@ -29,8 +29,3 @@ def test_a_line_for_each_iteration_pairs_the_images(rows):
     assert set(table["float32"]) == {10} and set(table["bfloat16"]) == {5}
     with pytest.raises(UserError, match="float32"):
         number_format.summary(rows[rows["dtype"] == "bfloat16"])
-
-
-def test_the_figure_has_a_row_for_each_iteration(rows):
-    (axes,) = number_format.figure(rows).axes
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["iteration  100", "iteration 1000"]

@@ -2,28 +2,18 @@
 
 import pytest
 import torch
-from torch import nn
 
 from sgaplus import plans, refine, rounding
-from sgaplus.codecs.codec import Codec, freeze
+from sgaplus.codecs.codec import Codec
 from sgaplus.codecs.models import hard
 from sgaplus.errors import UserError
 from sgaplus.refinement.batch import Batch
 from sgaplus.refinement.curvature import Curvature
 from sgaplus.refinement.objective import Tangent
-from tests.conftest import NEEDS_COMPILER, untrained
+from tests.conftest import NEEDS_COMPILER
 from tests.test_refinement import picture
 
 TAU = 0.7
-
-
-@pytest.fixture(scope="module")
-def linear_codec() -> Codec:
-    """Its synthesis is linear, each position by itself, so that D is a quadratic form of the channels."""
-    model = untrained()
-    torch.manual_seed(1)
-    model.g_s = nn.ConvTranspose2d(12, 3, 16, stride=16)
-    return Codec("linear", 0.01, freeze(model), sha256="")
 
 
 def batch_of(codec: Codec, method: rounding.Method) -> Batch:

@@ -226,14 +226,10 @@ def test_the_command(root, command, monkeypatch):
 
 @pytest.mark.slow
 def test_the_stored_files_of_the_repository_verify():
-    """Bytes, checksum and header of all; pictures of a sample. `sgaplus verify` decodes all of them."""
-    table = verify.verify(decode=9)
+    """Bytes, checksum and header of all; `make verify` decodes all of them."""
+    table = verify.verify(decode=0)
     verify.require(table)
     assert len(table) == len(streams(stored.results()))
-    decoded = table[table["decoded"]]
-    assert len(decoded) == 9
-    for column in ("codec_lmbda", "label"):
-        assert set(decoded[column]) == set(table[column])
 
 
 def test_where_no_file_is_kept_there_is_one_sentence(tmp_path, bundled):
