@@ -8,6 +8,7 @@ from sgaplus.codecs.series import series
 from sgaplus.codecs.weights import load_codec
 from sgaplus.data import datasets
 from sgaplus.studies import running, stored
+from sgaplus.target_rate import search
 from tests.test_models import EACH_FAMILY, untrained
 from tests.test_studies import GRID, TINY, load_study, write_study
 
@@ -20,7 +21,8 @@ def checkpoint(request, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_study_and_a_target_take_every_model(checkpoint, tmp_path):
+def test_a_study_and_a_target_take_every_model(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(search, "MOST_REFINEMENTS", 2)
     grid = GRID | {"images": ["coffee"], "methods": ["base", "ssl"], "train_lmbdas": [0.013], "streams": True}
     content = TINY | {
         "profiles": {"cpu": TINY["profiles"]["cpu"] | {"codec": str(checkpoint), "grids": [grid]}}

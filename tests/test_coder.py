@@ -175,7 +175,7 @@ def test_the_stored_scales_are_compressais():
 
 @pytest.mark.slow
 def test_the_bundled_codecs_tables_are_those_of_compressai_but_for_rounding():
-    for card in shipped.cards():
+    for card in shipped.cards()[::3]:
         codec = weights.load_codec(card.name, card.lmbda, device="cpu")
         ours = bitstream.compressai_weights(codec)
         for name, theirs in codec.model.state_dict().items():

@@ -94,7 +94,7 @@ def test_any_number_of_threads_and_another_processor_decode_the_same_bits(tmp_pa
         codec = sgaplus.load_codec(path, 0.01, device="cpu", dtype="float32")
         latents = hard_latents(codec)
         try:
-            for threads in (1, 4):
+            for threads in (1, 4) if name in ("mbt2018-mean", "mbt2018") else (1,):
                 torch.set_num_threads(threads)
                 fresh = dataclasses.replace(codec, _made={})
                 data = bitstream.encode(fresh, latents, SIZE)

@@ -220,7 +220,7 @@ def test_damage_is_noticed_and_nothing_has_to_be_deleted(tmp_path, codec, photog
     (path,) = store.root.rglob("*.parquet")
     good = path.read_bytes()
     refused = 0
-    for offset in range(0, len(good), 97):
+    for offset in range(0, len(good), 211):
         flipped = bytearray(good)
         flipped[offset] ^= 1 << offset % 8
         path.write_bytes(flipped)
@@ -230,7 +230,7 @@ def test_damage_is_noticed_and_nothing_has_to_be_deleted(tmp_path, codec, photog
             refused += 1
             assert "damaged" in str(fault) and f"rename it to {path.name}.damaged" in str(fault)
             assert "\n" not in str(fault)
-    assert refused > len(good) / 97 / 3
+    assert refused > len(good) / 211 / 3
     path.write_bytes(good[:-20])
     with pytest.raises(SystemFault, match=r"jobs.*\.parquet is damaged"):
         store.load()

@@ -301,7 +301,8 @@ def test_a_file_is_kept_where_one_of_a_jobs_grids_says_so(tmp_path, bundled):
     wanted = [("base", False), ("SSL (a = 2.3)", True), ("atanh (SGA)", False), ("cosine", True)]
     assert list(kept.items()) == wanted
     plain = planning.plan(tiny(tmp_path, methods=["base", "ssl", "atanh", "cosine"]), "cpu")
-    assert {task.job for task in plain} == {task.job for task in tasks}, "keeping files is no part of a job"
+    jobs = [{task.job.key: task.job for task in planned} for planned in (plain, tasks)]
+    assert jobs[0] == jobs[1], "keeping files is no part of a job"
 
 
 def test_the_order_is_seeds_then_lambdas_then_methods(tmp_path, bundled):
@@ -411,7 +412,7 @@ def test_a_run_stores_every_job_once_and_packs_it(tmp_path, bundled, monkeypatch
     monkeypatch.setattr(shards, "refine", lambda *a, **k: calls.append(a[2].method.name) or refine(*a, **k))
     run(wider, "cpu", device="cpu", root=root)
     assert calls == ["linear"]
-    assert len(stored.stored_rows(wider, "cpu", root)["key"].unique()) == 6
+    assert stored.stored_rows(wider, "cpu", root)["key"].nunique() == 9 + 3
 
     # A reader outlasts packing.
     store = stored.store_of(study, "cpu", root)
