@@ -52,6 +52,9 @@ def root(tmp_path, monkeypatch):
     for package in ("sgaplus", "book/lib/companion"):
         shutil.copytree(REPOSITORY / package, tmp_path / package)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (tmp_path, tmp_path / "book" / "lib"))))
+    # A shell of IPython in another test empties this module, and new processes look here.
+    main = vars(sys.modules["__main__"])
+    monkeypatch.setitem(main, "__spec__", main.get("__spec__"))
     return tmp_path
 
 

@@ -79,6 +79,30 @@ def test_the_folded_prior_is_that_of_the_latents_without_gain(family):
     torch.testing.assert_close(folded, own)
 
 
+def with_gains(model, g_y, g_s, g_z, medians, x):
+    """Bits of each latent and x̂ of a float64 model with gains on its activations."""
+    y = g_y * model.g_a(x.double())
+    z_hat = torch.round(g_z * model.h_a(y / g_y) - medians) + medians
+    scales, means = (g_y * part for part in model.h_s(z_hat / g_z).chunk(2, 1))
+    scales, v = scales.clamp_min(SIGMA_MIN), torch.round(y - means)
+
+    def cumulative(z):
+        logits = model.entropy_bottleneck._logits_cumulative((z / g_z)[0].flatten(1)[:, None], True)
+        return torch.sigmoid(logits)
+
+    p_y = torch.special.ndtr((0.5 - v.abs()) / scales) - torch.special.ndtr((-0.5 - v.abs()) / scales)
+    p_z = cumulative(z_hat + 0.5) - cumulative(z_hat - 0.5)
+    bits = {k: -p.clamp_min(LIKELIHOOD_MIN).log2().sum().item() for k, p in (("y", p_y), ("z", p_z))}
+    return bits, model.g_s((v + means) / g_s)
+
+
+def assert_decoded(decoded, expected):
+    for name, bits in expected[0].items():
+        assert bits > 20, "a latent that costs nothing proves nothing"
+        assert decoded.bits[name].item() == pytest.approx(bits, rel=1e-4), name
+    torch.testing.assert_close(decoded.x_hat.double(), expected[1], atol=1e-4, rtol=1e-4)
+
+
 @torch.no_grad()
 def test_bits_and_picture_of_the_folded_codec_are_those_with_gains(family):
     model, gains = family
@@ -91,25 +115,7 @@ def test_bits_and_picture_of_the_folded_codec_are_those_with_gains(family):
     decoded = codec.decode(codec.analyse(x), hard)
 
     g_y, g_s, g_z = (channels(gain) for gain in (gains.y, gains.synthesis, gains.z))
-    y = g_y * model.g_a(x.double())
-    z_hat = torch.round(g_z * model.h_a(y / g_y) - medians) + medians
-    scales, means = model.h_s(z_hat / g_z).chunk(2, 1)
-    scales, means = (g_y * scales).clamp_min(SIGMA_MIN), g_y * means
-    v = torch.round(y - means)
-    p_y = torch.special.ndtr((0.5 - v.abs()) / scales) - torch.special.ndtr((-0.5 - v.abs()) / scales)
-
-    def cumulative(z):
-        logits = model.entropy_bottleneck._logits_cumulative((z / g_z)[0].flatten(1)[:, None], True)
-        return torch.sigmoid(logits)
-
-    p_z = cumulative(z_hat + 0.5) - cumulative(z_hat - 0.5)
-    expected = {"y": p_y, "z": p_z}
-    for name, p in expected.items():
-        bits = -p.clamp_min(LIKELIHOOD_MIN).log2().sum().item()
-        assert bits > 20, "a latent that costs nothing proves nothing"
-        assert decoded.bits[name].item() == pytest.approx(bits, rel=1e-4), name
-    x_hat = model.g_s((v + means) / g_s)
-    torch.testing.assert_close(decoded.x_hat.double(), x_hat, atol=1e-4, rtol=1e-4)
+    assert_decoded(decoded, with_gains(model, g_y, g_s, g_z, medians, x))
 
 
 @torch.no_grad()

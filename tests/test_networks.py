@@ -16,6 +16,7 @@ from sgaplus.codecs.series import is_outdated, series
 from sgaplus.codecs.weights import listing, load_codec
 from sgaplus.errors import UserError
 from tests.conftest import write_network
+from tests.test_gains import assert_decoded, with_gains
 
 LOW, HIGH = (0.005, 0.01, 0.02), (0.04, 0.08)
 
@@ -66,22 +67,8 @@ def test_folded_weights_are_the_network_with_gains_on_its_activations(folder, lm
     x = picture()
     decoded = codec.decode(codec.analyse(x), hard)
 
-    y = g_y * model.g_a(x.double())
-    median = g_z * model.entropy_bottleneck.quantiles[:, 0, 1].double()[:, None, None]
-    z_hat = torch.round(g_z * model.h_a(y / g_y) - median) + median
-    scales, means = (g_y * model.h_s(z_hat / g_z).reshape(1, 2, 12, *y.shape[2:])).unbind(1)
-    v = torch.round(y - means)
-    torch.testing.assert_close(decoded.x_hat.double(), model.g_s((v + means) / g_s), atol=1e-4, rtol=1e-4)
-
-    def cumulative(z):
-        logits = model.entropy_bottleneck._logits_cumulative((z / g_z)[0].flatten(1)[:, None], True)
-        return torch.sigmoid(logits)
-
-    scales = scales.clamp_min(0.11)
-    p_y = torch.special.ndtr((0.5 - v.abs()) / scales) - torch.special.ndtr((-0.5 - v.abs()) / scales)
-    for name, p in (("y", p_y), ("z", cumulative(z_hat + 0.5) - cumulative(z_hat - 0.5))):
-        bits = -p.clamp_min(1e-9).log2().sum().item()
-        assert decoded.bits[name].item() == pytest.approx(bits, rel=1e-4), name
+    medians = g_z * model.entropy_bottleneck.quantiles[:, 0, 1].double()[:, None, None]
+    assert_decoded(decoded, with_gains(model, g_y, g_s, g_z, medians, x))
 
 
 @pytest.mark.parametrize("lmbda", LOW)

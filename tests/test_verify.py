@@ -176,7 +176,7 @@ def test_one_folder_of_files(root):
 
 
 @pytest.mark.slow
-def test_the_files_of_one_series_alone(root, computed, tmp_path, capsys):
+def test_the_files_of_one_series_alone(root, computed, tmp_path, command):
     """Beside those of the bundled codecs; a checkpoint's are decoded where it is named."""
     (tmp_path / "own").mkdir()
     torch.save(untrained(seed=3).state_dict(), tmp_path / "own" / "x_lambda0.01.pth")
@@ -192,9 +192,8 @@ def test_the_files_of_one_series_alone(root, computed, tmp_path, capsys):
     assert table["problem"].tolist() == ["", "no row names it"]
     stray.unlink()
     assert not verify.verify(root, root / stored.STREAMS / "own_lambda0.01")["decoded"].any()
-    with pytest.raises(SystemExit) as stop:
-        cli.main(["verify", "--codec", str(tmp_path / "own"), "--results", str(root)])
-    assert stop.value.code == 0 and "all 1 files are verified" in capsys.readouterr().out
+    code, out, _ = command("verify", "--codec", tmp_path / "own", "--results", root)
+    assert code == 0 and "all 1 files are verified" in out
     assert len(problems(root, codec="mshyper-s")) == 4
     torch.save(untrained(seed=4).state_dict(), tmp_path / "own" / "x_lambda0.01.pth")
     assert "here are" in next(iter(problems(root, codec=tmp_path / "own").values()))
