@@ -1,4 +1,4 @@
-"""Stored races of the preset against the plain loop (`sgaplus.bench.race`): each of them, and their means."""
+"""Stored races of presets against the plain loop (`sgaplus.bench.race`): each of them, and their means."""
 
 import shlex
 from pathlib import Path
@@ -11,6 +11,7 @@ from sgaplus.errors import UserError
 
 from .. import statistics
 from ..tables import Col
+from .speed import span
 
 # Races of one kind, over which a mean is taken.
 _KIND = ["codec", "codec_lmbda", "width", "height", "preset", "iterations", "reference_iterations"]
@@ -70,6 +71,15 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     changes = statistics.with_verdicts(statistics.means(rows, "change", _KIND)).set_index(_KIND)
     changes["verdict"] = changes["verdict"].where(changes["images"] > 1)
     return found.join(changes).reset_index()
+
+
+def sooner(kinds: pd.DataFrame) -> str:
+    """How many times as long the plain loop takes in `summary`, for each preset."""
+    parts = [
+        f"{span(group['ratio'], '.0f')} times as long as {span(group['iterations'], 'd')} steps of `{preset}`"
+        for preset, group in kinds.groupby("preset")
+    ]
+    return " and ".join(parts)
 
 
 def command(rows: pd.DataFrame, out: str) -> str:
