@@ -63,6 +63,19 @@ def test_results_are_the_checkouts_wherever_the_page_runs(tmp_path, monkeypatch)
     assert provenance.folder("mine", "base-codecs") == Path("mine")
 
 
-def test_measurements_that_are_no_stored_rows_have_no_facts():
-    measured = pd.DataFrame({"git_commit": ["0123456"], "codec": ["mshyper-s"], "seconds": [1.0]})
-    assert provenance.facts(measured) == {}
+def test_races_and_trials_say_what_they_know():
+    race = {"git_commit": "0123456789", "codec": "mshyper", "codec_lmbda": 0.01, "dtype": "float32"}
+    race |= {"device": "a processor", "written": "2026-11-26T08:00:00", "sgaplus_version": "0.1.0"}
+    facts = provenance.facts(pd.DataFrame([race, race]))
+    assert facts["Rows"] == "2 rows" and facts["Codec"].startswith("mshyper (λ = 0.01)")
+    assert (
+        facts["Computed"] == "2026-11-26 on a processor"
+        and "0.1.0 at git commit 0123456" in facts["Software"]
+    )
+    trial = pd.DataFrame([{"git_commit": "b8d680e+", "device": "another", "what": "all"}])
+    assert provenance.facts(trial) == {
+        "Rows": "1 row",
+        "Computed": "on another",
+        "Software": "sgaplus at git commit b8d680e+",
+    }
+    assert provenance.facts(provenance.NONE) == {}

@@ -256,7 +256,7 @@ def _drawer(name: str, rows: Any, source: Any, command: str | None) -> str:
     lines |= {key: html.escape(value) for key, value in facts.items()}
     if given and facts:
         # A name of its own for each figure would make a file of the same rows for each.
-        lines["Rows"] += f": {_csv(source, 'rows', 'each image as CSV')}"
+        lines["Rows"] += f": {_csv(source, 'rows', 'each row as CSV')}"
     command = command or (page.current.command if page.current else None)
     if command:
         lines["Made by"] = f"<code>{html.escape(command)}</code>"

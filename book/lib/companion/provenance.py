@@ -13,6 +13,8 @@ from sgaplus.studies.stored import results as results_folder
 
 from .configurations import described
 
+# The source of what a page computes itself, or takes from no stored row.
+NONE = pd.DataFrame()
 # What `load` gave this page, for figures that do not say what they are made of.
 _loaded: list[pd.DataFrame] = []
 
@@ -69,32 +71,37 @@ def folder(given: str | Path | None, name: str) -> Path:
 
 
 def facts(rows: pd.DataFrame | None = None) -> dict[str, str]:
-    """What computed stored rows (those that the page has loaded where None), by heading; nothing of none."""
+    """What computed rows (those that the page has loaded where None), by heading; nothing of rows that do not
+    say their commit. Rows of a store have a ``key``, races and trials have less to say."""
     if rows is None:
         rows = pd.concat(_loaded) if _loaded else pd.DataFrame()
-    if rows.empty or not {"git_commit", "codec", "codec_lmbda", "key"} <= set(rows):
+    if rows.empty or "git_commit" not in rows:
         return {}
-    codecs = [
-        f"{name} (λ = {', '.join(f'{value:g}' for value in sorted(group['codec_lmbda'].unique()))})"
-        for name, group in rows.groupby("codec")
-    ]
-    days = sorted({str(time)[:10] for time in rows["written"]})
-    commits = _few(commit[:7] + "+" * commit.endswith("+") for commit in rows["git_commit"] if commit)
-    jobs, images = count(rows["key"].nunique(), "job"), count(rows["image"].nunique(), "image")
-    found = {"Rows": f"{count(len(rows), 'row')} of {jobs} on {images}"}
+    found, seconds = {"Rows": count(len(rows), "row")}, 0
+    if "key" in rows:
+        jobs, images = count(rows["key"].nunique(), "job"), count(rows["image"].nunique(), "image")
+        found["Rows"] += f" of {jobs} on {images}"
+        seconds = rows.groupby("key")["seconds"].max().sum() if "seconds" in rows else 0
     if "study" in rows:
         studies = rows[["study", "profile"]].drop_duplicates().itertuples(index=False)
         found["Study"] = "; ".join(f"{study}, profile {profile}" for study, profile in studies)
-    found["Codec"] = f"{' and '.join(codecs)}; refined in {_few(rows['dtype'])}"
-    seconds = rows.groupby("key")["seconds"].max().sum() if "seconds" in rows else 0
+    if "codec_lmbda" in rows:
+        codecs = [
+            f"{name} (λ = {', '.join(f'{value:g}' for value in sorted(group['codec_lmbda'].unique()))})"
+            for name, group in rows.groupby("codec")
+        ]
+        found["Codec"] = f"{' and '.join(codecs)}; refined in {_few(rows['dtype'])}"
+    days = sorted({str(time)[:10] for time in rows["written"]}) if "written" in rows else []
     found["Computed"] = (
-        f"{' to '.join(dict.fromkeys((days[0], days[-1])))} on {_few(rows['device'], '; ')}"
+        (f"{' to '.join(dict.fromkeys((days[0], days[-1])))} " if days else "")
+        + f"on {_few(rows['device'], '; ')}"
         + (f"; {count(round(seconds), 'second')} of refinement" if seconds else "")
     )
+    commits = _few(commit[:7] + "+" * commit.endswith("+") for commit in rows["git_commit"] if commit)
     found["Software"] = (
-        f"sgaplus {_few(rows['sgaplus_version'])}"
+        f"sgaplus{_of(rows, 'sgaplus_version')}"
         + (f" at git commit {commits}" if commits else " outside a checkout")
-        + f", torch {_few(rows['torch_version'])}"
+        + (f", torch{_of(rows, 'torch_version')}" if "torch_version" in rows else "")
     )
     return found
 
@@ -112,3 +119,8 @@ def count(number: int, noun: str) -> str:
 def _few(values: Sequence[str] | pd.Series, separator: str = ", ") -> str:
     """Each value once, in the order in which they come first."""
     return separator.join(dict.fromkeys(map(str, values)))
+
+
+def _of(rows: pd.DataFrame, name: str) -> str:
+    """The values of a column, where there is one, after a space."""
+    return f" {_few(rows[name])}" if name in rows else ""

@@ -80,9 +80,9 @@ def sooner(races: pd.DataFrame, page: str) -> Result:
     largest = races.loc[pixels.groupby(races["device"]).idxmax()].sort_values("ratio")
     each = [
         f"{html.escape(race['device'])}: {race['ratio']:.0f} × ({race['iterations']} steps of"
-        f" <code>{html.escape(race['preset'])}</code> in {race['seconds']:.0f} s, {race['reference_iterations']} of SSL in"
-        f" {race['reference_seconds']:.0f} s; true loss {said(race, 'change')} %; {race['images']} of"
-        f" {race['width']} × {race['height']})"
+        f" <code>{html.escape(race['preset'])}</code> in {race['seconds']:.0f} s,"
+        f" {race['reference_iterations']} of SSL in {race['reference_seconds']:.0f} s;"
+        f" true loss {said(race, 'change')} %; {race['images']} of {race['width']} × {race['height']})"
         for race in largest.to_dict("records")
     ]
     ends = dict.fromkeys(f"{ratio:.0f}" for ratio in largest["ratio"].agg(["min", "max"]))
