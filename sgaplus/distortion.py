@@ -124,11 +124,7 @@ def lambda_in(metric: str, lmbda: float, trained: str) -> float:
 
 
 def regions(
-    size: tuple[int, int],
-    boxes: Iterable[Sequence[int]],
-    *,
-    inside: float = 8.0,
-    outside: float = 1.0,
+    size: tuple[int, int], boxes: Iterable[Sequence[int]], *, inside: float = 8.0, outside: float = 1.0
 ) -> Tensor:
     """A map of weights (H, W) in which regions of interest count more than the rest.
 

@@ -13,6 +13,8 @@ from .data.images import as_samples
 from .errors import UserError
 from .parsing import number
 
+# The rates and the PSNR of a curve's points.
+Points = tuple[Sequence[float], Sequence[float]]
 # MS-SSIM halves the image four times and then needs an 11-pixel window.
 MS_SSIM_SIDE = 161
 
@@ -87,11 +89,7 @@ def rd_loss(lmbda: float | Tensor, distortion: Tensor, bpp: Tensor, scale: float
     return lmbda * scale * distortion + bpp
 
 
-def bd_rate(
-    anchor: tuple[Sequence[float], Sequence[float]],
-    test: tuple[Sequence[float], Sequence[float]],
-    method: str = "pchip",
-) -> float:
+def bd_rate(anchor: Points, test: Points, method: str = "pchip") -> float:
     """Bjøntegaard delta rate in percent of ``test`` against ``anchor``; negative is better.
 
     log₁₀ of the rate is interpolated over PSNR and averaged over the range of PSNR that both curves cover.
@@ -104,42 +102,33 @@ def bd_rate(
         UserError: too few points, one that is no rate or no PSNR, a PSNR that does not grow with the rate,
             curves without a common range, or an unknown interpolation.
     """
-    curves = _comparable(anchor, test, method)
-    low, high = max(curve[1, 0] for curve in curves), min(curve[1, -1] for curve in curves)
-    if low >= high:
-        raise UserError(f"the curves have no PSNR in common ({low:.2f} dB is above {high:.2f} dB)")
-    return float(bjontegaard.bd_rate(*curves[0], *curves[1], method=method, require_matching_points=False))
+    return _delta(bjontegaard.bd_rate, 1, "PSNR", "{:.2f} dB", (anchor, test), method)
 
 
-def bd_psnr(
-    anchor: tuple[Sequence[float], Sequence[float]],
-    test: tuple[Sequence[float], Sequence[float]],
-    method: str = "pchip",
-) -> float:
+def bd_psnr(anchor: Points, test: Points, method: str = "pchip") -> float:
     """Bjøntegaard delta PSNR in dB of ``test`` against ``anchor``; positive is better.
 
     PSNR is interpolated over log₁₀ of the rate and averaged over the range of rates that both curves cover.
     Arguments and errors are those of `bd_rate`.
     """
-    curves = _comparable(anchor, test, method)
-    low, high = max(curve[0, 0] for curve in curves), min(curve[0, -1] for curve in curves)
-    if low >= high:
-        raise UserError(f"the curves have no rate in common ({low:.4f} bpp is above {high:.4f} bpp)")
-    return float(bjontegaard.bd_psnr(*curves[0], *curves[1], method=method, require_matching_points=False))
+    return _delta(bjontegaard.bd_psnr, 0, "rate", "{:.4f} bpp", (anchor, test), method)
 
 
-def _comparable(
-    anchor: tuple[Sequence[float], Sequence[float]],
-    test: tuple[Sequence[float], Sequence[float]],
-    method: str,
-) -> list[np.ndarray]:
-    """Both curves, after a check of what can be checked on each."""
+def _delta(
+    delta: Callable[..., float], axis: int, name: str, form: str, points: tuple[Points, Points], method: str
+) -> float:
+    """A delta of two curves over what they share of an axis: 0 is the rate, 1 the PSNR."""
     if method not in ("pchip", "akima"):
         raise UserError(f"unknown interpolation '{method}': use pchip or akima")
-    return [_curve(anchor), _curve(test)]
+    curves = [_curve(curve) for curve in points]
+    low, high = max(curve[axis, 0] for curve in curves), min(curve[axis, -1] for curve in curves)
+    if low >= high:
+        ends = f"{form.format(low)} is above {form.format(high)}"
+        raise UserError(f"the curves have no {name} in common ({ends})")
+    return float(delta(*curves[0], *curves[1], method=method, require_matching_points=False))
 
 
-def _curve(points: tuple[Sequence[float], Sequence[float]]) -> np.ndarray:
+def _curve(points: Points) -> np.ndarray:
     """A rate-distortion curve as (2, points), ordered by rate and fit for interpolation."""
     try:
         curve = np.array([np.asarray(values, dtype=float) for values in points])

@@ -8,7 +8,7 @@ on that number; those that do end with the last iteration.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 from .errors import UserError
 from .parsing import Named, build, number, parse_named
@@ -26,6 +26,14 @@ class Schedule(Named):
     """A value for each iteration."""
 
     kind = "schedule"
+    # Of numbers that may be other than positive: above what they must be, and how large at most.
+    ranges: ClassVar[dict[str, tuple[float, float]]] = {}
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            low, high = self.ranges.get(field.name, (0.0, math.inf))
+            what = f"the {self.name} schedule's {field.name}"
+            object.__setattr__(self, field.name, number(getattr(self, field.name), what, low, high))
 
     @property
     def short(self) -> str:
@@ -54,9 +62,6 @@ class Constant(Schedule):
     name = "constant"
     value: float
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "value", number(self.value, "a constant schedule's value"))
-
     @property
     def short(self) -> str:
         return f"{self.value:g}"
@@ -71,9 +76,6 @@ class Cosine(Schedule):
 
     name = "cosine"
     value: float
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "value", number(self.value, "the cosine schedule's first value"))
 
     def __call__(self, t: float, iterations: int) -> float:
         return self.value * (1 + math.cos(math.pi * _progress(t, iterations))) / 2
@@ -91,10 +93,6 @@ class ExponentialTo(Schedule):
     end: float
     start: float = 1.0
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "end", number(self.end, "exponential-to's end"))
-        object.__setattr__(self, "start", number(self.start, "exponential-to's start"))
-
     def __call__(self, t: float, iterations: int) -> float:
         return self.start * (self.end / self.start) ** _progress(t, iterations)
 
@@ -111,16 +109,11 @@ class Exponential(Schedule):
     """
 
     name = "exponential"
+    ranges: ClassVar = {"tau_max": (0.0, 1.0), "t0": (-math.inf, math.inf)}
     c: float = 1e-3
     tau_max: float = 1.0
     t0: float = 0.0
     scale: float = 1.0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "c", number(self.c, "exponential c"))
-        object.__setattr__(self, "tau_max", number(self.tau_max, "exponential tau_max", high=1.0))
-        object.__setattr__(self, "t0", number(self.t0, "exponential t0", low=-math.inf))
-        object.__setattr__(self, "scale", number(self.scale, "exponential scale"))
 
     def __call__(self, t: float, iterations: int) -> float:
         exponent = min(self.c * (self.t0 - t), 700.0)  # beyond it exp overflows, and τ is τ_max anyway

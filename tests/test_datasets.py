@@ -419,7 +419,7 @@ def test_status(kodak):
     kodak.mkdir(parents=True)
     (kodak / "p1.png").write_bytes(PHOTOS["p1.png"])
     (kodak / "stranger.png").write_bytes(PHOTOS["p2.png"])
-    rows = {row.name: row for row in status()}
+    rows = {row.name: row for row in status().itertuples()}
     assert list(rows) == ["sample", "kodak", "tecnick", "clic2020", "clic2025"]
     assert (rows["sample"].have, rows["sample"].of) == (5, 5)
     assert (rows["kodak"].have, rows["kodak"].of, rows["kodak"].folder) == (1, 3, kodak)

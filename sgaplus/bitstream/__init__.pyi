@@ -1,14 +1,5 @@
 from .plain import compressai_weights
-from .stream import (
-    check,
-    decode,
-    encode,
-    find_codec,
-    info,
-    read_latents,
-    reconstruction,
-    unpack,
-)
+from .stream import check, decode, encode, find_codec, info, read_latents, reconstruction, unpack
 
 __all__ = [
     "check",

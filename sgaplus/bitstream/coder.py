@@ -28,12 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from compressai.models import (
-    FactorizedPrior,
-    FactorizedPriorReLU,
-    MeanScaleHyperprior,
-    ScaleHyperprior,
-)
+from compressai.models import FactorizedPrior, FactorizedPriorReLU, MeanScaleHyperprior, ScaleHyperprior
 from torch import Tensor
 
 from ..codecs.codec import Codec, latent_channels

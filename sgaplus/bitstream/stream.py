@@ -34,11 +34,7 @@ def check(codec: Codec) -> None:
 
 
 def encode(
-    codec: Codec,
-    latents: Latents,
-    size: Sequence[int] | None = None,
-    *,
-    progress: Progress | None = None,
+    codec: Codec, latents: Latents, size: Sequence[int] | None = None, *, progress: Progress | None = None
 ) -> bytes:
     """A file's content (see `container`) from latents, refined or not.
 

@@ -44,15 +44,10 @@ def encode(
     lmbda: CodecLmbda = None,
     quality: Quality = None,
     method: Annotated[
-        str | None,
-        option(
-            "Rounding method, as in `sgaplus refine`, instead of the preset.",
-            _REFINEMENT,
-        ),
+        str | None, option("Rounding method, as in `sgaplus refine`, instead of the preset.", _REFINEMENT)
     ] = None,
     preset: Annotated[
-        str | None,
-        option("Preset: fast or faster. Default: fast, unless --method is given.", _REFINEMENT),
+        str | None, option("Preset: fast or faster. Default: fast, unless --method is given.", _REFINEMENT)
     ] = None,
     iterations: Annotated[
         int | None,
@@ -120,14 +115,7 @@ def _refined(codec: Codec, image: Tensor, name: str, plan: Plan, **settings: Any
 
     bitstream.check(codec)
     with terminal.counting("refining") as progress:
-        run = refine_images(
-            codec,
-            [image],
-            plan,
-            names=[name],
-            progress=progress,
-            **settings,
-        )
+        run = refine_images(codec, [image], plan, names=[name], progress=progress, **settings)
     with terminal.counting("encoding") as progress:
         data = bitstream.encode(codec, run.latents[0], image.shape[1:], progress=progress)
     best = run.best.iloc[0]
@@ -144,13 +132,7 @@ def _to_target(codecs: list[Codec], image: Tensor, **settings: Any) -> tuple[byt
         def report(file: TargetFile) -> None:
             terminal.say(f"{_lambdas(file)}: {len(file.data)} bytes, {file.bpp:.4f} bpp, {file.psnr:.2f} dB")
 
-        found = target_rate.encode_to(
-            codecs,
-            image,
-            progress=progress,
-            report=report,
-            **settings,
-        )
+        found = target_rate.encode_to(codecs, image, progress=progress, report=report, **settings)
     file = found.file
     lines = [
         _size_and_quality(file.data, file.bpp, file.estimated_bpp, file.psnr),

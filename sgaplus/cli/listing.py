@@ -80,14 +80,10 @@ def data_list() -> None:
 
     The folder is that of the environment variable SGAPLUS_DATA, or else the user's cache folder.
     """
-    import pandas as pd
-
     from ..data import datasets
 
-    frame = pd.DataFrame([vars(row) for row in datasets.status()])
-    frame["folder"] = frame["folder"].astype(str)
     formats = {"name": "{}", "have": "{:d}", "of": "{:d}", "folder": "{}", "about": "{}"}
-    terminal.show(terminal.table(frame, formats))
+    terminal.show(terminal.table(datasets.status(), formats))
 
 
 @data_app.command("fetch")

@@ -11,13 +11,7 @@ from . import terminal
 from .app import CodecLmbda, CodecName, Device, Dtype, Quality, app
 from .terminal import option
 
-_TABLE = {
-    "image": "{}",
-    "plain": "{:.1f}",
-    "preset": "{:.1f}",
-    "ratio": "{:.1f}",
-    "loss": "{:+.2f}",
-}
+_TABLE = {"image": "{}", "plain": "{:.1f}", "preset": "{:.1f}", "ratio": "{:.1f}", "loss": "{:+.2f}"}
 
 
 @app.command()
@@ -67,13 +61,7 @@ def race(
     found = datasets.list_images(photos[0] if len(photos) == 1 else photos, limit=limit, crop=crop)
     loaded = weights.load_codec(codec, lmbda, quality=quality, device=device, dtype=dtype)
     with terminal.counting("racing") as progress:
-        table = races.run(
-            out,
-            loaded,
-            found,
-            settings,
-            progress=progress,
-        )
+        table = races.run(out, loaded, found, settings, progress=progress)
     table = race_table.compared(table)
     change = table["change"]
     shown = table.assign(plain=table["reference_seconds"], preset=table["seconds"], loss=change)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pandas as pd
 from torch import Tensor
 
 from .. import io
@@ -20,7 +21,7 @@ from .downloads import fetch
 from .images import SUFFIXES, note, read_image, readable_suffixes, stored_size
 from .sources import NAMES, SAMPLE, SOURCES, folder_of, natural_key, present, registered, root
 
-__all__ = ["NAMES", "ImageFile", "Status", "fetch", "folder_of", "list_images", "root", "status"]
+__all__ = ["NAMES", "ImageFile", "fetch", "folder_of", "list_images", "root", "status"]
 
 
 @dataclass(frozen=True)
@@ -165,17 +166,6 @@ def megabytes(name: str) -> float:
     return 1.5 * absent(name) * height * width / 1e6
 
 
-@dataclass(frozen=True)
-class Status:
-    """How much of a data set is on this computer: ``have`` of ``of`` images in ``folder``."""
-
-    name: str
-    have: int
-    of: int
-    folder: Path
-    about: str
-
-
 def list_images(
     source: str | Path | Sequence[str | Path],
     images: Sequence[str] | None = None,
@@ -253,12 +243,16 @@ def _hidden(path: Path, folder: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
-def status() -> list[Status]:
-    """How much of each named data set is on this computer; no image is read."""
-    rows = [Status("sample", len(_sample()), len(SAMPLE), folder_of("sample"), "photographs of scikit-image")]
+def status() -> pd.DataFrame:
+    """How much of each named data set is on this computer; no image is read.
+
+    Returns:
+        name, ``have`` of ``of`` images in folder, about (a description in one line).
+    """
+    rows = [("sample", len(_sample()), len(SAMPLE), folder_of("sample"), "photographs of scikit-image")]
     for name, source in SOURCES.items():
-        rows.append(Status(name, len(present(name)), source.images, folder_of(name), source.about))
-    return rows
+        rows.append((name, len(present(name)), source.images, folder_of(name), source.about))
+    return pd.DataFrame(rows, columns=["name", "have", "of", "folder", "about"])
 
 
 def _found(source: str | Path | Sequence[str | Path], complain: bool) -> list[ImageFile]:

@@ -8,7 +8,6 @@ file is missing.
 
 import functools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -31,17 +30,7 @@ TOLERANCE_DB = 1e-3
 _PSNR = ("psnr", "psnr_8bit")
 # The photographs of all data sets that are here, by name.
 _Photographs = dict[str, list[ImageFile]]
-_COLUMNS = ("stream", "codec", "codec_lmbda", "label", "image", "iteration", "bytes", "decoded")
-
-
-@dataclass(frozen=True)
-class _File:
-    """What was found out about one file."""
-
-    bytes: int | None
-    decoded: bool
-    problem: str
-    differences: dict[str, float]
+_COLUMNS = ("stream", "codec", "codec_lmbda", "label", "image", "iteration")
 
 
 def verify(
@@ -89,9 +78,7 @@ def verify(
     photographs, lines = _photographs(), []
     for index, (_, row) in enumerate(rows.iterrows()):
         found = _check(root, row, series, photographs, index in chosen)
-        line = {name: row[name] for name in _COLUMNS if name in row}
-        line |= {"bytes": found.bytes, "decoded": found.decoded}
-        lines.append(line | found.differences | {"problem": found.problem})
+        lines.append({name: row[name] for name in _COLUMNS} | found)
         if progress:
             progress(index + 1, len(rows))
     folders = rows["stream"].map(_codec_folder) if series else [within]
@@ -173,11 +160,12 @@ def _orphans(root: Path, within: str, named: set[str]) -> Iterator[dict[str, obj
 
 def _check(
     root: Path, row: pd.Series, series: Series | None, photographs: _Photographs, decode: bool
-) -> _File:
+) -> dict[str, object]:
+    """What is found out about one file: bytes, decoded, the differences of PSNR, problem."""
     differences = {f"{name}_difference": float("nan") for name in _PSNR}
     path = root / row["stream"]
     if not path.is_file():
-        return _File(None, False, "the file is missing", differences)
+        return {"bytes": None, "decoded": False, **differences, "problem": "the file is missing"}
     data, decoded = path.read_bytes(), False
     try:
         problem = _mismatch(data, row)
@@ -197,7 +185,7 @@ def _check(
     worst = max(differences.values(), key=abs)
     if not problem and abs(worst) > TOLERANCE_DB:
         problem = f"the decoded picture's PSNR differs from the row's by {worst:+.3g} dB"
-    return _File(len(data), decoded, problem, differences)
+    return {"bytes": len(data), "decoded": decoded, **differences, "problem": problem}
 
 
 def _mismatch(data: bytes, row: pd.Series) -> str:

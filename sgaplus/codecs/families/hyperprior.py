@@ -27,12 +27,7 @@ def analyse(codec: Networks, x: Tensor) -> Latents:
     return {"y": y, "z": codec.run("h_a", y)}
 
 
-def decode(
-    codec: Networks,
-    latents: Latents,
-    quantise: Quantiser,
-    settle: Settle,
-) -> Decoded:
+def decode(codec: Networks, latents: Latents, quantise: Quantiser, settle: Settle) -> Decoded:
     """What every hyperprior model shares; ``settle`` gives (ŷ, ŷ − μ, σ) from h_s(ẑ) and y."""
     model = codec.model
     z_hat = factorized_hat(model.entropy_bottleneck, latents["z"], "z", quantise)

@@ -191,10 +191,7 @@ def _decode(codec: Networks, latents: Latents, quantise: Quantiser) -> Decoded:
         values = mean(y_hat)
         scales, means = _parameters(codec, _Y, root, values, side)
         centred = moved(y_hat, -means)
-    bits = {
-        "y": _gaussian_bits(root, centred, scales),
-        "z": factorized_bits(hyper.entropy_bottleneck, z_hat),
-    }
+    bits = {"y": _gaussian_bits(root, centred, scales), "z": factorized_bits(hyper.entropy_bottleneck, z_hat)}
     return Decoded(codec.run("g_s", values), bits, {"y": values, "z": mean(z_hat)})
 
 

@@ -156,9 +156,7 @@ def _shown(model: Any, y_hat: Tensor, means: Tensor, scales: Tensor) -> Tensor:
     return y_hat / scale
 
 
-def _groups(
-    of_other_models: Callable[[Modules, Tensor], Groups],
-) -> Callable[[Modules, Tensor], Groups]:
+def _groups(of_other_models: Callable[[Modules, Tensor], Groups]) -> Callable[[Modules, Tensor], Groups]:
     """Their order with this grid and these reconstruction points."""
 
     def groups_of(networks: Modules, parameters: Tensor) -> Groups:
@@ -178,8 +176,7 @@ def _groups(
 
 
 def _decoding(
-    groups: Callable[[Modules, Tensor], Groups],
-    networks: Callable[[Any], Modules],
+    groups: Callable[[Modules, Tensor], Groups], networks: Callable[[Any], Modules]
 ) -> Callable[[Any], Decoding]:
     def of(model: Any) -> Decoding:
         rate: Rate = model.rate
@@ -211,9 +208,7 @@ def _of_scale(model: Any) -> Tensor:
 _Settle = Callable[[Networks, Tensor, Tensor, Quantiser], tuple[Tensor, Tensor | Choice, Tensor, Tensor]]
 
 
-def _settle_at_once(
-    split: Callable[[Tensor], tuple[Tensor, Tensor]],
-) -> _Settle:
+def _settle_at_once(split: Callable[[Tensor], tuple[Tensor, Tensor]]) -> _Settle:
     """``split`` gives σ and μ of what h_s makes of ẑ."""
 
     def settle(
