@@ -178,14 +178,18 @@ def free_memory(device: torch.device) -> float:
     """Bytes of the device's memory that are free now; 0 where nothing says, or there is no such GPU."""
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0]) if torch.cuda.is_available() else 0.0
-    return min(_free_of_computer(), _free_of_group())
+    return min(_bytes("/proc/meminfo", "MemAvailable"), _free_of_group())
 
 
-def _free_of_computer() -> float:
+def _bytes(path: str, key: str) -> float:
+    """What a file of Linux says in kilobytes; 0 where it says nothing."""
     with contextlib.suppress(OSError, StopIteration):
-        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-        return 1024.0 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        return 1024.0 * next(int(line.split()[1]) for line in lines if line.startswith(key))
     return 0.0
+
+
+_high_water = functools.partial(_bytes, "/proc/self/status", "VmHWM")
 
 
 def _free_of_group() -> float:
@@ -214,13 +218,6 @@ def peak_memory(device: torch.device) -> Iterator[Callable[[], float]]:
         Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     start = _high_water()
     yield lambda: max(0.0, _high_water() - start)
-
-
-def _high_water() -> float:
-    with contextlib.suppress(OSError, StopIteration):
-        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-        return 1024.0 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-    return 0.0
 
 
 def memory_is_full(error: BaseException) -> bool:

@@ -3,8 +3,7 @@
 import pandas as pd
 import pytest
 
-from sgaplus.bench import memory
-from sgaplus.errors import UserError
+from companion import peaks
 from tests.conftest import POSIX
 
 
@@ -12,16 +11,9 @@ from tests.conftest import POSIX
 @pytest.mark.slow
 def test_each_size_adds_a_line(tmp_path):
     path = tmp_path / "memory.csv"
-    first = dict.fromkeys(memory.COLUMNS, 1) | {"width": 64, "height": 64, "peak_bytes": 2e8}
+    first = peaks.measure(64, 64)
     pd.DataFrame([first]).to_csv(path, index=False)
-    memory.main(path, ["70x66"])
-    table = memory.read(path)
+    peaks.main(path, ["70x66"])
+    table = pd.read_csv(path)
     assert table[["width", "height"]].to_numpy().tolist() == [[64, 64], [70, 66]]
-    assert (table["peak_mb"] > 100).all() and set(memory.COLUMNS) <= set(table)
-
-
-def test_what_is_no_table_is_refused(tmp_path):
-    (tmp_path / "a.csv").write_text("a,b\n1,2\n")
-    for name in ("a.csv", "none.csv"):
-        with pytest.raises(UserError):
-            memory.read(tmp_path / name)
+    assert (table["peak_bytes"] > 1e8).all() and list(table) == list(first)

@@ -11,8 +11,9 @@ from sgaplus import hardware, io, metrics
 from sgaplus.codecs import checkpoints, gains, weights
 from sgaplus.codecs.codec import Codec, freeze, hard
 from sgaplus.errors import SystemFault
+from sgaplus.training.evaluation import rd_point
 from sgaplus.training.lineage import CURVE, curve_path, lineage_of
-from sgaplus.training.publishing import publish, publishable, rd_point, start_from
+from sgaplus.training.publishing import publish, publishable, start_from
 from sgaplus.training.recipes import Recipe
 from sgaplus.training.run import Run
 from tests.conftest import untrained, write_network

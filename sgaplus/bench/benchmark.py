@@ -18,9 +18,10 @@ import os
 import platform
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
+from unittest.mock import patch
 
 import pandas as pd
 import torch
@@ -79,25 +80,12 @@ def time_to_compile(codec: Codec, images: list[Tensor]) -> float:
     PyTorch's cache on disk is an empty one; what this process has compiled before it would still find.
     """
     seconds = []
-    with tempfile.TemporaryDirectory() as folder, _environment("TORCHINDUCTOR_CACHE_DIR", folder):
+    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, TORCHINDUCTOR_CACHE_DIR=folder):
         for _ in range(2):
             begun = now(codec.device)
             _refine(codec, images, 2, lambda done, total: None, compiled=True)
             seconds.append(now(codec.device) - begun)
     return seconds[0] - seconds[1]
-
-
-@contextlib.contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    """Set a variable for a while."""
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        del os.environ[name]
-        if before is not None:
-            os.environ[name] = before
 
 
 @dataclass(eq=False)
@@ -151,7 +139,7 @@ def _time_reference(model: MeanScaleHyperprior, image: Tensor, lmbda: float, set
     return (ended - begun) / settings.steps
 
 
-def _peak(device: torch.device, function: Callable[..., Any], *arguments: Any) -> tuple[Any, int | None]:
+def peak(device: torch.device, function: Callable[..., Any], *arguments: Any) -> tuple[Any, int | None]:
     """The function's result, and the most bytes in use so far.
 
     On CUDA in PyTorch's allocator, by the call alone; else in the process, since it began, and None where the
@@ -218,10 +206,10 @@ def run(settings: Settings, progress: Progress | None = None) -> Measurement:
     # First, so that on a CPU the peak is ours.
     images, compile_seconds = pictures(settings, size), None
     if settings.compiled:
-        compile_seconds, ours_peak = _peak(device, time_to_compile, codec, images)
+        compile_seconds, ours_peak = peak(device, time_to_compile, codec, images)
         calls = convolutions(codec, images)  # the program calls the same ones, but does not say so
     else:
-        calls, ours_peak = _peak(device, convolutions, codec, images)
+        calls, ours_peak = peak(device, convolutions, codec, images)
     advance()
     flops = sum(convolution.flops * count for convolution, count in calls.items()) / size
     lines, reference_peaks = [], []
@@ -233,10 +221,10 @@ def run(settings: Settings, progress: Progress | None = None) -> Measurement:
             if loop == "ours":
                 line["ours_seconds"], line["true_loss_seconds"] = _time_ours(codec, images, settings)
             else:
-                line["reference_seconds"], peak = _peak(
+                line["reference_seconds"], most = peak(
                     device, _time_reference, plain, images[0], codec.lmbda, settings
                 )
-                reference_peaks.append(peak)
+                reference_peaks.append(most)
             advance()
         line["ceiling_seconds"] = ceiling(calls, device, settings.steps) / size
         lines.append(line)

@@ -9,21 +9,15 @@ import pandas as pd
 
 from .. import io
 from ..errors import UserError
+from ..parsing import whole
 
 # Of the files that hold a measurement.
 SUFFIXES = (".json", ".csv")
 # Of a measurement's table, and of its summary as medians.
 _MEASURED = ("reference_seconds", "ours_seconds", "true_loss_seconds", "ceiling_seconds", "ratio", "share")
 # What a summary has beside these and the settings, as far as it is shown.
-_REPORTED = {
-    "ratio_min",
-    "ratio_max",
-    "flops_per_second",
-    "ceiling_flops_per_second",
-    "parts",
-    "compile_seconds",
-}
-_REPORTED |= {"ours_peak_bytes", "reference_peak_bytes", "method", "device_type"}
+_REPORTED = {"ratio_min", "ratio_max", "flops_per_second", "ceiling_flops_per_second", "parts"}
+_REPORTED |= {"compile_seconds", "ours_peak_bytes", "reference_peak_bytes", "method", "device_type"}
 _REPORTED |= {"git_commit", "torch_version", "written"}
 
 
@@ -66,11 +60,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name in ("pairs", "steps", "warmup", "N", "M", "width", "height", "batch_size"):
-            value = getattr(self, name)
-            if value is None and name == "batch_size":
-                continue
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise UserError(f"{name} must be a whole number of at least 1, not {value!r}")
+            if (value := getattr(self, name)) is not None or name != "batch_size":
+                object.__setattr__(self, name, whole(value, name, 1))
         for name in ("width", "height"):
             if getattr(self, name) % 64:
                 raise UserError(

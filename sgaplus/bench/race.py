@@ -25,6 +25,7 @@ from ..data.datasets import ImageFile
 from ..errors import UserError
 from ..hardware import now
 from ..jobs import provenance
+from ..parsing import whole
 from ..refinement import Progress, refine
 from .baseline import METHOD, plain_model, reference_refine
 from .race_table import COLUMNS, CPU, IDENTITY, MEASURED, read
@@ -56,9 +57,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name in ("iterations", "reference_iterations"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise UserError(f"{name} must be a whole number of at least 1, not {value!r}")
+            object.__setattr__(self, name, whole(getattr(self, name), name, 1))
         if self.preset not in plans.PRESETS:
             raise UserError(f"unknown preset {self.preset!r}: use one of {', '.join(plans.PRESETS)}")
 

@@ -35,6 +35,9 @@ CodecLmbda = Annotated[
 Quality = Annotated[
     int | None, option("Quality of a downloadable codec, from 1 (small files) to 8 (best pictures).", CODEC)
 ]
+Photos = Annotated[
+    list[str], typer.Argument(help="Photographs, folders of them, or data sets by name.", show_default=False)
+]
 Device = Annotated[str, option("cpu, cuda (an NVIDIA GPU), or auto: the GPU if there is one.", HARDWARE)]
 Dtype = Annotated[
     str, option("Number format: float32, bfloat16 (faster if the hardware supports it), or auto.", HARDWARE)

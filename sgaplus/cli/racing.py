@@ -3,12 +3,10 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from .. import io
 from ..errors import UserError
 from . import terminal
-from .app import CodecLmbda, CodecName, Device, Dtype, Quality, app
+from .app import CodecLmbda, CodecName, Device, Dtype, Photos, Quality, app
 from .terminal import option
 
 _TABLE = {"image": "{}", "plain": "{:.1f}", "preset": "{:.1f}", "ratio": "{:.1f}", "loss": "{:+.2f}"}
@@ -17,10 +15,7 @@ _TABLE = {"image": "{}", "plain": "{:.1f}", "preset": "{:.1f}", "ratio": "{:.1f}
 @app.command()
 @terminal.computing("choose a --crop, or a smaller one")
 def race(
-    photos: Annotated[
-        list[str],
-        typer.Argument(help="Photographs, folders of them, or data sets by name.", show_default=False),
-    ],
+    photos: Photos,
     out: Annotated[Path, option("Table of results (.csv); a row is added for each photograph.")] = Path(
         "race.csv"
     ),

@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from .. import io
 from ..errors import SystemFault, UserError
 from ..parsing import number
 from . import distorting, terminal
-from .app import HARDWARE, CodecLmbda, CodecName, Compiled, Device, Dtype, Quality, app, plan_of
+from .app import HARDWARE, CodecLmbda, CodecName, Compiled, Device, Dtype, Photos, Quality, app, plan_of
 from .terminal import option
 
 if TYPE_CHECKING:
@@ -26,10 +24,7 @@ _REFINEMENT = "Refinement"
 @app.command()
 @terminal.computing("lower --batch-size, or scale the photographs down", long=True)
 def refine(
-    photos: Annotated[
-        list[str],
-        typer.Argument(help="Photographs, folders of them, or data sets by name.", show_default=False),
-    ],
+    photos: Photos,
     out: Annotated[Path, option("Folder for the decoded photographs (PNG) and the table of results.")] = Path(
         "refined"
     ),

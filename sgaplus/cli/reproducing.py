@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 from ..errors import SystemFault, UserError
@@ -82,14 +84,8 @@ def _fetch(need: Need) -> None:
     """Download what is missing; what cannot be had is said and left out."""
     from ..data import datasets
 
-    def series_of(one):
-        return lambda: one.fetch(progress=True)
-
-    def images_of(name):
-        return lambda: datasets.fetch(name)
-
-    steps = {one.spec: series_of(one) for one in need.series}
-    steps |= {name: images_of(name) for name in need.datasets}
+    steps: dict[str, Callable] = {one.spec: partial(one.fetch, progress=True) for one in need.series}
+    steps |= {name: partial(datasets.fetch, name) for name in need.datasets}
     for name, fetch in steps.items():
         terminal.say(f"fetching {name}")
         try:

@@ -15,7 +15,7 @@ from .app import Compiled, Device, app
 from .terminal import option
 
 if TYPE_CHECKING:
-    from ..studies import running, schema, stored
+    from ..studies import running, schema
     from ..studies.execution.engines import Engine
     from ..studies.execution.journal import Summary
 
@@ -135,7 +135,8 @@ def study_status(name: _Name, profile: _Profile = None, results: Results = None)
     terminal.show(terminal.table(found.table, _STATUS))
     elsewhere = f", {found.elsewhere} more by other studies" if found.elsewhere else ""
     rate = "measured here" if found.measured else f"assumed for {study.profile(profile).device}"
-    paces = " to ".join(dict.fromkeys(f"{pace:.2g}" for pace in _extremes(found)))
+    seconds = [rate.seconds for rate in found.rates]
+    paces = " to ".join(dict.fromkeys(f"{pace:.2g}" for pace in (min(seconds), max(seconds))))
     terminal.show(
         f"{found.stored} of {found.jobs} jobs are stored{elsewhere}; about {found.minutes_left:.0f} minutes"
         f" are left ({paces} s per megapixel and iteration, {rate})"
@@ -284,12 +285,6 @@ def _default(study: schema.Study) -> str:
 
     wanted = "paper" if hardware.resolve_device().type == "cuda" else "cpu"
     return wanted if wanted in study.profiles else next(iter(study.profiles))
-
-
-def _extremes(found: stored.Status) -> tuple[float, float]:
-    """The lowest and the highest pace, in seconds per megapixel and iteration."""
-    paces = [rate.seconds for rate in found.rates]
-    return min(paces), max(paces)
 
 
 def _line(event: running.Event) -> str:

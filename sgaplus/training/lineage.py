@@ -4,11 +4,12 @@ A codec's card lists its stages under ``training``, and the curve lies beside it
 run that starts from a codec takes both over, so that its own codecs document the whole history.
 """
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from .. import io
 from ..codecs.bundled import Card, read_cards
@@ -86,21 +87,16 @@ def _stages(training: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _read_curve(path: Path, card: Card) -> list[dict[str, float]]:
     """The rows of a curve; where it has no column of λ, it is that of the card's only one."""
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        missing = set(CURVE) - {*("lmbda",) * (len(card.lmbdas) == 1), *(reader.fieldnames or ())}
-        if missing:
-            raise ValueError(f"it has no column {', '.join(sorted(missing))}")
-        rows = [{"lmbda": card.lmbda} | row for row in reader]
-    columns = [*CURVE, *(key for key in HELD_OUT if key in (reader.fieldnames or ()))]
-    return [
-        {
-            key: int(row[key]) if key in _WHOLE else float(row[key])
-            for key in columns
-            if key in CURVE or row[key]
-        }
-        for row in rows
-    ]
+    with path.open(encoding="utf-8") as file:
+        table = pd.read_csv(file, float_precision="round_trip")
+    if "lmbda" not in table and len(card.lmbdas) == 1:
+        table["lmbda"] = card.lmbda
+    lacking = [key for key in CURVE if key not in table or table[key].isna().any()]
+    if lacking:
+        raise ValueError(f"it lacks {', '.join(lacking)}")
+    table = table[[key for key in (*CURVE, *HELD_OUT) if key in table]]
+    table = table.astype(float).astype(dict.fromkeys(_WHOLE, int))
+    return [row.dropna().to_dict() for _, row in table.astype(object).iterrows()]
 
 
 def write_curve(path: Path, rows: Sequence[dict[str, float]]) -> None:
@@ -110,9 +106,6 @@ def write_curve(path: Path, rows: Sequence[dict[str, float]]) -> None:
         SystemFault: the disk is full or fails.
     """
     columns = [*CURVE, *(key for key in HELD_OUT if any(key in row for row in rows))]
-    with io.atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n", restval="")
-        writer.writeheader()
-        for row in rows:
-            known = {key: row[key] for key in columns if key in row}
-            writer.writerow({key: v if key in _WHOLE else f"{v:.7g}" for key, v in known.items()})
+    with io.atomic(path) as temporary:
+        table = pd.DataFrame(rows, columns=columns)
+        table.to_csv(temporary, index=False, float_format="%.7g", lineterminator="\n")

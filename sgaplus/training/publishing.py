@@ -22,8 +22,6 @@ from .recipes import Recipe
 from .run import Run
 from .widening import widen
 
-__all__ = ["publish", "publishable", "rd_point", "start_from"]
-
 
 def publishable(model: torch.nn.Module) -> dict[str, Tensor]:
     """The model's parameters: float16, the small entropy model in float32; no buffers.

@@ -43,7 +43,7 @@ class Recipe:
         per_step: how many λ of a family one step trains, drawn at random.
         seed: of the initial weights, the crops and the noise.
         holdout: number of photographs, the last ones by name, that are evaluated and never trained on.
-        average: decay per step of the average that is evaluated and published, see `averages`; with 0 it is
+        average: decay per step of the average that is evaluated and published, see `run.Run`; with 0 it is
             the last weights.
     """
 

@@ -32,13 +32,15 @@ from ..codecs.checkpoints import load_parameters
 from ..codecs.codec import Codec
 from ..codecs.layers import replace_gdn
 from ..errors import SystemFault, UserError
-from . import averages, checkpoints
+from . import checkpoints
 from .crops import generator_for, sample_crops
 from .evaluation import centres, plain_codec, rd_point
 from .gains import Gains
 from .lineage import UNTRAINED, Lineage
 from .objective import family_losses, losses
 from .recipes import Recipe
+
+_MEANS = ("loss", "bpp", "psnr")
 
 
 def _parameters(model: torch.nn.Module, gains: Gains | None) -> list[Tensor]:
@@ -66,7 +68,9 @@ class Run:
         step: optimiser steps done.
         seconds: that they took.
         log: one entry per 100 steps and λ: step, seconds, lmbda and the means that `train` reports.
-        average: the average of all that is trained, in the order of `parameters`; see `averages`.
+        average: the exponential average of all that is trained, in the order of `parameters`, which is
+            evaluated and published. After t steps it is Σₛ dᵗ⁻ˢ wₛ / Σₛ dᵗ⁻ˢ over the weights wₛ after steps
+            s = 1 … t, with the decay d: as in Adam (arXiv 1412.6980), the initial weights never count.
     """
 
     recipe: Recipe
@@ -214,7 +218,9 @@ class Run:
         group["lr"] = recipe.learning_rate(self.step)
         self.optimizer.step()
         self.step += 1
-        averages.update(self.average, self.parameters(), self.step, recipe.average)
+        share = (1 - recipe.average) / (1 - recipe.average**self.step)
+        with torch.no_grad():
+            torch._foreach_lerp_(self.average, self.parameters(), share)
         self.seconds += time.perf_counter() - started
         return [
             {"lmbda": lmbda, "loss": loss, "bpp": bpp, "psnr": -10 * math.log10(max(mse, 1e-12))}
@@ -276,43 +282,43 @@ def train(
     usable = [photo.to(device) for photo in photographs if min(photo.shape[1:]) >= run.recipe.crop]
     if not usable:
         raise UserError(f"no training photograph is at least {run.recipe.crop} pixels wide and high")
+    centred = centres(held_out, run.recipe.crop)
+    recent: list[dict[str, float]] = []
     try:
-        centred = centres(held_out, run.recipe.crop)
         # On a GPU the fastest of its convolutions of these shapes, measured once.
         with torch.backends.cudnn.flags(enabled=True, benchmark=True):
-            _advance_to_the_end(run, usable, checkpoint, save_every, report, centred, report_every, minutes)
+            while run.step < run.recipe.steps:
+                recent += run.advance(usable)
+                if minutes is not None:
+                    _end_after(run, 60 * minutes)
+                ended = run.step == run.recipe.steps
+                if run.step % report_every == 0 or ended:
+                    rows = _means(run, recent, centred)
+                    run.log += rows
+                    report(run.step, rows)
+                    recent = []
+                if run.step % save_every == 0 or ended:
+                    run.save(checkpoint)
     except SystemFault as fault:
         kept = f"; {checkpoint} is kept as it was" if checkpoint.is_file() else ""
         raise SystemFault(f"{fault}{kept}") from fault
     return run
 
 
-def _advance_to_the_end(
-    run: Run,
-    photographs: Sequence[Tensor],
-    checkpoint: Path,
-    save_every: int,
-    report: Callable,
-    held_out: Sequence[Tensor],
-    report_every: int,
-    minutes: float | None,
-) -> None:
-    recent: list[dict[str, float]] = []
-    while run.step < run.recipe.steps:
-        recent += run.advance(photographs)
-        if minutes is not None:
-            _end_after(run, 60 * minutes)
-        if run.step % report_every == 0 or run.step == run.recipe.steps:
-            points = _held_out_points(run, held_out) if held_out else {}
-            for lmbda in sorted({row["lmbda"] for row in recent}):
-                rows = [row for row in recent if row["lmbda"] == lmbda]
-                means = {key: sum(row[key] for row in rows) / len(rows) for key in ("loss", "bpp", "psnr")}
-                place = {"step": run.step, "seconds": run.seconds, "lmbda": lmbda}
-                run.log.append(place | means | points.get(lmbda, {}))
-            report(run.step, [row for row in run.log if row["step"] == run.step])
-            recent = []
-        if run.step % save_every == 0 or run.step == run.recipe.steps:
-            run.save(checkpoint)
+def _means(
+    run: Run, recent: Sequence[dict[str, float]], held_out: Sequence[Tensor]
+) -> list[dict[str, float]]:
+    """For each λ of the ``recent`` steps their means, and those of held-out images as of `rd_point`."""
+    points, found = {}, []
+    for lmbda, parameters in run.weights().items() if held_out else ():
+        point = rd_point(plain_codec(run.recipe, lmbda, parameters, run.codec.device), held_out)
+        points[lmbda] = {f"held_out_{key}": point[key] for key in _MEANS}
+    for lmbda in sorted({row["lmbda"] for row in recent}):
+        rows = [row for row in recent if row["lmbda"] == lmbda]
+        means = {key: sum(row[key] for row in rows) / len(rows) for key in _MEANS}
+        place = {"step": run.step, "seconds": run.seconds, "lmbda": lmbda}
+        found.append(place | means | points.get(lmbda, {}))
+    return found
 
 
 def _end_after(run: Run, seconds: float) -> None:
@@ -321,15 +327,3 @@ def _end_after(run: Run, seconds: float) -> None:
     if recipe.cooldown == 0 and run.step >= recipe.warmup and run.seconds >= seconds / 2:
         left = max(1, round(run.step * (seconds / run.seconds - 1)))
         run.recipe = replace(recipe, steps=run.step + left, cooldown=left)
-
-
-def _held_out_points(run: Run, images: Sequence[Tensor]) -> dict[float, dict[str, float]]:
-    """For each λ the means of `evaluation.rd_point`, under the names of the log."""
-    points = {
-        lmbda: rd_point(plain_codec(run.recipe, lmbda, parameters, run.codec.device), images)
-        for lmbda, parameters in run.weights().items()
-    }
-    return {
-        lmbda: {f"held_out_{key}": point[key] for key in ("loss", "bpp", "psnr")}
-        for lmbda, point in points.items()
-    }

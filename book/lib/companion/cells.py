@@ -32,18 +32,7 @@ def answer(text: str) -> None:
     display(Markdown(f'<div class="answer">\n\n{together}\n\n</div>'))
 
 
-def show(
-    figure: Any,
-    *,
-    alt: str,
-    caption: str,
-    name: str,
-    rows: Any = None,
-    source: Any = None,
-    command: str | None = None,
-    photo: bool = False,
-    folded: str = "",
-) -> None:
+def show(figure: Any, *, alt: str, caption: str, photo: bool = False, folded: str = "", **about: Any) -> None:
     """Display a Matplotlib figure with a number, a text alternative, a caption and where it comes from.
 
     The picture is an SVG where that is smaller than a PNG of two pixels per CSS pixel. A figure of
@@ -51,14 +40,9 @@ def show(
 
     Args:
         alt: what the figure shows, for who cannot see it.
-        caption: Markdown under the figure.
-        name: unique in the book; its anchor is ``fig-<name>``.
-        rows: the frame behind the figure, which its CSV has.
-        source: the stored rows that the figure is made of, where ``rows`` are not such; those that the page
-            has loaded where None.
-        command: shell command that makes the same figure.
         photo: whether it shows photographs, which are never anything but PNG.
         folded: what stands in place of the picture until a reader opens it; nothing shows it at once.
+        caption, about: as of `figure_of`.
     """
     from . import figures
 
@@ -70,9 +54,7 @@ def show(
     if narrow:
         images += f'<img class="narrow" hidden {_image(narrow, photo)} alt="{said}" loading="lazy">'
     images = _folded(images, folded)
-    more: dict[str, Any] = {"rows": rows, "source": source, "command": command, "photo": photo}
-    markup = figure_of(images, caption, name=name, **more)
-    _display(markup, f"{caption} [{alt}]")
+    _display(figure_of(images, caption, photo=photo, **about), f"{caption} [{alt}]")
 
 
 def figure_of(
@@ -85,7 +67,17 @@ def figure_of(
     command: str | None = None,
     photo: bool = False,
 ) -> str:
-    """HTML of a figure whose ``pictures`` are HTML already; arguments as of `show`."""
+    """HTML of a figure whose ``pictures`` are HTML already.
+
+    Args:
+        caption: Markdown under the figure.
+        name: unique in the book; its anchor is ``fig-<name>``.
+        rows: the frame behind the figure, which its CSV has.
+        source: the stored rows that the figure is made of, where ``rows`` are not such; those that the page
+            has loaded where None.
+        command: shell command that makes the same figure.
+        photo: whether it shows photographs.
+    """
     return (
         f'<figure class="{"photo" if photo else "plot"}" id="fig-{name}">{pictures}'
         f"{_caption('Figure', f'fig-{name}', caption)}{_drawer(name, rows, source, command)}</figure>"
@@ -109,7 +101,7 @@ def show_table(
         data: the frame behind it, unrounded.
         name: unique in the book; of its CSV file, and its anchor is ``tab-<name>``.
         caption: Markdown above the table.
-        source, command: as of `show`.
+        source, command: as of `figure_of`.
         folded: what stands in place of the table until a reader opens it; nothing shows it at once.
     """
     if data.empty:

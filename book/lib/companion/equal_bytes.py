@@ -28,18 +28,11 @@ from sgaplus.studies.stored import results
 # Left, top, width and height of what is shown; λ is that of the codec.
 CODEC, LMBDA, ITERATIONS, DTYPE = "mshyper-s", 0.0025, 200, "bfloat16"
 BOXES = {
-    "kodim23": ("kodak", (100, 100, 480, 320)),
-    "motorcycle_left": ("sample", (130, 150, 480, 320)),
-    "kodim19": ("kodak", (16, 290, 480, 320)),
-    "chelsea": ("sample", (0, 0, 451, 300)),
-    "coffee": ("sample", (60, 20, 480, 320)),
-}
-TITLES = {
-    "kodim23": "parrots",
-    "motorcycle_left": "motorcycle",
-    "kodim19": "lighthouse",
-    "chelsea": "cat",
-    "coffee": "coffee",
+    "kodim23": ("parrots", "kodak", (100, 100, 480, 320)),
+    "motorcycle_left": ("motorcycle", "sample", (130, 150, 480, 320)),
+    "kodim19": ("lighthouse", "kodak", (16, 290, 480, 320)),
+    "chelsea": ("cat", "sample", (0, 0, 451, 300)),
+    "coffee": ("coffee", "sample", (60, 20, 480, 320)),
 }
 BASE, REFINED = "base", "refined"
 SIDES = (BASE, REFINED)
@@ -64,6 +57,11 @@ class Pair:
     original: Tensor | None
 
     @property
+    def title(self) -> str:
+        """What it shows, in a word."""
+        return BOXES[self.name][0]
+
+    @property
     def centre(self) -> tuple[int, int]:
         """x and y of the middle of the square of 48 pixels that refinement brings nearest to the original."""
         gain = torch.from_numpy(self.errors[BASE].astype(np.float32) - self.errors[REFINED])
@@ -78,7 +76,7 @@ def folder(root: str | Path | None = None) -> Path:
 
 
 def _photograph(name: str) -> Tensor:
-    source, (left, top, width, height) = BOXES[name]
+    _, source, (left, top, width, height) = BOXES[name]
     file = next(image for image in list_images([source]) if image.name == name)
     return file.read()[:, top : top + height, left : left + width]
 
@@ -94,7 +92,7 @@ def compute(root: str | Path | None = None) -> None:
     fast = load_codec(CODEC, LMBDA, device="cpu", dtype=DTYPE)
     place.mkdir(parents=True, exist_ok=True)
     rows = []
-    for name, (source, box) in BOXES.items():
+    for name, (_, source, box) in BOXES.items():
         image, start = _photograph(name), time.perf_counter()
         with torch.no_grad():
             own = codec.analyse(codec.pad(image[None]))

@@ -58,38 +58,23 @@ def show(kind: str, data: Any, twin: Twin) -> None:
 def lines(
     frame: pd.DataFrame,
     *,
-    x: str,
-    y: str,
     twin: Twin,
-    low: str | None = None,
-    high: str | None = None,
-    method: str = "configuration",
-    panel: str | None = None,
-    image: str | None = None,
-    choice: str | None = None,
     xlabel: str = "",
     ylabel: str = "",
     logarithmic: bool = False,
+    **columns: str | None,
 ) -> None:
     """Display lines whose values a reader reads off by mouse, finger or keys, and whose methods can be left
     out. Colours and order are those of `palette`.
 
     Args:
-        frame: a row for each point of a line.
-        x, y: columns of the point; rows without ``y`` are left out.
-        low, high: columns with the ends of its interval.
-        method: the column that names the line.
-        panel: the column with the title of the panel that a row belongs to; one panel where None.
-        image: the column with the photograph of a row, missing in the rows of means: a reader may let the
-            photographs show as thin lines behind the means.
-        choice: a column of whose values one is shown at a time, such as the budget of iterations; in the
-            frame's order, the first one to begin with.
+        frame, columns: as of `lines_data`.
         xlabel, ylabel: of all panels.
         logarithmic: whether x is.
         twin: HTML of the static figure, or a function that displays it.
     """
-    show("lines", lines_data(frame, x, y, low, high, method, panel, image, choice)
-         | {"xlabel": xlabel, "ylabel": ylabel, "log": logarithmic}, twin)  # fmt: skip
+    words = {"xlabel": xlabel, "ylabel": ylabel, "log": logarithmic}
+    show("lines", lines_data(frame, **columns) | words, twin)
 
 
 def with_means(rows: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
@@ -166,7 +151,7 @@ def before_after_data(pairs: list[equal_bytes.Pair]) -> dict[str, Any]:
         "pairs": [
             {
                 "name": pair.name,
-                "title": equal_bytes.TITLES.get(pair.name, pair.name),
+                "title": pair.title,
                 "width": pair.pictures["base"].shape[2],
                 "height": pair.pictures["base"].shape[1],
                 "centre": pair.centre,
@@ -199,7 +184,7 @@ def pictures(pairs: list[equal_bytes.Pair], name: str, light: bool) -> str:
         images = "".join(
             f'<span{"" if side in equal_bytes.SIDES else " class=more"}><img data-name="{pair.name}" '
             f'data-side="{side}" {source} loading="lazy" '
-            f'alt="{equal_bytes.TITLES[pair.name]}, {labels[side]}"><br>{labels[side]}</span>'
+            f'alt="{pair.title}, {labels[side]}"><br>{labels[side]}</span>'
             for side, source in sides.items()
         )
         blocks.append(f'<div class="pair">{images}</div>')
@@ -230,7 +215,19 @@ def lines_data(
     image: str | None = None,
     choice: str | None = None,
 ) -> dict[str, Any]:
-    """What ``moving-lines.js`` reads; arguments as of `lines`."""
+    """What ``moving-lines.js`` reads.
+
+    Args:
+        frame: a row for each point of a line.
+        x, y: columns of the point; rows without ``y`` are left out.
+        low, high: columns with the ends of its interval.
+        method: the column that names the line.
+        panel: the column with the title of the panel that a row belongs to; one panel where None.
+        image: the column with the photograph of a row, missing in the rows of means: a reader may let the
+            photographs show as thin lines behind the means.
+        choice: a column of whose values one is shown at a time, such as the budget of iterations; in the
+            frame's order, the first one to begin with.
+    """
     frame = frame.dropna(subset=[x, y])
     if frame.empty:
         raise UserError(f"no line can be drawn: no row has both {x} and {y}")

@@ -21,7 +21,6 @@ import distributed
 import numpy as np
 import pandas as pd
 import torch
-import yaml
 
 from sgaplus import jobs
 from sgaplus.studies import planning, reproduce, running, schema, stored
@@ -34,29 +33,7 @@ from sgaplus.studies.planning import Room
 # Workers and mean seconds of a shard.
 SIMULATED = ((1000, 30), (100, 20), (100, 5), (10, 5))
 # A study of four shards, of which each takes some seconds on one core.
-MEASURED = {
-    "title": "Measured",
-    "shows": ["nothing"],
-    "profiles": {
-        "cpu": {
-            "about": "Small.",
-            "device": "cpu",
-            "codec": "mshyper-s",
-            "dtype": "float32",
-            "grids": [
-                {
-                    "dataset": "sample",
-                    "images": ["astronaut", "coffee", "chelsea"],
-                    "crop": 128,
-                    "methods": ["ssl", "atanh"],
-                    "train_lmbdas": [0.01, 0.02],
-                    "iterations": 100,
-                    "trace_every": 100,
-                }
-            ],
-        }
-    },
-}
+MEASURED = Path(__file__).with_name("measured.yaml")
 _MINUTES = 0.5  # of a simulation, about
 # What each worker would do in a process of its own, off the scheduler's computer, is left out.
 _ALONE = {
@@ -75,10 +52,10 @@ def origin() -> dict[str, str]:
     return jobs.provenance(torch.device("cpu")) | {"dask_version": distributed.__version__}
 
 
-def spread(study: str = "rd", profile: str = "cpu") -> np.ndarray:
+def spread() -> np.ndarray:
     """Seconds of stored jobs, relative to their mean, without the longest hundredth: some of these took 28
     times the mean, and every simulation would wait for them."""
-    rows = stored.stored_rows(study, profile)
+    rows = stored.stored_rows("rd", "cpu")
     seconds = rows[(rows["iteration"] == rows["iterations"]) & (rows["iteration"] > 0)]["seconds"].to_numpy()
     seconds = np.sort(seconds)[: int(0.99 * len(seconds))]
     return seconds / seconds.mean()
@@ -178,26 +155,24 @@ def simulate(workers: int, seconds: float) -> dict[str, object]:
     }
 
 
-def measure(study: Path, root: Path, workers: int | None) -> dict[str, object]:
-    """Run a study once, here or on so many processes; wall-clock and processor seconds."""
+def measure(root: Path, workers: int | None) -> dict[str, object]:
+    """Run `MEASURED` once, here or on so many processes; wall-clock and processor seconds."""
     found: list[Summary] = []
+    study = schema.load_study(MEASURED)
     with contextlib.ExitStack() as stack:
         engine = None
         if workers:
             address = stack.enter_context(cluster.local(workers, "cpu"))
             engine = stack.enter_context(cluster.connected(address))
         begun = time.time()
-        running.run(
-            schema.load_study(study), "cpu", device="cpu", root=root, engine=engine, summarise=found.append
-        )
-    [summary] = found
-    [grid] = MEASURED["profiles"]["cpu"]["grids"]  # type: ignore[index]
+        running.run(study, "cpu", device="cpu", root=root, engine=engine, summarise=found.append)
+    [summary], [grid] = found, study.profile("cpu").grids
     return {
         "workers": workers or 0,
         "wall": time.time() - begun,
         "busy": sum(summary.seconds.values()),
         "jobs": summary.stored,
-        "shards": len(grid["methods"]) * len(grid["train_lmbdas"]),
+        "shards": len(grid.methods) * len(grid.train_lmbdas),
         "idle": summary.idle,
         "load": os.getloadavg()[0],
         **origin(),
@@ -265,9 +240,7 @@ def main(what: str, out: str, *size: str) -> None:
     elif what == "measure":
         for workers in (None, 1, 2):
             with tempfile.TemporaryDirectory() as folder:
-                study = Path(folder, "measured.yaml")
-                study.write_text(yaml.safe_dump(MEASURED))
-                _append(path, measure(study, Path(folder, "results"), workers))
+                _append(path, measure(Path(folder), workers))
     else:
         {"protocol": protocol, "paces": paces}[what]().to_csv(path, index=False)
 

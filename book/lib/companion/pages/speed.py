@@ -16,7 +16,6 @@ from matplotlib.figure import Figure
 
 from sgaplus import hardware
 from sgaplus.bench import instructions, measurement
-from sgaplus.bench import memory as peaks
 from sgaplus.bench.measurement import Settings
 from sgaplus.errors import UserError
 
@@ -83,11 +82,12 @@ def instruction_sets(folder: Path) -> pd.DataFrame:
 
 
 def memory(path: Path) -> str:
-    """What the stored peaks of `bench.memory` say of large photographs, in a sentence; "" without them."""
+    """What the stored peaks of `peaks` say of large photographs, in a sentence; "" without them."""
     if not path.exists():
         return ""
-    table = peaks.read(path)
-    large = table[table["width"] * table["height"] > hardware.LARGE_IMAGE].sort_values("megapixels")
+    table = pd.read_csv(path)
+    table = table.assign(megapixels=table["width"] * table["height"] / 1e6, peak_mb=table["peak_bytes"] / 1e6)
+    large = table[table["megapixels"] > hardware.LARGE_IMAGE / 1e6].sort_values("megapixels")
     if len(large) < 2:
         return ""
     per, _ = np.polyfit(large["megapixels"], large["peak_mb"], 1)
