@@ -8,41 +8,20 @@ import json
 import math
 import subprocess
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
 
-from . import hardware, io
+from . import __version__, hardware, io
 from .data.datasets import ImageFile
 from .plans import BASE, Plan
 from .refinement import ALGORITHM
 
 if TYPE_CHECKING:
     from .refinement import Run
-
-# What makes two jobs the same one, as columns of their rows.
-IDENTITY = (
-    "codec",
-    "codec_lmbda",
-    "codec_sha256",
-    "image_sha256",
-    "method",
-    "temperature",
-    "lr",
-    "lmbda",
-    "iterations",
-    "dtype",
-    "seed",
-    "optimizer",
-    "algorithm",
-    "distortion",
-)
-# Values of those that came after rows were stored: a key leaves them out, as the stored ones do.
-ADDED: dict[str, Any] = {"optimizer": "adam", "algorithm": 1, "distortion": "mse"}
 
 
 @dataclass(frozen=True)
@@ -101,6 +80,12 @@ class Job:
     def evaluated(self) -> set[int]:
         """The iterations that have a row."""
         return self.marks | set(range(self.trace_every, self.iterations + 1, self.trace_every))
+
+
+# What makes two jobs the same one, as columns of their rows.
+IDENTITY = tuple(f.name for f in fields(Job) if f.name not in ("image", "read_offs", "trace_every", "label"))
+# Values of those that came after rows were stored: a key leaves them out, as the stored ones do.
+ADDED: dict[str, Any] = {f.name: f.default for f in fields(Job) if f.name in IDENTITY[-3:]}
 
 
 def job_of(plan: Plan, image: ImageFile, **others: Any) -> Job:
@@ -207,12 +192,8 @@ def git_commit() -> str:
 
 def provenance(device: torch.device) -> dict[str, str]:
     """Where a row comes from: package, commit, hardware, library and time."""
-    try:
-        package = version("sgaplus")
-    except PackageNotFoundError:
-        package = "uninstalled"
     return {
-        "sgaplus_version": package,
+        "sgaplus_version": __version__,
         "git_commit": git_commit(),
         "device": hardware.describe(device),
         "torch_version": torch.__version__,

@@ -8,20 +8,8 @@ from .. import io
 from ..errors import UserError
 
 # What makes two races the same one.
-IDENTITY = [
-    "codec",
-    "codec_lmbda",
-    "codec_sha256",
-    "image_sha256",
-    "reference",
-    "reference_iterations",
-    "preset",
-    "plan",
-    "iterations",
-    "dtype",
-    "device",
-    "seed",
-]
+IDENTITY = ["codec", "codec_lmbda", "codec_sha256", "image_sha256", "reference", "reference_iterations"]
+IDENTITY += ["preset", "plan", "iterations", "dtype", "device", "seed"]
 MEASURED = ["base_loss", "reference_loss", "loss", "reference_seconds", "seconds"]
 CPU = ["reference_cpu_seconds", "cpu_seconds"]
 _TEXTS = ["image", "codec", "codec_sha256", "image_sha256", "reference", "preset", "plan", "dtype", "device"]

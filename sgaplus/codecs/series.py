@@ -138,14 +138,11 @@ class Series:
 
     def need(self) -> str:
         """One sentence that says how to get what is missing; empty where nothing is."""
-        missing = self.missing()
+        if not (missing := self.missing()):
+            return ""
         return (
-            ""
-            if not missing
-            else (
-                f"{len(missing)} of {len(self.members)} codecs of {self.spec} are not on this computer: run"
-                f" `sgaplus codecs fetch {self.spec}`, which downloads {self.size_missing / 1e6:.0f} MB"
-            )
+            f"{len(missing)} of {len(self.members)} codecs of {self.spec} are not on this computer: run"
+            f" `sgaplus codecs fetch {self.spec}`, which downloads {self.size_missing / 1e6:.0f} MB"
         )
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -13,12 +13,9 @@ from ..parsing import number
 RATE_TOLERANCE, PSNR_TOLERANCE = 0.01, 0.05
 # The longest step on log λ.
 LONGEST_STEP = math.log(4)
-# First guesses, which a search replaces by what it finds: by how much log bytes and the PSNR in dB grow with
-# log λ for one codec, by how much refinement raises them above those of the codec's own latents, and by how
-# much they fall again when the same λ is refined for ever.
-_RATE_SLOPE, _PSNR_SLOPE = 0.3, 1.2
-_RATE_GAIN, _PSNR_GAIN = 0.08, 0.9
-_RATE_DRIFT, _PSNR_DRIFT = 0.05, 0.0
+# First guesses, of log bytes and of the PSNR in dB; a search replaces them by what it finds.
+_RATE = {"slope": 0.3, "gain": 0.08, "drift": 0.05, "unit": RATE_TOLERANCE}
+_PSNR = {"slope": 1.2, "gain": 0.9, "drift": 0.0, "unit": PSNR_TOLERANCE}
 # How far the drift may be from its guess, and how much a value varies without a reason, in tolerances.
 _DRIFT_SPREAD, _NOISE = 10.0, 1.0
 
@@ -32,6 +29,10 @@ class Target:
         low, aim, high: a file between ``low`` and ``high`` is good; ``aim`` is between them.
         rate: whether it is about bytes; else it is about PSNR.
         limit: whether a file above ``high`` is of no use.
+        slope: a guess of how the value of one codec's files grows with log λ.
+        gain: a guess of how much refinement with the codec's own λ adds to the value.
+        drift: a guess of how much the value of a first refinement is above that of a very long one.
+        unit: the tolerance on the scale of the search.
     """
 
     text: str
@@ -40,30 +41,18 @@ class Target:
     high: float
     rate: bool
     limit: bool = False
+    slope: float = field(init=False)
+    gain: float = field(init=False)
+    drift: float = field(init=False)
+    unit: float = field(init=False)
 
     def value(self, size: float, psnr: float) -> float:
         """Where a file of ``size`` bytes and this PSNR in dB is on the scale."""
         return math.log(size) if self.rate else psnr
 
-    @property
-    def slope(self) -> float:
-        """A guess of how the value of one codec's files grows with log λ."""
-        return _RATE_SLOPE if self.rate else _PSNR_SLOPE
-
-    @property
-    def gain(self) -> float:
-        """A guess of how much refinement with the codec's own λ adds to the value."""
-        return _RATE_GAIN if self.rate else _PSNR_GAIN
-
-    @property
-    def drift(self) -> float:
-        """A guess of how much the value of a first refinement is above that of a very long one."""
-        return _RATE_DRIFT if self.rate else _PSNR_DRIFT
-
-    @property
-    def unit(self) -> float:
-        """The tolerance on the scale of the search."""
-        return RATE_TOLERANCE if self.rate else PSNR_TOLERANCE
+    def __post_init__(self) -> None:
+        for name, value in (_RATE if self.rate else _PSNR).items():
+            object.__setattr__(self, name, value)
 
 
 def target(

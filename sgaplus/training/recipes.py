@@ -9,7 +9,7 @@ import torch
 from compressai.models import MeanScaleHyperprior
 
 from ..errors import UserError
-from ..parsing import number
+from ..parsing import number, whole
 
 
 def middle(family: Sequence[float]) -> float:
@@ -73,11 +73,9 @@ class Recipe:
         for name, what in (("lr", "the learning rate"), ("clip", "the largest norm of the gradient")):
             number(getattr(self, name), what)
         for name in ("N", "M", "batch", "per_step", "steps"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
+            whole(getattr(self, name), name, 1)
         for name in ("cooldown", "warmup", "holdout"):
-            if getattr(self, name) < 0:
-                raise UserError(f"{name} must not be negative, not {getattr(self, name)}")
+            whole(getattr(self, name), name, 0)
         if not 0 <= self.average < 1:
             raise UserError(f"the decay of the average must be at least 0 and below 1, not {self.average}")
         if len({f"{lmbda:g}" for lmbda in self.family}) < len(self.family):

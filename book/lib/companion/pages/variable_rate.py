@@ -8,6 +8,7 @@ from sgaplus.errors import UserError
 
 from .. import figures, palette, statistics
 from ..configurations import BASE
+from .standing import each_against
 
 ANY, REFINED, ONE = "any rate, base", "any rate, refined", "one rate, refined at other λ"
 
@@ -60,19 +61,11 @@ def changes(points: pd.DataFrame) -> pd.DataFrame:
         curve, images and change with its interval; lowest and highest, the mean PSNR in dB between which the
         curve lies.
     """
-    lines = []
+    anchor, lines = points[points["curve"] == ANY].rename(columns={"psnr_8bit": "psnr_db"}), []
     for name in (REFINED, ONE):
-        found = {}
-        for image, of_image in points.groupby("image"):
-            anchor, test = (
-                tuple(
-                    of_image[of_image["curve"] == side].sort_values("bpp")[["bpp", "psnr_8bit"]].to_numpy().T
-                )
-                for side in (ANY, name)
-            )
-            found[image] = statistics.bd_rate(anchor, test)
-        values = pd.Series(found).rename_axis("image")
-        reach = points[points["curve"] == name].groupby("lmbda")["psnr_8bit"].mean()
+        own = points[points["curve"] == name]
+        values = each_against(own, anchor)
+        reach = own.groupby("lmbda")["psnr_8bit"].mean()
         line = {"curve": name, "images": len(values), "lowest": reach.min(), "highest": reach.max()}
         lines.append(line | statistics.with_interval("change", statistics.resampled_means(values)[:, 0]))
     return pd.DataFrame(lines)
