@@ -36,6 +36,9 @@ class Networks(Protocol):
     def run(self, network: str, x: Tensor) -> Tensor: ...
 
 
+Analyse = Callable[[Networks, Tensor], Latents]
+
+
 @dataclass(frozen=True)
 class Decoded:
     """What a decoder sees, and what it cost.
@@ -86,7 +89,7 @@ class Family:
         UserError: a function is missing, or a network's name or the stride is none.
     """
 
-    analyse: Callable[[Networks, Tensor], Latents]
+    analyse: Analyse
     decode: Callable[[Networks, Latents, Quantiser], Decoded]
     decoders: tuple[str, ...]
     stride: int = 64

@@ -48,6 +48,7 @@ class Group:
 
 
 Groups = Generator[Group, Tensor, Tensor]
+Order = Callable[[Modules, Tensor], Groups]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +66,7 @@ class Decoding:
 
     bottleneck: Any
     h_s: nn.Module
-    groups: Callable[[Modules, Tensor], Groups]
+    groups: Order
     networks: Modules
     scale_bound: float
     step: float = 1.0
@@ -197,10 +198,7 @@ def wavefronts(networks: Modules, parameters: Tensor) -> Groups:
 
 
 def decoding(
-    model: Any,
-    groups: Callable[[Modules, Tensor], Groups],
-    networks: Callable[[Any], Modules] = lambda model: {},
-    **steps: float,
+    model: Any, groups: Order, networks: Callable[[Any], Modules] = lambda model: {}, **steps: float
 ) -> Decoding:
     """That of a model with CompressAI's usual names."""
     bound = bound_of(model.gaussian_conditional.lower_bound_scale)

@@ -60,9 +60,10 @@ def ends(samples: np.ndarray) -> np.ndarray:
     return found
 
 
-def with_interval(name: str, samples: np.ndarray) -> dict[str, float]:
-    """A statistic (1 + resamples,) as ``name``, its interval as ``<name>_low`` and ``<name>_high``."""
-    return {name: float(samples[0])} | dict(zip((f"{name}_low", f"{name}_high"), ends(samples), strict=True))
+def with_interval(name: str, samples: np.ndarray) -> dict[str, Any]:
+    """A statistic (1 + resamples, ...) as ``name``, its interval as ``<name>_low`` and ``<name>_high``."""
+    names = (name, f"{name}_low", f"{name}_high")
+    return dict(zip(names, (samples[0], *ends(samples)), strict=True))
 
 
 def intervals(values: pd.DataFrame) -> dict[str, float]:

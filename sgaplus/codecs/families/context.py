@@ -15,9 +15,7 @@ from . import hyperprior
 from .factorized import from_width, from_widths
 
 
-def _settle(
-    codec: Networks, parameters: Tensor, y: Tensor, quantise: Quantiser
-) -> tuple[Tensor, Tensor | Choice, Tensor]:
+def _settle(codec: Networks, parameters: Tensor, y: Tensor, quantise: Quantiser) -> hyperprior.Settled:
     """Minnen, Ballé and Toderici, arXiv 1809.02736, with context: μ and σ depend on the ŷ decoded before.
 
     Hard latents are found position by position, as the decoder finds them. Otherwise two parallel passes do:

@@ -9,12 +9,13 @@ from torch import Tensor
 
 from ..bits import factorized_bits, gaussian_bits
 from ..choice import Choice, mean
-from ..models import Decoded, Family, Latents, Networks, Quantiser
+from ..models import Analyse, Decoded, Family, Latents, Networks, Quantiser
 from ..order import at_once, decoding, without_means
 from .factorized import factorized_hat, from_widths
 
-# (ŷ, ŷ − μ, σ) from h_s(ẑ) and y.
-Settle = Callable[[Networks, Tensor, Tensor, Quantiser], tuple[Tensor, Tensor | Choice, Tensor]]
+# ŷ, ŷ − μ and σ, from h_s(ẑ) and y.
+Settled = tuple[Tensor, Tensor | Choice, Tensor]
+Settle = Callable[[Networks, Tensor, Tensor, Quantiser], Settled]
 
 
 def analyse_scale(codec: Networks, x: Tensor) -> Latents:
@@ -40,26 +41,20 @@ def decode(codec: Networks, latents: Latents, quantise: Quantiser, settle: Settl
     return Decoded(codec.run("g_s", y_hat), bits, {"y": y_hat, "z": mean(z_hat)})
 
 
-def _settle_scale(
-    codec: Networks, parameters: Tensor, y: Tensor, quantise: Quantiser
-) -> tuple[Tensor, Tensor | Choice, Tensor]:
+def _settle_scale(codec: Networks, parameters: Tensor, y: Tensor, quantise: Quantiser) -> Settled:
     """Ballé et al., arXiv 1802.01436: y on the integers, no mean."""
     y_hat = quantise(y, "y")
     return mean(y_hat), y_hat, parameters
 
 
-def _settle_mean_scale(
-    codec: Networks, parameters: Tensor, y: Tensor, quantise: Quantiser
-) -> tuple[Tensor, Tensor | Choice, Tensor]:
+def _settle_mean_scale(codec: Networks, parameters: Tensor, y: Tensor, quantise: Quantiser) -> Settled:
     """Minnen, Ballé and Toderici, arXiv 1809.02736, without context: y on round(y − μ) + μ."""
     scales, means = parameters.chunk(2, 1)
     centred = quantise(y - means, "y")
     return mean(centred) + means, centred, scales
 
 
-def family(
-    settle: Settle, analyse: Callable[[Networks, Tensor], Latents], *decoders: str, **more: Any
-) -> Family:
+def family(settle: Settle, analyse: Analyse, *decoders: str, **more: Any) -> Family:
     """A family with a hyperprior, whose y is found by ``settle``; the rest is as of `Family`."""
 
     def decode_settled(codec: Networks, latents: Latents, quantise: Quantiser) -> Decoded:

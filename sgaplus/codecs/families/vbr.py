@@ -35,12 +35,13 @@ from ...distortion import LAMBDAS
 from ...errors import UserError
 from ..bits import bound_of, factorized_bits, gaussian_bits
 from ..choice import Choice, mean, moved
-from ..models import Decoded, Family, Latents, Networks, Quantiser, hard
+from ..models import Analyse, Decoded, Family, Latents, Networks, Quantiser, hard
 from ..order import (
     Decoding,
     Group,
     Groups,
     Modules,
+    Order,
     at_once,
     autoregressive_networks,
     decoding,
@@ -156,7 +157,7 @@ def _shown(model: Any, y_hat: Tensor, means: Tensor, scales: Tensor) -> Tensor:
     return y_hat / scale
 
 
-def _groups(of_other_models: Callable[[Modules, Tensor], Groups]) -> Callable[[Modules, Tensor], Groups]:
+def _groups(of_other_models: Order) -> Order:
     """Their order with this grid and these reconstruction points."""
 
     def groups_of(networks: Modules, parameters: Tensor) -> Groups:
@@ -175,9 +176,7 @@ def _groups(of_other_models: Callable[[Modules, Tensor], Groups]) -> Callable[[M
     return groups_of
 
 
-def _decoding(
-    groups: Callable[[Modules, Tensor], Groups], networks: Callable[[Any], Modules]
-) -> Callable[[Any], Decoding]:
+def _decoding(groups: Order, networks: Callable[[Any], Modules]) -> Callable[[Any], Decoding]:
     def of(model: Any) -> Decoding:
         rate: Rate = model.rate
         return decoding(model, _groups(groups), networks, step=1 / rate.scale, z_step=rate.z_step)
@@ -205,15 +204,14 @@ def _of_scale(model: Any) -> Tensor:
 
 
 # (ŷ, ŷ − μ, σ, what the synthesis gets) from h_s(ẑ) and y; all but the last in units of the step.
-_Settle = Callable[[Networks, Tensor, Tensor, Quantiser], tuple[Tensor, Tensor | Choice, Tensor, Tensor]]
+_Settled = tuple[Tensor, Tensor | Choice, Tensor, Tensor]
+_Settle = Callable[[Networks, Tensor, Tensor, Quantiser], _Settled]
 
 
 def _settle_at_once(split: Callable[[Tensor], tuple[Tensor, Tensor]]) -> _Settle:
     """``split`` gives σ and μ of what h_s makes of ẑ."""
 
-    def settle(
-        codec: Networks, parameters: Tensor, y: Tensor, quantise: Quantiser
-    ) -> tuple[Tensor, Tensor | Choice, Tensor, Tensor]:
+    def settle(codec: Networks, parameters: Tensor, y: Tensor, quantise: Quantiser) -> _Settled:
         model: Any = codec.model
         scales, means = split(parameters * model.rate.scale)
         centred = quantise(y - means, "y")
@@ -223,9 +221,7 @@ def _settle_at_once(split: Callable[[Tensor], tuple[Tensor, Tensor]]) -> _Settle
     return settle
 
 
-def _settle_context(
-    codec: Networks, parameters: Tensor, y: Tensor, quantise: Quantiser
-) -> tuple[Tensor, Tensor | Choice, Tensor, Tensor]:
+def _settle_context(codec: Networks, parameters: Tensor, y: Tensor, quantise: Quantiser) -> _Settled:
     """With context: μ and σ depend on what the synthesis gets of the values decoded before.
 
     Hard latents are found in decoding order. Otherwise, as without offsets, the origin of the grid comes from
@@ -268,7 +264,7 @@ def _decode(settle: _Settle) -> Callable[[Networks, Latents, Quantiser], Decoded
     return decode
 
 
-def _analyse(analyse: Callable[[Networks, Tensor], Latents]) -> Callable[[Networks, Tensor], Latents]:
+def _analyse(analyse: Analyse) -> Analyse:
     """Latents in units of their grids' steps."""
 
     def analyse_scaled(codec: Networks, x: Tensor) -> Latents:
@@ -293,10 +289,7 @@ def _synthesise(codec: Networks, y: Tensor) -> Tensor:
 
 
 def _family(
-    analyse: Callable[[Networks, Tensor], Latents],
-    settle: _Settle,
-    groups: Callable[[Modules, Tensor], Groups],
-    networks: Callable[[Any], Modules] = _at_once_networks,
+    analyse: Analyse, settle: _Settle, groups: Order, networks: Callable[[Any], Modules] = _at_once_networks
 ) -> Family:
     return Family(
         _analyse(analyse),

@@ -71,15 +71,9 @@ def of_families(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {name: samples.xs(name, axis=1, level="family") for name in sorted(rows["family"].unique())}
 
 
-def _with_interval(name: str, samples: np.ndarray) -> dict[str, np.ndarray]:
-    """Values (points,) and ends of their intervals, each under its name, from (1 + resamples, points)."""
-    low, high = statistics.ends(samples)
-    return {name: samples[0], f"{name}_low": low, f"{name}_high": high}
-
-
 def points(curve: pd.DataFrame) -> pd.DataFrame:
     """One row per λ: lmbda, and the means bpp and psnr (dB) with their intervals."""
-    sides = [_with_interval(name, curve[name].to_numpy()) for name in ("bpp", "psnr")]
+    sides = [statistics.with_interval(name, curve[name].to_numpy()) for name in ("bpp", "psnr")]
     return pd.DataFrame({"lmbda": list(curve["bpp"])} | sides[0] | sides[1])
 
 
@@ -137,7 +131,7 @@ def slopes(curve: pd.DataFrame) -> pd.DataFrame:
     table = table.assign(
         delta_bpp=steps["bpp"][0],
         delta_psnr=steps["psnr"][0],
-        **_with_interval("slope", steps["bpp"] / (255**2 * -steps["mse"])),
+        **statistics.with_interval("slope", steps["bpp"] / (255**2 * -steps["mse"])),
     )
     return table.assign(between=table["slope"].between(table["lower"], table["upper"]))
 
