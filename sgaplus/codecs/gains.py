@@ -55,13 +55,10 @@ def fold(own: Mapping[str, Tensor], y: Tensor, synthesis: Tensor, z: Tensor) -> 
         "h_s.4.bias": own["h_s.4.bias"] * y_twice,
         "g_s.0.weight": own["g_s.0.weight"] / synthesis[:, None, None, None],
     }
-    folded[_FIRST] = _inverse_softplus(F.softplus(own[_FIRST]) / z[:, None, None])
+    first = F.softplus(own[_FIRST]) / z[:, None, None]
+    folded[_FIRST] = first + torch.log(-torch.expm1(-first))  # the inverse of softplus
     folded[_QUANTILES] = own[_QUANTILES] * z[:, None, None]
     return dict(own) | folded
-
-
-def _inverse_softplus(value: Tensor) -> Tensor:
-    return value + torch.log(-torch.expm1(-value))
 
 
 def lmbdas_of(path: Path) -> tuple[float, ...]:

@@ -221,7 +221,10 @@ def photographs_in(paths: Iterable[Path], folder: Path, complain: bool = True) -
     """
     try:
         found = [
-            p for p in paths if p.suffix.lower() in SUFFIXES and not _hidden(p, folder) and not p.is_dir()
+            path
+            for path in paths
+            if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+            if path.suffix.lower() in SUFFIXES and not path.is_dir()
         ]
     except OSError as error:
         raise io.unreadable(folder, error) from error
@@ -237,10 +240,6 @@ def photographs_in(paths: Iterable[Path], folder: Path, complain: bool = True) -
     if strange and complain:
         note(left_out)
     return [p for p in found if p.suffix.lower() in kinds]
-
-
-def _hidden(path: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def status() -> pd.DataFrame:

@@ -9,7 +9,7 @@ JavaScript and in Jupyter the twin is what a reader sees.
 import html
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -247,17 +247,14 @@ def lines_data(
         panels.setdefault(str(known[panel]) if panel else "", []).append(line)
     return {
         "methods": [
-            {"name": name, "colour": look["color"], "dash": _dash(look["linestyle"])}
+            # Lengths of dash and gap in widths of the line.
+            {"name": name, "colour": look["color"], "dash": [*(dash[1] if dash != "-" else ())]}
             for name, look in looks.items()
+            for dash in (look["linestyle"],)
         ],
         "panels": [{"title": title, "lines": found} for title, found in panels.items()],
         "choices": [str(value) for value in frame[choice].unique()] if choice else [],
     }
-
-
-def _dash(style: Any) -> Sequence[float]:
-    """Lengths of dash and gap in widths of the line."""
-    return [] if style == "-" else list(style[1])
 
 
 def _plain(data: Any) -> Any:

@@ -208,7 +208,7 @@ _Settled = tuple[Tensor, Tensor | Choice, Tensor, Tensor]
 _Settle = Callable[[Networks, Tensor, Tensor, Quantiser], _Settled]
 
 
-def _settle_at_once(split: Callable[[Tensor], tuple[Tensor, Tensor]]) -> _Settle:
+def _settle_at_once(split: Callable[[Tensor], tuple[Tensor, ...]]) -> _Settle:
     """``split`` gives σ and μ of what h_s makes of ẑ."""
 
     def settle(codec: Networks, parameters: Tensor, y: Tensor, quantise: Quantiser) -> _Settled:
@@ -282,12 +282,6 @@ def _build(cls: Any, weights: Mapping[str, Tensor]) -> CompressionModel:
     return cls(*widths, vr_entbttlnck="gayn2zqstep.0.weight" in weights)
 
 
-def _synthesise(codec: Networks, y: Tensor) -> Tensor:
-    """Without the offsets."""
-    model: Any = codec.model
-    return codec.run("g_s", y / model.rate.scale)
-
-
 def _family(
     analyse: Analyse, settle: _Settle, groups: Order, networks: Callable[[Any], Modules] = _at_once_networks
 ) -> Family:
@@ -296,21 +290,14 @@ def _family(
         _decode(settle),
         ("h_s", "g_s", "context_prediction", "entropy_parameters"),
         decoding=_decoding(groups, networks),
-        synthesise=_synthesise,
+        synthesise=lambda codec, y: codec.run("g_s", y / codec.model.rate.scale),  # without the offsets
         build=_build,
         prepare=_prepare,
     )
 
 
-def _with_means(parameters: Tensor) -> tuple[Tensor, Tensor]:
-    scales, means = parameters.chunk(2, 1)
-    return scales, means
-
-
-def _without_means(parameters: Tensor) -> tuple[Tensor, Tensor]:
-    return parameters, torch.zeros_like(parameters)
-
-
-SCALE_HYPERPRIOR_VBR = _family(hyperprior.analyse_scale, _settle_at_once(_without_means), without_means)
-MEAN_SCALE_HYPERPRIOR_VBR = _family(hyperprior.analyse, _settle_at_once(_with_means), at_once)
+_scales_alone = _settle_at_once(lambda parameters: (parameters, torch.zeros_like(parameters)))
+_scales_and_means = _settle_at_once(lambda parameters: parameters.chunk(2, 1))
+SCALE_HYPERPRIOR_VBR = _family(hyperprior.analyse_scale, _scales_alone, without_means)
+MEAN_SCALE_HYPERPRIOR_VBR = _family(hyperprior.analyse, _scales_and_means, at_once)
 AUTOREGRESSIVE_VBR = _family(hyperprior.analyse, _settle_context, wavefronts, _autoregressive_networks)

@@ -282,7 +282,8 @@ def local(workers: int, device: str) -> Iterator[str]:
     def worker(number: int) -> dict[str, Any]:
         environment = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
         if kind == "cuda":
-            environment["CUDA_VISIBLE_DEVICES"] = _visible(number)
+            visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+            environment["CUDA_VISIBLE_DEVICES"] = visible.split(",")[number] if visible else str(number)
         options = {
             "nthreads": 1,
             "memory_limit": MEMORY_LIMIT // workers,
@@ -303,12 +304,6 @@ def local(workers: int, device: str) -> Iterator[str]:
         ) as cluster,
     ):
         yield cluster.scheduler_address
-
-
-def _visible(number: int) -> str:
-    """The GPU of a worker, by what this process may see."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return visible.split(",")[number] if visible else str(number)
 
 
 @contextlib.contextmanager
