@@ -47,6 +47,8 @@ def test_seconds_are_per_megapixel_and_step(traced):
     steps = compute_cost.step_seconds(traced)
     # 0.02 s a step for 100 × 100 pixels.
     assert steps["seconds"].tolist() == pytest.approx([2, 2]) and steps["jobs"].tolist() == [3, 3]
+    busy = traced.assign(device="a busy one", seconds=3 * traced["seconds"])
+    assert compute_cost.step_seconds(pd.concat([busy, traced])).equals(steps)
     assert compute_cost.megapixels("kodim05") == pytest.approx(0.393216)
     with pytest.raises(UserError, match="the size of photo is not known"):
         compute_cost.megapixels("photo")
