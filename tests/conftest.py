@@ -97,6 +97,11 @@ def _write(weights, folder: Path, name: str, lmbdas) -> Path:
     )
 
 
+@pytest.fixture(scope="module")
+def codec() -> Codec:
+    return Codec("untrained", 0.01, freeze(untrained()), sha256="0" * 64)
+
+
 @pytest.fixture
 def linear_codec() -> Codec:
     """A codec whose synthesis is linear, each position by itself: the second order is all there is."""

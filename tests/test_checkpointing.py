@@ -4,20 +4,13 @@ import pandas as pd
 import pytest
 import torch
 
-from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.refinement import Checkpoints, refine
-from tests.conftest import untrained
 
 STEPS = 14
 
 
 class BrokenOff(Exception):
     """The power is gone."""
-
-
-@pytest.fixture(scope="module")
-def codec():
-    return Codec("untrained", 0.01, freeze(untrained()), "0" * 64)
 
 
 @pytest.fixture(scope="module")

@@ -155,15 +155,15 @@ def _older(name: str) -> str:
     return name.replace(".skip.", ".downsample.")
 
 
-def test_the_groups_of_elic_are_those_of_its_weights(tmp_path):
-    for groups in ([3, 9], [1, 2, 3, 2, 4]):
-        for cls in (Elic2022Official, Elic2022Chandelier):
-            model = cls(8, 12, groups=groups)
-            path = write_checkpoint(tmp_path / "own.pt", model.state_dict())
-            found = load_codec(path, 0.01).model
-            assert (type(found), found.groups) == (cls, groups)
-            (member,) = series(path, 0.01).members
-            assert member.effort.width == 8 and member.effort.work > 0
+@pytest.mark.parametrize(
+    ("cls", "groups"), [(Elic2022Official, [3, 9]), (Elic2022Chandelier, [1, 2, 3, 2, 4])]
+)
+def test_the_groups_of_elic_are_those_of_its_weights(tmp_path, cls, groups):
+    path = write_checkpoint(tmp_path / "own.pt", cls(8, 12, groups=groups).state_dict())
+    found = load_codec(path, 0.01).model
+    assert (type(found), found.groups) == (cls, groups)
+    (member,) = series(path, 0.01).members
+    assert member.effort.width == 8 and member.effort.work > 0
 
 
 def test_a_checkpoint_that_is_nearly_an_architecture(tmp_path):

@@ -9,11 +9,8 @@ from compressai.models import MeanScaleHyperprior
 
 from sgaplus import hardware
 from sgaplus.codecs import codec as codecs
-from sgaplus.codecs.checkpoints import content_hash
 from sgaplus.codecs.codec import Codec, freeze
-from sgaplus.codecs.models import FAMILIES, hard
-from sgaplus.errors import UserError
-from sgaplus.refinement import refine
+from sgaplus.codecs.models import hard
 
 
 def untrained(n: int = 16, m: int = 24, seed: int = 0) -> MeanScaleHyperprior:
@@ -90,14 +87,6 @@ def test_the_quantiser_sees_the_distance_from_the_grid(codec, image):
         torch.testing.assert_close(v - v.round(), latents[name] - decoded.latents[name], atol=1e-4, rtol=0)
 
 
-def test_no_gradient_reaches_the_weights(codec, image):
-    latents = {name: value.requires_grad_() for name, value in codec.analyse(image).items()}
-    decoded = codec.decode(latents, lambda v, name: v)
-    (decoded.x_hat.square().mean() + sum(bits.sum() for bits in decoded.bits.values())).backward()
-    assert all(latent.grad.abs().sum() > 0 for latent in latents.values())
-    assert all(p.grad is None and not p.requires_grad for p in codec.model.parameters())
-
-
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (63, 65), (64, 64), (100, 130)])
 def test_padding_keeps_the_picture_and_reaches_the_stride(codec, height, width):
     x = torch.rand(1, 3, height, width)
@@ -145,25 +134,3 @@ def test_what_is_made_of_the_weights_is_made_once(codec, image, monkeypatch):
             view.prepare()
             assert view.once(id) == fresh.once(id)
     assert made == 2 * [torch.float32] + 2 * [torch.bfloat16]  # h_s and g_s of each
-
-
-def test_a_model_without_an_adapter_is_refused():
-    class Changed(MeanScaleHyperprior):
-        """It may decode in another way."""
-
-    with pytest.raises(UserError, match="Changed cannot be refined"):
-        Codec("x", 0.01, Changed(8, 8), sha256="")
-
-
-def test_a_class_of_ones_own_is_added_by_an_entry(image, monkeypatch):
-    """As the refusal of unknown weights says."""
-
-    class Own(MeanScaleHyperprior):
-        pass
-
-    monkeypatch.setitem(FAMILIES, Own, FAMILIES[MeanScaleHyperprior])
-    with torch.random.fork_rng(devices=[]):
-        model = Own(8, 12)
-    codec = Codec("own", 0.01, freeze(model), content_hash(model))
-    run = refine(codec, [image[0]], "ssl", iterations=1)
-    assert run.rows["iteration"].tolist() == [0, 1]

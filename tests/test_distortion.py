@@ -6,19 +6,13 @@ from pytorch_msssim import ms_ssim
 from torch import nn
 
 from sgaplus import distortion, refine, target_rate
-from sgaplus.codecs.codec import Codec, freeze
+from sgaplus.codecs.codec import Codec
 from sgaplus.data import images
 from sgaplus.errors import UserError
 from sgaplus.refinement.curvature import Curvature
 from sgaplus.studies import planning
-from tests.conftest import untrained
 from tests.test_refinement import picture
 from tests.test_studies import tiny
-
-
-@pytest.fixture(scope="module")
-def codec() -> Codec:
-    return Codec("untrained", 0.01, freeze(untrained()), sha256="0" * 64)
 
 
 def absolute(x_hat, x):

@@ -71,13 +71,13 @@ def test_any_executor_gives_the_same_rows(study, expected, tmp_path):
 ENDS = {"lost": ConnectionError("gone"), "cut": CancelledError(), "unfit": Refusal("w", "another torch")}
 
 
-@pytest.mark.parametrize("end", ENDS)
-def test_a_shard_that_was_lost_runs_again_as_it_is(study, expected, tmp_path, end):
-    engine = Troubled(ENDS[end])
-    assert run(study, "cpu", device="cpu", root=tmp_path / "r", engine=engine) == 0
-    assert engine.asked == [3, 3, 3]
-    assert (len(engine.refused), engine.revived) == (end == "unfit", end == "cut")
-    pd.testing.assert_frame_equal(rows(study, tmp_path / "r"), expected, check_exact=True)
+def test_a_shard_that_was_lost_runs_again_as_it_is(study, expected, tmp_path):
+    for name, end in ENDS.items():
+        engine = Troubled(end)
+        assert run(study, "cpu", device="cpu", root=tmp_path / name, engine=engine) == 0
+        assert engine.asked == [3, 3, 3]
+        assert (len(engine.refused), engine.revived) == (name == "unfit", name == "cut")
+        pd.testing.assert_frame_equal(rows(study, tmp_path / name), expected, check_exact=True)
 
 
 def test_a_shard_without_memory_is_halved_until_one_image_alone_fails(study, tmp_path):

@@ -11,7 +11,6 @@ from sgaplus import plans, rounding
 from sgaplus.codecs.bits import factorized_bits, gaussian_bits
 from sgaplus.codecs.choice import Choice, moved
 from sgaplus.codecs.models import hard
-from sgaplus.errors import UserError
 from sgaplus.refinement.batch import Batch
 from sgaplus.refinement.curvature import Curvature
 
@@ -190,10 +189,3 @@ def test_sharp_probabilities_give_the_true_loss(linear_codec):
 def test_the_weight_grows_as_it_cools():
     method = rounding.Expected(c=0.3)
     assert [round(method.weight(tau), 6) for tau in (1.0, 0.5, 0.2)] == [0.3, 0.6, 1.5]
-
-
-def test_what_it_does_not_take():
-    with pytest.raises(UserError, match="the expected loss's c must be a finite number greater than 0"):
-        rounding.Expected(c=0)
-    with pytest.raises(UserError, match="SSL's a"):
-        rounding.Expected(a=-1)

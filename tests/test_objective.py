@@ -6,21 +6,13 @@ import torch
 from torch._dynamo.utils import counters
 from torch._inductor.exc import InvalidCxxCompiler
 
-from sgaplus import cli, plans, refine, rounding
-from sgaplus.cli import terminal
-from sgaplus.codecs.codec import Codec, freeze
-from sgaplus.data import images
+from sgaplus import plans, refine, rounding
 from sgaplus.errors import UserError
 from sgaplus.refinement.batch import Batch
-from tests.conftest import NEEDS_COMPILER, untrained
+from tests.conftest import NEEDS_COMPILER
 from tests.test_refinement import picture
 
 pytestmark = [pytest.mark.slow, NEEDS_COMPILER]
-
-
-@pytest.fixture(scope="module")
-def codec() -> Codec:
-    return Codec("untrained", 0.01, freeze(untrained()), sha256="")
 
 
 def steps(codec, method, compiled, taus=(1.0, 0.7, 0.4), lmbda=0.01):
@@ -87,7 +79,7 @@ def test_what_pytorch_cannot_take_is_one_sentence_too(codec):
     assert "\n" not in str(caught.value)
 
 
-def test_the_command_line_passes_it_on(tmp_path, bundled, monkeypatch):
+def test_the_command_line_passes_it_on(call, photo, monkeypatch):
     asked = []
 
     def follow(*arguments, compiled, **others):
@@ -95,17 +87,6 @@ def test_the_command_line_passes_it_on(tmp_path, bundled, monkeypatch):
         return refine(*arguments, **others)
 
     monkeypatch.setattr("sgaplus.refinement.refine", follow)
-    photo = tmp_path / "photo.png"
-    images.write_image(photo, picture(64, 64))
     for flags in ([], ["--compile"]):
-        arguments = [
-            "refine",
-            str(photo),
-            "--iterations",
-            "1",
-            "--out",
-            str(tmp_path / f"out{flags}"),
-            *flags,
-        ]
-        assert terminal.run(cli.app, arguments) == 0
+        assert call("refine", photo, "--iterations", 1, "--out", f"out{len(flags)}", *flags)[0] == 0
     assert asked == [False, True]

@@ -34,10 +34,3 @@ def test_rates_at_equal_quality_are_those_of_each_metric(rows):
     expected |= {("fast, MS-SSIM", "PSNR"): 10, ("fast, MS-SSIM", "MS-SSIM"): -30}
     assert table["bd_rate"].to_dict() == pytest.approx(expected)
     assert set(table["images"]) == {3}
-
-
-def test_the_figure_has_a_curve_for_each(rows):
-    figure = distortion.curves(distortion.points(rows))
-    names = {text.get_text() for text in figure.legends[0].get_texts()}
-    assert names == {"base", "fast", "fast, MS-SSIM"}
-    assert len(figure.axes) == 2

@@ -6,7 +6,6 @@ import torch
 from sgaplus import plans, refine, rounding
 from sgaplus.codecs.codec import Codec
 from sgaplus.codecs.models import hard
-from sgaplus.errors import UserError
 from sgaplus.refinement.batch import Batch
 from sgaplus.refinement.curvature import Curvature
 from sgaplus.refinement.objective import Tangent
@@ -142,18 +141,6 @@ def test_an_iteration_has_one_synthesis(linear_codec, monkeypatch):
     refine(linear_codec, [picture(64, 64)], "quadratic:inner=3", iterations=4, trace_every=4)
     assert networks.count("g_s") == 2 + 4  # the true losses, and the iterations
     assert networks.count("h_s") == 2 + 4 * (1 + 3)
-
-
-@pytest.mark.parametrize(
-    ("spec", "message"),
-    [
-        ("quadratic:inner=0", "inner steps must be a whole number of at least 1"),
-        ("quadratic:inner=1.5", "inner steps must be a whole number"),
-    ],
-)
-def test_parameters_are_checked(spec, message):
-    with pytest.raises(UserError, match=message):
-        rounding.parse(spec)
 
 
 @pytest.mark.slow

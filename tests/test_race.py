@@ -192,12 +192,6 @@ def test_the_commands_are_those_of_the_kinds(tmp_path, bundled):
     ]
 
 
-def test_one_picture_has_no_interval(tmp_path, bundled):
-    stored(tmp_path / "race", cards()[0].sha256, changes=(1.01,))
-    (line,) = races.summary(races.load(tmp_path / "race")).to_dict("records")
-    assert line["change"] == pytest.approx(1) and pd.isna(line["change_low"]) and pd.isna(line["verdict"])
-
-
 def test_races_of_other_weights_are_not_shown(tmp_path, bundled):
     with pytest.raises(UserError, match="holds no races: run `sgaplus race"):
         races.load(tmp_path)

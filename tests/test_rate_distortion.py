@@ -217,12 +217,6 @@ def test_bd_rate_against_published(placed, published):
     assert line["name"] == "VTM" and lmbdas == 4
 
 
-def test_the_figure_has_ours_and_the_published(placed, published):
-    figure = beside_published.figure(placed, published, ["vtm"])
-    assert [text.get_text() for text in figure.legends[0].texts] == ["base", "fair", "good", "VTM"]
-    assert len({(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines}) == 4
-
-
 def test_published_curves_stand_beside_whole_data_sets_alone(rows, published, capsys, monkeypatch):
     monkeypatch.setattr(reference, "published", lambda dataset: published)
     beside_published.show(rows, "kodak", [], "name")

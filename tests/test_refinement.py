@@ -259,15 +259,6 @@ def test_a_diverging_run_names_the_image(codec):
         refine(codec, [picture(64, 64)], plans.plan("map", lr=1e30), iterations=4, names=["kodim99"])
 
 
-def test_a_preset_is_its_plan_and_rows_name_it(codec):
-    image, plan = picture(64, 64), plans.fast(12)
-    run = refine(codec, [image], "fast", iterations=12, trace_every=4)
-    parts = refine(codec, [image], plan, iterations=12, trace_every=4)
-    assert set(run.rows["method"]) == set(run.trace["method"]) == set(run.best["method"]) == {plan.label}
-    assert run.trace["loss"].tolist() == parts.trace["loss"].tolist()
-    assert run.trace["tau"].iloc[-1] == plan.temperature(11, 12)
-
-
 class Faulty(rounding.MAP):
     """MAP whose gradients are not finite for one image of a batch, in so many first steps."""
 

@@ -28,7 +28,7 @@ from sgaplus.studies.running import run
 from sgaplus.studies.schema import load_studies, load_study
 from tests.conftest import POSIX, untrained, write_codec
 from tests.test_checkpoints import write_checkpoint
-from tests.test_store import keys
+from tests.test_store import assert_same_rows, keys
 
 ROOT = Path(__file__).parents[1]
 OURS = set(series("mshyper-s").lmbdas)
@@ -442,12 +442,6 @@ def test_jobs_of_another_study_are_copied_with_their_files(tmp_path, bundled, mo
     assert len(table) == 9 and len(files_of(root, table)) == 3 and len(files_in(root / "streams")) == 9
     original = Store(root / "first" / "cpu").load()
     assert_same_rows(original[original["key"].isin(table["key"])], table)
-
-
-def assert_same_rows(*tables: pd.DataFrame) -> None:
-    """In whichever order."""
-    one, other = (table.sort_values(["key", "iteration"], ignore_index=True) for table in tables)
-    pd.testing.assert_frame_equal(one, other)
 
 
 def files_of(root: Path, table: pd.DataFrame) -> dict[str, bytes]:

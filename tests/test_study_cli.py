@@ -112,11 +112,12 @@ def test_a_job_that_studies_share_counts_once_in_the_total(call, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_study_of_one_s_own(call, tmp_path):
-    write_study(Path(), TINY, "mine")
-    code, _, err = call("run", "mine.yaml", "--profile", "cpu", "--device", "cpu")
+def test_the_rows_of_a_study_of_ones_own_are_beside_it(call, tmp_path):
+    write_study(tmp_path, TINY, "mine")
+    code, out, err = call("run", "../mine.yaml", "--profile", "cpu", "--device", "cpu", results=None)
     assert code == 0, err
-    assert len(pd.read_parquet("rows/mine/cpu")["key"].unique()) == 9
+    assert pd.read_parquet(tmp_path / "results" / "mine" / "cpu")["key"].nunique() == 9
+    assert "rows are in ../results/mine/cpu" in out
 
 
 def assert_refused(result, message, code=2):
@@ -181,11 +182,3 @@ def test_a_damaged_file_is_reported_and_hides_no_other_study(call):
     assert "rows/other/cpu/rows.parquet is damaged" in err and "other (cpu)" in err
     code, out, err = call("status", "other")
     assert code == 1 and "rows.parquet is damaged" in err
-
-
-def test_rows_of_a_study_of_ones_own_are_said_to_be_beside_it(call, tmp_path):
-    tiny(tmp_path, methods=["base"])
-    code, out, err = call("run", "../tiny.yaml", "--device", "cpu", results=None)
-    assert code == 0, err
-    assert (tmp_path / "results" / "tiny" / "cpu" / "rows.parquet").is_file()
-    assert "rows are in ../results/tiny/cpu" in out
