@@ -10,6 +10,7 @@ network with gains (`gains`) is a series of its λ and has those in between, as 
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -198,10 +199,7 @@ def _named(spec: str | Path, lmbda: float | None, folder: Path) -> Series:
 
 def families() -> dict[str, list[bundled.Card]]:
     """The cards of the bundled codecs by name."""
-    found: dict[str, list[bundled.Card]] = {}
-    for card in bundled.cards():
-        found.setdefault(card.name, []).append(card)
-    return found
+    return {name: [*cards] for name, cards in itertools.groupby(bundled.cards(), lambda card: card.name)}
 
 
 def _of_family(name: str, cards: Sequence[bundled.Card]) -> Series:

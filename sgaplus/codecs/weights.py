@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UserError
 from ..parsing import number, whole
 from . import bundled, zoo
-from .series import Member, Series, Spec, series
+from .series import Member, Series, Spec, families, series
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -123,19 +123,17 @@ def listing() -> list[dict[str, Any]]:
     for a bundled codec. The size of what is not here yet is that of its parameters in float32. The Kodak
     points of the zoo are those that CompressAI publishes, with the bytes of a real coder; not all are.
     """
-    families: dict[str, dict[float, dict[str, float]]] = {}
-    for card in bundled.cards():
-        families.setdefault(card.name, {})[card.lmbda] = card.kodak
+    points = {(card.name, card.lmbda): card.kodak for card in bundled.cards()}
     rows = []
-    for name in (*families, *zoo.ZOO):
+    for name in (*families(), *zoo.ZOO):
         for member in series(name).members:
             if member.quality is None:
-                where, kodak = "missing" if member.size is None else "bundled", families[name][member.lmbda]
+                where, kodak = "missing" if member.size is None else "bundled", points[name, member.lmbda]
             else:
                 where = "cached" if member.sha256 else "downloadable"
                 published = zoo.published()[name, member.quality]
                 kodak = {key: float(published[f"kodak_{key}"] or "nan") for key in ("bpp", "psnr")}
             row = {"name": name, "where": where, "lmbda": member.lmbda, "quality": member.quality}
-            points = {f"kodak_{key}": value for key, value in kodak.items() if value == value}
-            rows.append(row | {"bytes": member.size} | points)
+            known = {f"kodak_{key}": value for key, value in kodak.items() if value == value}
+            rows.append(row | {"bytes": member.size} | known)
     return rows

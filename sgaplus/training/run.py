@@ -47,10 +47,11 @@ def _parameters(model: torch.nn.Module, gains: Gains | None) -> list[Tensor]:
     return [*model.parameters(), *(gains.parameters() if gains else ())]
 
 
-def _optimizer(parameters: list[Tensor], recipe: Recipe) -> torch.optim.Optimizer:
+def soap(parameters: list[Tensor], lr: float) -> torch.optim.Optimizer:
+    """The optimiser of all training, at this learning rate."""
     return SOAP(
         parameters,
-        lr=recipe.lr,
+        lr=lr,
         betas=(0.95, 0.95),
         weight_decay=0.0,
         precondition_frequency=20,
@@ -117,7 +118,7 @@ class Run:
         codec = Codec(recipe.name, recipe.lmbda, model, "", hardware.resolve_dtype(dtype, resolved))
         gains = Gains(recipe.family, recipe.lmbda, recipe.N, recipe.M).to(resolved) if recipe.family else None
         trained = [p for p in _parameters(model, gains) if p.requires_grad]
-        return cls(recipe, codec, gains, _optimizer(trained, recipe), lineage)
+        return cls(recipe, codec, gains, soap(trained, recipe.lr), lineage)
 
     def save(self, path: Path) -> None:
         """Write a checkpoint; the old one stays until the new one is complete.

@@ -39,30 +39,23 @@ def panels(
     parts: Mapping[str, Part],
     draw: Callable[[Axes, Part], Any],
     *,
-    xlabel: str = "",
-    ylabel: str = "",
     size: tuple[float, float] = (3.0, 3.8),
     columns: int = 4,
     legend: int = 4,
-    rate: bool = False,
-    zero: bool = False,
-    **share: Any,
+    **how: Any,
 ) -> Figure:
     """A panel for each of ``parts`` under its title, drawn by ``draw``, with one legend above all of them.
 
     Args:
         size: of a panel in inches; a single one is as wide as the page.
         columns: panels, and ``legend`` entries, side by side.
-        rate: whether x is a rate in bpp, on a logarithmic axis.
-        zero: whether a line marks y = 0.
-        share: ``sharex`` and ``sharey`` of `matplotlib.pyplot.subplots`.
+        how: ``xlabel`` and ``ylabel``; ``rate``, whether x is a rate in bpp, on a logarithmic axis; ``zero``,
+            whether a line marks y = 0; ``sharex`` and ``sharey`` of `matplotlib.pyplot.subplots`.
     """
-    words = {"xlabel": xlabel, "ylabel": ylabel, "rate": rate, "zero": zero}
     columns = min(columns, len(parts))
     width = 7.5 if columns == 1 else 1 + size[0] * columns
-    figure = _grid(parts, draw, (width, size[1]), columns, legend, **words, **share)
-    again = functools.partial(_grid, parts, draw, (_PHONE, max(0.72 * size[1], 2)), 1, 2, **words, **share)
-    _NARROW[figure] = again
+    figure = _grid(parts, draw, (width, size[1]), columns, legend, **how)
+    _NARROW[figure] = functools.partial(_grid, parts, draw, (_PHONE, max(0.72 * size[1], 2)), 1, 2, **how)
     return figure
 
 
@@ -82,10 +75,10 @@ def _grid(
     columns: int,
     legend: int,
     *,
-    xlabel: str,
-    ylabel: str,
-    rate: bool,
-    zero: bool,
+    xlabel: str = "",
+    ylabel: str = "",
+    rate: bool = False,
+    zero: bool = False,
     **share: Any,
 ) -> Figure:
     """`panels` of so many columns; ``size`` is the figure's width and a panel's height."""
