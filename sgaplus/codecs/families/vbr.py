@@ -105,9 +105,7 @@ def set_rate(model: Any, lmbda: float) -> None:
         UserError: its gains do not rise.
     """
     lmbda = float(f"{lmbda:.6g}")
-    scale = torch.tensor(
-        _interpolate(lmbda, LAMBDAS["mse"], _gains(model.Gain), 0.5)
-    )  # in float32, as a gain is
+    scale = torch.tensor(_interpolate(lmbda, LAMBDAS["mse"], _gains(model.Gain), 0.5))  # float32, as a gain
     z_step = 1.0
     if model.vr_entbttlnck:
         # Files depend on it: float64, rounded to float32, is the same on every machine.
