@@ -4,12 +4,12 @@ what search engines and previews read."""
 import html
 import os
 import shutil
-import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import sgaplus
+from companion.citation import committed
 
 from . import words
 
@@ -27,13 +27,7 @@ def address() -> str:
 def edition(root: Path) -> str:
     """Version, date and commit of the checkout, and its licence, as HTML; the PDF where one is published."""
     parts = [f"sgaplus {sgaplus.__version__}"]
-    log = subprocess.run(
-        ["git", "-C", root, "log", "-1", "--format=%cs commit %h"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    parts += log.stdout.split(maxsplit=1) if log.returncode == 0 else []
+    parts += committed(root, "%cs commit %h").split(maxsplit=1)
     said = html.escape(" · ".join(part.strip() for part in (*parts, "BSD 3-Clause licence")))
     return f'{said} · <a href="{address()}sgaplus-book.pdf">PDF</a>' if address() else said
 

@@ -18,7 +18,7 @@ def bibtex(cff: Mapping[str, Any], root: Path) -> str:
         f"{{{author['name']}}}" if "name" in author else f"{author['family-names']}, {author['given-names']}"
         for author in cff["authors"]
     ]
-    date = str(cff.get("date-released") or _committed(root))
+    date = str(cff.get("date-released") or committed(root, "%cs"))
     fields = {
         "title": "{" + cff["title"] + "}",
         "author": " and ".join(authors),
@@ -34,9 +34,9 @@ def bibtex(cff: Mapping[str, Any], root: Path) -> str:
     return "\n".join(["@software{sgaplus,", *lines, "}"])
 
 
-def _committed(root: Path) -> str:
-    """The day of the last commit, YYYY-MM-DD; nothing outside a checkout."""
-    command = ["git", "-C", str(root), "log", "-1", "--format=%cs"]
+def committed(root: Path, form: str) -> str:
+    """The last commit in a format of git's, whose %cs is its day, YYYY-MM-DD; nothing outside a checkout."""
+    command = ["git", "-C", str(root), "log", "-1", f"--format={form}"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

@@ -9,19 +9,20 @@ import sgaplus
 from sgaplus import jobs, plans
 from sgaplus.data.datasets import ImageFile
 from sgaplus.errors import UserError
-from sgaplus.store import Store, current, extended, holding
+from sgaplus.store import Store, extended, holding
+from sgaplus.studies.stored import rows_of
 
 
 def rows(store: Store) -> pd.DataFrame:
-    """All rows, as `sgaplus.store.current` gives them.
+    """All rows, as `sgaplus.studies.stored.rows_of` gives them.
 
     Raises:
         UserError: nothing is stored, or a row is of other weights.
     """
-    table = store.load()
+    table = rows_of(store)
     if table.empty:
         raise UserError(f"{store.root} holds no results: run the page's command, which computes them")
-    return current(table, store.root)
+    return table
 
 
 def refine_stored(

@@ -1,6 +1,5 @@
 """Engines: any `concurrent.futures.Executor`, and what a run has to know of its workers."""
 
-import functools
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
@@ -101,11 +100,9 @@ class Here(Engine):
         super().__init__(_Now(), 1, kind, free)
 
     def submit(self, shard: Shard, order: Order, hear: Callable[[Sign], None]) -> Future:
-        return self.executor.submit(compute, shard, order, functools.partial(_say, hear, shard.number))
-
-
-def _say(hear: Callable[[Sign], None], shard: int, done: float) -> None:
-    hear(Sign(shard, "here", done))
+        return self.executor.submit(
+            compute, shard, order, lambda done: hear(Sign(shard.number, "here", done))
+        )
 
 
 class _Now(Executor):
