@@ -367,7 +367,7 @@ def test_files_are_those_of_the_read_offs(codec):
 
 def test_files_of_a_codec_that_cannot_be_coded_are_refused_before_anything_is_computed(codec):
     calls = []
-    with pytest.raises(UserError, match="does not say which weights it has"):
+    with pytest.raises(UserError, match=r"does not say which weights it has.* load it with load_codec"):
         refine(
             codec, [picture(64, 64)], "ssl", iterations=1, streams=True, progress=lambda *c: calls.append(c)
         )
