@@ -96,7 +96,8 @@ def _read_curve(path: Path, card: Card) -> list[dict[str, float]]:
         raise ValueError(f"it lacks {', '.join(lacking)}")
     table = table[[key for key in (*CURVE, *HELD_OUT) if key in table]]
     table = table.astype(float).astype(dict.fromkeys(_WHOLE, int))
-    return [row.dropna().to_dict() for _, row in table.astype(object).iterrows()]
+    rows = table.astype(object).to_dict("records")
+    return [{str(key): value for key, value in row.items() if pd.notna(value)} for row in rows]
 
 
 def write_curve(path: Path, rows: Sequence[dict[str, float]]) -> None:

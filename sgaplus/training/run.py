@@ -310,7 +310,8 @@ def _means(
     run: Run, recent: Sequence[dict[str, float]], held_out: Sequence[Tensor]
 ) -> list[dict[str, float]]:
     """For each λ of the ``recent`` steps their means, and those of held-out images as of `rd_point`."""
-    points, found = {}, []
+    points: dict[float, dict[str, float]] = {}
+    found: list[dict[str, float]] = []
     for lmbda, parameters in run.weights().items() if held_out else ():
         point = rd_point(plain_codec(run.recipe, lmbda, parameters, run.codec.device), held_out)
         points[lmbda] = {f"held_out_{key}": point[key] for key in _MEANS}
