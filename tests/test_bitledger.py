@@ -1,19 +1,21 @@
 """Where a file's bits go, counted one by one, and a second coder's count."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from compressai.models import FactorizedPrior
 
 from companion import lengths
 from companion.pages import bitledger
 from sgaplus import bitstream
 from sgaplus.bitstream import coder
-from sgaplus.codecs.codec import Codec
+from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.codecs.models import hard
 from sgaplus.errors import UserError
 from tests.test_coder import hard_latents, make, picture
+from tests.test_models import EACH_FAMILY, untrained
 
 
 @pytest.fixture
@@ -45,7 +47,7 @@ def test_exact_bits_are_those_of_the_codec_in_float64(coded, symbols):
     with torch.no_grad():
         latents = codec.analyse(codec.pad(picture(128, 192)[None]))
         bits = codec.decode(latents, hard).bits
-    assert symbols.z_bits.sum() == pytest.approx(bits["z"].item(), rel=1e-4)
+    assert symbols.first_bits.sum() == pytest.approx(bits["z"].item(), rel=1e-4)
     assert lengths.gaussian_bits(symbols.y, symbols.scales).sum() == pytest.approx(bits["y"].item(), rel=2e-3)
 
 
@@ -73,9 +75,9 @@ def test_the_tails_of_a_gaussian_do_not_underflow():
 
 
 def test_other_tables_of_scales(symbols):
-    exact = symbols.z_bits.sum() + lengths.gaussian_bits(symbols.y, symbols.scales).sum()
+    exact = symbols.first_bits.sum() + lengths.gaussian_bits(symbols.y, symbols.scales).sum()
     scales = coder.gaussian()[0].numpy()[symbols.y_tables]
-    levels = symbols.z_bits.sum() + lengths.gaussian_bits(symbols.y, scales).sum()
+    levels = symbols.first_bits.sum() + lengths.gaussian_bits(symbols.y, scales).sum()
     assert lengths.with_levels(symbols, 64) == pytest.approx(levels, rel=1e-6)
     assert lengths.with_levels(symbols, 100_000) == pytest.approx(exact, rel=1e-4)
 
@@ -95,25 +97,43 @@ def test_the_nearest_scale_costs_less_where_the_model_is_right():
     assert cost[128, False] < 0.4 * cost[64, False]
 
 
-def test_a_codec_without_a_hyperprior_is_refused():
-    codec = make(FactorizedPrior)
-    data = bitstream.encode(codec, hard_latents(codec, picture(64, 64)), (64, 64))
-    with pytest.raises(UserError, match="has no hyperprior"):
-        lengths.symbols_of(data, codec)
+@pytest.mark.parametrize("architecture", EACH_FAMILY)
+def test_every_class_of_codecs_is_counted(architecture):
+    codec = Codec(architecture, 0.01, freeze(untrained(architecture)), "ab" * 32)
+    with torch.no_grad():
+        decoded = codec.decode(codec.analyse(picture(64, 128)[None]), hard)
+    data = bitstream.encode(codec, decoded.latents, (64, 128))
+    symbols = lengths.symbols_of(data, codec)
+    found = lengths.lengths(data, symbols)
+    without = "factorized" in architecture
+    each = symbols.first_bits, lengths.gaussian_bits(symbols.y, symbols.scales)
+    bounded = sum(np.minimum(bits, -np.log2(1e-9)).sum() for bits in each)
+    assert bounded == pytest.approx(decoded.all_bits.item(), rel=1e-3)
+    assert found["exact"] == pytest.approx(sum(bits.sum() for bits in each))
+    assert 0 < found["strings"] - found["tables"] < (63 + 32) * (1 if without else 2)
+    assert found["file"] - found["strings"] == 8 * bitstream.info(data)["header_bytes"]
+    assert (len(symbols.y) == 0) == (found["levels"] == found["exact"]) == without
+
+
+def test_bits_of_the_first_latent_do_not_underflow():
+    codec = Codec("x", 0.01, freeze(untrained("bmshj2018-factorized")), "ab" * 32)
+    y = codec.analyse(picture(64, 64)[None])["y"] + 1e4
+    symbols = lengths.symbols_of(bitstream.encode(codec, {"y": y}, (64, 64)), codec)
+    assert np.isfinite(symbols.first_bits).all() and symbols.first_bits.min() > 64
 
 
 @pytest.fixture
-def counted(points, coded, tmp_path, monkeypatch) -> pd.DataFrame:
+def counted(points, coded, tmp_path) -> pd.DataFrame:
     """`bitledger.count` of files that are all the same."""
     codec, data = coded
     (tmp_path / "streams").mkdir()
     for stream in points["stream"]:
         (tmp_path / stream).write_bytes(data)
-    monkeypatch.setattr(bitledger, "load_codec", lambda *_, **__: codec)
+    codecs = SimpleNamespace(member=lambda _: SimpleNamespace(load=lambda *_: codec))
     with pytest.raises(UserError, match="no file is of c: name images of the study"):
-        bitledger.count(points, ["c"], tmp_path)
-    assert set(bitledger.count(points, ["b"], tmp_path)["image"]) == {"b"}
-    table = bitledger.count(points, None, tmp_path)
+        bitledger.count(points, codecs, ["c"], tmp_path)
+    assert set(bitledger.count(points, codecs, ["b"], tmp_path)["image"]) == {"b"}
+    table = bitledger.count(points, codecs, None, tmp_path)
     return table.assign(estimated=table["exact"] - 10)
 
 

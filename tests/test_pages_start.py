@@ -10,6 +10,7 @@ import yaml
 from companion import citation
 from companion.pages import first, idea, reproduce, your_photograph
 from companion.verdicts import Claim, Finding, Verdict
+from sgaplus.codecs.series import series
 from sgaplus.errors import SystemFault
 from sgaplus.rounding import SSL, Atanh
 from sgaplus.studies.schema import load_studies
@@ -52,12 +53,23 @@ def test_the_three_results_are_those_of_their_tables():
             for side, device in ((300, "one"), (200, "one"), (210, "another"))
         ]
     )
-    sooner = first.sooner(races, "beyond")
+    races, ours = races.assign(codec="mshyper-s"), series("mshyper-s")
+    assert first.sooner(races.assign(codec="mshyper"), ours, "beyond") is None
+    assert first.leads(table[table["data"] == "CLIC"], "convergence") is None
+    assert first.results([None, lead, None]) == first.results([lead])
+    sooner = first.sooner(races, ours, "beyond")
     assert sooner.number == "21–30 × sooner"
     assert "one: 30 × (100 steps of" in sooner.text and "another: 21 ×" in sooner.text
-    assert first.sooner(races[:2], "beyond").number == "30 × sooner"
+    assert first.sooner(races[:2], ours, "beyond").number == "30 × sooner"
     markup = first.results([saved, lead])
     assert 'href="kodak.html"' in markup and markup.count("<li>") == 2
+
+
+def test_what_the_pages_show_is_named():
+    assert "base-codecs.html" in first.about(series("mshyper-s"), "cpu")
+    for codecs, profile in ((series("mshyper-s"), "paper"), (series("mbt2018-mean"), "cpu")):
+        said = first.about(codecs, profile)
+        assert codecs.name in said and profile in said and "base-codecs" not in said
 
 
 def test_a_strip_has_a_tile_for_each_claim_with_its_verdicts_in_words():

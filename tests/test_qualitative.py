@@ -12,6 +12,7 @@ from PIL import Image
 from companion.configurations import described
 from companion.pages import qualitative
 from sgaplus import bitstream
+from sgaplus.codecs.series import series
 from sgaplus.data.images import to_uint8
 from sgaplus.errors import UserError
 from sgaplus.studies.running import run
@@ -20,6 +21,10 @@ from tests.conftest import write_codec
 from tests.test_studies import tiny
 
 SSL = "SSL (a = 2.3)"
+
+
+def versions(rows, *chosen, **settings):
+    return qualitative.versions(rows, series("mshyper-s"), *chosen, **settings)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +45,7 @@ def computed(tmp_path_factory):
 def found(computed, monkeypatch):
     folder, rows = computed
     monkeypatch.setattr("sgaplus.codecs.bundled.bundled_folder", lambda: folder / "bundled")
-    return qualitative.versions(rows, "coffee@64", results=folder / "results", original=True)
+    return versions(rows, "coffee@64", results=folder / "results", original=True)
 
 
 @pytest.mark.slow
@@ -64,17 +69,17 @@ def test_pictures_are_those_of_the_files(computed, found):
 def test_what_is_shown_unless_something_else_is_asked_for(computed, monkeypatch):
     folder, rows = computed
     monkeypatch.setattr("sgaplus.codecs.bundled.bundled_folder", lambda: folder / "bundled")
-    plain = qualitative.versions(rows, results=folder / "results")
+    plain = versions(rows, results=folder / "results")
     assert list(plain) == ["base", SSL, "atanh (SGA)"], "the original is not among them"
     assert plain["base"].row["image"] == "astronaut@64"
     lacking = rows.assign(image_sha256="0" * 64)
-    shown = qualitative.versions(lacking, results=folder / "results", original=True)
+    shown = versions(lacking, results=folder / "results", original=True)
     assert "original" not in shown
     for image, lmbda in (("rocket", None), (None, 0.5)):
         with pytest.raises(UserError, match="no files of the base and of a refinement"):
-            qualitative.versions(rows, image, lmbda, results=folder / "results")
+            versions(rows, image, lmbda, results=folder / "results")
     with pytest.raises(UserError, match="no files of the base and of a refinement"):
-        qualitative.versions(rows[rows["configuration"] == "base"], results=folder / "results")
+        versions(rows[rows["configuration"] == "base"], results=folder / "results")
 
 
 def test_squares_are_where_the_picture_changes_most(found):

@@ -1,11 +1,17 @@
 """The page on real bits: sizes of files against their estimates."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
+from companion import provenance
 from companion.pages import realbits
+from sgaplus.codecs.series import series
 from sgaplus.errors import UserError
+from tests.conftest import untrained
 
 PIXELS = 64 * 64
 SSL = "SSL (a = 2.3)"
@@ -77,7 +83,22 @@ def test_the_figures_show_every_file(points):
     assert drawn == pytest.approx(sorted(points["percent"]))
 
 
-def test_the_command_decodes_a_refined_file(points):
-    first = points[points["configuration"] != "base"].iloc[0]
-    assert realbits.decode_command(points) == f"sgaplus decode data/results/{first['stream']} -o a.png"
-    assert realbits.decode_command(points, "r").startswith("sgaplus decode r/streams/")
+def test_the_command_decodes_a_refined_file(points, tmp_path):
+    first, ours = points[points["configuration"] != "base"].iloc[0], series("mshyper-s")
+    assert realbits.example(points).equals(first)
+    said = provenance.decode_command(first, ours)
+    assert said == f"sgaplus decode data/results/{first['stream']} -o a.png"
+    assert provenance.decode_command(first, ours, "r").startswith("sgaplus decode r/streams/")
+    torch.save(untrained().state_dict(), tmp_path / "own.pth")
+    own = series({tmp_path / "own.pth": first["codec_lmbda"]})
+    named = f"--codec {tmp_path}/own.pth --lmbda {first['codec_lmbda']:g}"
+    assert provenance.decode_command(first, own).endswith(named)
+
+
+def test_the_sentence_on_sizes_follows_the_rates(points):
+    asked = points["lmbda"] >= 0.0025
+    assert re.search(
+        r"At λ ≥ 0\.0025, \d+ of 4 .* Of the 4 files of smaller λ, \d+", realbits.allowed(points)
+    )
+    assert "smaller λ" not in realbits.allowed(points[asked])
+    assert "At λ" not in realbits.allowed(points[~asked]) and "4 files" in realbits.allowed(points[~asked])

@@ -1,12 +1,15 @@
 """Photographs as the codec encodes them and as refinement does in at most as many bytes: what is stored of
-them, and how it is computed again (``python -m companion.equal_bytes``).
+them by codec, and how it is computed again (``python -m companion.equal_bytes CODEC``).
 
 Both files of a photograph are of one codec; the refined one is the largest that λ makes within the bytes of
 the base. No photograph of a data set is stored: where none comes with a package, an error map is, the mean
 absolute error of the three channels.
 """
 
+import argparse
 import json
+import math
+import shlex
 import sys
 import time
 from dataclasses import dataclass
@@ -19,14 +22,18 @@ from PIL import Image
 from torch import Tensor
 
 from sgaplus import bitstream, jobs, target_rate
-from sgaplus.codecs.weights import load_codec
+from sgaplus.codecs.series import Series
+from sgaplus.codecs.series import series as series_of
 from sgaplus.data.datasets import list_images
 from sgaplus.data.images import to_uint8
 from sgaplus.errors import UserError
 from sgaplus.studies.stored import results
 
-# Left, top, width and height of what is shown; λ is that of the codec.
-CODEC, LMBDA, ITERATIONS, DTYPE = "mshyper-s", 0.0025, 200, "bfloat16"
+from . import parameters
+
+# Of the codecs of a series the one with the nearest λ.
+LMBDA, ITERATIONS, DTYPE = 0.0025, 200, "bfloat16"
+# Left, top, width and height of what is shown.
 BOXES = {
     "kodim23": ("parrots", "kodak", (100, 100, 480, 320)),
     "motorcycle_left": ("motorcycle", "sample", (130, 150, 480, 320)),
@@ -70,9 +77,16 @@ class Pair:
         return 8 * column + 24, 8 * row + 24
 
 
-def folder(root: str | Path | None = None) -> Path:
-    """Where the files are; ``root`` is the folder of results, that of the checkout where None."""
-    return Path(root or results()) / "equal-bytes"
+def folder(codecs: Series, root: str | Path | None = None) -> Path:
+    """Where the files of a series are; ``root`` is the folder of results, that of the checkout where None."""
+    return Path(root or results()) / "equal-bytes" / codecs.name
+
+
+def command(codecs: Series, root: str | Path | None = None) -> str:
+    """The shell command that makes these files."""
+    spec = parameters.shown(Path(codecs.spec)) if Path(codecs.spec).exists() else codecs.spec
+    words = ["python", "-m", "companion.equal_bytes", spec]
+    return shlex.join([*words, "--results", str(root)] if root else words)
 
 
 def _photograph(name: str) -> Tensor:
@@ -86,10 +100,10 @@ def _error(original: Tensor, picture: Tensor) -> np.ndarray:
     return (ERROR_SCALE * difference).round().clamp(0, 255).byte().numpy()
 
 
-def compute(root: str | Path | None = None) -> None:
+def compute(codecs: Series, root: str | Path | None = None) -> None:
     """Encode and refine every photograph of `BOXES` and store files, error maps and ``rows.json``."""
-    codec, place = load_codec(CODEC, LMBDA, device="cpu", dtype="float32"), folder(root)
-    fast = load_codec(CODEC, LMBDA, device="cpu", dtype=DTYPE)
+    member = min(codecs.members, key=lambda member: abs(math.log(member.lmbda / LMBDA)))
+    codec, fast, place = member.load("cpu", "float32"), member.load("cpu", DTYPE), folder(codecs, root)
     place.mkdir(parents=True, exist_ok=True)
     rows = []
     for name, (_, source, box) in BOXES.items():
@@ -99,7 +113,7 @@ def compute(root: str | Path | None = None) -> None:
         files = {BASE: bitstream.encode(codec, own, image.shape[1:])}
         found = target_rate.encode_to([fast], image, max_bytes=len(files[BASE]), iterations=ITERATIONS)
         files[REFINED] = found.file.data
-        row = {"image": name, "dataset": source, "box": box, "codec": CODEC, "codec_lmbda": LMBDA}
+        row = {"image": name, "dataset": source, "box": box, "codec": codec.name, "codec_lmbda": codec.lmbda}
         row |= {"refined_lmbda": found.file.lmbda, "plan": "fast", "iterations": ITERATIONS, "dtype": DTYPE}
         for side, data in files.items():
             picture = bitstream.decode(data, codec)
@@ -115,16 +129,19 @@ def compute(root: str | Path | None = None) -> None:
         (place / "rows.json").write_text(json.dumps(rows, indent=1) + "\n")
 
 
-def load(names: list[str] | None = None, root: str | Path | None = None) -> list[Pair]:
-    """The stored photographs, all where ``names`` is None, decoded from their files."""
-    place = folder(root)
+def load(codecs: Series, names: list[str] | None = None, root: str | Path | None = None) -> list[Pair]:
+    """The stored photographs of a series, all where ``names`` is None, decoded from their files; none where
+    nothing of the series is stored."""
+    place = folder(codecs, root)
+    if not (place / "rows.json").is_file():
+        return []
     rows = {row["image"]: row for row in json.loads((place / "rows.json").read_text(encoding="utf-8"))}
     if unknown := set(names or ()) - set(rows):
         raise UserError(f"no files of {', '.join(unknown)} are stored: use some of {', '.join(rows)}")
     found = []
     for name in names or rows:
         row = rows[name]
-        codec = load_codec(row["codec"], row["codec_lmbda"], device="cpu", dtype="float32")
+        codec = codecs.member(row["codec_lmbda"]).load("cpu", "float32")
         pictures = {
             side: bitstream.decode((place / f"{name}.{side}.sga").read_bytes(), codec) for side in SIDES
         }
@@ -141,4 +158,8 @@ def load(names: list[str] | None = None, root: str | Path | None = None) -> list
 
 
 if __name__ == "__main__":
-    compute()
+    parser = argparse.ArgumentParser(description=compute.__doc__)
+    parser.add_argument("codec", nargs="?", default="mshyper-s", type=series_of)
+    parser.add_argument("--results", help="folder of the results")
+    given = parser.parse_args()
+    compute(given.codec, given.results)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from sgaplus.codecs.series import Series
+
 from . import palette, pool, statistics
 from .configurations import label
 from .tables import Col
@@ -22,7 +24,7 @@ COLUMNS = {
 }
 
 
-def load(profile: str, results: str | None = None, codec: str | None = None) -> pd.DataFrame:
+def load(profile: str, results: str | None = None, codec: str | Series | None = None) -> pd.DataFrame:
     """`table` of what is stored in a profile of the studies that it needs."""
     return table(pool.load(profile, Path(results) if results else None, STUDIES, codec))
 

@@ -4,8 +4,11 @@ estimated   the row's bits: float32, no probability below 1e-9
 exact       −log₂ of the codec's own probabilities, in float64
 levels      the same with the scales σ of y from the coder's table of 64
 tables      −log₂ of the 16-bit frequencies, and what an escape says of a symbol outside of its table
-strings     what rANS wrote: whole words, and a state for each of the two strings
+strings     what rANS wrote: whole words, and a state for each string
 file        the strings and the header
+
+The latent that is coded first, z of a codec with a hyperprior and y of one without, has a table for each
+channel and no scales.
 """
 
 import copy
@@ -15,44 +18,42 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sgaplus.bitstream import container, stream
-from sgaplus.bitstream.coder import coder_of, drive_y, gaussian, parameters_of, tables_of
+from sgaplus.bitstream.coder import Coder, coder_of, drive_y, gaussian, parameters_of, tables_of
 from sgaplus.bitstream.rans import Tables
 from sgaplus.codecs.codec import Codec
 from sgaplus.codecs.order import Group
-from sgaplus.errors import UserError
 
 
 @dataclass(frozen=True, eq=False)
 class Symbols:
-    """What a file of a codec with a hyperprior codes, in the order of its strings.
+    """What a file codes, in the order of its strings.
 
     Attributes:
-        z, y: symbols, int64, (n,) and (m,).
-        z_tables, y_tables: the table of each.
-        z_bits: −log₂ of the factorised prior's probability of each z, float64.
+        first: symbols of the latent that is coded first, int64, (n,).
+        y: those of y, (m,); none without a hyperprior.
+        first_tables, y_tables: the table of each.
+        first_bits: −log₂ of the factorised prior's probability of each of the first, float64.
         scales: σ of each y as the prior has it, not below its bound, float64.
-        z_coder, y_coder: the coder's tables.
+        first_coder, y_coder: the coder's tables.
     """
 
-    z: np.ndarray
+    first: np.ndarray
     y: np.ndarray
-    z_tables: np.ndarray
+    first_tables: np.ndarray
     y_tables: np.ndarray
-    z_bits: np.ndarray
+    first_bits: np.ndarray
     scales: np.ndarray
-    z_coder: Tables
+    first_coder: Tables
     y_coder: Tables
 
 
 def symbols_of(data: bytes, codec: Codec) -> Symbols:
     """The symbols of a file's content and the prior of each."""
-    coder = codec.once(coder_of)
-    if coder.decoding is None:
-        raise UserError(f"{codec.name} has no hyperprior: count the bits of a codec that has one")
-    latents = stream.read_latents(data, codec)
+    coder, latents = codec.once(coder_of), stream.read_latents(data, codec)
     symbols, tables, scales = [], [], []
 
     def given(group: Group) -> Tensor:
@@ -61,21 +62,38 @@ def symbols_of(data: bytes, codec: Codec) -> Symbols:
         scales.append(group.scales.clamp_min(coder.scale_bound).flatten().numpy())
         return symbols[-1]
 
-    drive_y(coder, parameters_of(coder, latents["z"]), given)
-    with torch.no_grad():
-        bottleneck = copy.deepcopy(codec.model.entropy_bottleneck).cpu().double()
-        likelihood, _, _ = bottleneck._likelihood(latents["z"].flatten(1)[:, None])
-    z = (latents["z"] - coder.medians).round()
+    if coder.decoding is not None:
+        drive_y(coder, parameters_of(coder, latents["z"]), given)
+    first = (latents[coder.first] - coder.medians).round()
     return Symbols(
-        z=_whole(z),
-        y=np.concatenate([_whole(part) for part in symbols]),
-        z_tables=np.repeat(np.arange(len(z)), z[0].numel()),
-        y_tables=np.concatenate(tables),
-        z_bits=-likelihood.log2().flatten().numpy(),
-        scales=np.concatenate(scales),
-        z_coder=coder.tables,
+        first=_whole(first),
+        y=np.concatenate([_whole(part) for part in symbols] or [np.zeros(0, np.int64)]),
+        first_tables=np.repeat(np.arange(len(first)), first[0].numel()),
+        y_tables=np.concatenate(tables or [np.zeros(0, np.int64)]),
+        first_bits=_factorized_bits(codec, coder, latents[coder.first]),
+        scales=np.concatenate(scales or [np.zeros(0)]),
+        first_coder=coder.tables,
         y_coder=gaussian()[1],
     )
+
+
+@torch.no_grad()
+def _factorized_bits(codec: Codec, coder: Coder, latent: Tensor) -> np.ndarray:
+    """Of each value of the latent that is coded first, (C, h, w) in units of its grid's step; also far out in
+    the tails."""
+    model, decoding = codec.model, coder.decoding
+    prior, step = (decoding.bottleneck, decoding.z_step) if decoding else (model.entropy_bottleneck, 1.0)
+    prior, values = copy.deepcopy(prior).cpu().double(), latent.flatten(1)[:, None]
+    lower, upper = (prior._logits_cumulative((values + end) * step, False) for end in (-0.5, 0.5))
+    # The same mass below the median as above: no digits are lost.
+    above = lower + upper > 0
+    lower, upper = torch.where(above, -upper, lower), torch.where(above, -lower, upper)
+    return -_difference(F.logsigmoid(upper), F.logsigmoid(lower)).flatten().numpy() / math.log(2)
+
+
+def _difference(upper: Tensor, lower: Tensor) -> Tensor:
+    """log(exp(upper) − exp(lower))."""
+    return upper + torch.log1p(-torch.exp(lower - upper))
 
 
 def _whole(symbols: Tensor) -> np.ndarray:
@@ -85,14 +103,14 @@ def _whole(symbols: Tensor) -> np.ndarray:
 def lengths(data: bytes, symbols: Symbols) -> dict[str, float]:
     """Bits of a file's content: exact, levels, tables, strings and file, as the module says."""
     content = container.unpack(data)
-    z_bits = symbols.z_bits.sum()
+    first_bits = symbols.first_bits.sum()
     table_scales = gaussian()[0].numpy()
     strings = 8 * (len(content.z) + len(content.y))
-    z_coded = table_bits(symbols.z, symbols.z_tables, symbols.z_coder)
+    first_coded = table_bits(symbols.first, symbols.first_tables, symbols.first_coder)
     return {
-        "exact": z_bits + gaussian_bits(symbols.y, symbols.scales).sum(),
-        "levels": z_bits + gaussian_bits(symbols.y, table_scales[symbols.y_tables]).sum(),
-        "tables": z_coded + table_bits(symbols.y, symbols.y_tables, symbols.y_coder),
+        "exact": first_bits + gaussian_bits(symbols.y, symbols.scales).sum(),
+        "levels": first_bits + gaussian_bits(symbols.y, table_scales[symbols.y_tables]).sum(),
+        "tables": first_coded + table_bits(symbols.y, symbols.y_tables, symbols.y_coder),
         "strings": float(strings),
         "file": 8.0 * len(data),
     }
@@ -104,8 +122,7 @@ def gaussian_bits(symbols: np.ndarray, scales: np.ndarray) -> np.ndarray:
     distance, scale = torch.from_numpy(np.abs(symbols).astype(float)), torch.from_numpy(scales)
     upper = torch.special.log_ndtr((0.5 - distance) / scale)
     lower = torch.special.log_ndtr((-0.5 - distance) / scale)
-    nats = upper + torch.log1p(-torch.exp(lower - upper))
-    return -nats.numpy() / math.log(2)
+    return -_difference(upper, lower).numpy() / math.log(2)
 
 
 def table_bits(symbols: np.ndarray, indexes: np.ndarray, tables: Tables) -> float:
@@ -138,4 +155,4 @@ def with_levels(symbols: Symbols, levels: int, nearest: bool = False) -> float:
     table = torch.linspace(low, high, levels, dtype=torch.float64)
     borders = (table[:-1] + table[1:]) / 2 if nearest else table[:-1]
     chosen = torch.bucketize(torch.from_numpy(symbols.scales).log(), borders)
-    return float(symbols.z_bits.sum() + gaussian_bits(symbols.y, table.exp()[chosen].numpy()).sum())
+    return float(symbols.first_bits.sum() + gaussian_bits(symbols.y, table.exp()[chosen].numpy()).sum())

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sgaplus.codecs.series import Series
 from sgaplus.errors import UserError
 from sgaplus.rounding import SSL, Atanh, ThreeClass
 
@@ -124,15 +125,17 @@ def space_data(a: float = 2.3, tau: float = 1.0) -> dict[str, Any]:
 def before_after(
     names: list[str] | None = None,
     *,
+    codecs: Series,
     name: str = "before-after",
     light: bool = False,
     results: str | Path | None = None,
 ) -> list[equal_bytes.Pair]:
     """Display photographs before and after refinement in files of equal size, as the stored files decode,
-    with a seam to drag, a loupe and error maps.
+    with a seam to drag, a loupe and error maps; where none are stored of the codec, how to make them.
 
     Args:
         names: of `equal_bytes.BOXES`, all where None.
+        codecs: the series that the page shows.
         name: of the figure, unique in the book.
         light: the pictures alone, without error maps and originals.
         results: the folder of results; that of the checkout where None.
@@ -140,8 +143,14 @@ def before_after(
     Returns:
         The photographs, for the text around the figure.
     """
-    pairs = equal_bytes.load(names, results)
-    show("before-after", before_after_data(pairs), pictures(pairs, name, light))
+    pairs, command = equal_bytes.load(codecs, names, results), equal_bytes.command(codecs, results)
+    if pairs:
+        show("before-after", before_after_data(pairs), pictures(pairs, name, light, command))
+    else:
+        said = f"Of {codecs.name} no photographs in files of equal size are stored: `{command}` makes them."
+        from IPython.display import Markdown, display
+
+        display(Markdown(said))
     return pairs
 
 
@@ -171,7 +180,7 @@ def _labels(pair: equal_bytes.Pair) -> dict[str, str]:
     return said | errors | {"original": "original: not compressed"}
 
 
-def pictures(pairs: list[equal_bytes.Pair], name: str, light: bool) -> str:
+def pictures(pairs: list[equal_bytes.Pair], name: str, light: bool, command: str = "") -> str:
     """The static twin: before and after side by side; what only the moving figure shows is there, hidden."""
     blocks, rows = [], []
     for pair in pairs:
@@ -200,7 +209,7 @@ def pictures(pairs: list[equal_bytes.Pair], name: str, light: bool) -> str:
         caption += f" Error maps: mean absolute error of the channels, {scale} times as bright."
     return cells.figure_of(
         f'<div class="twin">{"".join(blocks)}</div>', caption, name=name, rows=pd.DataFrame(rows),
-        command="python -m companion.equal_bytes", photo=True,
+        command=command, photo=True,
     )  # fmt: skip
 
 

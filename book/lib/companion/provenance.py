@@ -1,5 +1,6 @@
 """Where a page's numbers come from: its rows, what they are of, what made them."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from sgaplus.studies.schema import load_study
 from sgaplus.studies.stored import coverage, stored_rows
 from sgaplus.studies.stored import results as results_folder
 
+from . import parameters
 from .configurations import described
 
 # The source of what a page computes itself, or takes from no stored row.
@@ -63,6 +65,19 @@ def about(
         f"{text} {stored:,} of its {jobs:,} jobs are stored; `sgaplus study run {study} --profile {profile}`"
         " computes the others."
     )
+
+
+def decode_command(row: pd.Series, codecs: Series, results: str | Path | None = None) -> str:
+    """The shell command that decodes the file of a stored row.
+
+    Args:
+        codecs: of the row; a checkpoint has to be named.
+    """
+    stream, member = Path(results or "data/results") / row["stream"], codecs.member(row["codec_lmbda"])
+    words = ["sgaplus", "decode", parameters.shown(stream), "-o", f"{row['image']}.png"]
+    if member.path:
+        words += ["--codec", parameters.shown(member.path), "--lmbda", f"{member.lmbda:g}"]
+    return shlex.join(words)
 
 
 def folder(given: str | Path | None, name: str) -> Path:

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sgaplus.codecs.weights import load_codec
+from sgaplus.codecs.series import Series
 from sgaplus.errors import UserError
 from sgaplus.studies.stored import results as all_results
 
@@ -26,6 +26,21 @@ PARTS = {
     "coder": ("tables", "strings", "rANS's states and whole words"),
     "header": ("strings", "file", "header"),
 }
+# What each count adds to those before it.
+_COUNTS = {
+    "estimated": "The row's **estimate**, in float32, in which no probability is below 10⁻⁹.",
+    "exact": "The **exact** probabilities of the codec, in float64. Far out in the tail of a distribution the"
+    " mass of an integer is hardly more than zero, so that a few symbols can cost more than 30 bits each.",
+    "levels": "**64 scales**: the coder has tables for 64 values of σ and takes the next larger one.",
+    "tables": "**16-bit frequencies**: each table is rounded to multiples of 2⁻¹⁶, and a symbol outside of"
+    " its table is an escape, then its distance in nibbles. That can also be cheaper than the tail was.",
+    "strings": "**rANS**: the state at the end of each string, and strings of whole 32-bit words.",
+    "file": "The **header**, with checksum.",
+}
+NO_SCALES = (
+    "This codec has no hyperprior: y has a table for each channel and no scales, so that there is nothing to"
+    " show here."
+)
 # Other tables of scales, by the column in `count`: levels, whether the nearest scale is taken.
 FINER = {
     "64, nearest": (64, True),
@@ -37,31 +52,55 @@ FINER = {
 
 
 def count(
-    table: pd.DataFrame, images: Sequence[str] | None = None, results: str | Path | None = None
+    table: pd.DataFrame,
+    codecs: Series,
+    images: Sequence[str] | None = None,
+    results: str | Path | None = None,
 ) -> pd.DataFrame:
     """Where the bits of `realbits.points` go, of all images or some: decoded, and counted as `lengths` says.
 
+    Args:
+        codecs: whose files they are.
+
     Returns:
         One row per file: lmbda, configuration, image, stream; in bits estimated, exact, levels, tables,
-        strings, file and the columns of `FINER`; y_share, the share of y in exact; check, bits that
-        constriction's coder wrote for y with the exact scales, and expected, what they should be.
+        strings, file. With a hyperprior also the columns of `FINER`; y_share, the share of y in exact; check,
+        bits that constriction's coder wrote for y with the exact scales, and expected, what they should be.
     """
     chosen = table if images is None else table[table["image"].isin(images)]
     if chosen.empty:
         raise UserError(f"no file is of {', '.join(images or [])}: name images of the study")
     lines = []
-    for (codec, lmbda), group in chosen.groupby(["codec", "codec_lmbda"], sort=False):
-        loaded = load_codec(codec, lmbda, device="cpu", dtype="float32")
+    for lmbda, group in chosen.groupby("codec_lmbda", sort=False):
+        loaded = codecs.member(lmbda).load("cpu", "float32")
         for row in group.to_dict("records"):
             data = (Path(results or all_results()) / row["stream"]).read_bytes()
             symbols = lengths.symbols_of(data, loaded)
             bits = lengths.lengths(data, symbols)
             line = {name: row[name] for name in ("lmbda", "configuration", "image", "stream")}
             line |= {"estimated": 8 * row["estimated"], **bits}
-            line |= {name: lengths.with_levels(symbols, *how) for name, how in FINER.items()}
-            line |= {"y_share": 1 - symbols.z_bits.sum() / bits["exact"], **_checked(symbols)}
+            if len(symbols.y):
+                line |= {name: lengths.with_levels(symbols, *how) for name, how in FINER.items()}
+                line |= {"y_share": 1 - symbols.first_bits.sum() / bits["exact"], **_checked(symbols)}
             lines.append(line)
     return pd.DataFrame(lines)
+
+
+def has_scales(table: pd.DataFrame) -> bool:
+    """Whether the codec of `count` has a hyperprior, and so scales of y."""
+    return set(FINER) <= set(table)
+
+
+def parts_of(table: pd.DataFrame) -> dict[str, tuple[str, str, str]]:
+    """Those of `PARTS` that the codec of `count` has."""
+    return {name: part for name, part in PARTS.items() if name != "levels" or has_scales(table)}
+
+
+def counts(table: pd.DataFrame) -> str:
+    """The counts of `count` as a list in Markdown, folded."""
+    said = [text for name, text in _COUNTS.items() if name != "levels" or has_scales(table)]
+    lines = "\n".join(f"{number}. {text}" for number, text in enumerate(said, 1))
+    return f"<details><summary>The {len(said)} counts</summary>\n\n{lines}\n\n</details>"
 
 
 def _checked(symbols: lengths.Symbols) -> dict[str, float]:
@@ -81,8 +120,9 @@ def _checked(symbols: lengths.Symbols) -> dict[str, float]:
 
 
 def _added(table: pd.DataFrame) -> pd.DataFrame:
-    """Bits that each of `PARTS` adds in each file of `count`."""
-    return pd.DataFrame({name: table[after] - table[before] for name, (before, after, _) in PARTS.items()})
+    """Bits that each of `parts_of` adds in each file of `count`."""
+    parts = parts_of(table).items()
+    return pd.DataFrame({name: table[after] - table[before] for name, (before, after, _) in parts})
 
 
 def _in_percent(bits: pd.DataFrame, table: pd.DataFrame, of: str) -> pd.DataFrame:
@@ -93,19 +133,18 @@ def _in_percent(bits: pd.DataFrame, table: pd.DataFrame, of: str) -> pd.DataFram
 
 
 def parts(table: pd.DataFrame) -> pd.DataFrame:
-    """Each of `PARTS` in `count` by λ and configuration in percent of the estimate, and their total."""
+    """Each of `parts_of` in `count` by λ and configuration in percent of the estimate, and their total."""
     return _in_percent(_added(table).assign(total=table["file"] - table["estimated"]), table, "estimated")
 
 
 def parts_figure(table: pd.DataFrame) -> Figure:
     """`parts` as stacked bars, in percent of the estimate: what adds to the right, what saves to the left."""
-    wide = table[list(PARTS)].set_axis(
-        [f"λ = {row.lmbda:g}, {row.configuration}" for row in table.itertuples()]
-    )
-    wide.columns = [words for _, _, words in PARTS.values()]
+    wide = table.set_axis([f"λ = {row.lmbda:g}, {row.configuration}" for row in table.itertuples()])
+    wide = wide[[name for name in PARTS if name in wide]]
+    colours = [palette.colour(position) for position, name in enumerate(PARTS) if name in wide]
+    wide.columns = [PARTS[name][2] for name in wide]
 
     def draw(axes: Axes, wide: pd.DataFrame) -> None:
-        colours = [palette.colour(position) for position in range(len(PARTS))]
         wide.plot.barh(stacked=True, ax=axes, width=0.75, color=colours, edgecolor="white", linewidth=0.5)
         axes.plot(wide.sum(axis=1), range(len(wide)), "k|", markersize=12, label="all together")
         axes.axvline(0, color="0.4", linewidth=0.8)
@@ -122,7 +161,7 @@ def shares(table: pd.DataFrame) -> pd.DataFrame:
     added = _added(table)
     share = 100 * added.sum() / table["estimated"].sum()
     found = pd.DataFrame({"share": share, "least": added.min(), "most": added.max()})
-    found.insert(0, "part", [words for _, _, words in PARTS.values()])
+    found.insert(0, "part", [words for _, _, words in parts_of(table).values()])
     return found.sort_values("share", key=lambda share: -share.abs(), ignore_index=True)
 
 

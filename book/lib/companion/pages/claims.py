@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pandas as pd
 from great_tables import GT
 
+from sgaplus.codecs.series import Series
 from sgaplus.errors import UserError
 
 from .. import cells, palette, pool, provenance, reference, tables, verdict_rules
@@ -27,7 +28,7 @@ _SHAPES = {
 }
 
 
-def load(profile: str, results: str | Path | None = None, codec: str | None = None) -> pd.DataFrame:
+def load(profile: str, results: str | Path | None = None, codec: str | Series | None = None) -> pd.DataFrame:
     """The rows of all studies in a profile, as `pool.load` returns them; refused where nothing is stored."""
     rows = pool.load(profile, Path(results) if results else None, codec=codec)
     if rows.empty:
@@ -225,7 +226,7 @@ def describe_ledger(ledger: Sequence[Claim]) -> str:
 
 
 def describe_rows(
-    rows: pd.DataFrame, profile: str, results: str | Path | None = None, codec: str | None = None
+    rows: pd.DataFrame, profile: str, results: str | Path | None = None, codec: str | Series | None = None
 ) -> str:
     """Which studies the verdicts rest on, how each differs from the paper, and what made the rows."""
     studies = "\n".join(

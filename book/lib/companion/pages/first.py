@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from sgaplus.codecs.series import Series, families
+
 from ..statistics import said
 from ..tables import number
 from ..verdicts import Claim, Verdict
@@ -60,9 +62,12 @@ def saved(deltas: pd.DataFrame, iteration: int, page: str) -> Result:
     )
 
 
-def leads(table: pd.DataFrame, page: str) -> Result:
-    """SSL's lead over SGA by `lead.table`, on the pictures of Kodak that were refined furthest."""
+def leads(table: pd.DataFrame, page: str) -> Result | None:
+    """SSL's lead over SGA by `lead.table`, on the pictures of Kodak that were refined furthest; None where no
+    two were refined for 500 iterations."""
     own = table[(table["settings"] == "published settings") & table["data"].str.startswith("Kodak")]
+    if own.empty:
+        return None
     own = own[own["data"] == own.loc[own["iteration"] == own["iteration"].max(), "data"].iloc[0]]
     lines = own.sort_values("iteration").to_dict("records")
     parts = [f"after {line['iteration']} iterations {said(line, 'change')} %" for line in lines]
@@ -74,8 +79,12 @@ def leads(table: pd.DataFrame, page: str) -> Result:
     )
 
 
-def sooner(races: pd.DataFrame, page: str) -> Result:
-    """How much sooner the preset is done by `races.summary`, for each processor on its largest pictures."""
+def sooner(races: pd.DataFrame, codecs: Series, page: str) -> Result | None:
+    """How much sooner the preset is done by `races.summary`, for each processor on its largest pictures; None
+    where no race was run with the codecs."""
+    races = races[races["codec"] == codecs.name]
+    if races.empty:
+        return None
     pixels = races["width"] * races["height"]
     largest = races.loc[pixels.groupby(races["device"]).idxmax()].sort_values("ratio")
     each = [
@@ -94,12 +103,26 @@ def sooner(races: pd.DataFrame, page: str) -> Result:
     )
 
 
-def results(found: Iterable[Result]) -> str:
-    """HTML of results, each with a link to its page."""
+def results(found: Iterable[Result | None]) -> str:
+    """HTML of those results that there are, each with a link to its page."""
     items = "".join(
-        f'<li><b>{one.number}</b>{one.text}. <a href="{one.page}.html">{one.about}</a></li>' for one in found
+        f'<li><b>{one.number}</b>{one.text}. <a href="{one.page}.html">{one.about}</a></li>'
+        for one in found
+        if one
     )
     return f'<ul class="results" role="list">{items}</ul>'
+
+
+def about(codecs: Series, profile: str) -> str:
+    """What the pages show, in HTML."""
+    shown = (
+        "Most pages show the paper’s protocol reduced to what a CPU computes, with"
+        ' <a href="base-codecs.html">codecs trained for this book</a>; each page says how.'
+        if profile == "cpu" and codecs.name in families()
+        else f"This page shows profile <code>{html.escape(profile)}</code> with the codec"
+        f" <code>{html.escape(codecs.name)}</code>; each page says what it shows."
+    )
+    return f'<p>{shown} The protocol itself is one command on <a href="reproduce.html">a GPU</a>.</p>'
 
 
 def strip(ledger: Sequence[Claim]) -> str:

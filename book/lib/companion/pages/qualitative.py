@@ -9,7 +9,7 @@ import pandas as pd
 from torch import Tensor
 
 from sgaplus import bitstream
-from sgaplus.codecs.weights import load_codec
+from sgaplus.codecs.series import Series
 from sgaplus.data.images import to_uint8
 from sgaplus.errors import UserError
 from sgaplus.studies.stored import results as all_results
@@ -43,6 +43,7 @@ class Version:
 
 def versions(
     rows: pd.DataFrame,
+    codecs: Series,
     image: str | None = None,
     lmbda: float | None = None,
     *,
@@ -52,6 +53,7 @@ def versions(
     """One photograph as each configuration's file decodes to it, the base first.
 
     Args:
+        codecs: of the rows.
         image: its name; the first one where None.
         lmbda: of codec and refinement; the lowest one where None.
         results: the folder of results; that of the checkout where None.
@@ -72,7 +74,7 @@ def versions(
     first = kept.loc[BASE]
     if original and (photograph := find_photograph(first["image"], first["image_sha256"])) is not None:
         found[ORIGINAL] = Version(photograph.read(), None)
-    codec = load_codec(first["codec"], lmbda, device="cpu", dtype="float32")
+    codec = codecs.member(lmbda).load("cpu", "float32")
     for name in palette.in_order(kept["configuration"]):
         data = (Path(results or all_results()) / kept.loc[name, "stream"]).read_bytes()
         found[name] = Version(bitstream.decode(data, codec), kept.loc[name])

@@ -6,6 +6,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from sgaplus import bitstream
 from sgaplus.errors import UserError
 
 from .. import figures, palette, statistics
@@ -126,7 +127,35 @@ def named(row: pd.Series) -> str:
     return f"{row['image']}, {row['configuration']}, λ = {row['lmbda']:g}"
 
 
-def decode_command(table: pd.DataFrame, results: str | None = None) -> str:
-    """The shell command that decodes the first file of `points` after the base's."""
-    row = table.sort_values("configuration", key=lambda c: c == BASE, kind="stable").iloc[0]
-    return f"sgaplus decode {results or 'data/results'}/{row['stream']} -o {row['image']}.png"
+def example(table: pd.DataFrame) -> pd.Series:
+    """The first file of `points` after the base's."""
+    return table.sort_values("configuration", key=lambda c: c == BASE, kind="stable").iloc[0]
+
+
+def form(data: bytes) -> str:
+    """In a sentence or two what a file of a codec is, from the content of one."""
+    header = bitstream.info(data)
+    strings = "two strings, ẑ and ŷ" if header["z_bytes"] else "one string, ŷ"
+    reads = (
+        "Version 1 of the format: CompressAI reads the strings."
+        if header["version"] == 1
+        else "Version 2 of the format: the values of ŷ stand in the codec's decoding order, and no rounding"
+        " that depends on the machine is in their probabilities. CompressAI does not read these strings."
+    )
+    return f"The files of this codec have a header of {header['header_bytes']} bytes and {strings}. {reads}"
+
+
+def allowed(table: pd.DataFrame) -> str:
+    """How many files of `points` are as large as they may be, in sentences."""
+    asked = table["lmbda"] >= ALLOWED_FROM
+    text = f"A file should have at most {ALLOWED_RATIO:.3f} × estimate + {ALLOWED_BYTES} bytes."
+    if asked.any():
+        over, worst = (table["slack"] < 0) & asked, table.loc[table.loc[asked, "slack"].idxmin()]
+        text += (
+            f" At λ ≥ {ALLOWED_FROM:g}, {over.sum()} of {asked.sum()} files exceed that; the worst is"
+            f" {named(worst)}: {worst['real']:,} bytes where {worst['estimated']:,.0f} were estimated."
+        )
+    if (~asked).any():
+        over = (table.loc[~asked, "slack"] < 0).sum()
+        text += f" Of the {(~asked).sum()} files of smaller λ, {over} exceed it."
+    return f"{text} {(table['excess'] < 0).sum()} files are smaller than estimated."
