@@ -54,7 +54,8 @@ def test_the_three_results_are_those_of_their_tables():
         ]
     )
     races, ours = races.assign(codec="mshyper-s"), series("mshyper-s")
-    assert first.sooner(races.assign(codec="mshyper"), ours, "beyond") is None
+    assert first.sooner(races.assign(codec="own"), ours, "beyond") is None
+    assert "with mshyper)" in first.sooner(races.assign(codec="mshyper"), ours, "beyond").text
     assert first.leads(table[table["data"] == "CLIC"], "convergence") is None
     assert first.results([None, lead, None]) == first.results([lead])
     sooner = first.sooner(races, ours, "beyond")

@@ -81,8 +81,9 @@ def leads(table: pd.DataFrame, page: str) -> Result | None:
 
 def sooner(races: pd.DataFrame, codecs: Series, page: str) -> Result | None:
     """How much sooner the preset is done by `races.summary`, for each processor on its largest pictures; None
-    where no race was run with the codecs."""
-    races = races[races["codec"] == codecs.name]
+    where no race was run with the codecs, or with any bundled one where they are bundled."""
+    bundled = families()
+    races = races[races["codec"].isin(bundled if codecs.name in bundled else [codecs.name])]
     if races.empty:
         return None
     pixels = races["width"] * races["height"]
@@ -91,7 +92,8 @@ def sooner(races: pd.DataFrame, codecs: Series, page: str) -> Result | None:
         f"{html.escape(race['device'])}: {race['ratio']:.0f} × ({race['iterations']} steps of"
         f" <code>{html.escape(race['preset'])}</code> in {race['seconds']:.0f} s,"
         f" {race['reference_iterations']} of SSL in {race['reference_seconds']:.0f} s;"
-        f" true loss {said(race, 'change')} %; {race['images']} of {race['width']} × {race['height']})"
+        f" true loss {said(race, 'change')} %; {race['images']} of {race['width']} × {race['height']}"
+        f" with {html.escape(race['codec'])})"
         for race in largest.to_dict("records")
     ]
     ends = dict.fromkeys(f"{ratio:.0f}" for ratio in largest["ratio"].agg(["min", "max"]))
