@@ -1,5 +1,7 @@
 """Other distortions than the MSE: their losses by independent formulas, their curvature, what is refused."""
 
+import itertools
+
 import pytest
 import torch
 from pytorch_msssim import ms_ssim
@@ -8,7 +10,7 @@ from torch import nn
 from sgaplus import distortion, refine, target_rate
 from sgaplus.codecs.codec import Codec
 from sgaplus.data import images
-from sgaplus.errors import UserError
+from sgaplus.errors import SystemFault, UserError
 from sgaplus.refinement.curvature import Curvature
 from sgaplus.studies import planning
 from tests.test_refinement import picture
@@ -167,6 +169,17 @@ def test_distortions_that_are_refused(codec, given, facts):
         refine(codec, [picture(64, 64)], "ssl", distortion=given, lmbda=1.0, iterations=2)
     for fact in facts:
         error.match(fact)
+
+
+def test_a_distortion_that_is_not_finite_later_on_is_named(codec):
+    calls = itertools.count()
+
+    def late(x_hat, x):
+        value = (x_hat - x).square().mean((1, 2, 3))
+        return value if next(calls) < 4 else value / 0
+
+    with pytest.raises(SystemFault, match=r"no longer finite: .* the distortion .*late"):
+        refine(codec, [picture(64, 64)], "ssl", distortion=late, lmbda=1.0, iterations=6, trace_every=2)
 
 
 def test_a_function_needs_a_lambda(codec):

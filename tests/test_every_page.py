@@ -177,6 +177,7 @@ def test_pages_decode_the_files_of_any_codec(architecture, turn, photographs, tm
         assert not re.search(r"\b(nan|inf)\b", re.sub('"data:[^"]*"', "", shown))
         assert "mshyper" not in shown, "codecs that are not shown"
         assert f"-p codec {own[0]}" in shown or f"codec: {own[0]}" in shown
+        assert ("Squares of 64 × 64 pixels" in shown) == (template == "qualitative")
         if template != "real_bits":
             assert f"python -m companion.equal_bytes {own[0]} --results {own[1]}" in shown
             continue

@@ -144,8 +144,10 @@ class Batch:
         rows.insert(0, "image", self.names)
         broken = rows.loc[~rows["loss"].abs().lt(float("inf")), "image"]
         if len(broken):
+            of = "" if self.distortion is MSE else f", or mend the distortion {self.distortion.spec}"
             raise SystemFault(
-                f"the loss of {broken.iloc[0]} is no longer finite: lower the learning rate or use float32"
+                f"the loss of {broken.iloc[0]} is no longer finite: lower the learning rate or use"
+                f" float32{of}"
             )
         return rows, decoded.latents, x_hat
 
