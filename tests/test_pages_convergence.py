@@ -63,7 +63,7 @@ def test_what_is_read_off_is_what_the_figures_draw(trace):
     for axes in figure.axes:
         for name, line in zip(("rough", "smooth"), drawn(axes), strict=True):
             assert means[axes.get_title(), name] == pytest.approx(line)
-    lines = convergence.differences_lines({"p": convergence.differences(trace, "smooth")}, "smooth")
+    lines = convergence.differences_lines(convergence.differences(trace, "smooth"), "smooth")
     own = lines[lines["image"].isna()].groupby("configuration")["value"].agg(list)
     assert own["rough"] == pytest.approx([0, 100 * (95 / 90 - 1), 6.25, 20, 100 * (8 / 7 - 1)])
     assert own["smooth"] == [0] * 5
@@ -76,7 +76,7 @@ def test_the_figure_takes_runs_by_their_method(trace):
 
 def test_differences_are_paired_and_in_percent_of_the_reference(trace):
     table = convergence.differences(trace, "smooth")
-    (axes,) = convergence.differences_figure({"": table}, "smooth").axes
+    (axes,) = convergence.differences_figure(table, "smooth").axes
     assert drawn(axes)[0] == pytest.approx([0, 100 * (95 / 90 - 1), 6.25, 20, 100 * (8 / 7 - 1)])
     with pytest.raises(UserError, match="no row is of 'STE'"):
         convergence.differences(trace, "STE")
@@ -110,18 +110,6 @@ def test_the_others_are_judged_against_the_lowest(trace):
     other = own.assign(configuration="rough", loss=own["loss"] * (1 + own["image"].map(noisy)))
     table = convergence.at_end(pd.concat([own, other])).set_index("configuration")
     assert table.loc["rough", "verdict"] == "not significantly different"
-
-
-def test_longer_runs_of_the_same_images_are_found(trace):
-    trace = trace.assign(codec_sha256="c")
-    further = trace.assign(iterations=80, iteration=2 * trace["iteration"])
-    rows = pd.concat([further, further.assign(image="z"), further.assign(configuration="other"), trace])
-    found = convergence.longer(rows, trace, ["smooth", "rough"])
-    assert len(found) == len(trace) and found["iteration"].max() == 80
-    assert convergence.longer(trace, trace, ["smooth"]).empty
-    table = convergence.differences(found, "smooth")
-    (axes,) = convergence.differences_figure({"": table}, "smooth").axes
-    assert axes.lines[0].get_ydata()[-1] == pytest.approx(100 * (8 / 7 - 1))
 
 
 def test_one_lambda_is_shown(trace):

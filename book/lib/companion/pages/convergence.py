@@ -5,7 +5,6 @@ of the relaxed latents, minus the true loss of the same latents rounded hard.
 """
 
 import json
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -38,15 +37,6 @@ def traces(rows: pd.DataFrame, lmbda: float | None = None) -> pd.DataFrame:
             else "these rows hold no refinement: run the study to its end"
         )
     return refined[refined["lmbda"] == lmbda].reset_index(drop=True)
-
-
-def longer(rows: pd.DataFrame, trace: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """Of another study's rows the longest runs of some configurations on the images and at the λ of
-    `traces`; empty where none goes further."""
-    known = ["image", "lmbda", "codec_lmbda", "codec_sha256"]
-    same = rows.merge(trace[known].drop_duplicates(), on=known)
-    same = same[same["configuration"].isin(names) & (same["iterations"] > trace["iterations"].max())]
-    return same[same["iterations"] == same["iterations"].max()]
 
 
 def from_start(trace: pd.DataFrame, by: str = "configuration") -> pd.DataFrame:
@@ -82,8 +72,8 @@ def differences(trace: pd.DataFrame, reference: str) -> pd.DataFrame:
     return statistics.paired(trace, "loss", reference, by=["iteration"])
 
 
-def differences_figure(parts: Mapping[str, pd.DataFrame], reference: str) -> Figure:
-    """The mean of `differences` over images, a panel for each trace."""
+def differences_figure(table: pd.DataFrame, reference: str) -> Figure:
+    """The mean of `differences` over images."""
 
     def draw(axes: Axes, rows: pd.DataFrame) -> None:
         figures.lines(axes, rows, "iteration", "change")
@@ -91,9 +81,7 @@ def differences_figure(parts: Mapping[str, pd.DataFrame], reference: str) -> Fig
         axes.axhline(0, color=look["color"], linewidth=1.4, label=reference)
 
     label = f"true loss against {reference} (%)"
-    return figures.panels(
-        parts, draw, xlabel="iteration", ylabel=label, size=(4.4, 3.8), legend=3, sharey=True
-    )
+    return figures.panels({"": table}, draw, xlabel="iteration", ylabel=label, size=(4.4, 3.8), legend=3)
 
 
 def lines(trace: pd.DataFrame) -> pd.DataFrame:
@@ -103,13 +91,10 @@ def lines(trace: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([rows.assign(part=title) for title, rows in parts.items()], ignore_index=True)
 
 
-def differences_lines(parts: Mapping[str, pd.DataFrame], reference: str) -> pd.DataFrame:
-    """`differences` for `moving.lines`: ``part`` and `moving.with_means`, with the reference at zero."""
-    found = []
-    for part, rows in parts.items():
-        zero = rows.drop_duplicates("iteration")[["iteration"]].assign(configuration=reference, value=0.0)
-        found += [table.assign(part=part) for table in (moving.with_means(rows, "iteration", "change"), zero)]
-    return pd.concat(found, ignore_index=True)
+def differences_lines(table: pd.DataFrame, reference: str) -> pd.DataFrame:
+    """`differences` for `moving.lines`: `moving.with_means`, with the reference at zero."""
+    zero = table.drop_duplicates("iteration")[["iteration"]].assign(configuration=reference, value=0.0)
+    return pd.concat([moving.with_means(table, "iteration", "change"), zero], ignore_index=True)
 
 
 _END = ["configuration", "images", "loss"]
