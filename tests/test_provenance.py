@@ -47,7 +47,7 @@ def test_provenance_of_one_row_is_singular():
 
 def test_a_page_names_its_profile():
     sentence = provenance.about("convergence", "cpu")
-    assert sentence.startswith("Study `convergence`, profile `cpu`: Reduced to 500 iterations")
+    assert sentence.startswith("Study `convergence`, profile `cpu`: Reduced to a smaller codec")
     with pytest.raises(UserError):
         provenance.about("no-such-study", "cpu")
 
