@@ -78,7 +78,7 @@ def short(found: pd.DataFrame) -> str:
     if here.empty:
         return ""
     early, late = (statistics.said(here.loc[t], "change") for t in (500, 2000))
-    return f"The loss of {SSL} differs from that of {ATANH} by {early} % at 500 iterations, and by {late} % at 2000."
+    return f"{SSL} differs from {ATANH} by {early} % at 500 iterations, and by {late} % at 2000."
 
 
 def _both(found: pd.DataFrame) -> pd.DataFrame:
