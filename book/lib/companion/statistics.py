@@ -133,10 +133,14 @@ def at(rows: pd.DataFrame, iteration: int | None = None) -> pd.DataFrame:
     refined = refined[refined["iteration"] == (known[-1] if iteration is None else iteration)]
     if refined.empty:
         raise UserError(f"no refinement has iteration {iteration}: use one of {', '.join(map(str, known))}")
+    found = once(pd.concat([rows[rows["iterations"] == 0], refined]))
+    return found.sort_values([name for name in ("image", *_RUN) if name in rows], ignore_index=True)
+
+
+def once(rows: pd.DataFrame) -> pd.DataFrame:
+    """Every seed once at each iteration: of several runs that pass it the one with the smallest budget."""
     run = [name for name in _RUN if name in rows]
-    refined = refined.sort_values("iterations", kind="stable").drop_duplicates(run)
-    found = pd.concat([rows[rows["iterations"] == 0].drop_duplicates(run), refined])
-    return found.sort_values([name for name in ("image", *run) if name in rows], ignore_index=True)
+    return rows.sort_values("iterations", kind="stable").drop_duplicates(run)
 
 
 def over_seeds(rows: pd.DataFrame, columns: Sequence[str], by: Sequence[str]) -> pd.DataFrame:

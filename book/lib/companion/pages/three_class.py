@@ -55,7 +55,7 @@ def select(rows: pd.DataFrame, lmbda: float) -> pd.DataFrame:
     here = here[counts == len(names)]
     if here.empty:
         raise UserError("no image was run with two and with three classes: run the study to its end")
-    return here.sort_values(["image", "iteration"], kind="stable", ignore_index=True)
+    return statistics.once(here).sort_values(["image", "iteration"], kind="stable", ignore_index=True)
 
 
 def sharpness(rows: pd.DataFrame) -> dict[str, float]:
