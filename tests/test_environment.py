@@ -73,7 +73,9 @@ def test_lock_leaves_nothing_to_be_resolved(system, python):
     lock = {
         name: line for name, line in locked().items() if not line.marker or line.marker.evaluate(environment)
     }
-    found = {canonicalize_name(d.name): d for d in metadata.distributions()}
+    found: dict[str, metadata.Distribution] = {}
+    for each in metadata.distributions():  # setuptools brings some of its own, last on the path
+        found.setdefault(canonicalize_name(each.name), each)
     if loose := [
         name
         for name, line in lock.items()

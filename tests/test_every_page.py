@@ -195,7 +195,7 @@ def test_pages_decode_the_files_of_any_codec(architecture, turn, photographs, tm
 @pytest.mark.slow
 def test_pages_show_photographs_of_equal_bytes_of_their_own_codec(photographs, tmp_path, monkeypatch):
     own = computed("mbt2018-mean", tmp_path, photographs)
-    monkeypatch.setattr(equal_bytes, "BOXES", {"coffee": ("sample", (60, 20, 64, 64))})
+    monkeypatch.setattr(equal_bytes, "BOXES", {"coffee": ("coffee", "sample", (60, 20, 64, 64))})
     monkeypatch.setattr(equal_bytes, "ITERATIONS", 2)
     equal_bytes.compute(series(own[0]), own[1])
     shown = run_page("first", own, monkeypatch)

@@ -122,7 +122,7 @@ def test_every_item_of_the_paper_has_its_study():
         assert all(grid.crop is None for grid in paper.grids), "the paper has whole photographs"
         iterations = {grid.iterations for grid in cpu.grids}
         assert iterations <= {500, 2000} and all(str(t) in cpu.about for t in iterations)
-        assert all(grid.read_offs == (500,) for grid in cpu.grids if grid.iterations == 2000 and grid.crop)
+        assert all(500 in grid.read_offs for grid in cpu.grids if grid.iterations == 2000)
 
 
 @pytest.mark.slow
