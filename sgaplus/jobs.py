@@ -63,7 +63,7 @@ class Job:
     distortion: str = "mse"
     label: str = ""
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         """Hash of all that determines the numbers: not of names, nor of the iterations that are kept."""
         content = {name: getattr(self, name) for name in IDENTITY}
@@ -143,7 +143,7 @@ def rows_of_run(
         for column in ("real_bytes", "real_bpp"):
             values[column] = values["iteration"].map(rows[column])
         values["stream"] = values["iteration"].map({job.iterations: stream})
-    specification = {name: _text(value) for name, value in vars(job).items() if name != "image"}
+    specification = {f.name: _text(getattr(job, f.name)) for f in fields(job) if f.name != "image"}
     origin = provenance(device)
     origin["device"] += ", compiled" * compiled
     read_off = values["iteration"].isin(job.marks)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 
-import bjontegaard
 import numpy as np
 import torch
 from pytorch_msssim import ms_ssim as _ms_ssim
@@ -102,7 +101,7 @@ def bd_rate(anchor: Points, test: Points, method: str = "pchip") -> float:
         UserError: too few points, one that is no rate or no PSNR, a PSNR that does not grow with the rate,
             curves without a common range, or an unknown interpolation.
     """
-    return _delta(bjontegaard.bd_rate, 1, "PSNR", "{:.2f} dB", (anchor, test), method)
+    return _delta("bd_rate", 1, "PSNR", "{:.2f} dB", (anchor, test), method)
 
 
 def bd_psnr(anchor: Points, test: Points, method: str = "pchip") -> float:
@@ -111,12 +110,10 @@ def bd_psnr(anchor: Points, test: Points, method: str = "pchip") -> float:
     PSNR is interpolated over log₁₀ of the rate and averaged over the range of rates that both curves cover.
     Arguments and errors are those of `bd_rate`.
     """
-    return _delta(bjontegaard.bd_psnr, 0, "rate", "{:.4f} bpp", (anchor, test), method)
+    return _delta("bd_psnr", 0, "rate", "{:.4f} bpp", (anchor, test), method)
 
 
-def _delta(
-    delta: Callable[..., float], axis: int, name: str, form: str, points: tuple[Points, Points], method: str
-) -> float:
+def _delta(delta: str, axis: int, name: str, form: str, points: tuple[Points, Points], method: str) -> float:
     """A delta of two curves over what they share of an axis: 0 is the rate, 1 the PSNR."""
     if method not in ("pchip", "akima"):
         raise UserError(f"unknown interpolation '{method}': use pchip or akima")
@@ -125,7 +122,10 @@ def _delta(
     if low >= high:
         ends = f"{form.format(low)} is above {form.format(high)}"
         raise UserError(f"the curves have no {name} in common ({ends})")
-    return float(delta(*curves[0], *curves[1], method=method, require_matching_points=False))
+    import bjontegaard  # which imports matplotlib
+
+    interpolated = getattr(bjontegaard, delta)
+    return float(interpolated(*curves[0], *curves[1], method=method, require_matching_points=False))
 
 
 def _curve(points: Points) -> np.ndarray:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import codecs
 import contextlib
-import logging
 import os
 import sys
 import warnings
@@ -117,8 +116,6 @@ def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
         Exception: what is neither `UserError` nor `SystemFault`, if SGAPLUS_TRACEBACK is set.
     """
     _encode_anything()
-    # Imported by CompressAI and bjontegaard, it warns where a home is read-only; no command draws.
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         warnings.simplefilter("always", ImageNote)
