@@ -4,7 +4,6 @@ The rows of a job (one per evaluated iteration) are one Parquet file; files can 
 ones. A job is stored completely or not at all, so that a run killed at any point resumes where it was.
 """
 
-import os
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,13 +32,20 @@ class Store:
         self.root = Path(root)
 
     def _files(self) -> list[Path]:
-        """Single jobs first: where a packed one was computed again, they are the newer."""
-        # Unlike rglob, os.walk tries to list a missing folder: the book's pages note that they looked there.
-        found = [
-            Path(folder, name) for folder, _, names in os.walk(self.root, onerror=_unlisted) for name in names
-        ]
-        found = [path for path in found if path.suffix == ".parquet" and not path.name.startswith(".")]
-        return sorted(found, key=lambda path: (path.parent.name != _JOBS, path))
+        """Single jobs first: where a packed one was computed again, they are the newer.
+
+        They are also looked for first: while another process packs them, none is in neither list.
+        """
+        found: list[Path] = []
+        for folder in (self.root / _JOBS, self.root):
+            try:
+                # Unlike glob, it does not pass over a folder that it may not list.
+                found += sorted(path for path in folder.iterdir() if path.match("[!.]*.parquet"))
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                raise io.unreadable(folder, error) from error
+        return found
 
     def load(self) -> pd.DataFrame:
         """All rows of all jobs; of a job in two files those of the first.
@@ -85,28 +91,17 @@ class Store:
     def _single(self, key: str) -> Path:
         return self.root / _JOBS / f"{key}.parquet"
 
-    def pack(self, name: str) -> Path:
+    def pack(self, name: str) -> None:
         """Merge all single-job files into ``<name>.parquet``, together with what it held; then drop them.
 
         A job that is in both is kept as the single file has it.
         """
         path = self.root / f"{name}.parquet"
-        singles = [p for p in self._files() if p.parent.name == _JOBS]
-        if not singles:
-            raise UserError(f"there is no job to pack in {self.root / _JOBS}")
-        table = _rows([*singles, *([path] if path.is_file() else [])])
-        parquet.write(path, table.sort_values(["key", "iteration"], ignore_index=True))
+        if singles := [p for p in self._files() if p.parent.name == _JOBS]:
+            table = _rows([*singles, *([path] if path.is_file() else [])])
+            parquet.write(path, table.sort_values(["key", "iteration"], ignore_index=True))
         for single in singles:
             single.unlink()
-        return path
-
-
-def _unlisted(error: OSError) -> None:
-    """Raises:
-    UserError, SystemFault: a folder is there and cannot be listed; `os.walk` would pass over its rows.
-    """
-    if not isinstance(error, FileNotFoundError | NotADirectoryError):  # there is no such folder
-        raise io.unreadable(error.filename, error) from error
 
 
 def _rows(paths: Sequence[Path]) -> pd.DataFrame:
@@ -148,12 +143,11 @@ def current(table: pd.DataFrame, root: Path) -> pd.DataFrame:
         UserError: a row is of other weights.
     """
     for _, line in table[["codec", "codec_lmbda", "codec_sha256"]].drop_duplicates().iterrows():
-        if not is_outdated(*line):
-            continue
-        raise UserError(
-            f"{root} holds results of a {line['codec']} with sha256 {line['codec_sha256'][:8]}…, which is not"
-            " the one of today: rename the folder, which keeps them, and compute them again"
-        )
+        if is_outdated(*line):
+            raise UserError(
+                f"{root} holds results of a {line['codec']} with sha256 {line['codec_sha256'][:8]}…, which is"
+                " not the one of today: rename the folder, which keeps them, and compute them again"
+            )
     same = [name for name in jobs.IDENTITY if name != "algorithm"]
     newest = table.groupby(same, sort=False)["algorithm"].transform("max")
     return table[table["algorithm"] == newest].reset_index(drop=True)

@@ -98,6 +98,12 @@ def test_the_notebook_for_colab_installs_this_commit(site, tmp_path):
     assert second["source"] == "x"
 
 
+def test_the_end_of_a_pull_request_cancels_no_build_of_the_main_branch():
+    """Merged, its last event has the main branch as its ref."""
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "book.yml").read_text(encoding="utf-8"))
+    assert "github.event.number || github.ref" in workflow["concurrency"]["group"]
+
+
 def test_the_workflow_names_files_that_are_there():
     text = (ROOT / ".github" / "workflows" / "book.yml").read_text(encoding="utf-8")
     named = re.findall(r"(?:notebooks|tests|\.github)/[\w/.]+\.(?:ipynb|py|sh)\b", text)

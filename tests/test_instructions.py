@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -30,7 +31,7 @@ def test_every_instruction_set_is_a_process_of_its_own(processor, tmp_path, monk
     def run(command, env, **_):
         name = Path(command[command.index("--out") + 1]).name
         given = {"dtype": command[command.index("--dtype") + 1], "instructions": env[instructions._NAME]}
-        given |= {"threads": int(env["OMP_NUM_THREADS"]), "auto": "bfloat16"}
+        given |= {"threads": int(env["OMP_NUM_THREADS"]), "auto": "bfloat16", "pairs": 3, "warmup": 4}
         calls.append((env["ONEDNN_MAX_CPU_ISA"], env["ATEN_CPU_CAPABILITY"], *list(given.values())[:3:2]))
         ours = (0.25,) if given["dtype"] == "bfloat16" else (0.2,)
         write_measurement(tmp_path, name.removesuffix(".json"), ours=ours, **given)
@@ -49,6 +50,8 @@ def test_every_instruction_set_is_a_process_of_its_own(processor, tmp_path, monk
     (tmp_path / "A-R-processor_AVX2_2-threads_N8_M12_64x64_bfloat16.json").unlink()
     instructions.measure(tmp_path, TINY)
     assert len(calls) == 13, "what is there is not measured again"
+    with pytest.raises(UserError, match=r"other settings \(steps\): use another folder"):
+        instructions.measure(tmp_path, replace(TINY, steps=9))
 
 
 def test_what_fails_is_said(processor, tmp_path, monkeypatch):

@@ -77,6 +77,14 @@ def test_a_disk_without_room_for_another_file(tmp_path, monkeypatch):
         pass
 
 
+def test_two_processes_remove_what_a_killed_one_left(tmp_path, monkeypatch):
+    leftover = tmp_path / ".rows.abcdefgh.csv"
+    monkeypatch.setattr(Path, "glob", lambda *_: [leftover])  # the other one has removed it since
+    with io.atomic(tmp_path / "rows.csv") as temporary:
+        temporary.write_text("whole")
+    assert names(tmp_path) == ["rows.csv"]
+
+
 def test_targets_that_cannot_be(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write to"), io.atomic(tmp_path / "file" / "rows.csv"):

@@ -91,6 +91,19 @@ def test_a_race_goes_on_where_it_stopped(photos, tmp_path):
     assert other["iterations"].tolist() == [11] and len(race.read(path)) == 3
 
 
+def test_races_into_one_table_keep_each_others_lines(photos, tmp_path, monkeypatch):
+    path, losses = tmp_path / "race.csv", dict(zip(race.MEASURED, (3, 2, 1, 3, 1), strict=True))
+
+    def another_ends_first(*_):
+        monkeypatch.setattr(race, "_race", lambda *_: losses)
+        race.run(path, codec(), photos[1:], SHORT)
+        return losses
+
+    monkeypatch.setattr(race, "_race", another_ends_first)
+    race.run(path, codec(), photos[:1], SHORT)
+    assert sorted(race.read(path)["image"]) == ["a", "b"]
+
+
 @pytest.mark.parametrize("name", ["NA", "007"])
 def test_a_photograph_whose_name_looks_like_something_else(photos, tmp_path, monkeypatch, name):
     monkeypatch.setattr(

@@ -174,6 +174,14 @@ def test_a_dry_run_does_nothing(studies, command, monkeypatch):
     assert not studies.exists() and not sources.folder_of("kodak").exists()
 
 
+def test_workers_elsewhere_have_gpus_that_this_computer_lacks(studies, command, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for device, where in (("cuda", "GPU"), ("auto", "GPU"), ("cpu", "CPU")):
+        arguments = ("--scheduler", "tcp://127.0.0.1:1", "--results", studies, "--device", device)
+        code, out, err = command("reproduce", *arguments, "--dry-run")
+        assert (code, err) == (0, "") and f"profile paper on a {where}" in out
+
+
 def test_a_profile_that_no_study_has(studies, command):
     assert_refused(command("reproduce", "--profile", "gpu"), "no study has a profile 'gpu'")
 

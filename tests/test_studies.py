@@ -238,6 +238,12 @@ def test_a_file_that_is_no_study(tmp_path, text, message):
         load_study(tmp_path / "tiny.yaml")
 
 
+def test_a_file_whose_name_no_study_can_have(tmp_path):
+    path = write_study(tmp_path, TINY).rename(tmp_path / "My study.yaml")
+    with pytest.raises(UserError, match=r"My study\.yaml.*rename it"):
+        load_study(path)
+
+
 def test_an_unknown_study_or_profile(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"no study 'stabilty'.*did you mean 'stability'"):
         load_study("stabilty")

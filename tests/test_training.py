@@ -306,7 +306,7 @@ def test_a_run_can_be_prolonged_until_its_cool_down(tmp_path, photographs):
 @pytest.mark.parametrize(
     ("stored", "wanted", "differing"),
     [
-        (TINY, dataclasses.replace(TINY, lmbda=0.02, seed=6), "lmbda, seed"),
+        (TINY, dataclasses.replace(TINY, lmbda=0.02, seed=6, steps=TINY.steps + 1), "lmbda, seed"),
         (TINY, dataclasses.replace(TINY, N=16, M=20), "N, M"),
         (TINY, FAMILY, "family"),
         (FAMILY, TINY, "family"),

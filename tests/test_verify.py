@@ -1,5 +1,6 @@
 """Stored files against the rows that name them: what verifies, and everything that must not."""
 
+import errno
 import re
 import shutil
 from pathlib import Path
@@ -114,6 +115,20 @@ def test_damaged_missing_and_stray_files_do_not_verify(root):
     with pytest.raises(SystemFault, match=f"4 of 5 stored files do not verify; the first, .*{flipped.name}"):
         verify.require(table)
     assert verify.summary(table)["verified"].sum() == 1
+
+
+def test_a_file_that_cannot_be_read_does_not_end_the_check(root, monkeypatch):
+    first, *_ = streams(root)
+    ordinary = Path.read_bytes
+
+    def read(path):
+        if path == first:
+            raise OSError(errno.EIO, "Input/output error")
+        return ordinary(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    found = problems(root)
+    assert set(found) == {first} and "cannot be read" in found[first]
 
 
 def test_a_whole_file_in_the_place_of_another_does_not_verify(root):

@@ -8,9 +8,10 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -93,6 +94,8 @@ def measure(
             folder.mkdir(parents=True, exist_ok=True)
             _run(path, replace(settings, device="cpu", dtype=dtype), instructions, count)
         found.append(read(path))
+        if others := _differing(settings, found[-1].summary):
+            raise UserError(f"{path} has other settings ({', '.join(others)}): use another folder")
     progress(len(cells), len(cells))
     return found
 
@@ -135,6 +138,13 @@ def _file_name(instructions: InstructionSet, threads: int, dtype: str, settings:
     networks = settings.codec or f"N{settings.N}_M{settings.M}"
     parts = [re.sub(r"[^A-Za-z0-9]+", "-", word).strip("-") for word in words]
     return "_".join([*parts, networks, f"{settings.width}x{settings.height}", dtype]) + ".json"
+
+
+def _differing(settings: Settings, summary: Mapping[str, Any]) -> list[str]:
+    """Settings that a measurement does not have, as far as its file's name does not hold them."""
+    names = ["pairs", "steps", "warmup", "quality", "seed", "compiled"]
+    names += [name for name in ("lmbda", "batch_size") if getattr(settings, name) is not None]
+    return [name for name in names if summary.get(name) != getattr(settings, name)]
 
 
 def _run(path: Path, settings: Settings, instructions: InstructionSet, threads: int) -> None:

@@ -62,6 +62,8 @@ class Settings:
         for name in ("pairs", "steps", "warmup", "N", "M", "width", "height", "batch_size"):
             if (value := getattr(self, name)) is not None or name != "batch_size":
                 object.__setattr__(self, name, whole(value, name, 1))
+        if self.codec is None and (self.lmbda, self.quality) != (None, None):
+            raise UserError("lmbda and quality describe a codec: give its name too, or leave them out")
         for name in ("width", "height"):
             if getattr(self, name) % 64:
                 raise UserError(

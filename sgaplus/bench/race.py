@@ -200,6 +200,7 @@ def run(
         line |= {"image": image.name, "width": x.shape[-1], "height": x.shape[-2], "lmbda": codec.lmbda}
         line |= _race(plain, codec, x, settings, follow)
         added = pd.DataFrame([line | provenance(codec.device) | {"threads": torch.get_num_threads()}])
+        table = read(path) if path.exists() else table  # another process may have added its own
         table = pd.concat([table, added], ignore_index=True) if len(table) else added
         with io.atomic(path) as temporary:
             table.to_csv(temporary, index=False)

@@ -65,12 +65,12 @@ def codecs_fetch(
     from ..codecs.series import series
 
     found = series(name)
-    missing = found.missing()
-    if missing:
+    if missing := found.missing():
         where = f"{found.size_missing / 1e6:.0f} MB to download into {zoo.zoo_folder()}"
         terminal.say(f"{name}: {len(missing)} of {len(found.members)} codecs, {where}")
         found.fetch(progress=True)
-    where = "is bundled" if found.members[0].quality is None else f"is in {zoo.zoo_folder()}"
+    downloaded = found.members[0].quality is not None
+    where = f"is in {zoo.zoo_folder()}" if downloaded else "needs no download"
     terminal.show(f"{name} {where}: λ {', '.join(f'{value:g}' for value in found.lmbdas)}")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from ..errors import SystemFault, UserError
 from . import terminal
 from .app import Compiled, Device, app
-from .studying import Log, Results, SchedulerAt, Workers, engine_of, run_study
+from .studying import Log, Results, SchedulerAt, Workers, engine_of, kind_of, run_study
 from .terminal import option
 
 if TYPE_CHECKING:
@@ -41,12 +41,12 @@ def reproduce(
     - `sgaplus reproduce --profile paper`
     - `sgaplus reproduce --profile paper --scheduler scheduler.json`
     """
-    from .. import hardware
     from ..studies import reproduce as reproduction
 
     studies = reproduction.studies_of(profile)
+    meant = studies[0].profile(profile).device
     # What it would take on a GPU is worth knowing before there is one.
-    kind = "cuda" if dry_run and device == "cuda" else hardware.resolve_device(device).type
+    kind = "cuda" if dry_run and device == "cuda" else kind_of(device, scheduler, meant)
     need = reproduction.need(studies, profile, kind, results)
     terminal.show(terminal.table(need.table, _TABLE))
     terminal.show(f"profile {profile} on {'a GPU' if kind == 'cuda' else 'a CPU'}: {_in_words(need, kind)}")
@@ -57,7 +57,7 @@ def reproduce(
     with engine_of(workers, scheduler, device) as engine:
         for study in studies:
             try:
-                run_study(study, profile, results, device, compiled, engine, log)
+                run_study(study, profile, kind, results, device, compiled, engine, log)
             except (UserError, SystemFault) as error:
                 failures.append(study.name)
                 terminal.say(f"error: {error}", "red")

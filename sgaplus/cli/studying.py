@@ -192,17 +192,28 @@ def study_run(
     - `sgaplus study run rd --workers 2`
     - `sgaplus study run rd --scheduler tcp://10.0.0.1:8786 --log jobs.jsonl`
     """
-    from .. import hardware
     from ..studies import schema
 
-    if scheduler is None:
-        hardware.resolve_device(device)
     chosen = [(study, profile or _default(study)) for study in map(schema.load_study, names)]
     for study, name in chosen:
-        study.profile(name)
+        kind_of(device, scheduler, study.profile(name).device)
     with engine_of(workers, scheduler, device) as engine:
         for study, name in chosen:
-            run_study(study, name, results, device, compiled, engine, log)
+            kind = kind_of(device, scheduler, study.profile(name).device)
+            run_study(study, name, kind, results, device, compiled, engine, log)
+
+
+def kind_of(device: str, scheduler: str | None, meant: str) -> str:
+    """What the jobs run on, ``cpu`` or ``cuda``; on a cluster elsewhere what they are meant for.
+
+    Raises:
+        UserError: there is no such device here, where it is needed.
+    """
+    from .. import hardware
+
+    if scheduler is None:
+        return hardware.resolve_device(device).type
+    return next((kind for kind in ("cpu", "cuda") if device.startswith(kind)), meant)
 
 
 @contextlib.contextmanager
@@ -231,6 +242,7 @@ def engine_of(workers: int | None, scheduler: str | None, device: str) -> Iterat
 def run_study(
     study: schema.Study,
     profile: str,
+    kind: str,
     results: Path | None,
     device: str,
     compiled: bool,
@@ -238,10 +250,8 @@ def run_study(
     log: Path | None = None,
 ) -> None:
     """Run the missing jobs of one study, and say how it goes."""
-    from .. import hardware
     from ..studies import running, stored
 
-    kind = study.profile(profile).device if engine else hardware.resolve_device(device).type
     found = stored.status(study, profile, kind=kind, root=results)
     terminal.say(
         f"{study.name}, profile {profile}: {found.jobs - found.stored} of {found.jobs} jobs to do, "

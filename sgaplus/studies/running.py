@@ -5,6 +5,7 @@ the same time: each claims the jobs that it computes, and a claim ends with its 
 """
 
 import secrets
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -148,14 +149,11 @@ def _compute(
 
 def _tidy(store: Store) -> None:
     """Pack what is stored, and drop what processes that were killed have left."""
-    jobs = store.root / "jobs"
-    if any(jobs.glob("[!.]*.parquet")):
-        store.pack(_PACKED)
-    checkpoints = store.root / shards.CHECKPOINTS
-    for leftover in [*jobs.glob(".*.parquet"), *store.root.glob(f"{shards.MARK}*"), *checkpoints.glob("*")]:
+    store.pack(_PACKED)
+    for leftover in [*store.root.glob("jobs/.*.parquet"), *store.root.glob(f"{shards.MARK}*")]:
         leftover.unlink(missing_ok=True)
-    if checkpoints.is_dir():
-        checkpoints.rmdir()
+    # A worker that has outlived whoever asked it may still write there.
+    shutil.rmtree(store.root / shards.CHECKPOINTS, ignore_errors=True)
 
 
 def _copy(store: Store, tasks: Sequence[Task], root: Path) -> set[str]:

@@ -25,6 +25,7 @@ from ..parsing import number
 from ..plans import BASE
 
 SUFFIX = ".yaml"
+_NAME = "[a-z0-9][a-z0-9-]*"
 
 ProfileName = Literal["paper", "cpu"]
 
@@ -176,7 +177,7 @@ class Study(_Strict):
         profiles: by name.
     """
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    name: str
     path: Path
     title: _Text
     shows: Annotated[tuple[_Text, ...], Field(min_length=1), _Different]
@@ -240,27 +241,38 @@ def _files() -> list[Path]:
     return sorted(folder().glob(f"[!.]*{SUFFIX}"))
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice in one mapping, of which YAML itself takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for index, key in enumerate(keys):
+            if (key.tag, key.value) in {(other.tag, other.value) for other in keys[:index]}:
+                line = key.start_mark.line + 1
+                raise UserError(f"line {line}: the key '{key.value}' is given twice: keep one")
+        return super().construct_mapping(node, deep)
+
+
 def _read(path: Path) -> Study:
     try:
         text = path.read_text(encoding="utf-8")
-        content = yaml.safe_load(text)
-        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+        content = yaml.load(text, _Loader)
+        tree = yaml.compose(text, _Loader)
     except OSError as error:
         raise io.unreadable(path, error) from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path} cannot be read: {error}") from error
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} does not describe a study: it needs title, shows and profiles")
+    if not re.fullmatch(_NAME, path.stem):
+        raise UserError(f"{path}: a study is called by its file: rename it, in a-z, 0-9 and hyphens alone")
     for key in ("name", "path"):
         if key in content:
             raise UserError(f"{path}: a study's {key} is that of its file: leave the key '{key}' out")
-    twice = _twice(tree, set())
-    if twice is not None:
-        raise UserError(
-            f"{path}: line {twice.start_mark.line + 1}: the key '{twice.value}' is given twice: keep one"
-        )
     try:
         return Study(name=path.stem, path=path, **content)
     except TypeError as error:  # a key that is no string
@@ -268,25 +280,6 @@ def _read(path: Path) -> Study:
     except ValidationError as error:
         problems = "; ".join(_sentence(tree, problem) for problem in error.errors())
         raise UserError(f"{path}: {problems}") from error
-
-
-def _twice(node: yaml.Node | None, seen: set[int]) -> yaml.ScalarNode | None:
-    """The first key that stands twice in one mapping below ``node``; YAML itself takes the last one."""
-    if node is None or id(node) in seen:  # an alias is seen twice
-        return None
-    seen.add(id(node))
-    below: list[yaml.Node] = []
-    if isinstance(node, yaml.SequenceNode):
-        below = node.value
-    elif isinstance(node, yaml.MappingNode):
-        keys: set[tuple[str, str]] = set()
-        for key, value in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if (key.tag, key.value) in keys:
-                    return key
-                keys.add((key.tag, key.value))
-            below.append(value)
-    return next((found for child in below if (found := _twice(child, seen)) is not None), None)
 
 
 def _sentence(tree: Any, problem: Any) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from .. import bitstream, metrics
+from .. import bitstream, io, metrics
 from ..bitstream import container
 from ..codecs import zoo
 from ..codecs.codec import Codec
@@ -166,8 +166,9 @@ def _check(
     path = root / row["stream"]
     if not path.is_file():
         return {"bytes": None, "decoded": False, **differences, "problem": "the file is missing"}
-    data, decoded = path.read_bytes(), False
+    data, decoded = b"", False
     try:
+        data = path.read_bytes()
         problem = _mismatch(data, row)
         if decode and not problem:
             codec = _codec(row["codec"], row["codec_lmbda"], row["codec_sha256"], series)
@@ -182,6 +183,8 @@ def _check(
                     differences[f"{name}_difference"] = value - row[name]
     except UserError as error:
         problem = str(error)
+    except OSError as error:
+        problem = str(io.unreadable(path, error))
     worst = max(differences.values(), key=abs)
     if not problem and abs(worst) > TOLERANCE_DB:
         problem = f"the decoded picture's PSNR differs from the row's by {worst:+.3g} dB"

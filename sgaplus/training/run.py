@@ -68,7 +68,7 @@ class Run:
         lineage: of the weights that it started from.
         step: optimiser steps done.
         seconds: that they took.
-        log: one entry per 100 steps and λ: step, seconds, lmbda and the means that `train` reports.
+        log: one entry per report and λ: step, seconds, lmbda and the means that `train` reports.
         average: the exponential average of all that is trained, in the order of `parameters`, which is
             evaluated and published. After t steps it is Σₛ dᵗ⁻ˢ wₛ / Σₛ dᵗ⁻ˢ over the weights wₛ after steps
             s = 1 … t, with the decay d: as in Adam (arXiv 1412.6980), the initial weights never count.
@@ -156,8 +156,8 @@ class Run:
         state, stored = checkpoints.read(path)
         if "average" not in state["recipe"]:
             recipe = replace(recipe, average=stored.average)
-        if replace(stored, steps=recipe.steps, cooldown=recipe.cooldown) != recipe:
-            differing = [k for k, v in asdict(stored).items() if asdict(recipe)[k] != v]
+        same_schedule = replace(stored, steps=recipe.steps, cooldown=recipe.cooldown)
+        if differing := [k for k, v in asdict(same_schedule).items() if asdict(recipe)[k] != v]:
             raise UserError(
                 f"{path} was made with other settings ({', '.join(differing)}): use another file or these"
                 " settings"
