@@ -18,7 +18,7 @@ from torch import Tensor
 from . import metrics
 from .data.images import as_samples
 from .errors import UserError
-from .parsing import number
+from .parsing import number, whole
 
 Function = Callable[[Tensor, Tensor], Tensor]
 
@@ -136,9 +136,10 @@ def regions(
         UserError: a box is empty or reaches out of the image, or a weight is negative.
     """
     height, width = size
-    weights = torch.full((height, width), number(outside, "the weight outside", -1e-9))
+    inside = number(inside, "the weight inside", closed=True)
+    weights = torch.full((height, width), number(outside, "the weight outside", closed=True))
     for box in boxes:
-        values = [int(value) for value in box]
+        values = [whole(value, "a region's place or side in pixels") for value in box]
         if len(values) != 4:
             raise UserError(f"a region is left, top, width and height in pixels, not {tuple(box)}")
         left, top, across, down = values
@@ -147,7 +148,7 @@ def regions(
                 f"the region {left},{top},{across},{down} (left, top, width, height) is empty or reaches out"
                 f" of the image, which is {width}×{height} pixels"
             )
-        weights[top : top + down, left : left + across] = number(inside, "the weight inside", -1e-9)
+        weights[top : top + down, left : left + across] = inside
     return weights
 
 
@@ -155,9 +156,10 @@ def each_of(value: Any, images: Sequence[Tensor], default: str = "mse") -> list[
     """The distortion of each image.
 
     Args:
-        value: ``"mse"`` or ``"ms-ssim"``; a `Distortion`; a map of weights of the squared error (H, W), of
-            which only the ratios count, or one for each image; a differentiable function of reconstructions
-            and originals (B, 3, H, W) that gives (B,). None is ``default``.
+        value: ``"mse"`` or ``"ms-ssim"``; a `Distortion`; a map of weights of the squared error, (H, W) or an
+            image (3, H, W), of which only the ratios count, or a list or stack of one for each image; a
+            differentiable function of reconstructions and originals (B, 3, H, W) that gives (B,). None is
+            ``default``.
         images: each (3, H, W).
 
     Raises:
@@ -171,7 +173,8 @@ def each_of(value: Any, images: Sequence[Tensor], default: str = "mse") -> list[
             )
         value = NAMED[value]
     if isinstance(value, Tensor | np.ndarray):
-        value = [value] * len(images)
+        stack = value.ndim > 2 and len(value) == len(images)
+        value = list(value) if stack else [value] * len(images)
     if isinstance(value, list | tuple):
         if len(value) != len(images):
             raise UserError(f"{len(value)} maps of weights were given for {len(images)} images")
@@ -192,7 +195,7 @@ def each_of(value: Any, images: Sequence[Tensor], default: str = "mse") -> list[
 def _weighted(weights: Any, image: Tensor) -> Distortion:
     weights = as_samples(weights, "a map of weights").detach().float().cpu()
     size = tuple(image.shape[-2:])
-    if weights.ndim == 3:  # a greyscale image
+    if weights.ndim == 3 and len(weights) == 3:  # a greyscale image
         weights = weights.mean(0)
     if tuple(weights.shape) != size:
         raise UserError(

@@ -115,7 +115,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         # What a process that was killed has left; a younger one may be another process's at work.
         for leftover in path.parent.glob(f"{glob.escape(prefix)}{'?' * 8}{glob.escape(path.suffix)}"):
-            with contextlib.suppress(FileNotFoundError):  # another process removes it too
+            with contextlib.suppress(FileNotFoundError):  # another process renames it, or removes it too
                 if leftover.stat().st_mtime < time.time() - _HOUR:
                     leftover.unlink()
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=path.suffix)

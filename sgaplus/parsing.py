@@ -14,18 +14,18 @@ import numpy as np
 from .errors import UserError
 
 
-def number(value: Any, what: str, low: float = 0.0, high: float = math.inf) -> float:
-    """``value`` as a float in (low, high].
+def number(value: Any, what: str, low: float = 0.0, high: float = math.inf, *, closed: bool = False) -> float:
+    """``value`` as a float in (low, high], or in [low, high] where ``closed``.
 
     Raises:
         UserError: it is no finite number, or not in the range; ``what`` names it in the message.
     """
     try:
         result = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         result = math.nan
-    if not (math.isfinite(result) and low < result <= high):
-        above = f" greater than {low:g}" if math.isfinite(low) else ""
+    if not (math.isfinite(result) and low <= result <= high and (closed or result > low)):
+        above = f" {'of at least' if closed else 'greater than'} {low:g}" if math.isfinite(low) else ""
         below = f" and at most {high:g}" if math.isfinite(high) else ""
         raise UserError(f"{what} must be a finite number{above}{below}, not {value!r}")
     return result

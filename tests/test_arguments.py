@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import sgaplus
-from sgaplus import metrics
+from sgaplus import distortion, metrics, target_rate
 from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.data.datasets import list_images
 from sgaplus.errors import UserError
@@ -48,6 +48,7 @@ ACCEPTED = {
     "three and four dimensions": lambda: metrics.psnr(X, X[None]),
     "lambda of the loss as a word": lambda: metrics.rd_loss("0.01", torch.tensor(0.1), torch.tensor(1.0)),
     "curves as arrays": lambda: metrics.bd_rate(np.array(POINTS), torch.tensor(POINTS)),
+    "a region with a weight of zero": lambda: distortion.regions((9, 9), [(0, 0, 2, 2)], outside=0),
     "a limit as a word": lambda: list_images("sample", limit="2"),
     "a limit of 2.0": lambda: list_images("sample", limit=2.0),
     "a crop as a word": lambda: list_images("sample", crop="64"),
@@ -58,6 +59,12 @@ REFUSED = {
     "no codec": lambda: sgaplus.load_codec(None),
     "a codec twice": lambda: sgaplus.load_codec(CODEC),
     "a codec by number": lambda: sgaplus.load_codec(3),
+    "a bundled codec for another metric": lambda: sgaplus.load_codec("mshyper-s", metric="ms-ssim"),
+    "a huge lambda": lambda: refine(lmbda=10**400),
+    "a region with a negative weight": lambda: distortion.regions((9, 9), [(0, 0, 2, 2)], outside=-1),
+    "half a pixel": lambda: distortion.regions((9, 9), [(0.5, 0, 2, 2)]),
+    "a region in words": lambda: distortion.regions((9, 9), ["1,2,3,4"]),
+    "a target for no codec": lambda: target_rate.encode_to("mshyper-s", X, bpp=1),
     "several lambda": lambda: sgaplus.load_codec("mshyper-s", [0.01, 0.02]),
     "half a quality": lambda: sgaplus.load_codec("mbt2018-mean", quality=3.5),
     "quality in words": lambda: sgaplus.load_codec("mbt2018-mean", quality="good"),

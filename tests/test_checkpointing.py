@@ -71,8 +71,11 @@ def test_a_short_refinement_has_none(codec, images, tmp_path):
 
 
 def test_one_of_something_else_is_not_taken(codec, images, tmp_path):
-    run(codec, images, "ssl", Checkpoints(tmp_path, 0), 9)
-    for other in ({"seed": 1}, {"lmbda": 0.02}, {"read_offs": [6]}, {"iterations": STEPS + 1}):
+    files = {"streams": True}
+    for settings in ({}, files):
+        run(codec, images, "ssl", Checkpoints(tmp_path, 0), 9, **settings)
+    others = {"seed": 1}, {"lmbda": 0.02}, {"read_offs": [6]}, {"iterations": STEPS + 1}
+    for other in (*others, files | {"read_offs": [3, 5]}):  # the last has the same rows, and more files
         assert run(codec, images, "ssl", Checkpoints(tmp_path, 60), 1, **other)[1] == [1]
     assert run(codec, images[::-1], "ssl", Checkpoints(tmp_path, 60), 1)[1] == [1]
 

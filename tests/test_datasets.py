@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import zipfile
@@ -311,6 +312,30 @@ def test_fetch_of_an_archive_records_unknown_checksums(tecnick, server):
     assert all(image.expected == sha256(PHOTOS[image.path.name]) for image in list_images("tecnick"))
     fetch("tecnick", progress=False)
     assert server.asked == ["/images.zip"]
+
+
+def test_another_process_may_have_fetched_the_archive_and_removed_it(tecnick, monkeypatch):
+    """This one comes to check what the other one has just unpacked."""
+    check = downloads.check_archive
+
+    def too_late(archive, *arguments):
+        downloads.unpack(archive, tecnick, check(archive, *arguments))
+        archive.unlink()
+        return check(archive, *arguments)
+
+    monkeypatch.setattr(downloads, "check_archive", too_late)
+    with pytest.warns(ImageNote, match="no published checksum"):
+        fetch("tecnick", progress=False)
+    assert len(list_images("tecnick")) == 3
+
+
+def test_a_lock_stays_until_the_file_is_there(tmp_path, server):
+    """Whoever waits for it and whoever comes later would else download at the same time."""
+    (server.folder / "a.bin").write_bytes(b"other")
+    for digest, left in (("00" * 32, True), (sha256(b"other"), False)):
+        with contextlib.suppress(SystemFault):
+            downloads.download(f"{server.url}/a.bin", tmp_path / "a.bin", digest, "try later")
+        assert any(file.endswith(".lock") for file in contents(tmp_path)) == left
 
 
 def test_other_files_and_damage_after_the_first_fetch_are_kept_aside(tecnick):

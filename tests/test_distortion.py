@@ -53,7 +53,8 @@ def test_a_map_of_equal_weights_is_the_mse(codec):
 def test_images_of_a_batch_have_maps_of_their_own(codec):
     x = [picture(64, 64, seed) for seed in (0, 1)]
     maps = [weights(64, 64), weights(64, 64).square()]
-    both = refine(codec, x, "ssl", distortion=maps, iterations=3, batch_size=2, names=["a", "b"]).best
+    given = {"distortion": torch.stack(maps), "iterations": 3, "batch_size": 2, "names": ["a", "b"]}
+    both = refine(codec, x, "ssl", **given).best
     alone = refine(codec, x[1:], "ssl", distortion=maps[1], iterations=3, names=["b"]).best
     assert both["loss"].iloc[1] == pytest.approx(alone["loss"].iloc[0], rel=1e-5)
     assert both["distortion"].nunique() == 2

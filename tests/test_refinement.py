@@ -10,7 +10,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import sgaplus
-from sgaplus import bitstream, plans, refine, rounding, schedules
+from sgaplus import bitstream, hardware, plans, refine, rounding, schedules
 from sgaplus.bench.baseline import reference_refine
 from sgaplus.codecs.codec import Codec, freeze, hard
 from sgaplus.errors import SystemFault, UserError
@@ -391,3 +391,34 @@ def test_a_stopped_refinement_has_the_best_so_far(codec):
     assert [x.shape for x in run.reconstructions] == [(3, 64, 64)] * 3
     with pytest.raises(KeyboardInterrupt):
         refine(codec, images, **arguments)
+
+
+@pytest.mark.parametrize("trace_every", [1, 4])
+def test_a_stopped_refinement_has_the_file_of_its_last_row(codec, trace_every):
+    codec = dataclasses.replace(codec, sha256="ab" * 32)
+
+    def stop(done, total):
+        if done == 3:
+            raise KeyboardInterrupt
+
+    settings = {"iterations": 4, "trace_every": trace_every, "streams": True, "stoppable": True}
+    run = refine(codec, [picture(64, 64)], progress=stop, **settings)
+    assert run.rows["iteration"].tolist() == [0, 3]
+    assert run.rows["real_bytes"].tolist() == [len(data) for data in run.streams.values()]
+
+
+def test_steps_before_an_interrupted_look_count_once(codec, monkeypatch):
+    clock, true = iter(range(100)), loop.Batch.true
+    looks = []
+
+    def interrupted(batch):
+        looks.append(batch)
+        if len(looks) == 2:
+            raise KeyboardInterrupt
+        return true(batch)
+
+    monkeypatch.setattr(hardware, "now", lambda device: next(clock))
+    monkeypatch.setattr(loop.Batch, "true", interrupted)
+    run = refine(codec, [picture(64, 64)], iterations=4, trace_every=2, stoppable=True)
+    assert run.rows["iteration"].tolist() == [0, 2]
+    assert run.rows["seconds"].tolist() == [0, next(clock) - 2]  # all but the last look

@@ -144,7 +144,7 @@ def test_a_checkpoint_of_variable_rate_has_every_lambda(tmp_path):
     assert len({member.sha256 for member in members}) == 2
     assert members[1].sha256 == load_codec(path, 0.007, device="cpu").sha256
     # One whose name says its rate is that one.
-    [single] = series(path.rename(tmp_path / "own_lambda0.01.pth")).members
+    [single] = series(path.rename(tmp_path / "own_lambda0.01")).members  # no ending
     assert single.lmbda == 0.01
 
 

@@ -1,5 +1,7 @@
 """Large images in strips: the values of the whole image, for every kind of model."""
 
+import weakref
+
 import pytest
 import torch
 
@@ -65,6 +67,14 @@ def test_a_refinement_in_strips_ends_where_that_of_the_whole_does(request):
     found = refine(*arguments, iterations=20, trace_every=5)
     assert found.trace["loss"].to_numpy() == pytest.approx(whole.trace["loss"].to_numpy(), rel=1e-4)
     assert found.best["psnr"].item() == pytest.approx(whole.best["psnr"].item(), abs=1e-2)
+
+
+def test_nothing_is_kept_of_networks_that_are_gone(large):
+    network = torch.nn.Conv2d(3, 4, 16, stride=16)
+    assert strips.of("g_a", network, torch.rand(1, 3, 512, 64))
+    gone = weakref.ref(network)
+    del network
+    assert gone() is None
 
 
 def test_small_images_are_not_cut():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,8 +68,7 @@ def chosen(name: str | None, roi: Sequence[str] | None, factor: float, weights: 
         brightness = images.read_image(weights)
         content = hashlib.sha256(brightness.numpy().tobytes()).hexdigest()[:16]
         return Chosen(f"mse, weights {content}", "mse", lambda photographs: [brightness] * len(photographs))
-    if number(factor, "--roi-weight", -math.inf) < 0:
-        raise UserError(f"--roi-weight must be at least 0, not {factor:g}")
+    factor = number(factor, "--roi-weight", closed=True)
     boxes = [_box(text) for text in roi or ()]
     words = "; ".join(",".join(map(str, box)) for box in boxes)
 

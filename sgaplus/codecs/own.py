@@ -22,7 +22,7 @@ def rates(path: Path) -> tuple[float, ...]:
     """
     if network := gains.lmbdas_of(path):
         return network
-    told = path.with_suffix(".json").is_file() or _LAMBDA_IN_NAME.search(path.stem)
+    told = path.with_suffix(".json").is_file() or _LAMBDA_IN_NAME.search(path.name)
     return () if told or "Gain" not in checkpoints.read(path) else tuple(LAMBDAS["mse"])
 
 
@@ -35,7 +35,7 @@ def lambda_of(path: Path) -> float:
     card = path.with_suffix(".json")
     if card.is_file():
         return bundled.read_cards(card)[0].lmbda
-    found = _LAMBDA_IN_NAME.search(path.stem)
+    found = _LAMBDA_IN_NAME.search(path.name)
     if not found:
         raise UserError(
             f"{path} does not say which lambda it was trained with: give it (lmbda; in a list,"

@@ -8,9 +8,9 @@ keeping what that made.
 Positions are those of y, the latents. One of them is `PIXELS` wide in all of CompressAI's models.
 """
 
-import functools
 import itertools
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -70,7 +70,9 @@ def of(name: str, network: nn.Module, x: Tensor) -> list[Strip]:
     height, width = (side // step for side in x.shape[-2:])
     if height * width * PIXELS**2 <= hardware.LARGE_IMAGE:
         return []
-    margin = _margin(name, network, x.shape[1])
+    if network not in _margins:
+        _margins[network] = _margin(name, network, x.shape[1])
+    margin = _margins[network]
     if margin is None:
         return []
     dim, length, across = (2, height, width) if height >= width else (3, width, height)
@@ -124,7 +126,10 @@ class _InStrips(torch.autograd.Function):
         return total, None, None, None
 
 
-@functools.lru_cache(maxsize=32)
+# Of networks that are in use; of others nothing is kept.
+_margins: MutableMapping[nn.Module, int | None] = weakref.WeakKeyDictionary()
+
+
 def _margin(name: str, network: nn.Module, channels: int) -> int | None:
     """How many positions beyond a strip's own reach into it; None where it is all of a large image.
 

@@ -59,9 +59,15 @@ def load_codec(
         quality = whole(quality, "the quality", 1)
     if scale is not None:
         lmbda = _lambda_at(name, number(scale, "the scale"), (lmbda, quality))
-    if metric != "mse" and str(name) in zoo.ZOO:
-        name = f"{name}:{metric}"
+    base, at, qualities = str(name).partition("@")
+    if metric != "mse" and base in zoo.ZOO:
+        name = f"{base}:{metric}{at}{qualities}"
     found = series(name, lmbda)
+    if metric not in ("mse", found.members[0].metric):
+        raise UserError(
+            f"only codecs of the zoo come for several metrics: load {found.spec} without one, and give"
+            f" {metric} to the refinement as its distortion"
+        )
     if quality is not None:
         found = _of_quality(found, quality)
     return _chosen(found, lmbda, quality).load(device, dtype)

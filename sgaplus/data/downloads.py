@@ -43,7 +43,12 @@ def fetch(name: str, progress: bool = True) -> Path:
     if name == "sample":
         return folder
     if not _is_complete(name):
-        _fetch_files(name, progress) if "{file}" in SOURCES[name].urls[0] else _fetch_archive(name, progress)
+        how = _fetch_files if "{file}" in SOURCES[name].urls[0] else _fetch_archive
+        try:
+            how(name, progress)
+        except (UserError, SystemFault):
+            if not _is_complete(name):  # or another process unpacked the archive and removed it
+                raise
     _record(name)
     return folder
 
@@ -80,7 +85,7 @@ def _fetch_archive(name: str, progress: bool) -> None:
             continue
         unpack(archive, folder, members)
         if url:
-            archive.unlink()
+            archive.unlink(missing_ok=True)
         return
     raise SystemFault("; ".join(faults))
 
@@ -136,19 +141,21 @@ def download(url: str, path: Path, digest: str | None, remedy: str, progress: bo
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         with lock:
-            if path.is_file() and _has(path, digest):  # another process was faster
-                return
-            _bring(url, part, progress)
-            if not _has(part, digest):
-                part.unlink()
-                raise SystemFault(
-                    f"{host} delivered a {name} with a wrong checksum (not {digest}), which was not kept:"
-                    f" {remedy}"
-                )
-            if path.is_file():
-                kept = io.set_aside(path, "replaced")
-                note(f"{path} was another file than the registered one: it is kept as {kept.name}")
-            part.replace(path)
+            if not (path.is_file() and _has(path, digest)):  # or another process was faster
+                _bring(url, part, progress)
+                if not _has(part, digest):
+                    part.unlink()
+                    raise SystemFault(
+                        f"{host} delivered a {name} with a wrong checksum (not {digest}), which was not kept:"
+                        f" {remedy}"
+                    )
+                if path.is_file():
+                    kept = io.set_aside(path, "replaced")
+                    note(f"{path} was another file than the registered one: it is kept as {kept.name}")
+                part.replace(path)
+            # Only now: who waits for this lock and who makes a new one would download at the same time.
+            with contextlib.suppress(OSError):
+                Path(lock.lock_file).unlink()
     except requests.HTTPError as error:
         answer = f"{error.response.status_code} {error.response.reason}"
         raise SystemFault(f"{host} refuses {name} ({answer}): {remedy}") from error
@@ -160,9 +167,6 @@ def download(url: str, path: Path, digest: str | None, remedy: str, progress: bo
                 f"cannot write to {path.parent}: {error.strerror}; set SGAPLUS_DATA to a folder of your own"
             ) from error
         raise SystemFault(f"could not write {path}: {io.reason(error)}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            Path(lock.lock_file).unlink()
 
 
 def _bring(url: str, part: Path, progress: bool) -> None:

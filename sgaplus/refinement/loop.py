@@ -184,9 +184,14 @@ def refine_batch(
         progress = _Progress(0, 0.0, [table], Best(table.copy(), latents, x_hat))
     started = hardware.now(batch.x.device)
 
+    def count_seconds() -> None:
+        nonlocal started
+        begun, started = started, hardware.now(batch.x.device)
+        progress.seconds += started - begun
+
     def look(loss: Tensor, tau: float) -> None:
         nonlocal started
-        progress.seconds += hardware.now(batch.x.device) - started
+        count_seconds()
         batch.check_gradients()
         rows, latents, x_hat = batch.true()
         observe(progress.done, latents)
@@ -208,7 +213,7 @@ def refine_batch(
                 look(*last)
             advance()
             if keeper and progress.done < iterations and keeper.checkpoints.due():
-                progress.seconds += hardware.now(batch.x.device) - started
+                count_seconds()
                 keeper.checkpoints.save(keeper.path, _saved(batch, optimizer, progress, keeper.keep()))
                 started = hardware.now(batch.x.device)
     except KeyboardInterrupt:

@@ -208,15 +208,22 @@ def refine(
             if progress:
                 progress(done, iterations * len(images))
 
-        def write(iteration: int, hard: Latents) -> None:
-            if streams and iteration in marks:
-                for position, i in enumerate(group):
-                    single = {name: value[position] for name, value in hard.items()}
-                    data = bitstream.encode(codec, single, tuple(images[i].shape[1:]))
-                    written[names[i], iteration] = data
+        def write() -> None:
+            for position, i in enumerate(group):
+                single = {name: value[position] for name, value in seen.items()}
+                written[names[i], at] = bitstream.encode(codec, single, tuple(images[i].shape[1:]))
+
+        at, seen = 0, start
+
+        def observe(iteration: int, hard: Latents) -> None:
+            nonlocal at, seen
+            at, seen = iteration, hard
+            if streams and at in marks:
+                write()
 
         keeper = None
-        if checkpoints is not None and (joint.function is None or joint.spec in distortions.NAMED):
+        known = joint.function is None or joint.spec in distortions.NAMED
+        if checkpoints is not None and known and not stopped:
             path = checkpoints.of(
                 algorithm=ALGORITHM,
                 codec=codec.sha256,
@@ -224,7 +231,7 @@ def refine(
                 images=[(names[i], image_seed(seed, images[i])) for i in group],
                 plan=chosen.as_dict(),
                 loss=(lmbda, joint.spec, _digest(joint.weights)),
-                iterations=(iterations, sorted(evaluate), streams),
+                iterations=(iterations, sorted(evaluate), streams and sorted(marks)),
             )
             mine = {names[i] for i in group}
 
@@ -240,7 +247,10 @@ def refine(
                 give_back,
             )
         steps = 0 if stopped else iterations
-        return refine_batch(batch, steps, evaluate, advance, write, stoppable, keeper)
+        found = refine_batch(batch, steps, evaluate, advance, observe, stoppable, keeper)
+        if streams and at not in marks:  # it was stopped there
+            write()
+        return found
 
     stopped = False
     waiting = batches(images, size)

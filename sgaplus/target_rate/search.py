@@ -31,7 +31,7 @@ from ..errors import UserError
 from ..parsing import whole
 from ..plans import Plan
 from ..refinement.batch import Batch
-from ..refinement.inputs import images_of
+from ..refinement.inputs import codec_of, images_of
 from ..refinement.loop import refine_batch
 from ..refinement.run import Progress, image_seed, lambda_of, refine
 from ..rounding import Method
@@ -171,7 +171,7 @@ class _Walk:
 
 
 def encode_to(
-    codecs: Sequence[Codec],
+    codecs: Codec | Sequence[Codec],
     image: Tensor,
     *,
     bpp: float | None = None,
@@ -187,7 +187,7 @@ def encode_to(
     """Refine a photograph so that its file has the wanted rate, quality or size.
 
     Args:
-        codecs: as `series` gives them.
+        codecs: one, or several as `series` gives them.
         image: one, as `refine` takes it.
         bpp, psnr, max_bytes: exactly one, met as `targets.target` says.
         plan: as of `refine`.
@@ -201,6 +201,7 @@ def encode_to(
         UserError: the target is out of their reach (``max_bytes``: below it), or an argument is out
             of range.
     """
+    codecs = [codec_of(codec) for codec in ([codecs] if isinstance(codecs, Codec) else codecs)]
     if not codecs:
         raise UserError("a target needs at least one codec")
     image, *others = images_of(image)
