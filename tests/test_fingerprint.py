@@ -90,7 +90,6 @@ EXEMPT = {
     "objective.loss default": "always given",
     "curvature.Curvature.__call__ 1e-30": "of channels that change nothing",
     "metrics.MS_SSIM_SIDE": "a limit of what is accepted",
-    "distortion.regions -1e-09": "a limit of what is accepted",
     "distortion.each_of": "indices of a shape",
     "distortion._weighted": "indices of a shape, digits of a name",
     "distortion.Distortion.__init__ default": "of functions, which bring their own scale",

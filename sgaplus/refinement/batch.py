@@ -75,28 +75,31 @@ class Batch:
         Raises:
             UserError: it is to be compiled, and that is not possible here.
         """
-        noise = self.draw()
-        method = self.plan.method
-        arguments = self.codec, method, self.latents, tau, noise
+        noise, method = self.draw(), self.plan.method
+        arguments = method, self.latents, tau, noise
+        curvature = None
         whole = not self.codec.strips_of("g_s", self.latents["y"])
         if self.compiled and whole and not (method.chooses and self.curvature.due):
-            curvature = self.curvature.held() if method.chooses else None
+            if method.chooses:
+                curvature = self.curvature.held()
             if method.inner:
                 with torch.no_grad():
-                    y_hat = objective.price(*arguments).y_hat
-                coupling = self.curvature.coupling
-                assert curvature is not None and coupling is not None
+                    y_hat = objective.relax(self.codec.price, *arguments).y_hat
                 self.tangent = objective.compiled_tangent(
-                    self.codec, y_hat, self.x, curvature, coupling, self.distortion
+                    self.codec, y_hat, self.x, curvature, self.curvature.coupling, self.distortion
                 )
                 return self.inner_loss(tau, noise)
-            return objective.compiled_loss(*arguments, self.x, self.lmbda, curvature, self.distortion)
-        decoded = objective.relax(*arguments, self.x.shape[-2:])
-        assert decoded.x_hat is not None
-        total = self.distortion.total(decoded.x_hat, self.x)
-        curvature = self._curvature(decoded) if method.chooses else None
+            return objective.compiled_loss(
+                self.codec, *arguments, self.x, self.lmbda, curvature, self.distortion
+            )
+        decoded = objective.relax(self.codec.decode, *arguments)
+        x_hat = objective.crop(decoded.x_hat, self.x.shape[-2:])
+        total = self.distortion.total(x_hat, self.x)
+        if method.chooses:
+            curvature = self.curvature(
+                x_hat, decoded.y_hat, self.generators, self.distortion, self.x, self._synthesise
+            )
         if method.inner:
-            assert curvature is not None and self.curvature.coupling is not None
             self.tangent = Tangent.of(total, decoded.y_hat, curvature, self.curvature.coupling, keep=True)
             total = self.tangent(decoded.y_hat)
         weight = method.weight(tau)
@@ -106,21 +109,12 @@ class Batch:
         """`relaxed_loss` with the tangent of its last call in place of a synthesis."""
         noise = self.draw() if noise is None else noise
         of = objective.compiled_inner_loss if self.compiled else objective.inner_loss
-        method, curvature, tangent = self.plan.method, self.curvature.value, self.tangent
-        assert curvature is not None and tangent is not None
-        arguments = self.latents, tau, noise, self.x, self.lmbda, curvature, self.distortion, tangent
-        return of(self.codec, method, *arguments)
+        arguments = self.plan.method, self.latents, tau, noise, self.x, self.lmbda, self.curvature.value
+        return of(self.codec, *arguments, self.distortion, self.tangent)
 
-    def _curvature(self, decoded: objective.Relaxed) -> Tensor:
-        """The distortion's along the relaxed latents, (B, C, h, w)."""
-
-        def synthesis(y_hat: Tensor) -> Tensor:
-            return objective.crop(self.exact.synthesise(y_hat), self.x.shape[-2:])
-
-        assert decoded.x_hat is not None
-        return self.curvature(
-            decoded.x_hat, decoded.y_hat, self.generators, self.distortion, self.x, synthesis
-        )
+    def _synthesise(self, y_hat: Tensor) -> Tensor:
+        """x̂ of the original pixels, in float32."""
+        return objective.crop(self.exact.synthesise(y_hat), self.x.shape[-2:])
 
     @torch.no_grad()
     def true(self) -> tuple[pd.DataFrame, Latents, Tensor]:

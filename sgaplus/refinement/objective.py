@@ -32,13 +32,13 @@ class Relaxed:
     """What relaxed latents decode to.
 
     Attributes:
-        x_hat: reconstruction (B, 3, H, W) of the original pixels; None of latents that are only priced.
+        x_hat: reconstruction (B, 3, H, W) of the padded image; of latents that are only priced, none.
         y_hat: the relaxed latents y (B, C, h, w), or the means of choices.
         choice: these choices; None of other latents.
         bits: of each image, (B,).
     """
 
-    x_hat: Tensor | None
+    x_hat: Tensor
     y_hat: Tensor
     choice: Choice | None
     bits: Tensor
@@ -92,38 +92,18 @@ def crop(x_hat: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def relax(
-    codec: Codec,
-    method: Method,
-    latents: Latents,
-    tau: float | Tensor,
-    noise: Mapping[str, Tensor | None],
-    size: Sequence[int],
-) -> Relaxed:
-    """Decode the latents as ``method`` relaxes them.
-
-    Args:
-        noise: for each latent what its method (`Method.of`) drew, stacked over images.
-        size: height and width of the images in pixels.
-    """
-    decoded, choice = _quantised(codec.decode, method, latents, tau, noise)
-    return Relaxed(crop(decoded.x_hat, size), decoded.latents["y"], choice, decoded.all_bits)
-
-
-def price(
-    codec: Codec, method: Method, latents: Latents, tau: float | Tensor, noise: Mapping[str, Tensor | None]
-) -> Relaxed:
-    """As `relax`, without the reconstruction."""
-    decoded, choice = _quantised(codec.price, method, latents, tau, noise)
-    return Relaxed(None, decoded.latents["y"], choice, decoded.all_bits)
-
-
-def _quantised(
     decode: Callable[[Latents, Quantiser], Decoded],
     method: Method,
     latents: Latents,
     tau: float | Tensor,
     noise: Mapping[str, Tensor | None],
-) -> tuple[Decoded, Choice | None]:
+) -> Relaxed:
+    """Decode the latents as ``method`` relaxes them.
+
+    Args:
+        decode: a codec's `decode` or `price`.
+        noise: for each latent what its method (`Method.of`) drew, stacked over images.
+    """
     choices: dict[str, Choice] = {}
 
     def quantise(v: Tensor, name: str) -> Tensor | Choice:
@@ -132,7 +112,8 @@ def _quantised(
             choices[name] = value
         return value
 
-    return decode(latents, quantise), choices.get("y")
+    decoded = decode(latents, quantise)
+    return Relaxed(decoded.x_hat, decoded.latents["y"], choices.get("y"), decoded.all_bits)
 
 
 def loss(
@@ -172,9 +153,8 @@ def _whole(
     curvature: Tensor | None,
     distortion: Distortion,
 ) -> Tensor:
-    relaxed = relax(codec, method, latents, tau, noise, x.shape[-2:])
-    assert relaxed.x_hat is not None
-    total = distortion.total(relaxed.x_hat, x)
+    relaxed = relax(codec.decode, method, latents, tau, noise)
+    total = distortion.total(crop(relaxed.x_hat, x.shape[-2:]), x)
     return loss(total, relaxed, x, lmbda, curvature, method.weight(tau), distortion)
 
 
@@ -195,7 +175,7 @@ def inner_loss(
     tangent: Tangent,
 ) -> Tensor:
     """`loss` of each image, (B,), with ``tangent`` in place of a synthesis."""
-    priced = price(codec, method, latents, tau, noise)
+    priced = relax(codec.price, method, latents, tau, noise)
     return loss(tangent(priced.y_hat), priced, x, lmbda, curvature, method.weight(tau), distortion)
 
 
