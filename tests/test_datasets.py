@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import zipfile
@@ -329,13 +328,18 @@ def test_another_process_may_have_fetched_the_archive_and_removed_it(tecnick, mo
     assert len(list_images("tecnick")) == 3
 
 
-def test_a_lock_stays_until_the_file_is_there(tmp_path, server):
-    """Whoever waits for it and whoever comes later would else download at the same time."""
-    (server.folder / "a.bin").write_bytes(b"other")
-    for digest, left in (("00" * 32, True), (sha256(b"other"), False)):
-        with contextlib.suppress(SystemFault):
-            downloads.download(f"{server.url}/a.bin", tmp_path / "a.bin", digest, "try later")
-        assert any(file.endswith(".lock") for file in contents(tmp_path)) == left
+def test_who_gives_up_waiting_leaves_the_lock_to_its_owner(tmp_path, server, monkeypatch):
+    locks = []
+
+    def give_up(lock):
+        locks.append(Path(lock.lock_file))
+        locks[0].touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(downloads.FileLock, "__enter__", give_up)
+    with pytest.raises(KeyboardInterrupt):
+        downloads.download(f"{server.url}/a.bin", tmp_path / "a.bin", None, "try later")
+    assert locks[0].exists()
 
 
 def test_other_files_and_damage_after_the_first_fetch_are_kept_aside(tecnick):

@@ -5,7 +5,7 @@ import errno
 import hashlib
 import zipfile
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
@@ -135,27 +135,24 @@ def download(url: str, path: Path, digest: str | None, remedy: str, progress: bo
     host, name = urlsplit(url).hostname, path.name.removeprefix(".")
     # Another address may have another file of this name.
     part = path.with_name(f".{name}.{hashlib.sha256(url.encode()).hexdigest()[:8]}.part")
-    lock = FileLock(part.with_suffix(".lock"))
     try:
         if path.is_file() and _has(path, digest):
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        with lock:
-            if not (path.is_file() and _has(path, digest)):  # or another process was faster
-                _bring(url, part, progress)
-                if not _has(part, digest):
-                    part.unlink()
-                    raise SystemFault(
-                        f"{host} delivered a {name} with a wrong checksum (not {digest}), which was not kept:"
-                        f" {remedy}"
-                    )
-                if path.is_file():
-                    kept = io.set_aside(path, "replaced")
-                    note(f"{path} was another file than the registered one: it is kept as {kept.name}")
-                part.replace(path)
-            # Only now: who waits for this lock and who makes a new one would download at the same time.
-            with contextlib.suppress(OSError):
-                Path(lock.lock_file).unlink()
+        with _alone(part.with_suffix(".lock")):
+            if path.is_file() and _has(path, digest):  # another process was faster
+                return
+            _bring(url, part, progress)
+            if not _has(part, digest):
+                part.unlink()
+                raise SystemFault(
+                    f"{host} delivered a {name} with a wrong checksum (not {digest}), which was not kept:"
+                    f" {remedy}"
+                )
+            if path.is_file():
+                kept = io.set_aside(path, "replaced")
+                note(f"{path} was another file than the registered one: it is kept as {kept.name}")
+            part.replace(path)
     except requests.HTTPError as error:
         answer = f"{error.response.status_code} {error.response.reason}"
         raise SystemFault(f"{host} refuses {name} ({answer}): {remedy}") from error
@@ -167,6 +164,17 @@ def download(url: str, path: Path, digest: str | None, remedy: str, progress: bo
                 f"cannot write to {path.parent}: {error.strerror}; set SGAPLUS_DATA to a folder of your own"
             ) from error
         raise SystemFault(f"could not write {path}: {io.reason(error)}") from error
+
+
+@contextlib.contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """One process at a time; only that one removes the file of the lock."""
+    with FileLock(lock):
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                lock.unlink()
 
 
 def _bring(url: str, part: Path, progress: bool) -> None:
