@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..codecs import bundled, gains, weights, zoo
 from ..codecs.checkpoints import content_hash
-from ..codecs.codec import Codec
+from ..codecs.codec import Codec, codec_of
 from ..codecs.families import vbr
 from ..codecs.models import Latents
 from ..codecs.series import families, series
@@ -49,8 +49,7 @@ def encode(
     Raises:
         UserError: the latents are not those of this codec and size, or cannot be written.
     """
-    if not isinstance(codec, Codec):
-        raise UserError(f"a codec is what sgaplus.load_codec returns, not {type(codec).__name__}")
+    codec = codec_of(codec)
     if not isinstance(latents, Mapping):
         raise UserError(
             f"latents are those of one image by name, such as run.latents[0], not {type(latents).__name__}"
@@ -171,8 +170,7 @@ def find_codec(data: bytes | Container, *, fetch: bool = False) -> Codec:
         UserError: the file is damaged, or its codec is not there; the message says which and where it is.
     """
     content = data if isinstance(data, Container) else container.unpack(data)
-    cards = bundled.cards()
-    for card in cards:
+    for card in bundled.cards():
         if card.sha256.startswith(content.weights.hex()):
             return bundled.load(card).to("auto", "float32")
     if content.name in families():
@@ -190,19 +188,11 @@ def find_codec(data: bytes | Container, *, fetch: bool = False) -> Codec:
         codec = _downloadable(content, content.name, 1, "mse", fetch)
         if _identity(codec) == content.weights:
             return codec
-    same = [
-        card for card in cards if card.name == content.name and f"{card.lmbda:.6g}" == f"{content.lmbda:.6g}"
-    ]
-    if same:
-        where = f"the one bundled here has the weights {same[0].sha256[:16]}…: use another version of sgaplus"
-    elif content.name in {card.name for card in cards}:
-        where = (
-            "which is not bundled here: use another version of sgaplus, or give its weights (--codec,"
-            " --lmbda)"
-        )
-    else:
-        where = "which is not bundled here: give its weights' file and λ (--codec, --lmbda)"
-    raise UserError(f"the file was written with {content.codec}; {where}")
+    other = "use another version of sgaplus, or " if content.name in families() else ""
+    raise UserError(
+        f"the file was written with {content.codec}, which is not bundled here: {other}give its weights' file"
+        " and λ (--codec, --lmbda)"
+    )
 
 
 def _downloadable(content: Container, name: str, quality: int, metric: str, fetch: bool) -> Codec:
@@ -250,9 +240,7 @@ def _checked(content: Container, codec: Codec | None) -> Codec:
     """
     if codec is None:
         return find_codec(content)
-    if not isinstance(codec, Codec):
-        raise UserError(f"a codec is what sgaplus.load_codec returns, not {type(codec).__name__}")
-    if _identity(codec) != content.weights and not _has_the_weights(codec, content):
+    if _identity(codec_of(codec)) != content.weights and not _has_the_weights(codec, content):
         raise UserError(
             f"the file was written with {content.codec}, not with {codec.name}, λ = {codec.lmbda:g}, "
             f"weights {codec.sha256[:16]}…"

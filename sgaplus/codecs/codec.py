@@ -190,6 +190,18 @@ class _WithoutSynthesis:
         return x if network == "g_s" else self.codec.run(network, x)
 
 
+def codec_of(value: Any) -> Codec:
+    """``value``, if it is a codec.
+
+    Raises:
+        UserError: it is something else.
+    """
+    if isinstance(value, Codec):
+        return value
+    what = repr(value) if isinstance(value, str) else type(value).__name__
+    raise UserError(f"a codec is what sgaplus.load_codec returns, not {what}")
+
+
 def freeze(model: CompressionModel) -> CompressionModel:
     """Prepare a CompressAI model for refinement in place: evaluation mode, fast GDN, no weight gradients."""
     replace_gdn(model).to(memory_format=torch.channels_last).eval()

@@ -9,23 +9,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ..codecs.codec import Codec
 from ..data.images import as_samples
 from ..errors import UserError
 from ..parsing import whole
 
 _HOW = "read files with sgaplus.read_image"
-
-
-def codec_of(codec: Any) -> Codec:
-    """``codec``, if it is one.
-
-    Raises:
-        UserError: it is something else.
-    """
-    if isinstance(codec, Codec):
-        return codec
-    raise UserError(f"a codec is what sgaplus.load_codec returns, not {_kind(codec)}")
 
 
 def images_of(images: Any) -> list[Tensor]:
@@ -45,7 +33,8 @@ def images_of(images: Any) -> list[Tensor]:
     found: list[Tensor] = []
     for item in images:
         samples = as_samples(item, f"image {len(found)}").detach().float()
-        found += [_checked(image, len(found) + i) for i, image in enumerate(_single(samples, len(found)))]
+        for image in samples if samples.ndim == 4 else [samples]:
+            found.append(_checked(image, len(found)))
     if not found:
         raise UserError("there is no image to refine")
     return found
@@ -59,9 +48,8 @@ def names_of(names: Any, count: int) -> list[str]:
     """
     if names is None:
         return [f"image-{i}" for i in range(count)]
-    if isinstance(names, str | Path) or not isinstance(names, Iterable):
-        names = [names]
-    names = [str(name) for name in names]
+    single = isinstance(names, str | Path) or not isinstance(names, Iterable)
+    names = [str(name) for name in ([names] if single else names)]
     if len(names) != count:
         raise UserError(f"{len(names)} names were given for {count} images")
     if len(set(names)) < count:
@@ -81,8 +69,7 @@ def read_offs_of(read_offs: Any, iterations: int) -> list[int]:
     if read_offs is None:
         return [500] if iterations >= 500 else []
     several = isinstance(read_offs, Iterable) and not isinstance(read_offs, str | bytes)
-    if getattr(read_offs, "ndim", 1) == 0:  # an array or a tensor of one number
-        several = False
+    several = several and getattr(read_offs, "ndim", 1) != 0  # an array or a tensor of one number
     found = [whole(t, "a read-off") for t in (read_offs if several else [read_offs])]
     for t in found:
         if not 0 <= t <= iterations:
@@ -90,18 +77,10 @@ def read_offs_of(read_offs: Any, iterations: int) -> list[int]:
     return found
 
 
-def _single(samples: Tensor, index: int) -> list[Tensor]:
-    if samples.ndim == 4:
-        return list(samples)
-    if samples.ndim == 3:
-        return [samples]
-    raise UserError(f"image {index} must be a tensor (3, H, W), not {tuple(samples.shape)}")
-
-
 def _checked(image: Tensor, index: int) -> Tensor:
     shape = tuple(image.shape)
-    if shape[0] != 3:
-        channels_last = ": the channels come first, as after permute(2, 0, 1)" * (shape[-1] == 3)
+    if image.ndim != 3 or shape[0] != 3:
+        channels_last = ": the channels come first, as after permute(2, 0, 1)" * (shape[2:] == (3,))
         raise UserError(f"image {index} must be a tensor (3, H, W), not {shape}{channels_last}")
     if not image.numel():
         raise UserError(f"image {index} has no pixels: its shape is {shape}")

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from .. import bitstream, plans
 from .. import distortion as distortions
-from ..codecs.codec import Codec
+from ..codecs.codec import Codec, codec_of
 from ..codecs.models import Latents
 from ..errors import UserError
 from ..hardware import channels_last
@@ -35,7 +35,7 @@ from ..rounding import Method
 from . import ALGORITHM, objective
 from .batch import Batch
 from .checkpoints import Checkpoints
-from .inputs import codec_of, images_of, names_of, read_offs_of
+from .inputs import images_of, names_of, read_offs_of
 from .loop import Best, Keeper, refine_batch
 
 Progress = Callable[[int, int], None]

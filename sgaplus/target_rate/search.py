@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from .. import bitstream, plans
-from ..codecs.codec import Codec
+from ..codecs.codec import Codec, codec_of
 from ..codecs.models import Latents
 from ..codecs.series import Spec
 from ..codecs.series import series as codec_series
@@ -31,7 +31,7 @@ from ..errors import UserError
 from ..parsing import whole
 from ..plans import Plan
 from ..refinement.batch import Batch
-from ..refinement.inputs import codec_of, images_of
+from ..refinement.inputs import images_of
 from ..refinement.loop import refine_batch
 from ..refinement.run import Progress, image_seed, lambda_of, refine
 from ..rounding import Method
