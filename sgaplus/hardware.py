@@ -148,11 +148,10 @@ def resolve_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype
     if str(dtype) == "auto":
         faster = has_bfloat16(device) if device.type == "cuda" else cpu_is_faster_in_bfloat16()
         return torch.bfloat16 if faster else torch.float32
-    names = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    known = {**names, **{str(value): value for value in names.values()}}
-    if str(dtype) not in known:
+    name = str(dtype).removeprefix("torch.")
+    if name not in ("float32", "bfloat16"):
         raise UserError(f"unknown dtype '{dtype}': use auto, float32 or bfloat16")
-    return known[str(dtype)]
+    return getattr(torch, name)
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager:

@@ -249,7 +249,7 @@ def rewritten(codec: Codec, name: str, lmbda: float, sha256: str = SHA256) -> by
 @pytest.mark.parametrize(
     ("name", "lmbda", "sha256", "message"),
     [
-        ("mshyper-s", 0.01, SHA256, r"mshyper-s, λ = 0.01, .*; the one bundled here has the weights"),
+        ("mshyper-s", 0.01, SHA256, r"mshyper-s, λ = 0.01, .*not bundled here: use another version"),
         ("mshyper-s", 0.07, SHA256, r"mshyper-s, λ = 0.07, weights 0123456789abcdef….*not bundled here"),
         ("mine", 0.02, SHA256, r"a checkpoint without a name, λ = 0.02, .*give its weights' file"),
         ("mbt2018-mean", 0.0067, "fc3bd2b0".ljust(64, "0"), "mbt2018-mean of quality 3 .*not downloaded"),

@@ -9,7 +9,6 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -73,9 +72,7 @@ def read_image(path: str | Path, *, stretch: bool = False) -> Tensor:
     _check_file(path)
     notes: list[str] = []
     with _pillow_errors(path):
-        pixels = metadata.read_without_long(
-            path, lambda source: _decoded(source, path, notes, stretch), notes
-        )
+        pixels = _decoded(path, notes, stretch)
     if notes:
         note(f"{path}: {'; '.join(notes)}")
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32))
@@ -88,18 +85,13 @@ def stored_size(path: Path) -> tuple[int, int]:
         UserError: as `read_image`.
         SystemFault: as `read_image`.
     """
-
-    def of_header(source: Path | BytesIO) -> tuple[int, int]:
-        with Image.open(source) as image:
-            return image.height, image.width
-
     _check_file(path)
-    with _pillow_errors(path):
-        return metadata.read_without_long(path, of_header, [])
+    with _pillow_errors(path), Image.open(path) as image:
+        return image.height, image.width
 
 
-def _decoded(source: Path | BytesIO, path: Path, notes: list[str], stretch: bool) -> np.ndarray:
-    with Image.open(source) as image:
+def _decoded(path: Path, notes: list[str], stretch: bool) -> np.ndarray:
+    with Image.open(path) as image:
         if 0 in image.size:
             raise UserError(f"{path} has no pixels ({image.width}×{image.height}): give another image")
         raw = str([tile[3] for tile in image.tile])
@@ -163,7 +155,7 @@ def _pillow_errors(path: Path) -> Iterator[None]:
     log, handler = logging.getLogger("PIL"), logging.NullHandler()
     log.addHandler(handler)  # without any, Python prints errors that are logged
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), metadata.long_ones_allowed():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             yield

@@ -1,18 +1,12 @@
-"""Metadata are not the picture: a photograph is read although they are damaged or too long."""
+"""Metadata are not the picture: a photograph is read although they are damaged or long."""
 
-from collections.abc import Callable, Collection
-from io import BytesIO
-from pathlib import Path
-from typing import TypeVar
+import contextlib
+from collections.abc import Iterator
 
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
-from ..errors import UserError
-
-T = TypeVar("T")
-
-_PNG_TEXT = (b"tEXt", b"zTXt", b"iTXt")
-
+# Bytes of one text or profile of a PNG, and of all, beyond which it counts as an attack on the memory.
+_LONGEST, _ALL = 2**27, 2**28
 _EXIF_ORIENTATION = 0x0112
 # Orientations that differ from 1, and how such an image becomes upright.
 TURNS = {
@@ -36,28 +30,12 @@ def orientation(image: Image.Image) -> int:
         return 1
 
 
-def read_without_long(path: Path, read: Callable[[Path | BytesIO], T], notes: list[str]) -> T:
-    """What ``read`` makes of a file; Pillow refuses a PNG with long metadata, which are not the picture."""
-    for left_out in ((), _PNG_TEXT):
-        notes.clear()
-        try:
-            return read(_without_chunks(path, left_out) if left_out else path)
-        except UserError:
-            raise
-        except ValueError as error:
-            if "text" not in str(error).lower():
-                raise
-    notes[:] = ["its ICC profile is too long and is ignored"]
-    return read(_without_chunks(path, (*_PNG_TEXT, b"iCCP")))
-
-
-def _without_chunks(path: Path, names: Collection[bytes]) -> BytesIO:
-    """A PNG file's content without the chunks of these names."""
-    content = path.read_bytes()
-    kept, start = [content[:8]], 8
-    while start + 8 <= len(content):
-        end = start + 12 + int.from_bytes(content[start : start + 4])
-        if content[start + 4 : start + 8] not in names:
-            kept.append(content[start:end])
-        start = end
-    return BytesIO(b"".join(kept))
+@contextlib.contextmanager
+def long_ones_allowed() -> Iterator[None]:
+    """Pillow refuses a PNG with more than a megabyte of text."""
+    before = PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY
+    PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = _LONGEST, _ALL
+    try:
+        yield
+    finally:
+        PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = before
