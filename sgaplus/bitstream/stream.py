@@ -233,11 +233,7 @@ def _content(data: bytes | Container, max_pixels: int) -> Container:
 
 
 def _checked(content: Container, codec: Codec | None) -> Codec:
-    """The codec of a file.
-
-    Raises:
-        UserError: ``codec`` is another one, or None and the file's own is not available.
-    """
+    """The codec of a file."""
     if codec is None:
         return find_codec(content)
     if _identity(codec_of(codec)) != content.weights and not _has_the_weights(codec, content):

@@ -119,11 +119,7 @@ def _scaled(value: Decimal, gain: Decimal) -> Decimal:
 
 
 def _checked(weights: Mapping[str, Tensor]) -> Sequence[float]:
-    """The λ of a network.
-
-    Raises:
-        UserError: its gains are damaged, or those of other weights.
-    """
+    """The λ of a network."""
     lmbdas = weights[LMBDA].flatten().tolist()
     if not weights.keys() >= _NEEDED:
         raise UserError(f"{min(_NEEDED - weights.keys())} is missing beside the gains: take another file")
@@ -136,11 +132,7 @@ def _checked(weights: Mapping[str, Tensor]) -> Sequence[float]:
 
 
 def _place(lmbdas: Sequence[float], lmbda: float) -> tuple[int, int, Decimal]:
-    """The indices of the two λ next to ``lmbda``, and how far it is on the way from the first, in log λ.
-
-    Raises:
-        UserError: there is one λ, and it is another one.
-    """
+    """The indices of the two λ next to ``lmbda``, and how far it is on the way from the first, in log λ."""
     if lmbda in lmbdas:
         index = lmbdas.index(lmbda)
         return index, index, Decimal(0)

@@ -249,11 +249,7 @@ def _of_zoo(spec: str, name: str, metric: str, wanted: str | None) -> Series:
 
 
 def _numbers(text: str) -> Iterable[int]:
-    """The whole numbers of ``1-3,5``.
-
-    Raises:
-        UserError: it is something else.
-    """
+    """The whole numbers of ``1-3,5``."""
     for part in text.split(","):
         found = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
         if not found:

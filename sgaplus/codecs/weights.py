@@ -74,11 +74,7 @@ def load_codec(
 
 
 def _lambda_at(name: Spec, scale: float, others: tuple[float | None, int | None]) -> float:
-    """λ of a codec of variable rate at a scale.
-
-    Raises:
-        UserError: the codec has one rate, or it was also given in another way.
-    """
+    """λ of a codec of variable rate at a scale."""
     if others != (None, None):
         raise UserError("the rate is given once: by a scale, by lambda or by a quality")
     from . import checkpoints

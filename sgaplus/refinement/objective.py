@@ -191,9 +191,6 @@ def _compiled(function: Callable[..., Tensor], codec: Codec, *arguments: Any) ->
 
     Made at the first call for images of a shape, which takes tens of seconds, or seconds where PyTorch's
     cache on disk has it.
-
-    Raises:
-        UserError: PyTorch cannot compile it here, for want of a C++ compiler above all.
     """
     # Not at the top: importing these takes as long as importing torch.
     from torch._dynamo.exc import TorchDynamoException

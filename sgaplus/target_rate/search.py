@@ -274,11 +274,7 @@ def _check_reach(wanted: Target, last: File) -> None:
 
 
 def _nearest(wanted: Target, files: list[File]) -> File:
-    """The file nearest to the target, of those within the limit if it is one.
-
-    Raises:
-        UserError: none is within the limit.
-    """
+    """The file nearest to the target, of those within the limit if it is one."""
     allowed = [f for f in files if not wanted.limit or math.log(len(f.data)) <= wanted.high]
     if not allowed:
         smallest = min(len(file.data) for file in files)
