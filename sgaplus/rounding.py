@@ -101,10 +101,7 @@ class SSL(TwoClass):
     """SGA+ sigmoid scaled logit: f(x) = log σ(−a·logit(x)), d(x) = a·logit(x).
 
     Attributes:
-        a: slope of the probability at x = ½; 1 is linear, ∞ plain rounding, 0 a coin toss.
-
-    Raises:
-        UserError: a is not in (0, 1e6].
+        a: slope of the probability at x = ½, in (0, 1e6]; 1 is linear, ∞ plain rounding, 0 a coin toss.
     """
 
     name = "ssl"
@@ -140,10 +137,7 @@ class Expected(SSL):
 
     Attributes:
         a: as of `SSL`.
-        c: the weight of the variances at τ = 1.
-
-    Raises:
-        UserError: a or c is not in (0, 1e6].
+        c: the weight of the variances at τ = 1, in (0, 1e6].
     """
 
     name = "expected"
@@ -190,10 +184,7 @@ class Quadratic(Expected):
 
     Attributes:
         a, c: as of `Expected`.
-        inner: steps between two syntheses.
-
-    Raises:
-        UserError: a or c is not in (0, 1e6], or inner is no whole number of at least 1.
+        inner: steps between two syntheses, at least 1.
     """
 
     name = "quadratic"
@@ -222,12 +213,10 @@ class ThreeClass(Method):
 
     Attributes:
         base: `Linear`, `Cosine` or `SSL`.
-        r: stretches f, so that the third class gets mass; r = 1 is two-class rounding (cosine: with n = 2).
-        n: sharpens f.
+        r: stretches f, so that the third class gets mass, in (0, 1]; 1 is two-class rounding (cosine: with
+            n = 2).
+        n: sharpens f, in (0, 1e6].
         Both are the authors' best for the base unless given.
-
-    Raises:
-        UserError: the base cannot be stretched, r is not in (0, 1], or n is not in (0, 1e6].
     """
 
     name = "three-class"

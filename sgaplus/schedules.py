@@ -23,7 +23,11 @@ def _progress(t: float, iterations: int) -> float:
 
 
 class Schedule(Named):
-    """A value for each iteration."""
+    """A value for each iteration.
+
+    Raises:
+        UserError: a number is not positive, or not in its own range.
+    """
 
     kind = "schedule"
     # Of numbers that may be other than positive: above what they must be, and how large at most.
@@ -53,11 +57,7 @@ class Schedule(Named):
 
 @dataclass(frozen=True)
 class Constant(Schedule):
-    """The same value throughout.
-
-    Raises:
-        UserError: the value is not positive.
-    """
+    """The same value throughout."""
 
     name = "constant"
     value: float
@@ -83,11 +83,7 @@ class Cosine(Schedule):
 
 @dataclass(frozen=True)
 class ExponentialTo(Schedule):
-    """From ``start`` to ``end`` by equal factors, start · (end/start)^(t / iterations).
-
-    Raises:
-        UserError: a value is not positive.
-    """
+    """From ``start`` to ``end`` by equal factors, start · (end/start)^(t / iterations)."""
 
     name = "exponential-to"
     end: float
@@ -103,9 +99,6 @@ class Exponential(Schedule):
 
     SGA+ and deterministic annealing have scale = 1 and t₀ = 0. Yang's SGA has scale = τ_max, so that τ
     leaves τ_max at t₀.
-
-    Raises:
-        UserError: c or scale is not positive, τ_max is not in (0, 1], or t₀ is not finite.
     """
 
     name = "exponential"

@@ -99,11 +99,10 @@ class Family:
     prepare: Callable[[CompressionModel, float], None] = lambda model, lmbda: None
 
     def __post_init__(self) -> None:
-        for name in ("analyse", "decode", "synthesise", "build", "prepare"):
-            if not callable(getattr(self, name)):
-                raise UserError(f"{name} of a family is a function, not {getattr(self, name)!r}")
-        if self.decoding is not None and not callable(self.decoding):
-            raise UserError(f"decoding of a family is a function or None, not {self.decoding!r}")
+        for name in ("analyse", "decode", "synthesise", "build", "prepare", "decoding"):
+            value = getattr(self, name)
+            if not callable(value) and (name, value) != ("decoding", None):
+                raise UserError(f"{name} of a family is a function, not {value!r}")
         if not isinstance(self.decoders, tuple) or not all(isinstance(name, str) for name in self.decoders):
             raise UserError(f"decoders of a family is a tuple of names, not {self.decoders!r}")
         whole(self.stride, "the stride of a family", 1)

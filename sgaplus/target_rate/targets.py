@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -28,11 +28,11 @@ class Target:
         text: in words.
         low, aim, high: a file between ``low`` and ``high`` is good; ``aim`` is between them.
         rate: whether it is about bytes; else it is about PSNR.
-        limit: whether a file above ``high`` is of no use.
         slope: a guess of how the value of one codec's files grows with log λ.
         gain: a guess of how much refinement with the codec's own λ adds to the value.
         drift: a guess of how much the value of a first refinement is above that of a very long one.
         unit: the tolerance on the scale of the search.
+        limit: whether a file above ``high`` is of no use.
     """
 
     text: str
@@ -40,19 +40,15 @@ class Target:
     aim: float
     high: float
     rate: bool
+    slope: float
+    gain: float
+    drift: float
+    unit: float
     limit: bool = False
-    slope: float = field(init=False)
-    gain: float = field(init=False)
-    drift: float = field(init=False)
-    unit: float = field(init=False)
 
     def value(self, size: float, psnr: float) -> float:
         """Where a file of ``size`` bytes and this PSNR in dB is on the scale."""
         return math.log(size) if self.rate else psnr
-
-    def __post_init__(self) -> None:
-        for name, value in (_RATE if self.rate else _PSNR).items():
-            object.__setattr__(self, name, value)
 
 
 def target(
@@ -72,16 +68,16 @@ def target(
         raise UserError("give exactly one target: bits per pixel, PSNR or maximum size in bytes")
     if psnr is not None:
         psnr = number(psnr, "the target PSNR")
-        return Target(f"{psnr:g} dB", psnr - PSNR_TOLERANCE, psnr, psnr + PSNR_TOLERANCE, rate=False)
+        return Target(f"{psnr:g} dB", psnr - PSNR_TOLERANCE, psnr, psnr + PSNR_TOLERANCE, False, **_PSNR)
     if bpp is not None:
         bpp = number(bpp, "the target bpp")
         low, aim, high = (
             math.log(bpp * pixels / 8 * (1 + error)) for error in (-RATE_TOLERANCE, 0, RATE_TOLERANCE)
         )
-        return Target(f"{bpp:g} bpp", low, aim, high, rate=True)
+        return Target(f"{bpp:g} bpp", low, aim, high, True, **_RATE)
     max_bytes = number(max_bytes, "the maximum size")
     low, aim, high = (math.log(max_bytes * (1 - part * RATE_TOLERANCE)) for part in (1, 0.5, 0))
-    return Target(f"{max_bytes:.0f} bytes", low, aim, high, rate=True, limit=True)
+    return Target(f"{max_bytes:.0f} bytes", low, aim, high, True, **_RATE, limit=True)
 
 
 def next_log_lmbda(
@@ -100,10 +96,8 @@ def next_log_lmbda(
     """
     x, value = points[-1]
     n = len(points)
-    guess, spread = (
-        np.array([wanted.slope, wanted.drift]),
-        np.array([wanted.slope, _DRIFT_SPREAD * wanted.unit]),
-    )
+    guess = np.array([wanted.slope, wanted.drift])
+    spread = np.array([wanted.slope, _DRIFT_SPREAD * wanted.unit])
     matrix, vector = np.diag(spread**-2.0), guess / spread**2
     for index, (other_x, other) in enumerate(points[:-1], 1):
         features = np.array([other_x - x, 1 / index - 1 / n])

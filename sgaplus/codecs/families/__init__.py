@@ -15,8 +15,6 @@ from a state dict, and ``dataclasses.replace(family, build=…)`` gives it anoth
 
 from __future__ import annotations
 
-from typing import Any
-
 from compressai.models import (
     Cheng2020Anchor,
     Cheng2020AnchorCheckerboard,
@@ -39,22 +37,9 @@ from ..models import FAMILIES, Family
 from .context import AUTOREGRESSIVE, CHENG2020
 from .factorized import FACTORIZED
 from .hyperprior import MEAN_SCALE_HYPERPRIOR, SCALE_HYPERPRIOR
-from .latent_codecs import CHENG2020_CHECKERBOARD, ELIC2022, LATENT_CODEC
+from .latent_codecs import CHENG2020_CHECKERBOARD, ELIC2022
+from .latent_codecs import LATENT_CODEC as LATENT_CODEC  # for models of one's own
 from .vbr import AUTOREGRESSIVE_VBR, MEAN_SCALE_HYPERPRIOR_VBR, SCALE_HYPERPRIOR_VBR
-
-__all__ = [
-    "AUTOREGRESSIVE",
-    "AUTOREGRESSIVE_VBR",
-    "FACTORIZED",
-    "FAMILIES",
-    "LATENT_CODEC",
-    "MEAN_SCALE_HYPERPRIOR",
-    "MEAN_SCALE_HYPERPRIOR_VBR",
-    "SCALE_HYPERPRIOR",
-    "SCALE_HYPERPRIOR_VBR",
-    "Family",
-    "register",
-]
 
 FAMILIES.update(
     {
@@ -83,16 +68,15 @@ def register(cls: type, family: Family) -> None:
     Raises:
         UserError: the first is no class of CompressAI models, the second no family.
     """
-    given: Any = cls
-    if not isinstance(given, type):
-        raise UserError(f"a class is registered, not an object of {type(given).__name__}: give type(model)")
-    if not issubclass(given, CompressionModel):
+    if not (isinstance(cls, type) and issubclass(cls, CompressionModel)):
+        name = getattr(cls, "__name__", type(cls).__name__)
         raise UserError(
-            f"{given.__name__} is no compressai.models.CompressionModel: derive it from that class"
+            f"{name} cannot be registered: give a class derived from compressai.models.CompressionModel, such"
+            " as type(model)"
         )
     if not isinstance(family, Family):
         raise UserError(
-            f"{given.__name__} is registered with a family, such as sgaplus.codecs.families.LATENT_CODEC or a"
+            f"{cls.__name__} is registered with a family, such as sgaplus.codecs.families.LATENT_CODEC or a"
             f" Family of its own functions, not with {family!r}"
         )
-    FAMILIES[given] = family
+    FAMILIES[cls] = family

@@ -43,8 +43,7 @@ def factorized_hat(
     step: float = 1.0,
 ) -> Tensor | Choice:
     """A latent on the grid of the factorised prior, in units of the grid's ``step``."""
-    medians = bottleneck._get_medians().reshape(1, -1, 1, 1)
-    medians = medians / step
+    medians = bottleneck._get_medians().reshape(1, -1, 1, 1) / step
     return moved(quantise(latent - medians, name), medians)
 
 

@@ -182,23 +182,14 @@ def _decoding(groups: Order, networks: Callable[[Any], Modules]) -> Callable[[An
     return of
 
 
-def _at_once_networks(model: Any) -> dict[str, nn.Module]:
-    return {"offsets": _Offsets(model)}
-
-
 def _autoregressive_networks(model: Any) -> dict[str, nn.Module]:
     networks = autoregressive_networks(model)
     total: Any = networks["neighbours"].get_submodule("sum")
-    # As `_of_scale`, but in float64, where it has one rounding and is the same on every machine.
+    # As in `_settle_context`, but in float64, where it has one rounding and is the same on every machine.
     weight, bias = (parameter.detach().cpu().double() for parameter in model.scale_to_context.parameters())
     of_scale = (weight[:, 0] * model.rate.scale + bias).to(total.bias)
     total.bias = nn.Parameter(total.bias + of_scale, requires_grad=False)
-    return {**networks, **_at_once_networks(model)}
-
-
-def _of_scale(model: Any) -> Tensor:
-    """What is added to the context for its scale, (1, 2M)."""
-    return model.scale_to_context(torch.full((1, 1), model.rate.scale, device=model.Gain.device))
+    return {**networks, "offsets": _Offsets(model)}
 
 
 # (ŷ, ŷ − μ, σ, what the synthesis gets) from h_s(ẑ) and y; all but the last in units of the step.
@@ -232,8 +223,11 @@ def _settle_context(codec: Networks, parameters: Tensor, y: Tensor, quantise: Qu
         found = rounded(_groups(wavefronts)(_autoregressive_networks(model), parameters), y)
         return found.y_hat, found.y_hat - found.means, found.scales, found.shown
 
+    # What is added to the context for its scale, (1, 2M, 1, 1).
+    of_scale = model.scale_to_context(torch.full((1, 1), scale, device=y.device))[..., None, None]
+
     def entropy_parameters(values: Tensor) -> tuple[Tensor, Tensor]:
-        context = codec.run("context_prediction", values) + _of_scale(model)[..., None, None]
+        context = codec.run("context_prediction", values) + of_scale
         both = codec.run("entropy_parameters", torch.cat([parameters, context], 1)) * scale
         scales, means = both.chunk(2, 1)
         return scales, means
@@ -281,7 +275,10 @@ def _build(cls: Any, weights: Mapping[str, Tensor]) -> CompressionModel:
 
 
 def _family(
-    analyse: Analyse, settle: _Settle, groups: Order, networks: Callable[[Any], Modules] = _at_once_networks
+    analyse: Analyse,
+    settle: _Settle,
+    groups: Order,
+    networks: Callable[[Any], Modules] = lambda model: {"offsets": _Offsets(model)},
 ) -> Family:
     return Family(
         _analyse(analyse),
