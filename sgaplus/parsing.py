@@ -27,7 +27,7 @@ def number(value: Any, what: str, low: float = 0.0, high: float = math.inf, *, c
     if not (math.isfinite(result) and low <= result <= high and (closed or result > low)):
         above = f" {'of at least' if closed else 'greater than'} {low:g}" if math.isfinite(low) else ""
         below = f" and at most {high:g}" if math.isfinite(high) else ""
-        raise UserError(f"{what} must be a finite number{above}{below}, not {value!r}")
+        raise UserError(f"{what} must be a finite number{above}{below}, not {value!r:.80}")
     return result
 
 
@@ -47,7 +47,7 @@ def whole(value: Any, what: str, low: int | None = None) -> int:
         result = None
     if result is None or (low is not None and result < low):
         least = "" if low is None else f" of at least {low}"
-        raise UserError(f"{what} must be a whole number{least}, not {value!r}")
+        raise UserError(f"{what} must be a whole number{least}, not {value!r:.80}")
     return result
 
 
