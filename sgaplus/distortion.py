@@ -168,9 +168,7 @@ def each_of(value: Any, images: Sequence[Tensor], default: str = "mse") -> list[
     value = default if value is None else value
     if isinstance(value, str):
         if value not in NAMED:
-            raise UserError(
-                f"unknown distortion '{value}': use {' or '.join(NAMED)}, a map of weights, or a function"
-            )
+            raise UserError(f"unknown distortion '{value}': use {' or '.join(NAMED)}, a map or a function")
         value = NAMED[value]
     if isinstance(value, Tensor | np.ndarray):
         stack = value.ndim > 2 and len(value) == len(images)
@@ -181,13 +179,13 @@ def each_of(value: Any, images: Sequence[Tensor], default: str = "mse") -> list[
         return [_weighted(weights, image) for weights, image in zip(value, images, strict=True)]
     if not callable(value):
         raise UserError(
-            f"a distortion is {', '.join(NAMED)}, a map of weights or a function, not {type(value).__name__}"
+            f"a distortion is {', '.join(NAMED)}, a map or a function, not {type(value).__name__}"
         )
     if not isinstance(value, Distortion):
         value = Distortion(getattr(value, "__qualname__", type(value).__name__), function=value)
     if value is MS_SSIM and (small := min(min(image.shape[-2:]) for image in images)) < metrics.MS_SSIM_SIDE:
         raise UserError(
-            f"MS-SSIM needs images of at least {metrics.MS_SSIM_SIDE} pixels a side, and one has {small}"
+            f"MS-SSIM needs at least {metrics.MS_SSIM_SIDE} pixels a side, and an image has {small}"
         )
     return [value] * len(images)
 
@@ -198,9 +196,7 @@ def _weighted(weights: Any, image: Tensor) -> Distortion:
     if weights.ndim == 3 and len(weights) == 3:  # a greyscale image
         weights = weights.mean(0)
     if tuple(weights.shape) != size:
-        raise UserError(
-            f"a map of weights must have the image's height and width, {size}, not {tuple(weights.shape)}"
-        )
+        raise UserError(f"a map of weights must have the image's size {size}, not {tuple(weights.shape)}")
     if not weights.isfinite().all() or (weights < 0).any() or not weights.any():
         raise UserError("weights of pixels must be finite and not negative, and not all zero")
     digest = hashlib.sha256(weights.contiguous().numpy().tobytes()).hexdigest()[:16]

@@ -24,9 +24,7 @@ def _pair(x: Tensor, x_hat: Tensor) -> tuple[Tensor, Tensor]:
     x, x_hat = (image[None] if image.ndim == 3 else image for image in (x, x_hat))
     if x.shape != x_hat.shape or x.ndim != 4 or not x.numel():
         shapes = f"{tuple(x.shape)} and {tuple(x_hat.shape)}"
-        raise UserError(
-            f"two images (3, H, W) or batches (B, 3, H, W) of one shape are compared, not {shapes}"
-        )
+        raise UserError(f"two images (3, H, W) or batches (B, 3, H, W) of one shape are needed, not {shapes}")
     return x.to(x_hat.device), x_hat
 
 

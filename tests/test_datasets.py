@@ -405,7 +405,7 @@ def test_a_list_of_checksums_that_is_none_is_not_deleted(tecnick):
     tecnick.mkdir(parents=True)
     for content in (b"one-word\n", b"\xff\xfe"):
         (tecnick / "SHA256SUMS").write_bytes(content)
-        with pytest.raises(UserError, match=r"SHA256SUMS is not a list of checksums.*rename") as refused:
+        with pytest.raises(UserError, match=r"SHA256SUMS is no list of checksums.*rename") as refused:
             sources.registered("tecnick")
         assert "delete" not in str(refused.value)
 

@@ -106,7 +106,7 @@ def test_a_family_of_networks_is_a_series_of_all_its_lambda(folder, tmp_path):
 
 @pytest.mark.parametrize("lmbda", [0.0049, 0.081])
 def test_lambda_out_of_range(folder, lmbda):
-    with pytest.raises(UserError, match=rf"no codec of lambda {lmbda:g}: choose one from 0\.005 to 0\.08"):
+    with pytest.raises(UserError, match=rf"no lambda {lmbda:g}: choose one from 0\.005 to 0\.08"):
         load(lmbda)
 
 

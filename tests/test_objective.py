@@ -60,9 +60,7 @@ def test_without_a_compiler_there_is_one_sentence(codec, monkeypatch, tmp_path):
         raise InvalidCxxCompiler
 
     monkeypatch.setattr("torch._inductor.cpp_builder.get_cpp_compiler", missing)
-    with pytest.raises(
-        UserError, match=r"cannot be compiled here \(.*compiler.*install a C\+\+ comp"
-    ) as caught:
+    with pytest.raises(UserError, match=r"cannot be compiled \(.*compiler.*install a C\+\+ comp") as caught:
         refine(codec, [picture(64, 64)], "ssl", iterations=2, compiled=True)
     assert "\n" not in str(caught.value)
 
@@ -74,7 +72,7 @@ def test_what_pytorch_cannot_take_is_one_sentence_too(codec):
             return v
 
     plan = plans.plan(Strange(), temperature=1.0, lr=0.02)
-    with pytest.raises(UserError, match=r"cannot be compiled here.*: go without compiling") as caught:
+    with pytest.raises(UserError, match=r"cannot be compiled.*: go without compiling") as caught:
         refine(codec, [picture(64, 64)], plan, iterations=2, compiled=True)
     assert "\n" not in str(caught.value)
 

@@ -125,9 +125,7 @@ def pack(container: Container) -> bytes:
     for string in (container.z, container.y):
         words, rest = divmod(len(string), _WORD)
         if words > _MAX_WORDS:
-            raise UserError(
-                f"a file holds strings of at most {_WORD * _MAX_WORDS} bytes: crop the photograph"
-            )
+            raise UserError(f"a file holds strings of at most {_WORD * _MAX_WORDS} bytes: crop the image")
         assert rest == 0, "the coder writes whole words"
         head += words.to_bytes(_COUNT, "big")
     if container.step is not None:

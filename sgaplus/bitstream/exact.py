@@ -61,9 +61,7 @@ def exact(network: nn.Module) -> nn.Module:
         return copied
     children = list(copied.named_children())
     if not children:
-        raise UserError(
-            f"latents of this codec cannot be written: its entropy model has a layer {type(copied).__name__}"
-        )
+        raise UserError(f"latents of this codec cannot be written: it has a layer {type(copied).__name__}")
     for name, child in children:
         setattr(copied, name, exact(child))
     return copied

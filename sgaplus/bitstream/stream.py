@@ -52,7 +52,7 @@ def encode(
     codec = codec_of(codec)
     if not isinstance(latents, Mapping):
         raise UserError(
-            f"latents are those of one image by name, such as run.latents[0], not {type(latents).__name__}"
+            f"latents are those of one image, such as run.latents[0], not {type(latents).__name__}"
         )
     coder = codec.once(coder_of)
     single = {name: _single(name, latent) for name, latent in latents.items()}

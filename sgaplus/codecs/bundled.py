@@ -94,9 +94,7 @@ def read_cards(path: Path) -> list[Card]:
     except OSError as error:
         raise io.unreadable(path, error) from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(
-            f"{path} is not the card of a codec ({error}): restore it, or rename it to do without"
-        ) from error
+        raise UserError(f"{path} is not the card of a codec ({error}): restore it or rename it") from error
 
 
 def _identity(file_sha256: str, lmbda: float, lmbdas: Sequence[float]) -> str:
@@ -115,9 +113,7 @@ def between(family: Sequence[Card], lmbda: float) -> Card:
     several = [card for card in family if len(card.lmbdas) > 1]
     low, high = several[0].lmbda, several[-1].lmbda
     if not low <= lmbda <= high:
-        raise UserError(
-            f"{several[0].name} has no codec of lambda {lmbda:g}: choose one from {low:g} to {high:g}"
-        )
+        raise UserError(f"{several[0].name} has no lambda {lmbda:g}: choose one from {low:g} to {high:g}")
     return _at([min(several, key=lambda card: abs(math.log(lmbda / card.lmbda)))], lmbda)
 
 

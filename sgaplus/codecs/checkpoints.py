@@ -153,9 +153,7 @@ def _state_dict(path: Path, content: Any) -> Mapping[str, Tensor]:
         return next(iter(found.values()))
     keys = [str(key) for key in content][:10] if isinstance(content, dict) else []
     if found:
-        raise UserError(
-            f"{path} holds several state dicts ({', '.join(found)}): save the one that is meant alone"
-        )
+        raise UserError(f"{path} holds several state dicts ({', '.join(found)}): save one of them alone")
     holds = f"it has the keys {', '.join(keys)}" if keys else f"it is a {type(content).__name__}"
     raise UserError(
         f"{path} holds no state dict of a model ({holds}): save the model's weights with "

@@ -193,9 +193,7 @@ def _check_gradients(name: str, codec: Codec, latents: Latents, x: Tensor) -> No
     gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
     for latent, gradient in zip(leaves, gradients, strict=True):
         if gradient is None or not gradient.isfinite().all() or not gradient.any():
-            raise UserError(
-                f"{name}: no finite gradient reaches {latent}: compute its way to x̂ and bits in torch"
-            )
+            raise UserError(f"{name}: no finite gradient reaches {latent}: compute x̂ and bits in torch")
 
 
 def _check_refinement(name: str, codec: Codec, images: Tensor) -> dict[str, float]:

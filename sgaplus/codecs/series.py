@@ -279,9 +279,7 @@ def _of_checkpoints(paths: Mapping[Path, Any], whole: Path | None = None) -> Ser
         for value in (given,) if given is not None else gains.lmbdas_of(path) or (own.lambda_of(path),):
             lmbda = number(value, f"the lambda of {path}")
             if lmbda in where:
-                raise UserError(
-                    f"{where[lmbda]} and {path} are both of lambda {lmbda:g}: leave one of them out"
-                )
+                raise UserError(f"{where[lmbda]} and {path} are both of lambda {lmbda:g}: leave one out")
             members[lmbda], where[lmbda] = _of_file(name, path, lmbda), path
     spec = str(whole) if whole else ",".join(f"{path}={lmbda:g}" for lmbda, path in where.items())
     return Series(name, spec, tuple(members[lmbda] for lmbda in sorted(members)))

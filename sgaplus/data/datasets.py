@@ -194,9 +194,7 @@ def list_images(
     for image in found:
         twin = by_name.setdefault(image.name, image)
         if twin is not image:
-            raise UserError(
-                f"two images are called '{image.name}' ({twin.path} and {image.path}): rename one of them"
-            )
+            raise UserError(f"two images are called '{image.name}' ({twin.path}, {image.path}): rename one")
     if images is not None:
         images = [images] if isinstance(images, str) else list(dict.fromkeys(images))
         if not images:
@@ -257,9 +255,7 @@ def status() -> pd.DataFrame:
 def _found(source: str | Path | Sequence[str | Path], complain: bool) -> list[ImageFile]:
     if not isinstance(source, str | Path):
         if not isinstance(source, Iterable):
-            raise UserError(
-                f"images are named by data sets, folders and files, not by {type(source).__name__}"
-            )
+            raise UserError(f"images are named by data sets, folders and files, not {type(source).__name__}")
         source = list(source)
         if not source:
             raise UserError("the list of images is empty: name a data set, a folder or files")

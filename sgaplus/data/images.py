@@ -163,9 +163,7 @@ def _pillow_errors(path: Path) -> Iterator[None]:
         raise
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         megapixels = (Image.MAX_IMAGE_PIXELS or 0) / 1e6
-        raise UserError(
-            f"{path} has more than {megapixels:.0f} megapixels: crop it or scale it down"
-        ) from error
+        raise UserError(f"{path} has more than {megapixels:.0f} megapixels: crop it or scale it") from error
     except UnidentifiedImageError as error:
         raise UserError(f"{path} is {_what(path)}") from error
     except MemoryError:

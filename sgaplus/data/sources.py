@@ -144,6 +144,4 @@ def read_sums(path: Path) -> dict[str, str]:
     except OSError as error:
         raise io.unreadable(path, error) from error
     except ValueError:
-        raise UserError(
-            f"{path} is not a list of checksums: restore it, or rename it and fetch again"
-        ) from None
+        raise UserError(f"{path} is no list of checksums: restore it, or rename it and fetch again") from None

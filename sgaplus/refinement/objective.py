@@ -207,9 +207,7 @@ def _compiled(function: Callable[..., Tensor], codec: Codec, *arguments: Any) ->
         except (TorchDynamoException, InductorError) as error:
             reason = first_line(error)
             remedy = "install a C++ compiler, such as g++, or " if "InvalidCxxCompiler" in reason else ""
-            raise UserError(
-                f"the step cannot be compiled here ({reason}): {remedy}go without compiling"
-            ) from error
+            raise UserError(f"steps cannot be compiled ({reason}): {remedy}go without compiling") from error
 
 
 compiled_loss = functools.partial(_compiled, _whole)
