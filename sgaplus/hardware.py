@@ -65,8 +65,7 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
         raise UserError("no CUDA device is available here: use --device cpu or auto")
     if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
         raise UserError(
-            f"there is no device '{device}': this machine has {torch.cuda.device_count()} CUDA devices, from"
-            " cuda:0"
+            f"there is no device '{device}': here are {torch.cuda.device_count()} CUDA devices, from cuda:0"
         )
     if resolved.type not in ("cpu", "cuda"):
         raise UserError(f"device '{device}' is not supported: use auto, cpu or cuda")

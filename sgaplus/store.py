@@ -121,8 +121,7 @@ def _read(path: Path) -> pd.DataFrame:
     missing = sorted(name for name in needed if name not in table or table[name].isna().any())
     if missing:
         raise UserError(
-            f"{path} is no table of stored jobs (it has no {', '.join(missing[:3])}): move it to another"
-            " folder"
+            f"{path} is no table of stored jobs (it has no {', '.join(missing[:3])}): move it elsewhere"
         )
     table = jobs.with_keys(table)
     for name, kind in _OF_FILES.items():

@@ -235,7 +235,7 @@ def test_a_cache_that_cannot_be_made(zoo_file, no_zoo):
     ("arguments", "message"),
     [
         ({}, "give quality=1"),
-        ({"quality": 9}, "no mbt2018-mean@9 for mse: it has 1 to 8"),
+        ({"quality": 9}, "no mbt2018-mean of quality 9 for mse: it has 1 to 8"),
         ({"quality": 1, "metric": "vmaf"}, "for vmaf: it has weights for mse and ms-ssim"),
         ({"quality": 1, "lmbda": 0.01}, r"quality 1 was trained with lambda 0\.0018, not 0\.01"),
         ({"lmbda": 0.01}, "give quality=1"),
@@ -317,7 +317,7 @@ def test_files_of_variable_rates(variable_zoo):
         ({"scale": 0.3, "quality": 2}, "once"),
         ({"scale": 0.3, "lmbda": 0.01}, "once"),
         ({"scale": 0}, "the scale"),
-        ({"quality": 9}, "no mbt2018-mean-vbr@9"),
+        ({"quality": 9}, "no mbt2018-mean-vbr of quality 9"),
     ],
 )
 def test_rates_that_cannot_be(variable_zoo, arguments, message):

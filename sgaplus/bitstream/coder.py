@@ -205,8 +205,7 @@ def encode_latents(
 def _check_shape(name: str, latent: Tensor, expected: tuple[int, ...]) -> None:
     if latent.shape != expected:
         raise UserError(
-            f"latent {name} has shape {tuple(latent.shape)}, where this codec has {expected} for an image of "
-            "this size"
+            f"latent {name} has shape {tuple(latent.shape)}, where this codec has {expected} for this size"
         )
 
 
@@ -245,8 +244,7 @@ def decode_latents(
     if coder.decoding is None:
         if z:
             raise UserError(
-                "the file does not fit its codec: it holds a string for a hyperprior, which the codec does"
-                " not have"
+                "the file does not fit its codec: it holds a string for a hyperprior, which that lacks"
             )
         y_hat = _decode_first(coder, y, first_shape)
         return {"y": y_hat}, y_hat

@@ -150,8 +150,7 @@ def unpack(data: bytes) -> Container:
     _, version, code, lmbda, weights, height, width = _FIELDS.unpack_from(data)
     if version not in HEADERS:
         raise UserError(
-            f"the file has version {version} of the format, here are versions 1 to {max(HEADERS)}: update "
-            "sgaplus"
+            f"the file has version {version} of the format, here are 1 to {max(HEADERS)}: update sgaplus"
         )
     header, counts = HEADERS[version], data[_FIELDS.size :]
     z_end = header + _WORD * int.from_bytes(counts[:_COUNT], "big")

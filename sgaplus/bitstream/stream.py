@@ -211,8 +211,7 @@ def _identity(codec: Codec) -> bytes:
     """The first 8 bytes of the SHA-256 of a codec's weights."""
     if not re.fullmatch(r"[0-9a-f]{64}", codec.sha256):
         raise UserError(
-            f"{codec.name} does not say which weights it has (sha256 is {codec.sha256!r}): load it with"
-            " load_codec"
+            f"{codec.name} does not say which weights it has ({codec.sha256!r}): load it with load_codec"
         )
     return bytes.fromhex(codec.sha256)[:8]
 

@@ -110,8 +110,7 @@ def _check_decoded(name: str, decoded: Decoded, latents: Latents, x: Tensor) -> 
     for what, values in (("bits", decoded.bits), ("quantised latents", decoded.latents)):
         if values.keys() != latents.keys():
             raise UserError(
-                f"{name}: decode gives {what} of {', '.join(values)}, where the latents are"
-                f" {', '.join(latents)}"
+                f"{name}: decode gives {what} of {', '.join(values)}, where latents are {', '.join(latents)}"
             )
 
 
@@ -166,8 +165,7 @@ def _check_integers(name: str, codec: Codec, decoded: Decoded) -> None:
     for latent, value in single.items():
         if not _difference(read[latent].float(), value.cpu()) <= NEAR:
             raise UserError(
-                f"{name}: {latent} of a file is not what was written: make the family's `decoding` do what"
-                " its `decode` does"
+                f"{name}: {latent} of a file is not what was written: make `decoding` do what `decode` does"
             )
 
 

@@ -38,8 +38,7 @@ def lambda_of(path: Path) -> float:
     found = _LAMBDA_IN_NAME.search(path.name)
     if not found:
         raise UserError(
-            f"{path} does not say which lambda it was trained with: give it (lmbda; in a list,"
-            f" {path.name}=0.01)"
+            f"{path} does not say which lambda it has: give it (lmbda; in a list, {path.name}=0.01)"
         )
     return float(found[1])
 

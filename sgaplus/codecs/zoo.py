@@ -70,7 +70,9 @@ def check_quality(name: str, quality: int, metric: str) -> None:
     """
     known = qualities(name, metric)
     if quality not in known:
-        raise UserError(f"the zoo has no {name}@{quality} for {metric}: it has {known[0]} to {known[-1]}")
+        raise UserError(
+            f"the zoo has no {name} of quality {quality} for {metric}: it has {known[0]} to {known[-1]}"
+        )
 
 
 def lmbda_of(quality: int, metric: str) -> float:

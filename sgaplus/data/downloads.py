@@ -146,8 +146,7 @@ def download(url: str, path: Path, digest: str | None, remedy: str, progress: bo
             if not _has(part, digest):
                 part.unlink()
                 raise SystemFault(
-                    f"{host} delivered a {name} with a wrong checksum (not {digest}), which was not kept:"
-                    f" {remedy}"
+                    f"{host} delivered a {name} with a wrong checksum (not {digest}), not kept: {remedy}"
                 )
             if path.is_file():
                 kept = io.set_aside(path, "replaced")

@@ -278,8 +278,5 @@ def _nearest(wanted: Target, files: list[File]) -> File:
     allowed = [f for f in files if not wanted.limit or math.log(len(f.data)) <= wanted.high]
     if not allowed:
         smallest = min(len(file.data) for file in files)
-        raise UserError(
-            f"no file of at most {wanted.text} was found for this photograph: the smallest has {smallest}"
-            " bytes"
-        )
+        raise UserError(f"no file of at most {wanted.text} was found: the smallest has {smallest} bytes")
     return min(allowed, key=lambda f: abs(wanted.value(len(f.data), f.psnr) - wanted.aim))

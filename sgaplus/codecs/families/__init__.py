@@ -71,8 +71,7 @@ def register(cls: type, family: Family) -> None:
     if not (isinstance(cls, type) and issubclass(cls, CompressionModel)):
         name = getattr(cls, "__name__", type(cls).__name__)
         raise UserError(
-            f"{name} cannot be registered: give a class derived from compressai.models.CompressionModel, such"
-            " as type(model)"
+            f"{name} cannot be registered: give a class derived from CompressionModel, such as type(model)"
         )
     if not isinstance(family, Family):
         raise UserError(
