@@ -3,6 +3,7 @@
 Every one of them goes its own way for each image of a batch.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -81,12 +82,8 @@ def _eigenvectors(second: Tensor) -> Tensor:
     return torch.linalg.eigh(matrices / scale[:, None, None] + 1e-4 * ramp.diag())[1].to(second.dtype)
 
 
-def _adam(params: Sequence[Tensor], lr: float) -> torch.optim.Optimizer:
-    return torch.optim.Adam(params, lr=lr, fused=True)
-
-
 # Every optimiser by its name, a function of the parameters and the first learning rate.
 OPTIMIZERS: dict[str, Callable[[Sequence[Tensor], float], torch.optim.Optimizer]] = {
-    "adam": _adam,
+    "adam": functools.partial(torch.optim.Adam, fused=True),
     "soap": ChannelSOAP,
 }

@@ -371,7 +371,7 @@ def test_missing_folder_empty_and_text(tmp_path):
     for name, reason in {
         "none.png": "there is no file",
         ".": "is a folder",
-        "empty.png": "is empty",
+        "empty.png": "an empty file",
         "text.png": "not an image",
         "pointer.png": "git lfs pull",
         "page.png": "a web page",

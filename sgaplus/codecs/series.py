@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..distortion import LAMBDAS
 from ..errors import UserError
 from ..parsing import number
 from . import bundled, gains, zoo
@@ -232,7 +233,7 @@ def _of_zoo(spec: str, name: str, metric: str, wanted: str | None) -> Series:
         zoo.check_quality(name, quality, metric)
 
     def member(quality: int, rate: float | None = None) -> Member:
-        lmbda = zoo.lmbda_of(quality, metric) if rate is None else rate
+        lmbda = LAMBDAS[metric][quality - 1] if rate is None else rate
         return Member(
             name,
             lmbda,

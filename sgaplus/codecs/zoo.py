@@ -75,11 +75,6 @@ def check_quality(name: str, quality: int, metric: str) -> None:
         )
 
 
-def lmbda_of(quality: int, metric: str) -> float:
-    """λ with which the codecs of a quality were trained."""
-    return LAMBDAS[metric][quality - 1]
-
-
 def zoo_file(url: str) -> tuple[Path, str]:
     """Where a zoo codec's weights are kept, and the first digits of their SHA-256, from the file's name."""
     path = zoo_folder() / url.rsplit("/", 1)[1]
@@ -122,7 +117,7 @@ def load(name: str, quality: int, metric: str, lmbda: float | None = None) -> Co
     model = checkpoints.untrained(MODELS[name], weights)
     checkpoints.load_parameters(model, weights)
     card = {"quality": quality, "metric": metric} if lmbda is None else {"metric": metric}
-    lmbda = lmbda_of(quality, metric) if lmbda is None else lmbda
+    lmbda = LAMBDAS[metric][quality - 1] if lmbda is None else lmbda
     return Codec(name, lmbda, freeze(model), identity(name, quality, metric, lmbda), card=card)
 
 

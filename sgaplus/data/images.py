@@ -143,8 +143,6 @@ def _check_file(path: Path) -> None:
             raise UserError(f"there is no file {path}")
         if not path.is_file():
             raise UserError(f"{path} is not a regular file: give an image file")
-        if path.stat().st_size == 0:
-            raise UserError(f"{path} is empty (0 bytes): give another image")
     except OSError as error:
         raise io.unreadable(path, error) from error
 

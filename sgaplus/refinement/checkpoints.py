@@ -67,10 +67,8 @@ class Checkpoints:
         """What was saved, on the CPU; None where nothing was, or it is damaged."""
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
-        except FileNotFoundError:
-            return None
         except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError):
-            return None  # it begins anew, and writes another in its place
+            return None  # it begins anew, and writes another in the place of a damaged one
 
     def clear(self) -> None:
         """Drop those of the batches that were computed; call it when the results are safe."""

@@ -4,8 +4,6 @@ The loss of each image is L(λ) = λ·255²·MSE + bpp on its original pixels, o
 MSE, with the latents relaxed by a rounding method at temperature τ(t). Images of one shape are refined
 together. Each image's noise comes from its own generator and the optimiser treats each image by itself, so
 that a result is the same in any batch up to rounding, as convolutions of another batch add in another order.
-Four crops of 128 pixels, refined one by one and all at once for 40 steps, differed in loss by 2·10⁻⁷ in
-float32 and by 3·10⁻⁴ in bfloat16.
 
 The *true* loss is what hard rounding gives. It is computed only at the iterations asked for, in float32
 whatever the number format of the loop.
