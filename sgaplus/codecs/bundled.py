@@ -186,6 +186,9 @@ def load(card: Card) -> Codec:
             " again"
         )
         raise UserError(f"{path} is {what}")
+    if (known := gains.lmbdas_of(path) or card.lmbdas[:1]) != card.lmbdas:
+        told, there = (", ".join(f"{lmbda:g}" for lmbda in lmbdas) for lmbdas in (card.lmbdas, known))
+        raise UserError(f"{path} holds lambda {there}, and its card says {told}: restore both")
     model = build(card.architecture, card.N, card.M)
     load_parameters(model, gains.at(read_safetensors(path), card.lmbda))
     return Codec(card.name, card.lmbda, freeze(model), card.sha256, card=asdict(card))
