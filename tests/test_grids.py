@@ -113,3 +113,5 @@ def test_methods_are_compared_at_the_same_setting(rates):
     assert table["verdict"].tolist() == ["lower", "lower"]
     early = grids.between(grids.grid(rates, "rate", 5), "rate", "atanh (SGA)")
     assert early["verdict"].tolist() == ["lower", "not significantly different"]
+    best = grids.at_best(grids.grid(rates, "rate", 5), "rate", "atanh (SGA)")
+    assert best["change"].tolist() == pytest.approx([100 * (0.80 / 0.91 - 1)]), "each at its own best rate"

@@ -41,7 +41,7 @@ def test_the_ledger_is_a_matrix_of_claims_data_sets_and_read_offs(claim):
     assert heads == ["Kodak", "Tecnick", "500", "2000", "500", "2000"]
     rows = [
         [re.sub("<[^>]+>", " ", cell).split() for cell in re.findall("<td.*?</td>", row)]
-        for row in re.findall("<tr data-verdicts.*?</tr>", page)
+        for row in re.findall('<tr><th scope="row".*?</tr>', page)
     ]
     assert rows == [
         [["◔", "holds", "in", "part", "1", "of", "2"], ["–", "not", "run"], [], []],
@@ -49,7 +49,6 @@ def test_the_ledger_is_a_matrix_of_claims_data_sets_and_read_offs(claim):
         [["✓", "holds", "1", "of", "1"]],
     ]
     assert 'data-label="Tecnick, 2000 iterations"' in page and 'href="#claim-3"' in page
-    assert 'data-verdicts="CONTRADICTED NOT_RUN"' in page and 'value="CONTRADICTED"' in page
 
 
 def test_conditions_that_were_not_run_are_counted_apart(claim):
@@ -76,6 +75,15 @@ def test_counts_of_verdicts(claim):
     sure = Claim(2, "x", "y", claim.findings[1:2], ("convergence",))
     text = claims.describe_ledger([claim, sure, sure])
     assert "2 × ✓ holds, 1 × ◔ holds in part" in text and "Of 5 conditions 4 were run, and 3" in text
+
+
+def test_decisions_on_few_images_are_counted_by_wider_intervals(claim):
+    """Of 8 images Student's interval is 1.29 times as wide: one that barely excludes zero no longer does."""
+    barely = Finding("c", 1.0, 0.1, 1.9, "%", 8, Verdict.CONTRADICTED)
+    skewed = Finding("d", 1.0, 0.5, 9.0, "%", 8, Verdict.HOLDS)
+    text = claims.describe_few([replace(claim, findings=(*claim.findings, barely, skewed))])
+    assert "2 of the 3 conditions" in text and "89 % with 8" in text
+    assert claims.describe_few([replace(claim, findings=())]) == ""
 
 
 def test_nothing_stored_is_said(tmp_path):

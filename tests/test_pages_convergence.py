@@ -69,11 +69,6 @@ def test_what_is_read_off_is_what_the_figures_draw(trace):
     assert own["smooth"] == [0] * 5
 
 
-def test_the_figure_takes_runs_by_their_method(trace):
-    legend = convergence.figure(trace.rename(columns={"configuration": "method"}), by="method").legends[0]
-    assert sorted(text.get_text() for text in legend.texts) == ["rough", "smooth"]
-
-
 def test_differences_are_paired_and_in_percent_of_the_reference(trace):
     table = convergence.differences(trace, "smooth")
     (axes,) = convergence.differences_figure(table, "smooth").axes

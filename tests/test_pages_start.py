@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import torch
 import yaml
@@ -18,54 +17,6 @@ from sgaplus.studies.schema import load_studies
 REPOSITORY = Path(__file__).parents[1]
 
 
-def interval(name: str, value: float) -> dict[str, float]:
-    return {name: value, f"{name}_low": value - 1, f"{name}_high": value + 1}
-
-
-def test_the_three_results_are_those_of_their_tables():
-    deltas = pd.DataFrame(
-        [
-            {"configuration": name, "means_images": 24.0} | interval("means_bd_rate", value)
-            for name, value in (("atanh", -15.0), ("SSL", -18.0))
-        ]
-    )
-    saved = first.saved(deltas, 500, "kodak")
-    assert saved.number == "−18.0 %" and "SSL" in saved.text and "[−19.0," in saved.text
-    table = pd.DataFrame(
-        [
-            {"settings": "published settings", "data": data, "iteration": t, "images": 8}
-            | interval("change", -t / 1000)
-            for data, t in (
-                ("Kodak, whole", 500),
-                ("Kodak, crops", 2000),
-                ("Kodak, crops", 500),
-                ("CLIC", 2000),
-            )
-        ]
-    )
-    lead = first.leads(table, "convergence")
-    assert lead.number == "−0.5 % → −2.0 %" and "after 2000 iterations" in lead.text
-    races = pd.DataFrame(
-        [
-            {"width": side, "height": side, "preset": "fast", "iterations": 100, "reference_iterations": 500}
-            | {"ratio": side / 10, "seconds": 2.0, "reference_seconds": 60.0, "images": 3, "device": device}
-            | interval("change", -1.0)
-            for side, device in ((300, "one"), (200, "one"), (210, "another"))
-        ]
-    )
-    races, ours = races.assign(codec="mshyper-s"), series("mshyper-s")
-    assert first.sooner(races.assign(codec="own"), ours, "beyond") is None
-    assert "with mshyper)" in first.sooner(races.assign(codec="mshyper"), ours, "beyond").text
-    assert first.leads(table[table["data"] == "CLIC"], "convergence") is None
-    assert first.results([None, lead, None]) == first.results([lead])
-    sooner = first.sooner(races, ours, "beyond")
-    assert sooner.number == "21–30 × sooner"
-    assert "one: 30 × (100 steps of" in sooner.text and "another: 21 ×" in sooner.text
-    assert first.sooner(races[:2], ours, "beyond").number == "30 × sooner"
-    markup = first.results([saved, lead])
-    assert 'href="kodak.html"' in markup and markup.count("<li>") == 2
-
-
 def test_what_the_pages_show_is_named():
     assert "base-codecs.html" in first.about(series("mshyper-s"), "cpu")
     for codecs, profile in ((series("mshyper-s"), "paper"), (series("mbt2018-mean"), "cpu")):
@@ -76,10 +27,10 @@ def test_what_the_pages_show_is_named():
 def test_a_strip_has_a_tile_for_each_claim_with_its_verdicts_in_words():
     outcomes = {500: Verdict.HOLDS, 2000: Verdict.NOT_RUN}
     findings = tuple(Finding("x", outcome=outcome, iteration=t) for t, outcome in outcomes.items())
-    markup = first.strip([Claim(n, "", "", findings, ()) for n in range(1, 10)])
+    markup = first.strip([Claim(n, "", "", findings, (), f"claim of {n}") for n in range(1, 10)])
     assert markup.count("<li") == markup.count("holds at 500 iterations") == 9
     assert markup.count("not run at 2000 iterations") == 9
-    assert 'data-verdict="holds"' in markup and "#claim-9" in markup
+    assert 'data-verdict="holds"' in markup and "#claim-9" in markup and "9 claim of 9" in markup
 
 
 def test_draws_and_shapes_are_those_of_the_methods():

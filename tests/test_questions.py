@@ -32,6 +32,19 @@ def test_a_draw_has_the_moments_of_its_distribution():
     assert found["value_sd"][0] == pytest.approx(np.sqrt(1 / 12), abs=1e-4)
 
 
+def test_the_gradient_of_a_draw_is_not_the_slope_of_the_probability():
+    """In the middle it is two thirds of it, and next to an integer linear's has no bound."""
+    at = torch.tensor([0.05, 0.2, 0.499], dtype=torch.float64)
+    for method in questions.methods():
+        slope = closed_forms.draw_slope(method, at)
+        ratio = float(slope[2] / closed_forms.probability_slope(method, at)[2])
+        assert slope.numpy() == pytest.approx(closed_forms.moments(method, at, 1.0)["slope"], rel=0.01)
+        assert ratio == pytest.approx(2 / 3, rel=1e-3)
+    near = torch.tensor([1e-4, 1e-8, 1e-12], dtype=torch.float64)
+    steps = closed_forms.draw_slope(rounding.Linear(), near).diff()
+    assert steps.numpy() == pytest.approx(np.log(1e4), rel=0.01)
+
+
 def test_the_mean_derivative_is_spent_where_the_shape_says():
     found = questions.budgets(1.0)
     assert found["middle"].is_monotonic_increasing and found["ends"].is_monotonic_decreasing
@@ -68,13 +81,6 @@ def test_noise_and_flatness_are_what_the_page_says():
 def test_without_rows_there_is_no_table():
     assert practice.parts(_EMPTY, 500).empty and practice.practice(_EMPTY, 500).empty
     assert practice.describe_by_image(practice.by_image(_EMPTY, 500)) == ""
-
-
-def test_what_has_no_rows_names_the_command(monkeypatch):
-    shown = []
-    monkeypatch.setattr(questions, "display", shown.append)
-    questions.show(_EMPTY, {}, "rd", "cpu", name="x", command="y")
-    assert "`sgaplus study run rd --profile cpu`" in shown[0].data
 
 
 def test_the_gain_is_split_into_rate_and_distortion():

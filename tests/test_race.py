@@ -14,6 +14,7 @@ from sgaplus.bench import baseline, race
 from sgaplus.cli.app import app
 from sgaplus.codecs.bundled import cards
 from sgaplus.codecs.codec import Codec, freeze
+from sgaplus.codecs.series import series
 from sgaplus.errors import UserError
 from tests.conftest import untrained
 
@@ -178,6 +179,15 @@ def test_the_page_has_medians_and_an_interval(tmp_path, bundled):
     for frame, columns in ((races.summary(rows), races.SUMMARY), (rows, races.RACES)):
         html = tables.ci_table(frame, columns, row=races.KIND).as_raw_html()
         assert "100 steps of fast against 500" in html and "−2.00" in html
+
+
+def test_the_first_page_has_the_largest_pictures_of_each_processor():
+    lines = [("one", 300, 30.0), ("one", 200, 20.0), ("another", 210, 21.0)]
+    kinds = pd.DataFrame(lines, columns=["device", "width", "ratio"])
+    kinds = kinds.assign(height=kinds["width"], codec="mshyper")
+    ours = series("mshyper-s")
+    assert races.largest(kinds, ours)["ratio"].tolist() == [21, 30], "any bundled codec counts"
+    assert races.largest(kinds.assign(codec="own"), ours).empty
 
 
 def test_each_preset_has_its_ratios():

@@ -1,7 +1,5 @@
 """The page on real bits: sizes of files against their estimates."""
 
-import re
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -95,10 +93,8 @@ def test_the_command_decodes_a_refined_file(points, tmp_path):
     assert provenance.decode_command(first, own).endswith(named)
 
 
-def test_the_sentence_on_sizes_follows_the_rates(points):
-    asked = points["lmbda"] >= 0.0025
-    assert re.search(
-        r"At λ ≥ 0\.0025, \d+ of 4 .* Of the 4 files of smaller λ, \d+", realbits.allowed(points)
-    )
-    assert "smaller λ" not in realbits.allowed(points[asked])
-    assert "At λ" not in realbits.allowed(points[~asked]) and "4 files" in realbits.allowed(points[~asked])
+def test_files_that_are_too_large_are_counted_by_rate(points):
+    large = points.assign(slack=points["slack"].where(points["image"] == "a", -1.0))
+    found = realbits.sizes(large).set_index("λ")
+    assert found[["files", "over", "under"]].to_numpy().tolist() == [[4, 2, 0], [4, 2, 0]]
+    assert found.loc["smaller λ", "worst"].startswith("b, ") and len(realbits.sizes(large[:4])) == 1

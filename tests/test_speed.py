@@ -170,14 +170,6 @@ def test_memory_of_each_further_megapixel(tmp_path):
     assert "18 megapixels" in said and "1.9 GB" in said and "50 MB for each" in said
 
 
-def test_the_origin_has_commits_and_days(tmp_path):
-    write_measurement(tmp_path, "a")
-    later = {"written": "2025-02-03T00:00:00+00:00", "git_commit": "abcdef0123456789+"}
-    write_measurement(tmp_path, "b", ours=(0.2,) * 5, **GPU, **later)
-    said = speed.origin(speed.load(tmp_path, "run")[0])
-    assert all(fact in said for fact in ("2025-01-02 to 2025-02-03", "0123456, abcdef0+", "3 to 5 pairs"))
-
-
 # Commands
 
 

@@ -9,13 +9,6 @@ from sgaplus.errors import UserError
 from .made_rows import everywhere, rows_of
 
 
-def test_ssl_meets_other_methods_where_the_formulas_say():
-    table = ssl_a.likeness().set_index("label")
-    assert table.loc["linear", "a"] == pytest.approx(1, abs=1e-4) and table.loc["linear", "distance"] < 1e-4
-    assert table.loc["cosine", "a"] == pytest.approx(1.6, abs=0.03)
-    assert table.loc["atanh (SGA)", "a"] == pytest.approx(0.63, abs=0.01)
-
-
 @pytest.fixture
 def slopes() -> pd.DataFrame:
     """Early the largest a is the best, late the one in the middle."""
@@ -46,20 +39,17 @@ def test_the_figure_has_a_line_for_each_iteration_and_names_other_methods(slopes
     assert not part.texts and all(min(line.get_xdata()) != 0.5 for line in part.lines)
 
 
-def test_the_optimum_is_interior_only_where_both_ends_are_worse(slopes):
-    late, early = ssl_a.against_best(slopes, 10), ssl_a.against_best(slopes, 5)
-    assert late["change"].tolist() == pytest.approx([10, 0, 5])
-    assert ssl_a.best_a(late) == 2.3 and ssl_a.best_a(early) == 10
-    assert ssl_a.is_interior(late) and not ssl_a.is_interior(early), "the best a is at an end"
-    unclear = late.assign(change_low=[9.0, 0.0, -1.0])
-    assert not ssl_a.is_interior(unclear)
+def test_the_optimum_is_interior_only_where_both_ends_are_worse(slopes, monkeypatch):
+    early, late = ssl_a.optima(slopes, [5, 10]).to_dict("records")
+    assert (early["best"], late["best"]) == (10, 2.3)
+    assert late["interior"] and not early["interior"], "the best a is at an end"
+    assert (late["first"], late["last"]) == pytest.approx((10, 5)) and late["good"] == {2.3}
+    unclear = ssl_a.against_best(slopes, 10).assign(change_low=[9.0, 0.0, -1.0])
+    monkeypatch.setattr(ssl_a, "against_best", lambda *_: unclear)
+    (line,) = ssl_a.optima(slopes, [10]).to_dict("records")
+    assert not line["interior"] and line["good"] == {2.3, 10} and line["alike"] == "10"
+
+
+def test_an_optimum_needs_three_a(slopes):
     with pytest.raises(UserError, match="at least three"):
         ssl_a.against_best(slopes[slopes["a"] < 10], 10)
-
-
-def test_the_sentence_on_the_optimum_follows_the_table(slopes):
-    late = ssl_a.against_best(slopes, 10)
-    text = ssl_a.describe_optimum(late, 10)
-    assert "2.3" in text and "not" not in text and text.count("[") == 2
-    unclear = ssl_a.describe_optimum(late.assign(change_low=[9.0, 0.0, -1.0]), 10)
-    assert "not shown to be an interior one" in unclear and unclear.endswith("a = 10.")

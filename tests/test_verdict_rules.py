@@ -171,10 +171,11 @@ def test_the_lead_is_given_with_better_temperatures_and_more_iterations():
             ("SSL as published, atanh at its best τ_max", 500): 10,
         }
     )
-    text = lead.describe(found)
-    assert all(number in text for number in ("+10.00", "+0.00", "−1.00", "500", "2000"))
-    assert lead.describe(found, "clic2025") == ""
-    assert lead.describe(lead.table(table(levels({"ssl": 1.1, "atanh": 1.0})))) == ""
+    text = lead.short(found)
+    assert all(number in text for number in ("+10.00", "−1.00", "500", "2000"))
+    assert lead.early_and_late(found)["iteration"].tolist() == [500, 2000]
+    assert lead.short(found, "clic2025") == "" and lead.early_and_late(found, "clic2025").empty
+    assert lead.short(lead.table(table(levels({"ssl": 1.1, "atanh": 1.0})))) == ""
 
 
 def temperatures(ranges, iterations=(500, 2000)):

@@ -70,6 +70,18 @@ def moments(method: TwoClass, x: Tensor, tau: float, points: int = 20_001) -> di
     return {name: tensor.numpy() for name, tensor in found.items()}
 
 
+def draw_slope(method: TwoClass, x: Tensor) -> Tensor:
+    """Mean over the noise of a draw's derivative by v, at x ≠ ½ and τ = 1; `moments` has it by quadrature.
+
+    With the odds α of p, the mean of σ(log α + logit u) over uniform u is α (α − 1 − log α) / (α − 1)².
+    """
+    x = x.detach().double().requires_grad_()
+    log_odds = method.log_odds(x)
+    odds = log_odds.exp()
+    (slope,) = torch.autograd.grad((odds * (odds - 1 - log_odds) / (odds - 1).square()).sum(), x)
+    return slope
+
+
 def wrong_class(method: TwoClass, tau: float = 1.0, points: int = 2_000) -> float:
     """Probability of the farther integer, mean over v uniform between two integers."""
     x = midpoints(points)

@@ -33,16 +33,15 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
     """The true loss of SSL against that of atanh on the same image, in percent, at the λ of the ablations.
 
     The best τ_max of a method is chosen on the same images, under one schedule for all methods. One row per
-    comparison that `pool.load` has rows for: `COLUMNS`, the interval, and all with λ in words (what).
+    comparison that `pool.load` has rows for: `COLUMNS`, lmbda and the interval.
     """
     found, lmbda = [], pool.lmbda_of(rows)
 
     def add(settings: str, iteration: int, dataset: str, scope: str, change: pd.Series) -> None:
         data = f"{palette.dataset(dataset)}, {scope}"
-        what = f"true loss, {SSL} − {ATANH}, {settings}, {iteration} iterations ({data}, λ = {lmbda:g})"
         line = {"settings": settings, "iteration": iteration, "data": data, "images": len(change)}
         line["lmbda"] = lmbda
-        found.append(line | statistics.intervals(change.to_frame("change")) | {"what": what})
+        found.append(line | statistics.intervals(change.to_frame("change")))
 
     for dataset in ("kodak", "clic2020", "clic2025"):
         for iteration in (500, 2000):
@@ -59,49 +58,29 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
             change = 100 * (grid[SSL][tau] / grid[ATANH][best[ATANH]] - 1)
             add(settings, 500, "kodak", pool.scope_of(grid.index[0]), change)
     columns = ["settings", "iteration", "data", "lmbda", "images"]
-    columns += ["change", "change_low", "change_high", "what"]
+    columns += ["change", "change_low", "change_high"]
     return statistics.with_verdicts(pd.DataFrame(found, columns=columns))
 
 
-_SAID = {
-    ("published settings", 500): "after 500 iterations with published settings",
-    ("each at its best τ_max", 500): "where each has its best τ<sub>max</sub>",
-    ("published settings", 2000): "after 2000 iterations",
-}
-
-
-def short(found: pd.DataFrame) -> str:
-    """In a sentence: the lead after 500 and after 2000 iterations on the most images of Kodak that have both;
-    empty where none has."""
-    here = _both(found[found["data"].str.startswith(palette.dataset("kodak"))])
-    here = here[here["images"] == here["images"].max()].set_index("iteration")
-    if here.empty:
-        return ""
-    early, late = (statistics.said(here.loc[t], "change") for t in (500, 2000))
-    return f"{SSL} differs from {ATANH} by {early} % at 500 iterations, and by {late} % at 2000."
-
-
-def _both(found: pd.DataFrame) -> pd.DataFrame:
-    """The published settings of those data that were refined for 500 and for 2000 iterations."""
+def early_and_late(found: pd.DataFrame, dataset: str = "kodak") -> pd.DataFrame:
+    """The published settings after 500 and after 2000 iterations, by iteration, on those pictures of a data
+    set of which most have both; empty where none has."""
     here = found[(found["settings"] == "published settings") & found["iteration"].isin([500, 2000])]
-    return here[here.groupby("data")["iteration"].transform("nunique") == 2]
+    here = here[here["data"].str.startswith(palette.dataset(dataset))]
+    counts = here.pivot_table(index="data", columns="iteration", values="images").dropna().min(axis=1)
+    return here[here["data"].isin(counts.nlargest(1).index)].sort_values("iteration")
 
 
-def describe(found: pd.DataFrame, dataset: str = "kodak") -> str:
-    """In one sentence for the images of a data set of which most is known: the lead at 500 iterations, at the
-    best temperatures, and at 2000; empty where `table` has nothing beside the published settings at 500.
-    """
-    own = found[found["data"].str.startswith(palette.dataset(dataset))]
-    own = own[own["data"].isin(own["data"].mode()[:1])].set_index(["settings", "iteration"])
+def short(found: pd.DataFrame, dataset: str = "kodak") -> str:
+    """`early_and_late` in a sentence; empty where there is none."""
+    lines = early_and_late(found, dataset).to_dict("records")
     parts = [
-        f"{statistics.said(own.loc[key], 'change')} % {words} ({own.loc[key, 'images']} images)"
-        for key, words in _SAID.items()
-        if key in own.index
+        f"{statistics.said(line, 'change')} % after {line['iteration']} iterations ({line['images']} images)"
+        for line in lines
     ]
     if len(parts) < 2:
         return ""
-    head = "How much of the lead is temperature" if len(parts) > 2 else "What is left of the lead"
     return (
-        f"{head}: at λ = {own['lmbda'].iloc[0]:g} the true loss of {SSL} differs from that of {ATANH} by"
-        f" {'; by '.join(parts)}."
+        f"At λ = {lines[0]['lmbda']:g} the true loss of {SSL} differs from that of {ATANH} by"
+        f" {' and by '.join(parts)}."
     )

@@ -158,17 +158,34 @@ def before_after_data(pairs: list[equal_bytes.Pair]) -> dict[str, Any]:
     """What ``moving-before-after.js`` reads beside the pictures of the twin."""
     return {
         "pairs": [
-            {
-                "name": pair.name,
-                "title": pair.title,
-                "width": pair.pictures["base"].shape[2],
-                "height": pair.pictures["base"].shape[1],
-                "centre": pair.centre,
-                "labels": _labels(pair),
-            }
+            pair_data(pair.name, pair.title, _labels(pair), pair.pictures["base"], pair.centre)
             for pair in pairs
         ]
     }
+
+
+def pair_data(name: str, title: str, labels: dict[str, str], picture: Any, centre: tuple[int, int]) -> dict:
+    """The entry of a photograph, of which ``picture`` (3, H, W) is one side."""
+    height, width = picture.shape[1:]
+    return {
+        "name": name,
+        "title": title,
+        "width": width,
+        "height": height,
+        "centre": centre,
+        "labels": labels,
+    }
+
+
+def side_by_side(name: str, title: str, labels: dict[str, str], pictures: dict[str, Any]) -> str:
+    """HTML of a photograph's sides (uint8) with their labels; those beyond before and after are hidden."""
+    images = "".join(
+        f'<span{"" if side in equal_bytes.SIDES else " class=more"}><img data-name="{name}"'
+        f' data-side="{side}" {cells.picture(picture)} loading="lazy" alt="{title}, {labels[side]}">'
+        f"<br>{labels[side]}</span>"
+        for side, picture in pictures.items()
+    )
+    return f'<div class="pair">{images}</div>'
 
 
 def _labels(pair: equal_bytes.Pair) -> dict[str, str]:
@@ -182,22 +199,13 @@ def _labels(pair: equal_bytes.Pair) -> dict[str, str]:
 
 def pictures(pairs: list[equal_bytes.Pair], name: str, light: bool, command: str = "") -> str:
     """The static twin: before and after side by side; what only the moving figure shows is there, hidden."""
-    blocks, rows = [], []
+    blocks = []
     for pair in pairs:
-        labels = _labels(pair)
-        sides = {side: cells.picture(pair.pictures[side]) for side in equal_bytes.SIDES}
+        sides = dict(pair.pictures)
         if not light:
-            sides |= {f"{side}-error": cells.picture(pair.errors[side]) for side in equal_bytes.SIDES}
-            if pair.original is not None:
-                sides["original"] = cells.picture(pair.original)
-        images = "".join(
-            f'<span{"" if side in equal_bytes.SIDES else " class=more"}><img data-name="{pair.name}" '
-            f'data-side="{side}" {source} loading="lazy" '
-            f'alt="{pair.title}, {labels[side]}"><br>{labels[side]}</span>'
-            for side, source in sides.items()
-        )
-        blocks.append(f'<div class="pair">{images}</div>')
-        rows.append({"key": pair.name} | pair.about | {"box": str(pair.about["box"])})
+            sides |= {f"{side}-error": pair.errors[side] for side in equal_bytes.SIDES}
+            sides |= {} if pair.original is None else {"original": pair.original}
+        blocks.append(side_by_side(pair.name, pair.title, _labels(pair), sides))
     first = pairs[0].about
     caption = (
         f"The same bytes spent twice: left as the codec encodes ({first['codec']}, λ = "
@@ -207,10 +215,9 @@ def pictures(pairs: list[equal_bytes.Pair], name: str, light: bool, command: str
     if not light:
         scale = equal_bytes.ERROR_SCALE
         caption += f" Error maps: mean absolute error of the channels, {scale} times as bright."
-    return cells.figure_of(
-        f'<div class="twin">{"".join(blocks)}</div>', caption, name=name, rows=pd.DataFrame(rows),
-        command=command, photo=True,
-    )  # fmt: skip
+    rows = pd.DataFrame([{"key": pair.name} | pair.about | {"box": str(pair.about["box"])} for pair in pairs])
+    twin = f'<div class="twin">{"".join(blocks)}</div>'
+    return cells.figure_of(twin, caption, name=name, rows=rows, command=command, photo=True)
 
 
 def lines_data(

@@ -42,13 +42,6 @@ def load(
     return _loaded[-1]
 
 
-def load_also(
-    study: str | None, profile: str, results: str | Path | None = None, codec: str | None = None
-) -> pd.DataFrame | None:
-    """`load` of a study that only adds to a page; None where none is named."""
-    return None if study is None else load(study, profile, results, codec)
-
-
 def about(
     study: str, profile: str, results: str | Path | None = None, codec: str | Series | None = None
 ) -> str:

@@ -14,7 +14,7 @@ import yaml
 from sgaplus import rounding
 from sgaplus.studies.schema import load_study
 
-from . import closed_forms, lead, palette, pool, reference, statistics
+from . import closed_forms, palette, pool, reference, statistics
 from .configurations import BASE, label
 from .verdicts import Claim, Finding, Verdict, not_run, of_images, of_resamples, side
 
@@ -112,17 +112,11 @@ def _compared(
 
 def lowest_loss(rows: pd.DataFrame, profile: str) -> list[Finding]:
     """Claim 1: SSL against atanh, STE and uniform noise on Kodak."""
-    found = [
+    return [
         finding
         for iteration in READ_OFFS
         for reference in (ATANH, STE, UNIFORM)
         for finding in _compared(rows, profile, SSL, reference, iteration)
-    ]
-    return found + [
-        Finding(
-            row.what, row.change, row.change_low, row.change_high, images=row.images, iteration=row.iteration
-        )
-        for row in lead.table(rows).itertuples()
     ]
 
 
@@ -314,7 +308,7 @@ def gradient_at_the_ends() -> list[Finding]:
     specs = ("atanh", "linear", "cosine", "ssl:a=1.3333333333333333", "ssl")
     methods = [rounding.parse(spec) for spec in specs]
     near = torch.tensor([methods[0].clip], dtype=torch.float64)
-    exponents, slopes, logarithms = [], [], []
+    exponents, slopes, draws, logarithms = [], [], [], []
     for method in methods:
         k = closed_forms.end_exponent(method)
         # At k = 0 the slope is constant; the fit has rounding errors.
@@ -325,10 +319,12 @@ def gradient_at_the_ends() -> list[Finding]:
         text = f"{method.label}: dp/dv at a distance of {methods[0].clip:g}, where the loop clips atanh"
         value = float(closed_forms.probability_slope(method, near)[0])
         slopes.append(Finding(text, value, unit="", form=".2g"))
+        text = f"{method.label}: mean derivative of a draw there, the gradient that a latent receives"
+        draws.append(Finding(text, float(closed_forms.draw_slope(method, near)[0]), unit="", form=".2g"))
         text = f"{method.label}: the same k of the logarithm of the vanishing probability"
         k = closed_forms.end_exponent(method, closed_forms.log_probability_slope)
         logarithms.append(Finding(text, k, unit=""))
-    return exponents + slopes + logarithms
+    return exponents + slopes + draws + logarithms
 
 
 def sga_gain(rows: pd.DataFrame, profile: str, published: Mapping[str, pd.DataFrame]) -> list[Finding]:

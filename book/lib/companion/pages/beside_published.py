@@ -74,38 +74,30 @@ def against(
     return statistics.with_interval(name, np.array(values))
 
 
-def describe_sga(dataset: str | None, lines: pd.DataFrame, name: str, images: int, iteration: int) -> str:
-    """SGA's published BD-rate against its own base, and that of SGA's ``name`` in `rate_distortion.deltas`.
+SGA = {
+    "curve": "curve",
+    "iterations": "iterations",
+    "photographs": "photographs",
+    "bd_rate": Col("BD-rate of SGA against its base, %", 1, sign=True),
+}
+
+
+def sga(dataset: str, lines: pd.DataFrame, name: str, images: int, iteration: int) -> pd.DataFrame:
+    """`SGA`: the published BD-rate against its own base, and that of ``name`` in `rate_distortion.deltas`.
 
     Args:
-        dataset: on which Yang et al. published; nothing is said where None.
-        images: whole photographs that were refined to an iteration; ours is said where these are all.
+        dataset: on which Yang et al. published.
+        images: whole photographs that were refined to an iteration; ours is there where these are all.
     """
-    if dataset is None:
-        return ""
-    theirs, total = reference.sga_gain(reference.published(dataset)), SOURCES[dataset].images
-    text = (
-        f"As published, SGA of Yang et al. 2020 has a BD-rate of {tables.number(theirs, 1)} % against its own"
-        f" base codec on {palette.dataset(dataset)}: curves of means over {total} photographs, 2000"
-        " iterations."
-    )
+    total = SOURCES[dataset].images
+    found = [{"curve": "published, of means", "iterations": 2000, "photographs": total}]
+    found[0]["bd_rate"] = reference.sga_gain(reference.published(dataset))
     own = lines[(lines["anchor"] == BASE) & (lines["configuration"] == name)] if len(lines) else lines
-    if images < total or own.empty or pd.isna(own["means_bd_rate"].iloc[0]):
-        return (
-            f"{text} The rows of this page are not of all these photographs and cannot be compared with it."
-        )
-    line = own.iloc[0]
-    said = [
-        f"{statistics.said(line, column, decimals=1)} % {kind} (the published value lies"
-        f" {'in' if line[f'{column}_low'] <= theirs <= line[f'{column}_high'] else 'out'}side that interval)"
-        for column, kind in (
-            ("means_bd_rate", "of the curves of means"),
-            ("bd_rate", "as the mean over images"),
-        )
-    ]
-    return (
-        f"{text} Here, after {iteration} iterations and with another base codec, it has {' and '.join(said)}."
-    )
+    for row in own.to_dict("records") if images == total else []:
+        for column, kind in (("means_bd_rate", "of means"), ("bd_rate", "mean over photographs")):
+            ends = {f"bd_rate{end}": row[f"{column}{end}"] for end in ("", "_low", "_high")}
+            found.append({"curve": f"here, {kind}", "iterations": iteration, "photographs": images} | ends)
+    return pd.DataFrame(found)
 
 
 def show(rows: pd.DataFrame, dataset: str, drawn: Sequence[str], name: str) -> None:

@@ -26,17 +26,6 @@ PARTS = {
     "coder": ("tables", "strings", "rANS's states and whole words"),
     "header": ("strings", "file", "header"),
 }
-# What each count adds to those before it.
-_COUNTS = {
-    "estimated": "The row's **estimate**, in float32, in which no probability is below 10⁻⁹.",
-    "exact": "The **exact** probabilities of the codec, in float64. Far out in the tail of a distribution the"
-    " mass of an integer is hardly more than zero, so that a few symbols can cost more than 30 bits each.",
-    "levels": "**64 scales**: the coder has tables for 64 values of σ and takes the next larger one.",
-    "tables": "**16-bit frequencies**: each table is rounded to multiples of 2⁻¹⁶, and a symbol outside of"
-    " its table is an escape, then its distance in nibbles. That can also be cheaper than the tail was.",
-    "strings": "**rANS**: the state at the end of each string, and strings of whole 32-bit words.",
-    "file": "The **header**, with checksum.",
-}
 NO_SCALES = (
     "This codec has no hyperprior: y has a table for each channel and no scales, so that there is nothing to"
     " show here."
@@ -94,13 +83,6 @@ def has_scales(table: pd.DataFrame) -> bool:
 def parts_of(table: pd.DataFrame) -> dict[str, tuple[str, str, str]]:
     """Those of `PARTS` that the codec of `count` has."""
     return {name: part for name, part in PARTS.items() if name != "levels" or has_scales(table)}
-
-
-def counts(table: pd.DataFrame) -> str:
-    """The counts of `count` as a list in Markdown, folded."""
-    said = [text for name, text in _COUNTS.items() if name != "levels" or has_scales(table)]
-    lines = "\n".join(f"{number}. {text}" for number, text in enumerate(said, 1))
-    return f"<details><summary>The {len(said)} counts</summary>\n\n{lines}\n\n</details>"
 
 
 def _checked(symbols: lengths.Symbols) -> dict[str, float]:

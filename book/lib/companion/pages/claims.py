@@ -14,7 +14,7 @@ from great_tables import GT
 from sgaplus.codecs.series import Series
 from sgaplus.errors import UserError
 
-from .. import cells, palette, pool, provenance, reference, tables, verdict_rules
+from .. import cells, palette, pool, provenance, reference, statistics, tables, verdict_rules
 from ..verdicts import Claim, Finding, Verdict, together
 
 # Said by shape and by word, never by colour.
@@ -74,12 +74,15 @@ def _said(outcome: Verdict) -> str:
     return f"{_SHAPES[outcome]} {outcome}"
 
 
+def _counts(conditions: Sequence[Finding]) -> tuple[int, int, int]:
+    """How many of the conditions hold, were run, and were not."""
+    outcomes = [finding.outcome for finding in conditions]
+    missing = outcomes.count(Verdict.NOT_RUN)
+    return outcomes.count(Verdict.HOLDS), len(outcomes) - missing, missing
+
+
 def _count(conditions: Sequence[Finding]) -> str:
-    holds, missing = (
-        sum(finding.outcome is outcome for finding in conditions)
-        for outcome in (Verdict.HOLDS, Verdict.NOT_RUN)
-    )
-    run = len(conditions) - missing
+    holds, run, missing = _counts(conditions)
     return f" ({holds} of {run}{f', {missing} not run' * bool(missing)})" if run else ""
 
 
@@ -100,11 +103,8 @@ def _cell(conditions: Sequence[Finding], label: str, span: int) -> str:
     """A cell of `matrix`; the label is what a phone shows in place of the head of its column."""
     if not conditions:
         return '<td class="none"></td>'
-    holds, missing = (
-        sum(finding.outcome is outcome for finding in conditions)
-        for outcome in (Verdict.HOLDS, Verdict.NOT_RUN)
-    )
-    counted = f"{holds} of {len(conditions) - missing}" if missing < len(conditions) else ""
+    holds, run, _ = _counts(conditions)
+    counted = f"{holds} of {run}" if run else ""
     early = {finding.iteration for finding in conditions} - {None, *verdict_rules.READ_OFFS}
     if early and counted:
         counted += f", after {max(early)}"
@@ -119,12 +119,11 @@ def _cell(conditions: Sequence[Finding], label: str, span: int) -> str:
 def matrix(ledger: Sequence[Claim]) -> str:
     """The ledger as HTML: claim × data set × read-off, each verdict by symbol, word and count.
 
-    Rows become cards on a phone, and radio buttons above leave the claims of one verdict; neither needs a
-    script.
+    Rows become cards on a phone, without a script.
     """
     known = {finding.dataset for claim in ledger for finding in claim.conditions}
     datasets, read_offs = [name for name in pool.DATASETS if name in known], verdict_rules.READ_OFFS
-    lines, kinds = [], set()
+    lines = []
     for claim in ledger:
         parts = {
             f"{palette.dataset(dataset)}, {iteration} iterations": [
@@ -138,27 +137,17 @@ def matrix(ledger: Sequence[Claim]) -> str:
         span = 1
         if not any(parts.values()):
             parts, span = {"from the formulas": claim.conditions}, len(parts)
-        outcomes = {finding.outcome for finding in claim.conditions}
-        outcomes |= {together(part) for part in parts.values() if part}
-        kinds |= outcomes
-        names = " ".join(kind.name for kind in Verdict if kind in outcomes)
         lines.append(
-            f'<tr data-verdicts="{names}"><th scope="row"><a href="#claim-{claim.number}">{claim.number}. '
+            f'<tr><th scope="row"><a href="#claim-{claim.number}">{claim.number}. '
             f"{html.escape(claim.title or claim.says)}</a></th>"
             f"{''.join(_cell(part, label, span) for label, part in parts.items())}</tr>"
         )
-    choices = [("all", "all", True), *((kind.name, _said(kind), False) for kind in Verdict if kind in kinds)]
-    buttons = "".join(
-        f'<label><input type="radio" name="verdict" value="{value}"{" checked" * on}> {text}</label>'
-        for value, text, on in choices
-    )
     heads = "".join(
         f'<th scope="colgroup" colspan="{len(read_offs)}">{palette.dataset(name)}</th>' for name in datasets
     )
     ends = "".join(f'<th scope="col">{t}</th>' for t in read_offs) * len(datasets)
     return (
-        f'<div class="ledger"><fieldset><legend>Claims with a condition or cell:</legend>{buttons}</fieldset>'
-        f'<table><thead><tr><td rowspan="2"></td>{heads}</tr><tr>{ends}</tr></thead>'
+        f'<div class="ledger"><table><thead><tr><td rowspan="2"></td>{heads}</tr><tr>{ends}</tr></thead>'
         f"<tbody>{''.join(lines)}</tbody></table></div>"
     )
 
@@ -216,12 +205,34 @@ def describe_ledger(ledger: Sequence[Claim]) -> str:
     """How many claims have each verdict, over all that was run, in Markdown."""
     counts = Counter(claim.verdict for claim in ledger)
     words = ", ".join(f"{counts[kind]} × {_said(kind)}" for kind in Verdict if counts[kind])
-    total = [finding for claim in ledger for finding in claim.conditions]
-    run = [finding for finding in total if finding.outcome is not Verdict.NOT_RUN]
-    holds = sum(finding.outcome is Verdict.HOLDS for finding in run)
+    holds, run, missing = _counts([finding for claim in ledger for finding in claim.conditions])
     return (
-        f"**Verdicts on the {len(ledger)} claims: {words}.** Of {len(total)} conditions {len(run)} were run,"
-        f" and {holds} of these hold."
+        f"**Verdicts on the {len(ledger)} claims: {words}.** Of {run + missing} conditions {run} were"
+        f" run, and {holds} of these hold."
+    )
+
+
+def describe_few(ledger: Sequence[Claim]) -> str:
+    """How many of the decided conditions intervals for few images (`statistics.few`) would leave decided."""
+    decided = [
+        finding
+        for claim in ledger
+        for finding in claim.conditions
+        if finding.outcome in (Verdict.HOLDS, Verdict.CONTRADICTED) and finding.low * finding.high > 0
+    ]
+    if not decided:
+        return ""
+    factors = {finding.images: statistics.few(finding.images) for finding in decided}
+    stay = sum(
+        finding.value / (finding.value - (finding.low if finding.value > 0 else finding.high))
+        > factors[finding.images][1]
+        for finding in decided
+    )
+    covered = ", ".join(f"{100 * factors[n][0]:.0f} % with {n}" for n in sorted(factors))
+    return (
+        f"A percentile bootstrap over few images is too narrow: of normal differences its 95 %"
+        f" interval covers {covered} images. With every interval widened as Student's t does, {stay} of the"
+        f" {len(decided)} conditions that an interval decides would stay decided."
     )
 
 

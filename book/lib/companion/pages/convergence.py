@@ -39,30 +39,28 @@ def traces(rows: pd.DataFrame, lmbda: float | None = None) -> pd.DataFrame:
     return refined[refined["lmbda"] == lmbda].reset_index(drop=True)
 
 
-def from_start(trace: pd.DataFrame, by: str = "configuration") -> pd.DataFrame:
+def from_start(trace: pd.DataFrame) -> pd.DataFrame:
     """By curve, image and iteration, mean over seeds: the gap and the differences from iteration 0."""
     names = ["loss", "psnr", "bpp", "gap"]
-    table = statistics.over_seeds(pool.with_gap(trace), names, [by, "iteration"]).sort_values(
-        [by, "image", "iteration"]
-    )
-    start = (
-        table.where(table["iteration"] == 0).groupby([table[by], table["image"]])[names].transform("first")
-    )
+    curve = ["configuration", "image"]
+    table = statistics.over_seeds(pool.with_gap(trace), names, ["configuration", "iteration"])
+    table = table.sort_values([*curve, "iteration"])
+    at_start = table.where(table["iteration"] == 0)
+    start = at_start.groupby([table[name] for name in curve])[names].transform("first")
     differences = {f"delta_{name}": table[name] - start[name] for name in names[:3]}
     return table.assign(**differences, start=start["loss"])
 
 
-def figure(trace: pd.DataFrame, by: str = "configuration") -> Figure:
+def figure(trace: pd.DataFrame) -> Figure:
     """True loss, discretisation gap, PSNR and rate over iterations, mean over images (paper, Figure 2).
 
     Values are differences from the codec's own (iteration 0) except for the gap, so that the bands, 95 %
-    bootstrap intervals over images, show the spread of the gain and not that of the images. The trace is
-    `traces`, or `Run.trace` of some methods; ``by`` names the curves.
+    bootstrap intervals over images, show the spread of the gain and not that of the images.
     """
-    table = from_start(trace, by)
+    table = from_start(trace)
 
     def draw(axes: Axes, column: str) -> None:
-        figures.lines(axes, table.dropna(subset=[column]), "iteration", column, by)
+        figures.lines(axes, table.dropna(subset=[column]), "iteration", column)
 
     return figures.panels(_PANELS, draw, size=(4.4, 3.2), columns=2, sharex=True, zero=True)
 

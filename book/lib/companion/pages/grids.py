@@ -111,6 +111,14 @@ def curves(rows: pd.DataFrame, setting: str, name: str) -> Figure:
     return figures.panels(parts, draw, xlabel="iteration", ylabel=label, sharey=True)
 
 
+def at_best(rows: pd.DataFrame, setting: str, reference: str) -> pd.DataFrame:
+    """`between` with every method at that setting of a `grid` at which its own mean true loss is lowest."""
+    best = rows.groupby(["label", setting])["loss"].mean().groupby("label").idxmin()
+    own = rows[[pair in set(best) for pair in zip(rows["label"], rows[setting], strict=True)]]
+    table = statistics.paired_means(own.assign(configuration=own["label"]), "loss", reference)
+    return table.rename(columns={"configuration": "label"})
+
+
 def between(rows: pd.DataFrame, setting: str, reference: str) -> pd.DataFrame:
     """`statistics.paired_means` of the other methods' labels from one of them at the same setting."""
     table = statistics.paired_means(rows.assign(configuration=rows["label"]), "loss", reference, [setting])

@@ -121,22 +121,15 @@ def before_after(found: dict[str, Version], name: str, source: pd.DataFrame) -> 
     refined, photograph = best(found), found[BASE].row["image"]
     sides = {BASE: found[BASE], "refined": found[refined]}
     labels = {side: f"{side}: {version.caption}" for side, version in sides.items()}
-    images = "".join(
-        f'<span><img data-name="{photograph}" data-side="{side}" {cells.picture(to_uint8(version.picture))} '
-        f'loading="lazy" alt="{photograph}, {labels[side]}"><br>{labels[side]}</span>'
-        for side, version in sides.items()
-    )
-    height, width = found[BASE].picture.shape[1:]
-    pair = {"name": photograph, "title": photograph, "width": width, "height": height, "shown": width}
-    pair |= {"centre": _centre(found), "labels": labels}
+    pictures = {side: to_uint8(version.picture) for side, version in sides.items()}
+    pair = moving.pair_data(photograph, photograph, labels, found[BASE].picture, _centre(found))
+    pair["shown"] = pair["width"]
     caption = (
         f"{photograph} at λ = {found[BASE].row['lmbda']:g}, left by the codec without refinement, right"
         f" refined with {refined}. Rates are those of the files, PSNR is that of the 8-bit picture."
     )
-    twin = cells.figure_of(
-        f'<div class="twin"><div class="pair">{images}</div></div>', caption, name=name,
-        rows=source, photo=True,
-    )  # fmt: skip
+    images = moving.side_by_side(photograph, photograph, labels, pictures)
+    twin = cells.figure_of(f'<div class="twin">{images}</div>', caption, name=name, rows=source, photo=True)
     moving.show("before-after", {"pairs": [pair]}, twin)
 
 
@@ -162,10 +155,10 @@ def changes(table: pd.DataFrame) -> pd.DataFrame:
     size = (100 * (table["bytes"] / base["bytes"] - 1)).where(refined)
     gain = (table["psnr_8bit"] - base["psnr_8bit"]).where(refined)
     words = {
-        (True, True): "a smaller file and a better picture",
-        (True, False): "a smaller file, and a picture that is no better in PSNR",
-        (False, True): "a better picture, in a file that is no smaller",
-        (False, False): "neither a smaller file nor a better picture",
+        (True, True): "a smaller file with a higher PSNR",
+        (True, False): "a smaller file, whose PSNR is no higher",
+        (False, True): "a file with a higher PSNR, which is no smaller",
+        (False, False): "a file that is no smaller, whose PSNR is no higher",
     }
     verdicts = pd.Series([words[pair] for pair in zip(size < 0, gain > 0, strict=True)], dtype=object)
     return table.assign(size=size, gain=gain, verdict=verdicts.where(refined, None))

@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from IPython.display import Markdown, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sgaplus import plans, rounding
+from sgaplus import rounding
 
-from .. import closed_forms, figures, palette, pool, tables, verdict_rules
+from .. import closed_forms, figures, palette, pool, verdict_rules
 from ..tables import Col
 from ..verdicts import Claim
 from .claims import verdict
@@ -23,14 +22,6 @@ from .claims import verdict
 def missing(study: str, profile: str) -> str:
     """What a page says in place of rows that are not stored: the command that computes them."""
     return f"*There are no rows for this yet: `sgaplus study run {study} --profile {profile}` computes them.*"
-
-
-def show(made: pd.DataFrame, columns: Mapping[str, Any], study: str, profile: str, **words: Any) -> None:
-    """`tables.show`; without rows, what is `missing`."""
-    if len(made):
-        tables.show(made, columns, **words)
-    else:
-        display(Markdown(missing(study, profile)))
 
 
 def judged(claim: Claim) -> str:
@@ -203,12 +194,6 @@ def randomness() -> pd.DataFrame:
         for tau in taus
     ]
     return pd.DataFrame(lines, columns=["method", "tau", "error"])
-
-
-def temperatures_reached(iteration: int) -> tuple[float, float]:
-    """The temperature of SGA+'s schedule at an iteration, and that of atanh's published one."""
-    common, published = (plans.plan(spec).temperature(iteration, iteration) for spec in ("ssl", "atanh"))
-    return common, published
 
 
 # Question 6

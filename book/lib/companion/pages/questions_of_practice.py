@@ -23,31 +23,6 @@ def at_lambda(rows: pd.DataFrame, iteration: int, what: str, dataset: str = "kod
     return groups.get(scope, rows.iloc[:0])
 
 
-# Question 4
-
-
-def heat(rows: pd.DataFrame, iteration: int) -> str:
-    """What the ends of the grid over τ_max cost atanh and SSL against the best one, in a sentence."""
-    grid = pool.temperature_grid(rows, iteration)
-    if grid is None:
-        return ""
-    costs = []
-    for name in (label("atanh"), SSL):
-        losses = grid[name]
-        best, ends = losses.mean().idxmin(), (losses.columns.min(), losses.columns.max())
-        said = " and ".join(
-            statistics.interval(*statistics.estimate(100 * (losses[tau] / losses[best] - 1)))
-            if tau != best
-            else "0"
-            for tau in ends
-        )
-        costs.append(f"{said} % for {name}")
-    return (
-        f"The true loss at the lowest and at the highest τ<sub>max</sub> of the grid, {ends[0]:g} and"
-        f" {ends[1]:g}, is above that at the method's best by {'; by '.join(costs)}."
-    )
-
-
 # Question 8
 
 PARTS = {

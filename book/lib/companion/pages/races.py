@@ -7,6 +7,7 @@ import pandas as pd
 
 from sgaplus.bench import race_table
 from sgaplus.codecs.bundled import cards
+from sgaplus.codecs.series import Series, families
 from sgaplus.errors import UserError
 
 from .. import statistics
@@ -71,6 +72,15 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     changes = statistics.with_verdicts(statistics.means(rows, "change", _KIND)).set_index(_KIND)
     changes["verdict"] = changes["verdict"].where(changes["images"] > 1)
     return found.join(changes).reset_index()
+
+
+def largest(kinds: pd.DataFrame, codecs: Series) -> pd.DataFrame:
+    """Of `summary` the kind of the largest pictures on each processor, with the codecs, or with any bundled
+    one where they are bundled."""
+    bundled = families()
+    own = kinds[kinds["codec"].isin(bundled if codecs.name in bundled else [codecs.name])]
+    pixels = own["width"] * own["height"]
+    return own.loc[pixels.groupby(own["device"]).idxmax()].sort_values("ratio")
 
 
 def sooner(kinds: pd.DataFrame) -> str:

@@ -216,12 +216,6 @@ def coverage(found: Curves, dataset: str, study: str) -> str:
     side = names[0].partition("@")[2]
     pieces = f"the central {side} × {side} pixels of " if side else ""
     text = f"The curves are of {pieces}{len(names)} of the {source.images} photographs ({source.about})."
-    if len(names) == 1:
-        text += " With one image there is no interval over images."
-    if dataset == "clic2025":
-        text += (
-            f" These are not the {SOURCES['clic2020'].images} photographs of CLIC 2020 that the paper has."
-        )
     if side or source.images > len(names):
         text += (
             f" For all photographs, whole: `sgaplus data fetch {dataset}` downloads them, and "

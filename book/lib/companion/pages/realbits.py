@@ -6,7 +6,6 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sgaplus import bitstream
 from sgaplus.errors import UserError
 
 from .. import figures, palette, statistics
@@ -132,30 +131,23 @@ def example(table: pd.DataFrame) -> pd.Series:
     return table.sort_values("configuration", key=lambda c: c == BASE, kind="stable").iloc[0]
 
 
-def form(data: bytes) -> str:
-    """In a sentence or two what a file of a codec is, from the content of one."""
-    header = bitstream.info(data)
-    strings = "two strings, ẑ and ŷ" if header["z_bytes"] else "one string, ŷ"
-    reads = (
-        "Version 1 of the format: CompressAI reads the strings."
-        if header["version"] == 1
-        else "Version 2 of the format: the values of ŷ stand in the codec's decoding order, and no rounding"
-        " that depends on the machine is in their probabilities. CompressAI does not read these strings."
-    )
-    return f"The files of this codec have a header of {header['header_bytes']} bytes and {strings}. {reads}"
+SIZES = {
+    "files": "files",
+    "over": f"larger than {ALLOWED_RATIO:.3f} × estimate + {ALLOWED_BYTES} bytes",
+    "under": "smaller than estimated",
+    "worst": "file nearest to that limit, or farthest beyond it",
+    "real": Col("bytes", under="of that file"),
+    "estimated": Col("estimated", 0, under="of that file"),
+}
 
 
-def allowed(table: pd.DataFrame) -> str:
-    """How many files of `points` are as large as they may be, in sentences."""
-    asked = table["lmbda"] >= ALLOWED_FROM
-    text = f"A file should have at most {ALLOWED_RATIO:.3f} × estimate + {ALLOWED_BYTES} bytes."
-    if asked.any():
-        over, worst = (table["slack"] < 0) & asked, table.loc[table.loc[asked, "slack"].idxmin()]
-        text += (
-            f" At λ ≥ {ALLOWED_FROM:g}, {over.sum()} of {asked.sum()} files exceed that; the worst is"
-            f" {named(worst)}: {worst['real']:,} bytes where {worst['estimated']:,.0f} were estimated."
-        )
-    if (~asked).any():
-        over = (table.loc[~asked, "slack"] < 0).sum()
-        text += f" Of the {(~asked).sum()} files of smaller λ, {over} exceed it."
-    return f"{text} {(table['excess'] < 0).sum()} files are smaller than estimated."
+def sizes(table: pd.DataFrame) -> pd.DataFrame:
+    """How many files of `points` are as large as they may be, from `ALLOWED_FROM` on and below: λ, `SIZES`."""
+    asked, lines = table["lmbda"] >= ALLOWED_FROM, []
+    for words, part in ((f"λ ≥ {ALLOWED_FROM:g}", table[asked]), ("smaller λ", table[~asked])):
+        if len(part):
+            worst = part.loc[part["slack"].idxmin()]
+            line = {"λ": words, "files": len(part), "over": (part["slack"] < 0).sum()}
+            line |= {"under": (part["excess"] < 0).sum(), "worst": named(worst)}
+            lines.append(line | {name: worst[name] for name in ("real", "estimated")})
+    return pd.DataFrame(lines)

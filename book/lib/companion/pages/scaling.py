@@ -144,19 +144,3 @@ def figure(protocol: pd.DataFrame, rate: float) -> Figure:
 
     parts = {"Hours of the paper's protocol": draw}
     return figures.panels(parts, lambda axes, draw: draw(axes), size=(5.0, 3.2), columns=1, legend=2)
-
-
-def origin(folder: Path) -> str:
-    """Where what was simulated and measured comes from, in Markdown."""
-    rows = pd.concat(
-        [load(folder, name) for name in ("simulate", "measure") if (folder / f"{name}.csv").exists()]
-    )
-    names = ("device", "torch_version", "dask_version")
-    device, torch, dask = (" and ".join(sorted(map(str, rows[name].unique()))) for name in names)
-    days = sorted({str(value)[:10] for value in rows["written"]})
-    commits = sorted({str(value)[:10] for value in rows["git_commit"].dropna()})
-    commit = f", commit {', '.join(commits)}" if commits else ""
-    return (
-        f"Computed on {device} with PyTorch {torch} and Dask {dask}, {' to '.join(days)}{commit}, by"
-        " `python -m companion.scaling_runs`."
-    )

@@ -233,15 +233,3 @@ def commands(rows: pd.DataFrame, folder: str | Path) -> str:
         out = (Path(folder) / row["file"]).as_posix()
         lines.append(shlex.join(["sgaplus", "bench", *Settings(**given).arguments(), "--out", out]))
     return "\n".join(lines)
-
-
-def origin(rows: pd.DataFrame) -> str:
-    """With which source, library and settings the measurements were made."""
-    days = rows["written"].str[:10]
-    commits = rows["git_commit"].map(lambda commit: commit[:7] + "+" * commit.endswith("+") or "none")
-    return (
-        f"<small>Measured {' to '.join(dict.fromkeys((days.min(), days.max())))} with"
-        f" {', '.join(rows['method'].unique())} at git commit {', '.join(commits.unique())} and torch"
-        f" {', '.join(rows['torch_version'].unique())}: {span(rows['pairs'], 'd')} pairs of"
-        f" {span(rows['steps'], 'd')} timed steps.</small>"
-    )

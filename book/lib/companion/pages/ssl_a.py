@@ -3,16 +3,15 @@ a)."""
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
 
 from sgaplus.errors import UserError
 from sgaplus.rounding import Atanh, Cosine, Linear
 
 from .. import closed_forms, figures, statistics
+from ..tables import Col
 from . import descent
 
 
@@ -65,37 +64,28 @@ def against_best(rows: pd.DataFrame, iteration: int | None = None) -> pd.DataFra
     return pd.concat([_against(here, best), pd.DataFrame([own])]).sort_values("a", ignore_index=True)
 
 
-def best_a(table: pd.DataFrame) -> float:
-    """The a of the lowest mean true loss in `against_best`."""
-    return float(table.loc[table["change"] == 0, "a"].iloc[0])
+OPTIMA = {
+    "best": Col("best a"),
+    "first": Col("at the smallest a", 2, sign=True, under="true loss above that of the best, %"),
+    "last": Col("at the largest a", 2, sign=True, under="true loss above that of the best, %"),
+    "interior": "interior?",
+    "alike": "not significantly different from the best",
+}
 
 
-def is_interior(table: pd.DataFrame) -> bool:
-    """Whether both ends in `against_best` are worse than the best a, by intervals that exclude zero."""
-    return bool((table["change_low"].iloc[[0, -1]] > 0).all())
-
-
-def _ends(table: pd.DataFrame) -> str:
-    """What the ends of the grid cost against the best a."""
-    ends = table.iloc[[0, -1]][table["change"].iloc[[0, -1]] != 0].to_dict("records")
-    return " and ".join(f"a = {row['a']:.4g} costs {statistics.said(row, 'change')} %" for row in ends)
-
-
-def describe_ends(table: pd.DataFrame, iteration: int) -> str:
-    """In words, what the ends of the grid in `against_best` cost."""
-    return f"On the same images after {iteration} iterations, {_ends(table)}."
-
-
-def describe_optimum(table: pd.DataFrame, iteration: int) -> str:
-    """In words, where the optimum of `against_best` is, whether it is interior, and which a are as good."""
-    best = best_a(table)
-    verdict = "an interior one" if is_interior(table) else "not shown to be an interior one"
-    alike = [f"{a:.4g}" for a in table.loc[(table["change_low"] <= 0) & (table["a"] != best), "a"]]
-    text = (
-        f"After {iteration} iterations the best a of the grid is {best:.4g}; on the same images"
-        f" {_ends(table)}. The optimum is {verdict}."
-    )
-    return text + (f" Not significantly different from the best: a = {', '.join(alike)}." if alike else "")
+def optima(rows: pd.DataFrame, iterations: Sequence[int]) -> pd.DataFrame:
+    """By iteration `OPTIMA` of `against_best`, where the optimum is interior if both ends are worse by
+    intervals that exclude zero; and good, the set of the best a and of those not significantly different."""
+    lines = []
+    for iteration in iterations:
+        table = against_best(rows, iteration).set_index("a")
+        best, good = table["change"].idxmin(), table.index[table["change_low"] <= 0]
+        line = {"iteration": iteration, "best": best, "good": set(good)}
+        for name, end in (("first", table.index[0]), ("last", table.index[-1])):
+            line |= {f"{name}{x}": table.loc[end, f"change{x}"] for x in ("", "_low", "_high")}
+        line["interior"] = not {table.index[0], table.index[-1]} & set(good)
+        lines.append(line | {"alike": ", ".join(f"{a:.4g}" for a in good if a != best) or "–"})
+    return pd.DataFrame(lines)
 
 
 def figure(table: pd.DataFrame, reference: float, relatives: pd.DataFrame) -> Figure:
@@ -119,19 +109,8 @@ def figure(table: pd.DataFrame, reference: float, relatives: pd.DataFrame) -> Fi
                 place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "va": "top"}
                 axes.annotate(text, (row.a, 1), (2, -4), rotation=90, fontsize="small", **place)
         axes.set(xscale="log")
-        axes.set_xticks(ticks := _apart(part["a"].unique(), reference), [f"{a:.2g}" for a in ticks])
-        axes.xaxis.set_minor_locator(NullLocator())
+        figures.plain_numbers(axes.xaxis)
 
     parts = {"all a": table, "from a = 1 on": table[table["a"] >= 1]}
     label = f"true R-D loss against a = {reference:g} (%)"
     return figures.panels(parts, draw, xlabel="a (logarithmic)", ylabel=label, size=(4.2, 4))
-
-
-def _apart(values: Sequence[float], reference: float) -> list[float]:
-    """Those a, the reference among them, whose labels do not overlap on a logarithmic axis."""
-    near = 0.1 * np.log(max(values) / min(values))
-    shown: list[float] = []
-    for a in sorted(values, key=lambda a: (a != reference, a)):
-        if all(abs(np.log(a / other)) > near for other in shown):
-            shown.append(a)
-    return shown

@@ -82,7 +82,7 @@ def against_sharpness(rows: pd.DataFrame, slopes: pd.DataFrame, iteration: int) 
     Returns:
         By configuration and neighbour: three, a (`sharpness`), ssl (a of the neighbour), images, change with
         its interval in percent of the neighbour's true loss, and between, whether the configuration lies
-        between two. Empty where nothing is stored on both sides.
+        between two by their intervals. Empty where nothing is stored on both sides.
     """
     ssl = slopes[(slopes["family"] == "ssl") & (slopes["iteration"] == iteration)]
     found = []
@@ -97,8 +97,8 @@ def against_sharpness(rows: pd.DataFrame, slopes: pd.DataFrame, iteration: int) 
             for neighbour in neighbours
             if len(side := there[there["a"] == neighbour])
         ]
-        ends = [line["change"].iloc[0] for line in lines]
-        found += [line.assign(between=len(ends) == 2 and min(ends) <= 0 <= max(ends)) for line in lines]
+        sides = {line["verdict"].iloc[0] for line in lines}
+        found += [line.assign(between=sides == {"lower", "higher"}) for line in lines]
     columns = ["three", "a", "ssl", "images", "change", "change_low", "change_high", "between"]
     return pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)
 
