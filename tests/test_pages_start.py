@@ -9,19 +9,11 @@ import yaml
 from companion import citation
 from companion.pages import first, idea, reproduce, your_photograph
 from companion.verdicts import Claim, Finding, Verdict
-from sgaplus.codecs.series import series
 from sgaplus.errors import SystemFault
 from sgaplus.rounding import SSL, Atanh
 from sgaplus.studies.schema import load_studies
 
 REPOSITORY = Path(__file__).parents[1]
-
-
-def test_what_the_pages_show_is_named():
-    assert "base-codecs.html" in first.about(series("mshyper-s"), "cpu")
-    for codecs, profile in ((series("mshyper-s"), "paper"), (series("mbt2018-mean"), "cpu")):
-        said = first.about(codecs, profile)
-        assert codecs.name in said and profile in said and "base-codecs" not in said
 
 
 def test_a_strip_has_a_tile_for_each_claim_with_its_verdicts_in_words():

@@ -33,7 +33,7 @@ def test_provenance_counts_and_names_each_thing_once():
             | {"written": "2026-11-21T00:00:01+00:00"},
         ]
     )
-    text = provenance.provenance(rows)
+    text = "; ".join(provenance.facts(rows).values())
     assert "3 rows of 2 jobs on 2 images" in text
     assert "mshyper-s (λ = 0.0025, 0.01); refined in bfloat16" in text
     assert "git commit 0123456, fedcba9+," in text and "2026-11-20 to 2026-11-21" in text
@@ -41,7 +41,7 @@ def test_provenance_counts_and_names_each_thing_once():
 
 
 def test_provenance_of_one_row_is_singular():
-    text = provenance.provenance(pd.DataFrame([LINE | {"git_commit": ""}]))
+    text = "; ".join(provenance.facts(pd.DataFrame([LINE | {"git_commit": ""}])).values())
     assert "1 row of 1 job on 1 image;" in text and "; 2026-11-20 on" in text and "outside a checkout" in text
 
 

@@ -80,7 +80,7 @@ def test_noise_and_flatness_are_what_the_page_says():
 
 def test_without_rows_there_is_no_table():
     assert practice.parts(_EMPTY, 500).empty and practice.practice(_EMPTY, 500).empty
-    assert practice.describe_by_image(practice.by_image(_EMPTY, 500)) == ""
+    assert practice.by_image(_EMPTY, 500).empty
 
 
 def test_the_gain_is_split_into_rate_and_distortion():
@@ -106,12 +106,11 @@ def gains(rising):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("rising", "said"), [(1, "gain more"), (-1, "gain less")])
-def test_the_gain_goes_with_the_rate_or_not(rising, said):
-    found = practice.by_image(gains(rising), 500)
+def test_the_gain_goes_with_the_rate():
+    found = practice.by_image(gains(1), 500)
     # Tecnick's centre is of another size and is left out.
     assert set(found["dataset"]) == {"kodak", "clic2025"} and len(found) == 9
-    assert said in practice.describe_by_image(found)
+    assert found["bpp"].corr(found["change"], method="spearman") == pytest.approx(-1)
     (axes,) = practice.gain_by_image(found).axes
     assert sum(len(line.get_xdata()) for line in axes.lines[:2]) == 9
 

@@ -190,15 +190,6 @@ def test_the_first_page_has_the_largest_pictures_of_each_processor():
     assert races.largest(kinds.assign(codec="own"), ours).empty
 
 
-def test_each_preset_has_its_ratios():
-    kinds = pd.DataFrame(
-        {"preset": ["fast", "faster", "fast"], "ratio": [20.4, 41.0, 35.6], "iterations": [64, 25, 64]}
-    )
-    assert races.sooner(kinds) == (
-        "20 to 36 times as long as 64 steps of `fast` and 41 times as long as 25 steps of `faster`"
-    )
-
-
 def test_the_commands_are_those_of_the_kinds(tmp_path, bundled):
     stored(tmp_path / "race", cards()[0].sha256)
     rows = races.load(tmp_path / "race")

@@ -160,13 +160,6 @@ def test_one_image_has_values_and_no_intervals(rows):
     assert len(rate_distortion.figure(curves).axes) == 2
 
 
-def test_three_lambda_have_no_bd_rate(rows):
-    curves = rate_distortion.curves(rows[rows["lmbda"] < 0.01])
-    images = rate_distortion.per_image(curves, ["base"])
-    lines = rate_distortion.deltas(curves, images)
-    assert "four λ" in rate_distortion.headline(lines, rate_distortion.losses(rows), "Kodak", 500)
-
-
 def test_the_images_of_a_curve_are_counted(curves):
     crops = {name: lines.assign(image=lines["image"] + "@64") for name, lines in curves.items()}
     assert "the central 64 × 64 pixels of 2 of the 24" in rate_distortion.coverage(crops, "kodak", "rd")

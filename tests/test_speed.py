@@ -159,17 +159,6 @@ def test_instruction_sets_are_shown_from_the_newest_by_processor(tmp_path):
     assert speed.instruction_sets(tmp_path / "none").empty
 
 
-def test_memory_of_each_further_megapixel(tmp_path):
-    path = tmp_path / "memory.csv"
-    assert speed.memory(path) == ""
-    lines = [
-        {"width": w, "height": 2000, "peak_bytes": 1e9 + 1e5 * w, "codec": "c"} for w in (100, 4000, 9000)
-    ]
-    pd.DataFrame(lines).to_csv(path, index=False)
-    said = speed.memory(path)
-    assert "18 megapixels" in said and "1.9 GB" in said and "50 MB for each" in said
-
-
 # Commands
 
 

@@ -1,7 +1,7 @@
 """Where a page's numbers come from: its rows, what they are of, what made them."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -60,6 +60,14 @@ def about(
     )
 
 
+def studies(
+    names: Iterable[str], profile: str, results: str | Path | None = None, codec: str | Series | None = None
+) -> str:
+    """`about` several studies, folded."""
+    lines = "\n".join(f"- {about(name, profile, results, codec)}" for name in names)
+    return f"<details><summary>Studies behind this page</summary>\n\n{lines}\n\n</details>"
+
+
 def decode_command(row: pd.Series, codecs: Series, results: str | Path | None = None) -> str:
     """The shell command that decodes the file of a stored row.
 
@@ -112,11 +120,6 @@ def facts(rows: pd.DataFrame | None = None) -> dict[str, str]:
         + (f", torch{_of(rows, 'torch_version')}" if "torch_version" in rows else "")
     )
     return found
-
-
-def provenance(rows: pd.DataFrame) -> str:
-    """Which rows a page shows and what computed them, as a small paragraph in Markdown."""
-    return f"<small>Rows behind this page: {'; '.join(facts(rows).values())}.</small>"
 
 
 def count(number: int, noun: str) -> str:

@@ -1,12 +1,10 @@
 """The claims ledger: verdicts as a table, and for each claim its criterion, its numbers and where they are
 shown."""
 
-import html
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pandas as pd
 from great_tables import GT
@@ -15,8 +13,10 @@ from sgaplus.codecs.series import Series
 from sgaplus.errors import UserError
 
 from .. import cells, palette, pool, provenance, reference, statistics, tables, verdict_rules
+from ..tables import Col
 from ..verdicts import Claim, Finding, Verdict, together
 
+_FORMULAS = "from the formulas"
 # Said by shape and by word, never by colour.
 _SHAPES = {
     Verdict.HOLDS: "✓",
@@ -99,66 +99,45 @@ def frame(ledger: Sequence[Claim]) -> pd.DataFrame:
     return pd.DataFrame(lines)[["claim", "verdict", "role", *names]]
 
 
-def _cell(conditions: Sequence[Finding], label: str, span: int) -> str:
-    """A cell of `matrix`; the label is what a phone shows in place of the head of its column."""
-    if not conditions:
-        return '<td class="none"></td>'
-    holds, run, _ = _counts(conditions)
-    counted = f"{holds} of {run}" if run else ""
-    early = {finding.iteration for finding in conditions} - {None, *verdict_rules.READ_OFFS}
-    if early and counted:
-        counted += f", after {max(early)}"
-    outcome = together(conditions)
-    return (
-        f'<td colspan="{span}" data-verdict="{outcome}" data-label="{html.escape(label)}">'
-        f'<span class="icon" aria-hidden="true">{_SHAPES[outcome]}</span>'
-        f" {outcome}<small>{counted}</small></td>"
-    )
-
-
-def matrix(ledger: Sequence[Claim]) -> str:
-    """The ledger as HTML: claim × data set × read-off, each verdict by symbol, word and count.
-
-    Rows become cards on a phone, without a script.
-    """
+def matrix(ledger: Sequence[Claim]) -> GT:
+    """Claim × data set × read-off, each verdict by symbol, word and count."""
     known = {finding.dataset for claim in ledger for finding in claim.conditions}
-    datasets, read_offs = [name for name in pool.DATASETS if name in known], verdict_rules.READ_OFFS
+    columns: dict[str, Col | str] = {"claim": "claim"} | {
+        f"{name} {t}": Col(f"{t}", under=palette.dataset(name))
+        for name in pool.DATASETS
+        if name in known
+        for t in verdict_rules.READ_OFFS
+    }
+    columns |= {_FORMULAS: _FORMULAS} if "" in known else {}
     lines = []
     for claim in ledger:
-        parts = {
-            f"{palette.dataset(dataset)}, {iteration} iterations": [
-                finding
-                for finding in claim.conditions
-                if finding.dataset == dataset and ((finding.iteration or 0) > read_offs[0]) == bool(late)
-            ]
-            for dataset in datasets
-            for late, iteration in enumerate(read_offs)
-        }
-        span = 1
-        if not any(parts.values()):
-            parts, span = {"from the formulas": claim.conditions}, len(parts)
-        lines.append(
-            f'<tr><th scope="row"><a href="#claim-{claim.number}">{claim.number}. '
-            f"{html.escape(claim.title or claim.says)}</a></th>"
-            f"{''.join(_cell(part, label, span) for label, part in parts.items())}</tr>"
-        )
-    heads = "".join(
-        f'<th scope="colgroup" colspan="{len(read_offs)}">{palette.dataset(name)}</th>' for name in datasets
-    )
-    ends = "".join(f'<th scope="col">{t}</th>' for t in read_offs) * len(datasets)
-    return (
-        f'<div class="ledger"><table><thead><tr><td rowspan="2"></td>{heads}</tr><tr>{ends}</tr></thead>'
-        f"<tbody>{''.join(lines)}</tbody></table></div>"
-    )
+        cells_of: dict[str, list[Finding]] = {}
+        for finding in claim.conditions:
+            cells_of.setdefault(_place(finding), []).append(finding)
+        line = dict.fromkeys(columns, "")
+        line["claim"] = f"[{claim.number}. {claim.title or claim.says}](#claim-{claim.number})"
+        lines.append(line | {place: _cell(part) for place, part in cells_of.items()})
+    return tables.ci_table(pd.DataFrame(lines), columns).fmt_markdown("claim")
+
+
+def _place(finding: Finding) -> str:
+    """The column of `matrix`; what was read off early, or at no iteration, stands with the first read-off."""
+    first, last = verdict_rules.READ_OFFS
+    iteration = last if (finding.iteration or 0) > first else first
+    return f"{finding.dataset} {iteration}" if finding.dataset else _FORMULAS
+
+
+def _cell(conditions: Sequence[Finding]) -> str:
+    early = {finding.iteration for finding in conditions} - {None, *verdict_rules.READ_OFFS}
+    return f"{_said(together(conditions))}{_count(conditions)}" + (f", after {max(early)}" if early else "")
 
 
 def show_matrix(ledger: Sequence[Claim], rows: pd.DataFrame) -> None:
     """Display `matrix` with all findings as CSV, and what the rows are of."""
-    made = SimpleNamespace(as_raw_html=lambda: f'<div class="whole">{matrix(ledger)}</div>')
     caption = (
         "Verdicts by data set and number of iterations, with how many of the conditions that were run hold."
     )
-    cells.show_table(made, frame(ledger), name="claims", caption=caption, source=rows)
+    cells.show_table(matrix(ledger), frame(ledger), name="claims", caption=caption, source=rows)
 
 
 def show(claim: Claim) -> None:
@@ -233,17 +212,4 @@ def describe_few(ledger: Sequence[Claim]) -> str:
         f"A percentile bootstrap over few images is too narrow: of normal differences its 95 %"
         f" interval covers {covered} images. With every interval widened as Student's t does, {stay} of the"
         f" {len(decided)} conditions that an interval decides would stay decided."
-    )
-
-
-def describe_rows(
-    rows: pd.DataFrame, profile: str, results: str | Path | None = None, codec: str | Series | None = None
-) -> str:
-    """Which studies the verdicts rest on, how each differs from the paper, and what made the rows."""
-    studies = "\n".join(
-        f"- {provenance.about(study, profile, results, codec)}" for study in sorted(rows["study"].unique())
-    )
-    return (
-        f"<details><summary>Rows behind this page</summary>\n\n{studies}\n\n{provenance.provenance(rows)}"
-        "\n\n</details>"
     )

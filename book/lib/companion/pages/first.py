@@ -1,28 +1,14 @@
-"""The first page: what its pages show, and the nine verdicts as a strip of tiles."""
+"""The first page: the nine verdicts as a strip of tiles."""
 
 import html
 import re
 from collections.abc import Sequence
-
-from sgaplus.codecs.series import Series, families
 
 from ..verdicts import Claim, Verdict
 from .claims import verdict
 
 # Verdicts whose colour is that of another.
 _COLOURS = {Verdict.PARTLY: Verdict.HOLDS}
-
-
-def about(codecs: Series, profile: str) -> str:
-    """What the pages show, in HTML."""
-    shown = (
-        "Most pages show the paper’s protocol reduced to what a CPU computes, with"
-        ' <a href="base-codecs.html">codecs trained for this book</a>; each page says how.'
-        if profile == "cpu" and codecs.name in families()
-        else f"This page shows profile <code>{html.escape(profile)}</code> with the codec"
-        f" <code>{html.escape(codecs.name)}</code>; each page says what it shows."
-    )
-    return f'<p>{shown} The protocol itself is one command on <a href="reproduce.html">a GPU</a>.</p>'
 
 
 def strip(ledger: Sequence[Claim]) -> str:

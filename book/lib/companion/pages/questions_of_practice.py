@@ -114,25 +114,6 @@ def gain_by_image(table: pd.DataFrame) -> Figure:
     return figures.panels({"": table}, draw, zero=True, **words)
 
 
-def describe_by_image(table: pd.DataFrame) -> str:
-    """How the gain goes with the rate over images, as a rank correlation, and its mean in each data set."""
-    if len(table) < 4:
-        return ""
-    rho = statistics.rank_correlation(table["bpp"], table["change"])
-    conclusion = {
-        "higher": "images that need more bits gain less",
-        "lower": "images that need more bits gain more",
-    }.get(statistics.verdict(*rho[1:]), "these images do not show whether the gain depends on the rate")
-    means = "; ".join(
-        f"{palette.dataset(row['dataset'])} {statistics.said(row, 'change')} % ({row['images']})"
-        for row in statistics.means(table, "change", ["dataset"]).to_dict("records")
-    )
-    return (
-        f"Over {len(table)} images ({table['scope'].iloc[0]}), the rank correlation of the change with the"
-        f" rate is {statistics.interval(*rho)}: {conclusion}. The mean change by data set (images): {means}."
-    )
-
-
 # Question 10
 
 PRACTICE = {

@@ -12,7 +12,6 @@ from sgaplus.errors import UserError
 
 from .. import statistics
 from ..tables import Col
-from .speed import span
 
 # Races of one kind, over which a mean is taken.
 _KIND = ["codec", "codec_lmbda", "width", "height", "preset", "iterations", "reference_iterations"]
@@ -81,15 +80,6 @@ def largest(kinds: pd.DataFrame, codecs: Series) -> pd.DataFrame:
     own = kinds[kinds["codec"].isin(bundled if codecs.name in bundled else [codecs.name])]
     pixels = own["width"] * own["height"]
     return own.loc[pixels.groupby(own["device"]).idxmax()].sort_values("ratio")
-
-
-def sooner(kinds: pd.DataFrame) -> str:
-    """How many times as long the plain loop takes in `summary`, for each preset."""
-    parts = [
-        f"{span(group['ratio'], '.0f')} times as long as {span(group['iterations'], 'd')} steps of `{preset}`"
-        for preset, group in kinds.groupby("preset")
-    ]
-    return " and ".join(parts)
 
 
 def command(rows: pd.DataFrame, out: str) -> str:

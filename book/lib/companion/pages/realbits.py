@@ -142,7 +142,7 @@ SIZES = {
 
 
 def sizes(table: pd.DataFrame) -> pd.DataFrame:
-    """How many files of `points` are as large as they may be, from `ALLOWED_FROM` on and below: λ, `SIZES`."""
+    """How many files of `points` are too large, at λ from `ALLOWED_FROM` on and below it: λ, `SIZES`."""
     asked, lines = table["lmbda"] >= ALLOWED_FROM, []
     for words, part in ((f"λ ≥ {ALLOWED_FROM:g}", table[asked]), ("smaller λ", table[~asked])):
         if len(part):

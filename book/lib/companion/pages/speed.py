@@ -14,7 +14,6 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sgaplus import hardware
 from sgaplus.bench import instructions, measurement
 from sgaplus.bench.measurement import Settings
 from sgaplus.errors import UserError
@@ -79,26 +78,6 @@ def instruction_sets(folder: Path) -> pd.DataFrame:
     order = {known.name: i for i, known in enumerate(instructions.KNOWN)}
     table = table.assign(order=table["instructions"].map(order))
     return table.sort_values(["processor", "order", "threads"], ignore_index=True)
-
-
-def memory(path: Path) -> str:
-    """What the stored peaks of `peaks` say of large photographs, in a sentence; "" without them."""
-    if not path.exists():
-        return ""
-    table = pd.read_csv(path)
-    table = table.assign(megapixels=table["width"] * table["height"] / 1e6, peak_mb=table["peak_bytes"] / 1e6)
-    large = table[table["megapixels"] > hardware.LARGE_IMAGE / 1e6].sort_values("megapixels")
-    if len(large) < 2:
-        return ""
-    per, _ = np.polyfit(large["megapixels"], large["peak_mb"], 1)
-    least, most = large.iloc[0], large.iloc[-1]
-    return (
-        "Photographs of more than 2048 × 2048 pixels are analysed and refined in strips, which gives the same"
-        " numbers up to rounding and costs one more forward pass of the synthesis in each step. A process"
-        f" that refines one of {most['megapixels']:.0f} megapixels with {most['codec']} takes"
-        f" {most['peak_mb'] / 1000:.1f} GB at its peak, and one of {least['megapixels']:.0f} megapixels"
-        f" {least['peak_mb'] / 1000:.1f} GB: {per:.0f} MB for each further megapixel."
-    )
 
 
 def load(folder: str | Path, command: str) -> tuple[pd.DataFrame, pd.DataFrame]:
