@@ -98,16 +98,12 @@ def test_missing_rows_name_the_command(bundled, measured, photo, tmp_path):
 # Curves and their comparison
 
 
-def test_points_are_means_over_images_with_their_intervals():
+def test_points_are_means_over_images():
     (curve,) = of_families(family_on(*straight(), images=24, spread=2.0))
     table = base_codecs.points(curve)
     bpp, psnr = straight()
     assert table["psnr"].to_numpy() == pytest.approx(psnr)
     assert table["bpp"].to_numpy() == pytest.approx(bpp)
-    error = np.linspace(-2, 2, 24).std() / np.sqrt(24)
-    assert (table["psnr_high"] - table["psnr"]).to_numpy() == pytest.approx(
-        np.full(6, 1.96 * error), rel=0.12
-    )
     assert table["bpp_low"].to_numpy() == pytest.approx(table["bpp_high"].to_numpy())
 
 
@@ -157,14 +153,6 @@ def test_points_beyond_the_published_curve_have_no_gap():
     line = base_codecs.compare(curve, published(*straight()), "vtm")
     assert line["decibel"] == pytest.approx(-0.5)
     assert (line["psnr_low"], line["psnr_high"]) == pytest.approx(tuple(straight()[1][[0, -1]]))
-
-
-@pytest.mark.parametrize("bpp", [(0.2,), (0.1, 0.2, 0.4)])
-def test_fewer_than_four_points_have_no_bd_rate(bpp):
-    (curve,) = of_families(family_on(*straight(-0.5, bpp)))
-    line = base_codecs.compare(curve, published(*straight()), "vtm")
-    assert np.isnan([line["bd_rate"], line["bd_rate_low"], line["bd_rate_high"]]).all()
-    assert line["rate"] == pytest.approx(100 * (np.exp(0.1) - 1))
 
 
 def test_curves_without_a_common_range_are_not_compared():

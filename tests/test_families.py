@@ -46,16 +46,6 @@ def test_stages_follow_one_another(bundled):
     assert (log["lmbda"] == 0.01).all()
 
 
-def test_columns_of_held_out_photographs_do_not_disturb(bundled):
-    rows = [[1, 100 * step, 10.0 * step, 0.01, 1.0, 0.4, 30.0, 1e-3] for step in (1, 2)]
-    write_log(bundled, 0.01, rows, NEW)
-    plain = families.training_log(card_of(0.01))
-    held_out = ["held_out_loss", "held_out_bpp", "held_out_psnr"]
-    more = [rows[0] + [None] * 3, rows[1] + [1.1, 0.5, 29.0]]
-    write_log(bundled, 0.01, more, NEW + held_out)
-    assert families.training_log(card_of(0.01)).equals(plain)
-
-
 def test_only_the_codecs_own_lambda_is_kept_but_all_steps_count(bundled):
     rows = [
         [1, 500, 50.0, 0.05, 2.0, 0.5, 31.0, 1e-3],

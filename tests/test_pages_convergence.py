@@ -70,8 +70,7 @@ def test_what_is_read_off_is_what_the_figures_draw(trace):
 
 
 def test_differences_are_paired_and_in_percent_of_the_reference(trace):
-    table = convergence.differences(trace, "smooth")
-    (axes,) = convergence.differences_figure(table, "smooth").axes
+    (axes,) = convergence.differences_figure(convergence.differences(trace, "smooth"), "smooth").axes
     assert drawn(axes)[0] == pytest.approx([0, 100 * (95 / 90 - 1), 6.25, 20, 100 * (8 / 7 - 1)])
     with pytest.raises(UserError, match="no row is of 'STE'"):
         convergence.differences(trace, "STE")

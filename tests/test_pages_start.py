@@ -7,7 +7,7 @@ import torch
 import yaml
 
 from companion import citation
-from companion.pages import first, idea, reproduce, your_photograph
+from companion.pages import claims, idea, reproduce, your_photograph
 from companion.verdicts import Claim, Finding, Verdict
 from sgaplus.errors import SystemFault
 from sgaplus.rounding import SSL, Atanh
@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).parents[1]
 def test_a_strip_has_a_tile_for_each_claim_with_its_verdicts_in_words():
     outcomes = {500: Verdict.HOLDS, 2000: Verdict.NOT_RUN}
     findings = tuple(Finding("x", outcome=outcome, iteration=t) for t, outcome in outcomes.items())
-    markup = first.strip([Claim(n, "", "", findings, (), f"claim of {n}") for n in range(1, 10)])
+    markup = claims.strip([Claim(n, "", "", findings, (), f"claim of {n}") for n in range(1, 10)])
     assert markup.count("<li") == markup.count("holds at 500 iterations") == 9
     assert markup.count("not run at 2000 iterations") == 9
     assert 'data-verdict="holds"' in markup and "#claim-9" in markup and "9 claim of 9" in markup

@@ -152,7 +152,7 @@ def test_one_image_has_values_and_no_intervals(rows):
     losses = rate_distortion.losses(rows[rows["image"] == "a"])
     assert losses["change_low"].isna().all() and losses["change"].min() == pytest.approx(-20)
     found = rate_distortion.headline(lines, losses, "one photograph", 500)
-    assert "20.0 % with good**, 10.0 % with fair" in found
+    assert "−20.0 % with good**, −10.0 % with fair" in found
     assert "On one photograph" in found and "[" not in found
     text = rate_distortion.coverage(curves, "tecnick", "tecnick")
     assert "are of 1 of the 100 photographs" in text
@@ -169,7 +169,7 @@ def test_the_headline_has_both_sides(rows, curves):
     lines = rate_distortion.deltas(curves, rate_distortion.per_image(curves, ["base"]))
     text = rate_distortion.headline(lines, rate_distortion.losses(rows), "Kodak", 500)
     assert (
-        "25.0\N{NO-BREAK SPACE}[20.0,\N{NO-BREAK SPACE}30.0] % with good" in text
+        "−25.0\N{NO-BREAK SPACE}[−30.0,\N{NO-BREAK SPACE}−20.0] % with good" in text
         and "PSNR rises at 0 of 4 λ" in text
         and "grow at 0" in text
     )

@@ -66,9 +66,6 @@ def test_methods_are_compared_on_the_same_images(points):
     line = table.loc[0.01, SSL]
     assert line[["change", "change_low", "change_high"]].tolist() == [-12, -12, -12]
     assert (line["images"], line["verdict"]) == (2, "lower")
-    wide, columns = realbits.by_method(realbits.against_base(points))
-    assert list(columns) == ["images", SSL] and wide["images"].tolist() == [2, 2]
-    assert wide.set_index("lmbda").loc[0.01, [SSL, f"{SSL}_high"]].tolist() == [-12, -12]
     one = points[(points["configuration"] == "base") | (points["image"] == "b")]
     assert realbits.against_base(one)["images"].tolist() == [1, 1]
     assert realbits.against_base(points[points["configuration"] == "base"]).empty

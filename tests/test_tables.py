@@ -69,6 +69,8 @@ def test_the_note_says_what_brackets_and_bold_mean(frame):
     assert "Bold: lowest true loss of each group." in html
     plain = tables.ci_table(frame, {"bytes": "bytes"}).as_raw_html()
     assert "brackets" not in plain and "Bold" not in plain
+    other = tables.ci_table(frame, COLUMNS, brackets="smallest and largest").as_raw_html()
+    assert "In brackets: smallest and largest." in other and "percentile" not in other
 
 
 def test_an_interval_does_not_break_across_lines(frame):
@@ -105,11 +107,6 @@ def test_headings_over_neighbours_and_symbols(frame):
     made = tables.ci_table(frame, columns, row="configuration", stub=palette.TAU_MAX)
     rows = cells_of(made)
     assert "bpp" in rows[0] and "τmax" in rows[0] + rows[1] and "$" not in made.as_raw_html()
-
-
-def test_brackets_may_mean_something_else(frame):
-    html = tables.ci_table(frame, COLUMNS, brackets="smallest and largest").as_raw_html()
-    assert "In brackets: smallest and largest." in html and "percentile" not in html
 
 
 def test_names_in_a_head_keep_their_hyphens(frame):

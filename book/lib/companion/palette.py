@@ -40,28 +40,9 @@ METHODS = {label(spec): look for spec, look in _METHODS.items()}
 # For what is no method: codecs, parts of files, published curves.
 OTHERS = ("#44AA99", "#999933", "#CC6677", "#AA4499", "#117733", "#DDCC77", "#88CCEE", "#777777")
 
-# Published codecs: those that figures draw side by side have a colour each, by their position modulo 8.
-_DRAWN = (
-    "zoo-mbt2018-mean_mse",
-    "yang2020-base",
-    "yang2020-sga",
-    "vtm",
-    "bpg_444_x265_ycbcr",
-    "av1",
-    "jpeg2000",
-    "jpeg",
-    "hpcm-large",
-    "zoo-mbt2018_mse",
-    "paper-mbt2018-mean",
-    "hm",
-    "mlicplusplus",
-    "paper-elic2022_mse",
-    "coolchic-5",
-    "zoo-cheng2020-anchor_mse",
-)
 PUBLISHED = {
-    reference.NAMES[codec]: (OTHERS[i % 8], (DASHED, DOTTED, DASHDOT)[i % 3], "")
-    for i, codec in enumerate(dict.fromkeys((*_DRAWN, *reference.NAMES)))
+    name: (OTHERS[i % 8], (DASHED, DOTTED, DASHDOT)[i % 3], "")
+    for i, name in enumerate(reference.NAMES.values())
 }
 
 # As readers know them; `data.sources` has the keys.

@@ -10,29 +10,30 @@ from . import statistics
 
 FOLDER = io.CHECKOUT / "data" / "reference"
 
-# Readable names of all codecs in the file.
+# Readable names of all codecs in the file, in an order in which those that figures draw side by side differ
+# in their positions modulo 8, which are their colours (`palette.PUBLISHED`).
 NAMES = {
     "zoo-mbt2018-mean_mse": "mbt2018-mean (CompressAI zoo)",
-    "zoo-bmshj2018-hyperprior_mse": "bmshj2018-hyperprior (CompressAI zoo)",
-    "zoo-cheng2020-anchor_mse": "cheng2020-anchor (CompressAI zoo)",
-    "zoo-mbt2018_mse": "mbt2018 (CompressAI zoo)",
-    "paper-mbt2018-mean": "mean-scale hyperprior (Minnen et al. 2018)",
-    "zoo-mbt2018-mean-vbr_mse": "mbt2018-mean, variable rate (CompressAI zoo)",
-    "paper-elic2022_mse": "ELIC (He et al. 2022)",
-    "mlicplusplus": "MLIC++ (Jiang and Wang 2023)",
-    "hpcm-base": "HPCM-Base (Li et al. 2025)",
-    "hpcm-large": "HPCM-Large (Li et al. 2025)",
-    "coolchic-5": "Cool-chic 5.0",
     "yang2020-base": "base of Yang et al. 2020",
     "yang2020-sga": "SGA of Yang et al. 2020",
-    "yang2020-sga-bitsback": "SGA with bits-back coding of Yang et al. 2020",
     "vtm": "VTM",
-    "hm": "HM",
     "bpg_444_x265_ycbcr": "BPG 4:4:4",
     "av1": "AV1",
-    "webp": "WebP",
-    "jpeg": "JPEG",
     "jpeg2000": "JPEG 2000",
+    "jpeg": "JPEG",
+    "hpcm-large": "HPCM-Large (Li et al. 2025)",
+    "zoo-mbt2018_mse": "mbt2018 (CompressAI zoo)",
+    "paper-mbt2018-mean": "mean-scale hyperprior (Minnen et al. 2018)",
+    "hm": "HM",
+    "mlicplusplus": "MLIC++ (Jiang and Wang 2023)",
+    "paper-elic2022_mse": "ELIC (He et al. 2022)",
+    "coolchic-5": "Cool-chic 5.0",
+    "zoo-cheng2020-anchor_mse": "cheng2020-anchor (CompressAI zoo)",
+    "zoo-bmshj2018-hyperprior_mse": "bmshj2018-hyperprior (CompressAI zoo)",
+    "zoo-mbt2018-mean-vbr_mse": "mbt2018-mean, variable rate (CompressAI zoo)",
+    "hpcm-base": "HPCM-Base (Li et al. 2025)",
+    "yang2020-sga-bitsback": "SGA with bits-back coding of Yang et al. 2020",
+    "webp": "WebP",
 }
 
 

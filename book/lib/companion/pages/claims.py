@@ -1,6 +1,7 @@
 """The claims ledger: verdicts as a table, and for each claim its criterion, its numbers and where they are
 shown."""
 
+import html
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -138,6 +139,20 @@ def show_matrix(ledger: Sequence[Claim], rows: pd.DataFrame) -> None:
         "Verdicts by data set and number of iterations, with how many of the conditions that were run hold."
     )
     cells.show_table(matrix(ledger), frame(ledger), name="claims", caption=caption, source=rows)
+
+
+def strip(ledger: Sequence[Claim]) -> str:
+    """HTML of a tile for each claim: its number, what it is about, its verdicts by icon and word."""
+    tiles = []
+    for claim in ledger:
+        text = f"<b>{claim.number} {html.escape(claim.title)}</b>"
+        for t, conditions in claim.by_iteration.items():
+            outcome, when = together(conditions), f" at {t} iterations" if t else ""
+            text += f'<br><span aria-hidden="true">{_SHAPES[outcome]}</span> {outcome}{when}'
+        colour = Verdict.HOLDS if claim.verdict is Verdict.PARTLY else claim.verdict
+        link_to = f'<a href="claims.html#claim-{claim.number}">{text}</a>'
+        tiles.append(f'<li data-verdict="{colour}">{link_to}</li>')
+    return f'<ol class="verdicts" role="list">{"".join(tiles)}</ol>'
 
 
 def show(claim: Claim) -> None:

@@ -141,7 +141,7 @@ def _centre(found: dict[str, Version], side: int = 48) -> tuple[int, int]:
 
 def numbers(found: dict[str, Version]) -> pd.DataFrame:
     """Of every file: configuration, bytes, real_bpp, bpp (estimated), psnr_8bit, psnr, ms_ssim, loss, stream,
-    and against the base (NaN and empty for itself): size (percent), gain (dB of the 8-bit picture), verdict.
+    and against the base (NaN for itself): size (percent) and gain (dB of the 8-bit picture).
     """
     columns = ["configuration", "real_bytes", "real_bpp", "bpp", "psnr_8bit", "psnr", "ms_ssim"]
     columns += ["loss", "stream"]
@@ -150,15 +150,7 @@ def numbers(found: dict[str, Version]) -> pd.DataFrame:
 
 
 def changes(table: pd.DataFrame) -> pd.DataFrame:
-    """`numbers` with size, gain and verdict, from bytes and psnr_8bit."""
+    """`numbers` with size and gain, from bytes and psnr_8bit."""
     base, refined = table.set_index("configuration").loc[BASE], table["configuration"] != BASE
     size = (100 * (table["bytes"] / base["bytes"] - 1)).where(refined)
-    gain = (table["psnr_8bit"] - base["psnr_8bit"]).where(refined)
-    words = {
-        (True, True): "a smaller file with a higher PSNR",
-        (True, False): "a smaller file, whose PSNR is no higher",
-        (False, True): "a file with a higher PSNR, which is no smaller",
-        (False, False): "a file that is no smaller, whose PSNR is no higher",
-    }
-    verdicts = pd.Series([words[pair] for pair in zip(size < 0, gain > 0, strict=True)], dtype=object)
-    return table.assign(size=size, gain=gain, verdict=verdicts.where(refined, None))
+    return table.assign(size=size, gain=(table["psnr_8bit"] - base["psnr_8bit"]).where(refined))

@@ -156,26 +156,27 @@ def show_deltas(lines: pd.DataFrame, csv: str, source: pd.DataFrame) -> None:
     if "iteration" in lines and len(set(lines["iteration"])) > 1:
         group += ", {iteration} iterations"
     layout = {"group": group, "row": "configuration", "stub": "method", "source": source}
-    columns = {"points": "λ", "means_bd_rate": rate, "means_bd_psnr": psnr}
-    how = {
-        "caption": "BD-rate and BD-PSNR of the curves of means over the images.",
-        "note": (
-            "By pchip, over the λ that both curves have. A negative BD-rate and a positive BD-PSNR are"
-            " better."
-        ),
-    }
-    tables.show(lines, columns, name=f"{csv}-bd", **layout, **how)
-    columns = {"images": "images", "bd_rate": rate, "bd_rate_least": Col("least", 1, sign=True)}
-    columns |= {"bd_rate_most": Col("greatest", 1, sign=True), "bd_psnr": psnr}
-    how = {
-        "caption": "BD-rate and BD-PSNR image by image.",
-        "folded": "Means and extremes over the images",
-        "note": (
-            "Means over the images with a BD-rate, which needs four λ and a PSNR that grows with the rate."
-        ),
-    }
+    tables.show(
+        lines,
+        {"points": "λ", "means_bd_rate": rate, "means_bd_psnr": psnr},
+        name=f"{csv}-bd",
+        caption="BD-rate and BD-PSNR of the curves of means over the images.",
+        note="By pchip, over the λ that both curves have. Better: a negative BD-rate, a positive BD-PSNR.",
+        **layout,
+    )
+    ends = {"least": Col("least", 1, sign=True), "most": Col("greatest", 1, sign=True)}
     if lines["images"].max() > 1:
-        tables.show(lines, columns, name=f"{csv}-bd-images", **layout, **how)
+        tables.show(
+            lines,
+            {"images": "images", "bd_rate": rate}
+            | {f"bd_rate_{end}": column for end, column in ends.items()}
+            | {"bd_psnr": psnr},
+            name=f"{csv}-bd-images",
+            caption="BD-rate and BD-PSNR image by image.",
+            folded="Means and extremes over the images",
+            note="Over the images with a BD-rate, which needs four λ and a PSNR that grows with the rate.",
+            **layout,
+        )
 
 
 def deltas_figure(images: pd.DataFrame) -> Figure:
@@ -233,19 +234,16 @@ def headline(lines: pd.DataFrame, losses: pd.DataFrame, on: str, iteration: int)
     against = lines[lines["anchor"] == BASE].dropna(subset=["means_bd_rate"]).sort_values("means_bd_rate")
     if against.empty:
         return "There is no BD-rate here: it needs four λ, and a PSNR that grows with the rate."
-    columns = ["means_bd_rate", "means_bd_rate_high", "means_bd_rate_low"]
-    saved = [
-        f"{statistics.interval(*-line[columns].astype(float), decimals=1, sign=False)} % with"
-        f" {line['configuration']}"
-        for _, line in against.iterrows()
+    first, *others = [
+        f"{statistics.said(line, 'means_bd_rate', decimals=1)} % with {line['configuration']}"
+        for line in against.to_dict("records")
     ]
     wide = losses.pivot_table(index="lmbda", columns="configuration", values=["bpp", "psnr"])
     best = against["configuration"].iloc[0]
     grows, better = ((wide[name][best] > wide[name][BASE]).sum() for name in ("bpp", "psnr"))
-    first, *others = saved
     return (
-        f"**On {on}, refinement saves {first}**{', ' * bool(others)}{', '.join(others)} of the rate at"
-        f" equal PSNR (BD-rate against the"
-        f" base, which is the codec without refinement; {iteration} iterations). At equal λ,"
-        f" with {best}, PSNR rises at {better} of {len(wide)} λ, and the files grow at {grows}."
+        f"**On {on}, refinement changes the rate at equal PSNR by {first}**{', ' * bool(others)}"
+        f"{', '.join(others)} (BD-rate against the base, which is the codec without refinement; {iteration}"
+        f" iterations). At equal λ, with {best}, PSNR rises at {better} of {len(wide)} λ, and the files grow"
+        f" at {grows}."
     )

@@ -94,22 +94,6 @@ def against_base(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def by_method(against: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Col]]:
-    """`against_base` with a line for each λ: lmbda, images, and the change under each configuration's name
-    with its interval; and how these are shown."""
-    names = palette.in_order(against["configuration"])
-    values = ["images", "change", "change_low", "change_high"]
-    wide = against.pivot_table(index="lmbda", columns="configuration", values=values, dropna=False)
-    table = pd.DataFrame({"images": wide["images"].max(axis=1)})
-    for name in names:
-        for end in ("", "_low", "_high"):
-            table[f"{name}{end}"] = wide[f"change{end}", name]
-    over = "excess − base's, bytes"
-    return table.reset_index(), {"images": "images"} | {
-        name: Col(name, 1, sign=True, under=over) for name in names
-    }
-
-
 def summary(table: pd.DataFrame) -> pd.DataFrame:
     """`points` by λ and configuration: files, estimated_bpp, real_bpp and excess (means), percent (of means),
     worst (of one file), slack (the smallest, bytes)."""
