@@ -16,7 +16,7 @@ PROSE = " ".join(README.split())
 
 
 def test_the_saving_is_that_of_the_stored_rows():
-    [said] = re.findall(r"(\d+) iterations of SSL save ([\d.]+) % of the bits at equal quality", PROSE)
+    [said] = re.findall(r"(\d+) iterations of SSL save ([\d.]+) % of the bits at equal PSNR", PROSE)
     rows = stored.stored_rows("rd", "cpu")
     rows = rows[rows["image"].str.fullmatch(r"kodim\d\d")]
     curves = []

@@ -216,13 +216,10 @@ def describe_few(ledger: Sequence[Claim]) -> str:
     ]
     if not decided:
         return ""
-    factors = {finding.images: statistics.few(finding.images) for finding in decided}
-    stay = sum(
-        finding.value / (finding.value - (finding.low if finding.value > 0 else finding.high))
-        > factors[finding.images][1]
-        for finding in decided
-    )
-    covered = ", ".join(f"{100 * factors[n][0]:.0f} % with {n}" for n in sorted(factors))
+    few = {finding.images: statistics.few(finding.images) for finding in decided}
+    wider = [f.value + few[f.images][1] * ((f.low if f.value > 0 else f.high) - f.value) for f in decided]
+    stay = sum(end * finding.value > 0 for end, finding in zip(wider, decided, strict=True))
+    covered = ", ".join(f"{100 * few[n][0]:.0f} % with {n}" for n in sorted(few))
     return (
         f"A percentile bootstrap over few images is too narrow: of normal differences its 95 %"
         f" interval covers {covered} images. With every interval widened as Student's t does, {stay} of the"
