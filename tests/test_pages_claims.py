@@ -41,7 +41,7 @@ def test_the_ledger_is_a_matrix_of_claims_data_sets_and_read_offs(claim):
         ["claim", "Kodak", "Tecnick", "from the formulas"],
         ["500", "2000", "500", "2000"],
     ]
-    assert [row[1:] for row in rows[2:]] == [
+    assert [row[1:] for row in rows[2:5]] == [
         ["◔ holds in part (1 of 2)", "– not run", "", "", ""],
         ["", "", "✗ contradicted (0 of 1), after 100", "– not run", ""],
         ["", "", "", "", "✓ holds (1 of 1)"],
