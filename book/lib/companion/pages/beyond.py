@@ -101,7 +101,7 @@ def figure(table: pd.DataFrame) -> Figure:
 
     columns = {"iterations": "iteration", "seconds": "seconds"}
     parts = {f"{name}, by {text}": (name, x) for name in _sets(table) for text, x in columns.items()}
-    label = "true R-D loss − codec's (%)"
+    label = "true R-D loss − base's (%)"
     return figures.panels(parts, draw, ylabel=label, columns=2, size=(4.2, 3.1), sharey="row")
 
 

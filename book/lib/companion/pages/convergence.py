@@ -17,10 +17,10 @@ from .. import figures, moving, palette, pool, statistics
 from ..tables import Col
 
 _PANELS = {
-    "true R-D loss − codec's": "delta_loss",
+    "true R-D loss − base's": "delta_loss",
     "method's loss − true loss": "gap",
-    "PSNR − codec's (dB)": "delta_psnr",
-    "bpp − codec's": "delta_bpp",
+    "PSNR − base's (dB)": "delta_psnr",
+    "bpp − base's": "delta_bpp",
 }
 
 
@@ -102,7 +102,7 @@ _END += [
 _END += ["verdict", "tau"]
 AT_END = {
     "loss": Col("true R-D loss", 4, best="min"),
-    "gain": Col("change from the codec, %", 2, sign=True, best="min"),
+    "gain": Col("change from the base, %", 2, sign=True, best="min"),
     "against": Col("against the lowest, %", 2, sign=True),
     "verdict": "paired",
 }
@@ -110,7 +110,7 @@ ON_THE_WAY = {
     "gap": Col("method's loss − true loss", 4, sign=True),
     "tau": Col("τ", 2),
     "rising": Col("steps that rise, %", 0, best="min"),
-    "climbed": Col("sum of rises, % of the codec's loss", 2, best="min"),
+    "climbed": Col("sum of rises, % of the base's loss", 2, best="min"),
 }
 
 

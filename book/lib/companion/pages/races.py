@@ -31,7 +31,7 @@ RACES = {
     "reference_seconds": Col("plain loop", 1, under="seconds"),
     "seconds": Col("preset", 1, under="seconds"),
     "ratio": Col("times as long", 1),
-    "base_loss": Col("codec", 4, under="true R-D loss"),
+    "base_loss": Col("base", 4, under="true R-D loss"),
     "reference_loss": Col("plain loop", 4, under="true R-D loss"),
     "loss": Col("preset", 4, under="true R-D loss"),
     "change": Col("difference, %", 2, sign=True, under="true R-D loss"),
