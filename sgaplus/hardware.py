@@ -88,7 +88,11 @@ def cpu_has_bfloat16() -> bool:
 
 def has_bfloat16(device: torch.device) -> bool:
     """Whether ``device`` multiplies bfloat16 matrices in hardware."""
-    return torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_has_bfloat16()
+    return (
+        torch.cuda.is_bf16_supported(including_emulation=False)
+        if device.type == "cuda"
+        else cpu_has_bfloat16()
+    )
 
 
 @functools.cache

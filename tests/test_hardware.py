@@ -86,7 +86,9 @@ def test_a_convolution_is_timed():
 def test_automatic_format_is_the_faster_one(monkeypatch, faster):
     monkeypatch.setattr(hardware, "cpu_is_faster_in_bfloat16", lambda: faster)
     assert hardware.resolve_dtype("auto", CPU) == (torch.bfloat16 if faster else torch.float32)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: faster)
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or faster
+    )
     found = hardware.resolve_dtype("auto", torch.device("cuda"))
     assert found == (torch.bfloat16 if faster else torch.float32)
 

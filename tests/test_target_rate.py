@@ -289,6 +289,19 @@ def test_arguments_that_cannot_be(image, change, message):
         target_rate.encode_to(settings.pop("codecs"), settings.pop("image"), **settings)
 
 
+def test_a_photograph_of_bytes_is_the_same_as_one_of_floats():
+    codec = make(0.01)
+    samples = torch.randint(
+        0, 256, (3, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
+    )
+    settings = {"max_bytes": 10**6, "iterations": 1}
+    files = [
+        target_rate.encode_to([codec], x, **settings).file
+        for x in (samples, samples.numpy(), samples.float() / 255)
+    ]
+    assert files[0] == files[1] == files[2]
+
+
 def test_a_limit_keeps_half_of_its_tolerance_on_either_side():
     found = target(4096, max_bytes=2000)
     assert found.high == pytest.approx(math.log(2000))

@@ -68,7 +68,7 @@ def _optimise(
             if not part:  # what is broken in the tangent, is so in every inner step
                 batch.broken_steps += broken
             optimizer.step()
-        yield t + 1, loss.detach(), tau
+        yield t + 1, loss.detach().clone(), tau  # graphs on CUDA overwrite it in the next step
 
 
 @dataclass(eq=False)
