@@ -88,11 +88,9 @@ def cpu_has_bfloat16() -> bool:
 
 def has_bfloat16(device: torch.device) -> bool:
     """Whether ``device`` multiplies bfloat16 matrices in hardware."""
-    return (
-        torch.cuda.is_bf16_supported(including_emulation=False)
-        if device.type == "cuda"
-        else cpu_has_bfloat16()
-    )
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return cpu_has_bfloat16()
 
 
 @functools.cache
@@ -155,13 +153,6 @@ def resolve_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype
     if name not in ("float32", "bfloat16"):
         raise UserError(f"unknown dtype '{dtype}': use auto, float32 or bfloat16")
     return getattr(torch, name)
-
-
-def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager:
-    """Run convolutions in ``dtype``; float32 leaves everything as it is."""
-    if dtype == torch.float32:
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=dtype)
 
 
 def channels_last(x: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ class Plan:
         Method and schedules may be specifications, so that ``Plan(**plan.as_dict())`` equals the plan.
 
     Raises:
-        UserError: a specification is wrong, the temperature starts above 1, or there is no such optimiser.
+        UserError: a specification is wrong, the temperature is above 1, or there is no such optimiser.
     """
 
     method: Method
@@ -50,7 +50,8 @@ class Plan:
         object.__setattr__(self, "method", rounding.parse(self.method))
         object.__setattr__(self, "temperature", schedules.parse(self.temperature))
         object.__setattr__(self, "lr", schedules.parse(self.lr))
-        number(self.temperature(0, 1), "the first temperature", high=1.0)
+        for t, which in enumerate(("first", "last")):  # in between it only rises or only falls
+            number(self.temperature(t, 1), f"the {which} temperature", high=1.0, closed=True)
         object.__setattr__(self, "label", self.label or _label(self))
 
     def as_dict(self) -> dict[str, Any]:

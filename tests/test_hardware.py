@@ -102,14 +102,6 @@ def test_formats_by_name():
             hardware.resolve_dtype(unknown, CPU)
 
 
-def test_autocast_changes_convolutions_only_when_asked():
-    convolution, x = torch.nn.Conv2d(1, 1, 1), torch.ones(1, 1, 2, 2)
-    with hardware.autocast(CPU, torch.bfloat16):
-        assert convolution(x).dtype == torch.bfloat16
-    with hardware.autocast(CPU, torch.float32):
-        assert convolution(x).dtype == torch.float32
-
-
 def test_the_allocator_is_set_where_it_is_glibc_s(monkeypatch):
     glibc = platform.system() == "Linux" and platform.libc_ver()[0] == "glibc"
     assert hardware.keep_freed_memory.__wrapped__() is glibc

@@ -114,6 +114,7 @@ def test_fewer_iterations_take_larger_steps():
         ({"spec": "fast", "iterations": 9, "lr": "0.5", "optimizer": "adam"}, "leave out lr, optimizer"),
         ({"spec": "ssl", "lr": "0"}, "greater than 0"),
         ({"spec": "ssl", "temperature": "2"}, "first temperature"),
+        ({"spec": "ssl", "temperature": "exponential-to:end=2"}, "last temperature"),
         ({"spec": "ssl", "optimizer": "sgd"}, "unknown optimizer 'sgd': use one of adam, soap"),
         ({"spec": plan("ssl"), "temperature": schedules.Constant(2.0)}, "first temperature"),
     ],

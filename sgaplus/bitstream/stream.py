@@ -98,7 +98,7 @@ def decode(
     Args:
         data: the bytes, or what `unpack` made of them.
         codec: the one it was written with; without it, the one among the bundled and the downloaded codecs,
-            with float32 networks.
+            with float32 networks as rows have them. ``codec.to(dtype="float32")`` computes so too.
         max_pixels: larger photographs are refused; `unpack` has its own limit.
         progress: called with how many latents are decoded, and how many will be.
 

@@ -89,10 +89,6 @@ class Codec:
         """The number format as `load_codec` takes it, such as ``"bfloat16"``."""
         return str(self.dtype).removeprefix("torch.")
 
-    def autocast(self):
-        """The context in which this codec's convolutions run."""
-        return hardware.autocast(self.device, self.dtype)
-
     def to(self, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None) -> Codec:
         """The same codec on another device or with convolutions in another number format.
 
@@ -124,7 +120,7 @@ class Codec:
         images go through g_a and g_s in strips, see `strips`.
         """
         if self.model.training:
-            with self.autocast():
+            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
                 return self.model.get_submodule(network)(hardware.channels_last(x)).float()
         if found := self.strips_of(network, x):
             return strips.run(network, found, lambda part: self._whole(network, part), x)
