@@ -74,10 +74,7 @@ PUBLISHED: dict[type[Method], dict[str, Any]] = {
         "temperature": Exponential(c=1e-3, tau_max=0.5, t0=700, scale=0.5),
         "lr": Constant(5e-3),
     },
-    rounding.Linear: _SGA_PLUS,
-    rounding.Cosine: _SGA_PLUS,
-    rounding.SSL: _SGA_PLUS,
-    rounding.ThreeClass: _SGA_PLUS,
+    **dict.fromkeys((rounding.Linear, rounding.Cosine, rounding.SSL, rounding.ThreeClass), _SGA_PLUS),
     rounding.Quadratic: {"temperature": ExponentialTo(0.2), "lr": Cosine(0.05), "optimizer": "soap"},
     rounding.Expected: {"temperature": ExponentialTo(0.2), "lr": Cosine(0.05), "optimizer": "soap"},
 }

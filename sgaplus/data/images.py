@@ -82,8 +82,7 @@ def stored_size(path: Path) -> tuple[int, int]:
     """Height and width in pixels from the file's header, before it is turned upright.
 
     Raises:
-        UserError: as `read_image`.
-        SystemFault: as `read_image`.
+        UserError, SystemFault: as `read_image`.
     """
     _check_file(path)
     with _pillow_errors(path), Image.open(path) as image:

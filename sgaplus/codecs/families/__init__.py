@@ -15,22 +15,7 @@ from a state dict, and ``dataclasses.replace(family, build=…)`` gives it anoth
 
 from __future__ import annotations
 
-from compressai.models import (
-    Cheng2020Anchor,
-    Cheng2020AnchorCheckerboard,
-    Cheng2020Attention,
-    CompressionModel,
-    Elic2022Chandelier,
-    Elic2022Official,
-    FactorizedPrior,
-    FactorizedPriorReLU,
-    JointAutoregressiveHierarchicalPriors,
-    JointAutoregressiveHierarchicalPriorsVbr,
-    MeanScaleHyperprior,
-    MeanScaleHyperpriorVbr,
-    ScaleHyperprior,
-    ScaleHyperpriorVbr,
-)
+from compressai import models
 
 from ...errors import UserError
 from ..models import FAMILIES, Family
@@ -43,19 +28,19 @@ from .vbr import AUTOREGRESSIVE_VBR, MEAN_SCALE_HYPERPRIOR_VBR, SCALE_HYPERPRIOR
 
 FAMILIES.update(
     {
-        FactorizedPrior: FACTORIZED,
-        FactorizedPriorReLU: FACTORIZED,
-        ScaleHyperprior: SCALE_HYPERPRIOR,
-        MeanScaleHyperprior: MEAN_SCALE_HYPERPRIOR,
-        JointAutoregressiveHierarchicalPriors: AUTOREGRESSIVE,
-        Cheng2020Anchor: CHENG2020,
-        Cheng2020Attention: CHENG2020,
-        Cheng2020AnchorCheckerboard: CHENG2020_CHECKERBOARD,
-        Elic2022Official: ELIC2022,
-        Elic2022Chandelier: ELIC2022,
-        ScaleHyperpriorVbr: SCALE_HYPERPRIOR_VBR,
-        MeanScaleHyperpriorVbr: MEAN_SCALE_HYPERPRIOR_VBR,
-        JointAutoregressiveHierarchicalPriorsVbr: AUTOREGRESSIVE_VBR,
+        models.FactorizedPrior: FACTORIZED,
+        models.FactorizedPriorReLU: FACTORIZED,
+        models.ScaleHyperprior: SCALE_HYPERPRIOR,
+        models.MeanScaleHyperprior: MEAN_SCALE_HYPERPRIOR,
+        models.JointAutoregressiveHierarchicalPriors: AUTOREGRESSIVE,
+        models.Cheng2020Anchor: CHENG2020,
+        models.Cheng2020Attention: CHENG2020,
+        models.Cheng2020AnchorCheckerboard: CHENG2020_CHECKERBOARD,
+        models.Elic2022Official: ELIC2022,
+        models.Elic2022Chandelier: ELIC2022,
+        models.ScaleHyperpriorVbr: SCALE_HYPERPRIOR_VBR,
+        models.MeanScaleHyperpriorVbr: MEAN_SCALE_HYPERPRIOR_VBR,
+        models.JointAutoregressiveHierarchicalPriorsVbr: AUTOREGRESSIVE_VBR,
     }
 )
 
@@ -68,7 +53,7 @@ def register(cls: type, family: Family) -> None:
     Raises:
         UserError: the first is no class of CompressAI models, the second no family.
     """
-    if not (isinstance(cls, type) and issubclass(cls, CompressionModel)):
+    if not (isinstance(cls, type) and issubclass(cls, models.CompressionModel)):
         name = getattr(cls, "__name__", type(cls).__name__)
         raise UserError(
             f"{name} cannot be registered: give a class derived from CompressionModel, such as type(model)"

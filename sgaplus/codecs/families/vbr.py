@@ -33,22 +33,10 @@ from torch import Tensor, nn
 
 from ...distortion import LAMBDAS
 from ...errors import UserError
+from .. import order
 from ..bits import bound_of, factorized_bits, gaussian_bits
 from ..choice import Choice, mean, moved
 from ..models import Analyse, Decoded, Family, Latents, Networks, Quantiser, hard
-from ..order import (
-    Decoding,
-    Group,
-    Groups,
-    Modules,
-    Order,
-    at_once,
-    autoregressive_networks,
-    decoding,
-    rounded,
-    wavefronts,
-    without_means,
-)
 from . import hyperprior
 from .factorized import channels, factorized_hat
 
@@ -155,16 +143,16 @@ def _shown(model: Any, y_hat: Tensor, means: Tensor, scales: Tensor) -> Tensor:
     return y_hat / scale
 
 
-def _groups(of_other_models: Order) -> Order:
+def _groups(of_other_models: order.Order) -> order.Order:
     """Their order with this grid and these reconstruction points."""
 
-    def groups_of(networks: Modules, parameters: Tensor) -> Groups:
+    def groups_of(networks: order.Modules, parameters: Tensor) -> order.Groups:
         offsets: Any = networks["offsets"]
         groups = of_other_models(networks, parameters)
         group = next(groups)
         while True:
             scales = group.scales * offsets.scale
-            symbols = yield Group(group.where, group.means * offsets.scale, scales)
+            symbols = yield order.Group(group.where, group.means * offsets.scale, scales)
             shown = (symbols + offsets(scales) * symbols.clamp(-1, 1)) / offsets.scale
             try:
                 group = groups.send(shown)
@@ -174,16 +162,18 @@ def _groups(of_other_models: Order) -> Order:
     return groups_of
 
 
-def _decoding(groups: Order, networks: Callable[[Any], Modules]) -> Callable[[Any], Decoding]:
-    def of(model: Any) -> Decoding:
+def _decoding(
+    groups: order.Order, networks: Callable[[Any], order.Modules]
+) -> Callable[[Any], order.Decoding]:
+    def of(model: Any) -> order.Decoding:
         rate: Rate = model.rate
-        return decoding(model, _groups(groups), networks, step=1 / rate.scale, z_step=rate.z_step)
+        return order.decoding(model, _groups(groups), networks, step=1 / rate.scale, z_step=rate.z_step)
 
     return of
 
 
 def _autoregressive_networks(model: Any) -> dict[str, nn.Module]:
-    networks = autoregressive_networks(model)
+    networks = order.autoregressive_networks(model)
     total: Any = networks["neighbours"].get_submodule("sum")
     # As in `_settle_context`, but in float64, where it has one rounding and is the same on every machine.
     weight, bias = (parameter.detach().cpu().double() for parameter in model.scale_to_context.parameters())
@@ -220,7 +210,7 @@ def _settle_context(codec: Networks, parameters: Tensor, y: Tensor, quantise: Qu
     model: Any = codec.model
     scale = model.rate.scale
     if quantise is hard:
-        found = rounded(_groups(wavefronts)(_autoregressive_networks(model), parameters), y)
+        found = order.rounded(_groups(order.wavefronts)(_autoregressive_networks(model), parameters), y)
         return found.y_hat, found.y_hat - found.means, found.scales, found.shown
 
     # What is added to the context for its scale, (1, 2M, 1, 1).
@@ -277,8 +267,8 @@ def _build(cls: Any, weights: Mapping[str, Tensor]) -> CompressionModel:
 def _family(
     analyse: Analyse,
     settle: _Settle,
-    groups: Order,
-    networks: Callable[[Any], Modules] = lambda model: {"offsets": _Offsets(model)},
+    groups: order.Order,
+    networks: Callable[[Any], order.Modules] = lambda model: {"offsets": _Offsets(model)},
 ) -> Family:
     return Family(
         _analyse(analyse),
@@ -293,6 +283,6 @@ def _family(
 
 _scales_alone = _settle_at_once(lambda parameters: (parameters, torch.zeros_like(parameters)))
 _scales_and_means = _settle_at_once(lambda parameters: parameters.chunk(2, 1))
-SCALE_HYPERPRIOR_VBR = _family(hyperprior.analyse_scale, _scales_alone, without_means)
-MEAN_SCALE_HYPERPRIOR_VBR = _family(hyperprior.analyse, _scales_and_means, at_once)
-AUTOREGRESSIVE_VBR = _family(hyperprior.analyse, _settle_context, wavefronts, _autoregressive_networks)
+SCALE_HYPERPRIOR_VBR = _family(hyperprior.analyse_scale, _scales_alone, order.without_means)
+MEAN_SCALE_HYPERPRIOR_VBR = _family(hyperprior.analyse, _scales_and_means, order.at_once)
+AUTOREGRESSIVE_VBR = _family(hyperprior.analyse, _settle_context, order.wavefronts, _autoregressive_networks)
