@@ -24,7 +24,7 @@ from .. import io
 from ..errors import SystemFault, UserError
 
 # Raise it with the layout of what is saved.
-_LAYOUT = 1
+_LAYOUT = 2
 
 
 class Checkpoints:

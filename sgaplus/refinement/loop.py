@@ -88,7 +88,7 @@ class _Progress:
     best: Best
 
 
-def _saved(batch: Batch, optimizer: torch.optim.Optimizer, progress: _Progress, kept: Any) -> dict[str, Any]:
+def _saved(batch: Batch, optimizer: torch.optim.Optimizer, progress: _Progress, kept: dict) -> dict[str, Any]:
     """All that `_restored` needs to go on as if nothing had been."""
     best = progress.best
     return {
@@ -135,21 +135,19 @@ class Keeper:
 
     Attributes:
         checkpoints, path: where.
-        keep: gives what the caller wants back, plain values.
-        give_back: is called with that, and the steps that are done, when the batch goes on from there.
+        kept: plain values, which are put back when the batch goes on from there.
     """
 
     checkpoints: Checkpoints
     path: Path
-    keep: Callable[[], Any]
-    give_back: Callable[[Any, int], None]
+    kept: dict[Any, Any]
 
 
 def refine_batch(
     batch: Batch,
     iterations: int,
     evaluate: Collection[int],
-    advance: Callable[[], None],
+    advance: Callable[[int], None],
     observe: Callable[[int, Latents], None] = lambda iteration, latents: None,
     stoppable: bool = False,
     keeper: Keeper | None = None,
@@ -158,7 +156,7 @@ def refine_batch(
 
     Args:
         evaluate: the iterations, beside 0, after which the true loss is computed.
-        advance: called after every step.
+        advance: called after every step with the steps that are done.
         observe: called at these and at 0 with the iteration and the hard latents.
         stoppable: let a KeyboardInterrupt after the first step end the steps; the true loss is computed once
             more.
@@ -176,7 +174,7 @@ def refine_batch(
     state = keeper.checkpoints.load(keeper.path) if keeper else None
     if keeper and state:
         progress = _restored(batch, optimizer, state)
-        keeper.give_back(state["kept"], progress.done)
+        keeper.kept.update(state["kept"])
     else:
         rows, latents, x_hat = batch.true()
         observe(0, latents)
@@ -211,10 +209,10 @@ def refine_batch(
             progress.done, last = done, (loss, tau)
             if progress.done in evaluate:
                 look(*last)
-            advance()
+            advance(done)
             if keeper and progress.done < iterations and keeper.checkpoints.due():
                 count_seconds()
-                keeper.checkpoints.save(keeper.path, _saved(batch, optimizer, progress, keeper.keep()))
+                keeper.checkpoints.save(keeper.path, _saved(batch, optimizer, progress, keeper.kept))
                 started = hardware.now(batch.x.device)
     except KeyboardInterrupt:
         if not stoppable or last is None:

@@ -198,20 +198,19 @@ def refine(
                 base = objective.crop(exact.decode(start).x_hat, x.shape[-2:])
             joint.check(base, x)
         batch = Batch(codec, x, [names[i] for i in group], chosen, lmbda, start, generators, compiled, joint)
-        before = done = iterations * len(latents)
+        before = iterations * len(latents)
 
-        def advance() -> None:
-            nonlocal done
-            done += len(group)
+        def advance(step: int) -> None:
             if progress:
-                progress(done, iterations * len(images))
+                progress(before + step * len(group), iterations * len(images))
+
+        at, seen = 0, start
+        files: dict[tuple[str, int], bytes] = {}
 
         def write() -> None:
             for position, i in enumerate(group):
                 single = {name: value[position] for name, value in seen.items()}
-                written[names[i], at] = bitstream.encode(codec, single, tuple(images[i].shape[1:]))
-
-        at, seen = 0, start
+                files[names[i], at] = bitstream.encode(codec, single, tuple(images[i].shape[1:]))
 
         def observe(iteration: int, hard: Latents) -> None:
             nonlocal at, seen
@@ -231,23 +230,12 @@ def refine(
                 loss=(lmbda, joint.spec, _digest(joint.weights)),
                 iterations=(iterations, sorted(evaluate), streams and sorted(marks)),
             )
-            mine = {names[i] for i in group}
-
-            def give_back(files: list, steps: int) -> None:
-                nonlocal done
-                done = before + steps * len(group)
-                written.update({(name, t): data for name, t, data in files})
-
-            keeper = Keeper(
-                checkpoints,
-                path,
-                lambda: [[*key, data] for key, data in written.items() if key[0] in mine],
-                give_back,
-            )
+            keeper = Keeper(checkpoints, path, files)
         steps = 0 if stopped else iterations
         found = refine_batch(batch, steps, evaluate, advance, observe, stoppable, keeper)
         if streams and at not in marks:  # it was stopped there
             write()
+        written.update(files)
         return found
 
     stopped = False

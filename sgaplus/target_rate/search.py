@@ -134,7 +134,7 @@ class _Walk:
         with torch.no_grad():
             self.latents = codec.to(dtype="float32").analyse(codec.pad(self.x))
 
-    def refine(self, advance: Callable[[], None]) -> list[File]:
+    def refine(self, advance: Callable[[int], None]) -> list[File]:
         """Files of the λ to look at, of its refinement's last steps; the last one counts most."""
         lmbda = math.exp(self.log_lmbda)
         generator = torch.Generator(self.codec.device).manual_seed(self.seed)
@@ -220,9 +220,9 @@ def encode_to(
     files: list[File] = []
     steps = 0
 
-    def advance() -> None:
+    def advance(step: int) -> None:
         nonlocal steps
-        steps += 1
+        steps = len(files) * iterations + step
         if progress:
             progress(steps, MOST_REFINEMENTS * iterations)
 
