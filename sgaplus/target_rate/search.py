@@ -218,13 +218,10 @@ def encode_to(
     chosen = min(range(len(codecs)), key=lambda i: abs(missing[i]))
     walks: dict[int, _Walk] = {}
     files: list[File] = []
-    steps = 0
 
     def advance(step: int) -> None:
-        nonlocal steps
-        steps = len(files) * iterations + step
         if progress:
-            progress(steps, MOST_REFINEMENTS * iterations)
+            progress(len(files) * iterations + step, MOST_REFINEMENTS * iterations)
 
     while len(files) < MOST_REFINEMENTS:
         if chosen not in walks:
@@ -242,7 +239,7 @@ def encode_to(
         if report:
             report(file)
         if met:
-            return Result(file, True, wanted.text, files, steps)
+            return Result(file, True, wanted.text, files, len(files) * iterations)
         direction = walks[chosen].learn(wanted.value(len(last.data), last.psnr), wanted)
         chosen += direction
         if chosen not in range(len(codecs)):
@@ -250,7 +247,7 @@ def encode_to(
             break
         if direction and chosen in walks:
             break  # the target lies between the ends of two neighbours
-    return Result(_nearest(wanted, files), False, wanted.text, files, steps)
+    return Result(_nearest(wanted, files), False, wanted.text, files, len(files) * iterations)
 
 
 def _missing(codec: Codec, image: Tensor, wanted: Target) -> float:
