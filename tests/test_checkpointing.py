@@ -4,7 +4,9 @@ import pandas as pd
 import pytest
 import torch
 
+from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.refinement import Checkpoints, refine
+from tests.conftest import untrained
 
 STEPS = 14
 
@@ -78,6 +80,12 @@ def test_one_of_something_else_is_not_taken(codec, images, tmp_path):
     for other in (*others, files | {"read_offs": [3, 5]}):  # the last has the same rows, and more files
         assert run(codec, images, "ssl", Checkpoints(tmp_path, 60), 1, **other)[1] == [1]
     assert run(codec, images[::-1], "ssl", Checkpoints(tmp_path, 60), 1)[1] == [1]
+
+
+def test_one_of_other_weights_is_not_taken_where_the_codec_does_not_name_them(images, tmp_path):
+    for seed in (0, 1):
+        codec = Codec("mine", 0.01, freeze(untrained(seed=seed)), sha256="")
+        assert run(codec, images, "ssl", Checkpoints(tmp_path, 0), 4)[1][0] == 1
 
 
 def test_a_damaged_one_costs_time_alone(codec, images, tmp_path):

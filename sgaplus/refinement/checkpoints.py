@@ -12,7 +12,6 @@ import hashlib
 import json
 import pickle
 import time
-from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -33,27 +32,25 @@ class Checkpoints:
     Args:
         folder: made with the first one.
         every: seconds between two; a batch that takes less has none.
-        clock: gives seconds.
     """
 
-    def __init__(self, folder: Path, every: float, clock: Callable[[], float] = time.monotonic):
-        self._folder, self._every, self._clock = folder, every, clock
+    def __init__(self, folder: Path, every: float):
+        self._folder, self._every = folder, every
         self._paths: set[Path] = set()
-        self._last = clock()
+        self._last = time.monotonic()
 
     def of(self, **content: Any) -> Path:
         """The file of a batch, by all that determines it."""
-        text = json.dumps(
-            {"layout": _LAYOUT, "torch": torch.__version__, **content}, sort_keys=True, default=str
-        )
+        content |= {"layout": _LAYOUT, "torch": torch.__version__}
+        text = json.dumps(content, sort_keys=True, default=str)
         path = self._folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.pt"
         self._paths.add(path)
-        self._last = self._clock()
+        self._last = time.monotonic()
         return path
 
     def due(self) -> bool:
         """Whether it is time for the next one."""
-        return self._clock() - self._last >= self._every
+        return time.monotonic() - self._last >= self._every
 
     def save(self, path: Path, state: dict[str, Any]) -> None:
         """Write a state whole or not at all; a disk that is full costs the checkpoint, not the refinement."""
@@ -61,7 +58,7 @@ class Checkpoints:
         torch.save(state, content)  # in a file it has an exception of its own for a full disk
         with contextlib.suppress(SystemFault, UserError), io.atomic(path) as temporary:
             temporary.write_bytes(content.getbuffer())
-        self._last = self._clock()
+        self._last = time.monotonic()
 
     def load(self, path: Path) -> dict[str, Any] | None:
         """What was saved, on the CPU; None where nothing was, or it is damaged."""

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from .. import bitstream, plans
 from .. import distortion as distortions
+from ..codecs.checkpoints import content_hash
 from ..codecs.codec import Codec, codec_of
 from ..codecs.models import Latents
 from ..errors import UserError
@@ -223,7 +224,7 @@ def refine(
         if checkpoints is not None and known and not stopped:
             path = checkpoints.of(
                 algorithm=ALGORITHM,
-                codec=codec.sha256,
+                codec=codec.sha256 or content_hash(codec.model),
                 format=(codec.format, codec.device.type, compiled),
                 images=[(names[i], image_seed(seed, images[i])) for i in group],
                 plan=chosen.as_dict(),
