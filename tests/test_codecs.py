@@ -1,6 +1,8 @@
 """The adapter against CompressAI's own forward pass, and against a float64 computation written from the
 formulas."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -134,3 +136,5 @@ def test_what_is_made_of_the_weights_is_made_once(codec, image, monkeypatch):
             view.prepare()
             assert view.once(id) == fresh.once(id)
     assert made == 2 * [torch.float32] + 2 * [torch.bfloat16]  # h_s and g_s of each
+    other = dataclasses.replace(fresh, model=freeze(untrained()))
+    assert other.once(id) != fresh.once(id)

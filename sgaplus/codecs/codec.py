@@ -67,6 +67,9 @@ class Codec:
             )
         FAMILIES[type(self.model)].prepare(self.model, self.lmbda)
         note_bounds(self.model)
+        # `dataclasses.replace` passes it on, to another model too.
+        if self._made.setdefault("model", self.model) is not self.model:
+            object.__setattr__(self, "_made", {"model": self.model})
         object.__setattr__(self, "_fixed", self._made.setdefault(self.dtype, {}))
 
     @property
