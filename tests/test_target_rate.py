@@ -37,8 +37,8 @@ def simulated(monkeypatch):
     def use(rule):
         def refine(walk, advance):
             lmbda = math.exp(walk.log_lmbda)
-            for _ in range(walk.iterations):
-                advance()
+            for step in range(walk.iterations):
+                advance(step + 1)
             size = round(rule(walk.codec.lmbda, lmbda))
             return [
                 target_rate.File(
