@@ -14,16 +14,21 @@ git init -q "$site"
 cd "$site"
 git config user.name "github-actions[bot]"
 git config user.email "41898282+github-actions[bot]@users.noreply.github.com"
-if git fetch -q --depth 1 "$remote" gh-pages; then
-    git checkout -q -b gh-pages FETCH_HEAD
-else
-    git checkout -q --orphan gh-pages
-fi
-python3 "$here/site.py" "$action" ${book:+"$book"} . "$name"
-git add -A
-if git diff --cached --quiet; then
-    echo "Nothing has changed."
-    exit
-fi
-git commit -q -m "$action $name"
-git push -q "$remote" gh-pages
+git symbolic-ref HEAD refs/heads/gh-pages
+# Another run may push between the two: then its site is the one to change.
+for _ in 1 2 3 4 5; do
+    if git fetch -q --depth 1 "$remote" gh-pages; then
+        git reset -q --hard FETCH_HEAD
+    fi
+    python3 "$here/site.py" "$action" ${book:+"$book"} . "$name"
+    git add -A
+    if git diff --cached --quiet; then
+        echo "Nothing has changed."
+        exit
+    fi
+    git commit -q -m "$action $name"
+    if git push -q "$remote" gh-pages; then
+        exit
+    fi
+done
+exit 1

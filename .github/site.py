@@ -135,7 +135,8 @@ def main(arguments: list[str]) -> None:
         case ["edition", name]:
             print(edition(name))
         case ["colab", template, file]:
-            colab(Path(template), Path(file), os.environ["GITHUB_REPOSITORY"], os.environ["GITHUB_SHA"])
+            where = (os.environ[name] for name in ("GITHUB_REPOSITORY", "SGAPLUS_BOOK_COMMIT"))
+            colab(Path(template), Path(file), *where)
         case _:
             sys.exit(__doc__)
 

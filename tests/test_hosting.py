@@ -84,7 +84,11 @@ def test_publishing_pushes_editions_to_the_branch_of_the_site(book, tmp_path):
     assert "latest/index.html" in publish("place", book, "latest")
     both = publish("place", book, "pr-3")
     assert {"latest/page.html", "pr-3/page.html", ".nojekyll", "versions.json"} <= set(both)
+    refuse_once = remote / "hooks" / "pre-receive"  # as if another run had pushed in between
+    refuse_once.write_text("#!/bin/sh\ntest -e refused || { touch refused; exit 1; }\n")
+    refuse_once.chmod(0o755)
     left = publish("remove", "pr-3")
+    assert (remote / "refused").exists()
     assert "pr-3/page.html" not in left and "latest/page.html" in left
 
 
@@ -104,6 +108,11 @@ def test_the_end_of_a_pull_request_cancels_no_build_of_the_main_branch():
     assert "github.event.number || github.ref" in workflow["concurrency"]["group"]
 
 
+def test_a_preview_leads_to_a_commit_that_a_clone_has():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "book.yml").read_text(encoding="utf-8"))
+    assert "github.event.pull_request.head.sha || github.sha" in workflow["env"]["SGAPLUS_BOOK_COMMIT"]
+
+
 def test_the_workflow_names_files_that_are_there():
     text = (ROOT / ".github" / "workflows" / "book.yml").read_text(encoding="utf-8")
     named = re.findall(r"(?:notebooks|tests|\.github)/[\w/.]+\.(?:ipynb|py|sh)\b", text)
@@ -116,7 +125,7 @@ def test_buttons_lead_to_the_published_edition(monkeypatch):
     assert launch.buttons() == ""
     monkeypatch.setenv("GITHUB_REPOSITORY", "someone/sgaplus")
     monkeypatch.setenv("SGAPLUS_BOOK_URL", "https://someone.github.io/sgaplus/v0.2/")
-    monkeypatch.setenv("GITHUB_SHA", "abc123")
+    monkeypatch.setenv("SGAPLUS_BOOK_COMMIT", "abc123")
     shown = launch.buttons()
     assert "/someone/sgaplus/blob/gh-pages/v0.2/your-photograph.ipynb" in shown
     assert "/gh/someone/sgaplus/abc123?labpath=notebooks%2Fyour_photograph.ipynb" in shown

@@ -21,7 +21,7 @@ def buttons(template: str = "your_photograph") -> str:
         return ""
     folder = edition.rsplit("/", 1)[-1]
     page = f"{folder}/{template.replace('_', '-')}.ipynb"
-    commit = os.environ.get("GITHUB_SHA", "HEAD")
+    commit = os.environ.get("SGAPLUS_BOOK_COMMIT", "HEAD")
     where = {
         "Open in Colab": f"https://colab.research.google.com/github/{repository}/blob/gh-pages/{page}",
         "Open in Binder": f"https://mybinder.org/v2/gh/{repository}/{commit}"
