@@ -20,12 +20,7 @@ _UNDECODABLE = (pa.ArrowException, OSError, ValueError)
 
 
 def write(path: Path, frame: pd.DataFrame) -> None:
-    """Write a table, whole or not at all.
-
-    Raises:
-        UserError: the folder cannot be written to.
-        SystemFault: the disk is full or fails.
-    """
+    """Write a table, whole or not at all; errors are those of `io.atomic`."""
     table = pa.Table.from_pandas(frame, preserve_index=False)
     buffer = memory.BytesIO()
     pq.write_table(table.replace_schema_metadata({_HASH: _content(table)}), buffer, compression="zstd")

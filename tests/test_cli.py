@@ -260,18 +260,17 @@ def test_codecs_are_listed(call, bundled):
     assert {line[0] for line in lines[1:]} == {"mshyper-s", *zoo.URLS}
 
 
+def test_checkpoints_of_ones_own_are_not_called_bundled(call, bundled):
+    code, out, _ = call("codecs", "fetch", bundled)
+    assert code == 0 and "needs no download: λ 0.01" in out
+
+
 def test_data_sets_are_listed(call, tmp_path):
     code, out, err = call("data", "list")
     assert (code, err) == (0, "")
     assert [line.split()[0] for line in out.splitlines() if line.split()[0] in datasets.NAMES] == [
         *datasets.NAMES
     ]
-
-
-def test_pages_outside_of_a_checkout(call):
-    code, out, err = call("pages", "build")
-    assert (code, out) == (2, "")
-    assert err.startswith("error: ")
 
 
 # Training
@@ -436,6 +435,17 @@ def test_training_on_photographs_some_of_which_are_too_small(call, photographs):
     assert "note: 1 of 3 photographs have a side below 64 pixels and are left out\n" in err
 
 
+def test_training_replaces_no_weights_that_it_has_not_made(call, photographs, bundled):
+    weights, other = (write_codec(bundled, name) for name in ("own", "other"))
+    before = weights.read_bytes()
+    arguments = ["train", photographs, "--out", weights.parent, "--name", "own", *TINY]
+    assert_refused(call(*arguments, "--start", weights), rf"{weights.name} is there.*use another --out")
+    assert weights.read_bytes() == before
+    weights.unlink()
+    assert call(*arguments)[0] == 0
+    assert_refused(call(*arguments, "--start", other), f"did not start from {other.name}: use another --out")
+
+
 def test_a_training_whose_loss_is_no_number(call, photographs):
     arguments = ["train", photographs, "--out", "trained", *TINY, "--lr", 1e30]
     assert_refused(call(*arguments), "finite at step .* lower", code=1)
@@ -460,7 +470,7 @@ def test_notes_do_not_outlive_the_command(call, tmp_path):
 def test_file_names_are_no_markup(capsys):
     terminal.say("a [bold]b[/bold] [/red] :smile:")
     frame = pd.DataFrame({"image": ["[red]x", None], "n": [1.0, float("nan")]})
-    terminal.show(terminal.table(frame, {"image": "{}", "n": "{:.1f}"}))
+    terminal.show(terminal.table(frame, n="{:.1f}"))
     captured = capsys.readouterr()
     assert captured.err == "a [bold]b[/bold] [/red] :smile:\n"
     assert [line.split() for line in captured.out.splitlines()] == [

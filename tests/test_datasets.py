@@ -328,20 +328,6 @@ def test_another_process_may_have_fetched_the_archive_and_removed_it(tecnick, mo
     assert len(list_images("tecnick")) == 3
 
 
-def test_a_whole_download_that_was_broken_off_before_it_got_its_name_is_kept(tmp_path, server, monkeypatch):
-    (server.folder / "a.bin").write_bytes(b"whole")
-
-    def broken_off(*_):
-        raise KeyboardInterrupt
-
-    arguments = f"{server.url}/a.bin", tmp_path / "a.bin", sha256(b"whole"), "try later"
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(Path, "replace", broken_off)
-        downloads.download(*arguments)
-    downloads.download(*arguments)
-    assert (tmp_path / "a.bin").read_bytes() == b"whole" and server.asked == ["/a.bin"]
-
-
 def test_who_gives_up_waiting_leaves_the_lock_to_its_owner(tmp_path, server, monkeypatch):
     locks = []
 

@@ -223,7 +223,7 @@ def test_the_commands_take_regions_and_maps(bundled, tmp_path, command):
 
 def test_a_study_compares_distortions(bundled, tmp_path):
     tasks = planning.plan(tiny(tmp_path, distortions=["mse", "ms-ssim"]), "cpu")
-    by_label = {task.label: task.job for task in tasks}
+    by_label = {task.job.label: task.job for task in tasks}
     plain = {label for label in by_label if "MS-SSIM" not in label}
     assert {f"{label}, MS-SSIM" for label in plain} == by_label.keys() - plain
     for label in plain:

@@ -1,7 +1,7 @@
-"""The loop over shards, on executors of the standard library and on one that goes wrong."""
+"""The loop over shards, on an engine that goes wrong."""
 
 import json
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future
 
 import pandas as pd
 import pytest
@@ -10,7 +10,7 @@ from sgaplus import hardware
 from sgaplus.errors import SystemFault, UserError
 from sgaplus.studies import planning, stored
 from sgaplus.studies.execution import dispatch, shards
-from sgaplus.studies.execution.engines import Engine, Here, Refusal, Sign
+from sgaplus.studies.execution.engines import Engine, Refusal, Sign
 from sgaplus.studies.running import run
 from tests.test_studies import tiny
 
@@ -33,7 +33,7 @@ def expected(study, tmp_path):
     return rows(study, tmp_path / "expected")
 
 
-class Troubled(Here):
+class Troubled(Engine):
     """This process, in which a shard's first attempts end as they are told to."""
 
     losses = (ConnectionError,)
@@ -60,12 +60,6 @@ class Troubled(Here):
 
     def revive(self):
         self.revived += 1
-
-
-def test_any_executor_gives_the_same_rows(study, expected, tmp_path):
-    with ThreadPoolExecutor(2) as pool:
-        assert run(study, "cpu", device="cpu", root=tmp_path / "r", engine=Engine(pool, 2, "cpu")) == 0
-    pd.testing.assert_frame_equal(rows(study, tmp_path / "r"), expected, check_exact=True)
 
 
 ENDS = {"lost": ConnectionError("gone"), "cut": CancelledError(), "unfit": Refusal("w", "another torch")}
@@ -148,7 +142,7 @@ def test_what_a_worker_lacks_is_said(study, tmp_path, monkeypatch):
     broken = shards.replace(task, image=shards.replace(task.image, path=gone))
     order = shards.Order(tmp_path, tmp_path, "0")
     with pytest.raises(shards.Unfit, match=r"gone\.png nor in a data set.*sgaplus data fetch"):
-        shards.compute(shards.Shard((broken,), 0), order)
+        shards.compute(shards.Shard((broken,), 0), order, lambda done: None)
 
 
 def test_a_log_that_cannot_be_written_is_refused_first(study, tmp_path):

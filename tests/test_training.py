@@ -531,10 +531,3 @@ def test_means_of_each_lambda_are_reported_every_hundred_steps_and_at_the_end(tm
     assert [row for _, rows in reports for row in rows] == run.log
     assert set(run.log[0]) == {"step", "seconds", "lmbda", "loss", "bpp", "psnr"}
     assert saved == [120, 240, 250]
-
-
-def test_photographs_below_the_crop(tmp_path, photographs):
-    small = torch.zeros(3, 63, 200, dtype=torch.uint8)
-    with pytest.raises(UserError, match="at least 64 pixels"):
-        train(start(), [small], tmp_path / "run.pt")
-    assert train(start(), [small, *photographs], tmp_path / "run.pt").step == 6

@@ -39,7 +39,7 @@ from . import instructions
 from .baseline import METHOD, plain_model, reference_refine
 from .ceiling import Convolution, Recorder, ceiling
 from .measurement import Measurement, Settings
-from .profile import shares
+from .profile import profiler_of, shares
 
 
 def convolutions(codec: Codec, images: list[Tensor]) -> Counter[Convolution]:
@@ -60,18 +60,15 @@ def convolutions(codec: Codec, images: list[Tensor]) -> Counter[Convolution]:
 
 def parts(codec: Codec, images: list[Tensor], settings: Settings) -> dict[str, float]:
     """The shares of `profile.PARTS` in the steps of `refinement.refine` on ``images`` that are timed."""
-    begin, end = (len(images) * t for t in (settings.warmup, settings.warmup + settings.steps))
+    profiler, last = profiler_of(codec.device), settings.warmup + settings.steps
+    marks = {len(images) * settings.warmup: profiler.start, len(images) * last: profiler.stop}
 
-    def run(start: Callable[[], None], stop: Callable[[], None]) -> None:
-        def follow(done: int, total: int) -> None:
-            if done == begin:
-                start()
-            elif done == end:
-                stop()
+    def follow(done: int, total: int) -> None:
+        if done in marks:
+            marks[done]()
 
-        _refine(codec, images, settings.warmup + settings.steps + 1, follow, settings.compiled)
-
-    return shares(run, codec.device)
+    _refine(codec, images, last + 1, follow, settings.compiled)
+    return shares(profiler, codec.device)
 
 
 def time_to_compile(codec: Codec, images: list[Tensor]) -> float:
@@ -232,8 +229,6 @@ def run(settings: Settings, progress: Progress | None = None) -> Measurement:
     table = pd.DataFrame(lines)
     table["ratio"] = table["reference_seconds"] / table["ours_seconds"]
     table["share"] = table["ceiling_seconds"] / table["ours_seconds"]
-    columns = ["pair", "reference_seconds", "ours_seconds", "ratio", "true_loss_seconds", "ceiling_seconds"]
-    table = table[[*columns, "share"]]
     summary = {
         **_statistics(table, flops, settings.width * settings.height),
         "parts": parts(codec, pictures(settings, size), settings),

@@ -25,13 +25,7 @@ FORMATS = ("float32", "bfloat16")
 
 @dataclass(frozen=True)
 class InstructionSet:
-    """Instructions of x86 processors.
-
-    Attributes:
-        name: as tables have it.
-        flag: what /proc/cpuinfo calls the newest of them.
-        onednn, aten: the limits of the two libraries.
-    """
+    """Instructions of x86 processors: the newest in /proc/cpuinfo (flag), the limits of the two libraries."""
 
     name: str
     flag: str
@@ -100,16 +94,8 @@ def measure(
     return found
 
 
-# How the columns of `compared` are shown in a terminal.
-SHOWN = {
-    "instructions": "{}",
-    "threads": "{:d}",
-    "plain loop, s": "{:.3f}",
-    "float32, times": "{:.2f}",
-    "bfloat16, times": "{:.2f}",
-    "auto": "{}",
-    "lost, %": "{:.1f}",
-}
+# How the numbers of `compared` are shown in a terminal.
+FORMATTED = {"plain loop, s": "{:.3f}", "lost, %": "{:.1f}", **{f"{d}, times": "{:.2f}" for d in FORMATS}}
 
 
 def compared(measurements: Sequence[Measurement]) -> pd.DataFrame:

@@ -11,8 +11,6 @@ from .. import io
 from ..errors import UserError
 from ..parsing import whole
 
-# Of the files that hold a measurement.
-SUFFIXES = (".json", ".csv")
 # Of a measurement's table, and of its summary as medians.
 _MEASURED = ("reference_seconds", "ours_seconds", "true_loss_seconds", "ceiling_seconds", "ratio", "share")
 # What a summary has beside these and the settings, as far as it is shown.
@@ -23,20 +21,11 @@ _REPORTED |= {"git_commit", "torch_version", "written"}
 
 @dataclass(frozen=True)
 class Settings:
-    """What is measured.
+    """What is measured, as the options of ``sgaplus bench`` say.
 
-    Attributes:
-        pairs: how often both loops run.
-        steps: timed steps of each loop in a pair.
-        warmup: steps before them, not timed: the first ones also wait for the system's memory.
-        N, M: widths of a mean-scale hyperprior with random weights; ignored where ``codec`` is given.
-        width, height: of the pictures in pixels, multiples of 64.
-        batch_size: pictures that our loop refines together; by default 1 on a CPU, 24 on CUDA. The plain
-            loop takes one; all times are per picture.
-        codec, lmbda, quality: a mean-scale hyperprior with trained weights, as `load_codec` takes it.
-        device, dtype: of our loop, as `load_codec` takes them; the plain one is float32 on the same device.
-        compiled: of our loop, as `refinement.refine` takes it.
-        seed: of random weights and pictures.
+    The first steps also wait for the system's memory: those of ``warmup`` are not timed. ``N`` and ``M`` are
+    of random weights, without a ``codec``. Our loop alone refines ``batch_size`` pictures together, in
+    ``dtype`` and perhaps ``compiled``; all times are per picture.
 
     Raises:
         UserError: a number is out of range.
@@ -141,23 +130,11 @@ def text(measurement: Measurement) -> str:
 
 
 def write(measurement: Measurement, path: str | Path) -> None:
-    """Write a measurement: all of it as .json, or its pairs as .csv, each with settings and provenance.
-
-    Raises:
-        UserError: the suffix is another one, or the file cannot be written.
-    """
-    path = Path(path)
-    if path.suffix not in SUFFIXES:
-        raise UserError(f"a measurement is written as {' or '.join(SUFFIXES)}, not as '{path.name}'")
+    """Write a measurement as JSON; errors are those of `io.atomic`."""
     content = {"summary": measurement.summary, "pairs": measurement.table.to_dict("records")}
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     with io.atomic(path) as temporary:
-        if path.suffix == ".json":
-            text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-            temporary.write_text(text, encoding="utf-8")
-        else:
-            flat = measurement.summary | measurement.summary["parts"]
-            beside = {k: v for k, v in flat.items() if k not in measurement.table and k != "parts"}
-            measurement.table.assign(**beside).to_csv(temporary, index=False)
+        temporary.write_text(text, encoding="utf-8")
 
 
 def read(path: str | Path) -> Measurement:

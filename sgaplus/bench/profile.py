@@ -1,7 +1,5 @@
 """Where the time of a step goes: PyTorch's profiler, by the part of the step to which an operator belongs."""
 
-from collections.abc import Callable
-
 import torch
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile
@@ -29,22 +27,17 @@ def _part(event: FunctionEvent) -> str:
     return OTHER
 
 
-def shares(
-    run: Callable[[Callable[[], None], Callable[[], None]], None], device: torch.device
-) -> dict[str, float]:
-    """The share of each of `PARTS` in the time that operators take, without the profiler's own.
+def profiler_of(device: torch.device) -> profile:
+    """A profiler to be started and stopped."""
+    return profile(activities=[ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * (device.type == "cuda")])
 
-    Parts without any are left out: of a compiled step some have no operators of their own.
 
-    Args:
-        run: what is profiled; called with two functions that it calls where profiling begins and ends.
-        device: on CUDA the time of kernels counts, else that of the operators on the processor.
+def shares(profiler: profile, device: torch.device) -> dict[str, float]:
+    """The share of each of `PARTS` in the time that operators took, without the profiler's own.
+
+    On CUDA the time of kernels counts, else that of the operators on the processor. Parts without any are
+    left out: of a compiled step some have no operators of their own.
     """
-    activities = [ProfilerActivity.CPU]
-    if device.type == "cuda":
-        activities.append(ProfilerActivity.CUDA)
-    profiler = profile(activities=activities)
-    run(profiler.start, profiler.stop)
     times = dict.fromkeys(PARTS, 0.0)
     for event in profiler.events():
         own = event.self_device_time_total if device.type == "cuda" else event.self_cpu_time_total

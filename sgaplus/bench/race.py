@@ -38,13 +38,7 @@ PAUSES = 5
 
 @dataclass(frozen=True)
 class Settings:
-    """Who runs how far.
-
-    Attributes:
-        iterations: of the preset.
-        reference_iterations: of the plain loop.
-        preset: a name of `plans.PRESETS`.
-        seed: of the random numbers of both.
+    """Who runs how far: a name of `plans.PRESETS` and the plain loop, both with random numbers of one seed.
 
     Raises:
         UserError: a number of iterations is below 1, or there is no such preset.

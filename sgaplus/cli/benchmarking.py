@@ -6,7 +6,7 @@ from typing import Annotated
 from .. import io
 from ..errors import UserError
 from . import terminal
-from .app import CODEC, Compiled, Device, Dtype, app
+from .app import CODEC, CodecLmbda, Compiled, Device, Dtype, Quality, app
 from .terminal import option
 
 
@@ -21,9 +21,7 @@ def bench(
     batch_size: Annotated[
         int | None, option("Number of images that our loop refines together. Default: 24 on a GPU, else 1.")
     ] = None,
-    out: Annotated[
-        Path | None, option("File for the measurement: .json holds all of it, .csv the pairs.")
-    ] = None,
+    out: Annotated[Path | None, option("File for the measurement; it ends in .json.")] = None,
     instructions: Annotated[
         Path | None,
         option(
@@ -37,8 +35,8 @@ def bench(
         str | None,
         option("Mean-scale hyperprior that `sgaplus codecs` lists, instead of random weights.", CODEC),
     ] = None,
-    lmbda: Annotated[float | None, option("λ the codec was trained with.", CODEC)] = None,
-    quality: Annotated[int | None, option("Quality of a downloadable codec, 1 to 8.", CODEC)] = None,
+    lmbda: CodecLmbda = None,
+    quality: Quality = None,
     seed: Annotated[int, option("Random seed of weights and images.")] = 0,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -65,8 +63,8 @@ def bench(
     if instructions is not None:
         io.check_folder(instructions)
     if out is not None:
-        if out.suffix not in measurement.SUFFIXES:
-            raise UserError(f"--out must end in {' or '.join(measurement.SUFFIXES)}, not '{out}'")
+        if out.suffix != ".json":
+            raise UserError(f"--out must end in .json, not '{out}'")
         io.check_folder(out.parent)
     settings = measurement.Settings(
         pairs=pairs,
@@ -88,7 +86,7 @@ def bench(
     if instructions is not None:
         with terminal.counting("measuring") as progress:
             found = sets.measure(instructions, settings, progress=progress)
-        terminal.show(terminal.table(sets.compared(found), sets.SHOWN))
+        terminal.show(terminal.table(sets.compared(found), **sets.FORMATTED))
         terminal.show(f"measurements: {instructions}")
         return
     with terminal.counting("measuring") as progress:

@@ -86,8 +86,8 @@ def encode(
     from ..target_rate.targets import target
 
     _check_target(out, _SUFFIX)
-    wanted = {"bpp": target_bpp, "psnr": target_psnr, "max_bytes": max_bytes}
-    wanted = {name: value for name, value in wanted.items() if value is not None}
+    targets = {"bpp": target_bpp, "psnr": target_psnr, "max_bytes": max_bytes}
+    wanted = {name: value for name, value in targets.items() if value is not None}
     plan, iterations = plan_of(method, preset, iterations)
     weighed = distorting.chosen(distortion, roi, roi_weight, weights)
     image = images.read_image(photo)
@@ -158,17 +158,13 @@ def decode(
     codec: Annotated[
         str | None,
         option(
-            "Default: the codec named in the header. Needed for a checkpoint or a codec not downloaded yet.",
+            "Default: the codec named in the header, as are its λ and quality. Needed for a checkpoint or a"
+            " codec not downloaded yet.",
             CODEC,
         ),
     ] = None,
-    lmbda: Annotated[
-        float | None, option("λ the codec was trained with; required for a checkpoint.", CODEC)
-    ] = None,
-    quality: Annotated[
-        int | None,
-        option("Quality of a downloadable codec, 1 to 8. Default: the quality named in the header.", CODEC),
-    ] = None,
+    lmbda: CodecLmbda = None,
+    quality: Quality = None,
     max_megapixels: Annotated[
         float, option("Refuse larger photographs, since the file may be untrusted.")
     ] = 100,
@@ -227,11 +223,7 @@ def _codec(content: Container, name: str | None, lmbda: float | None, quality: i
 
 
 def _check_target(out: Path, suffix: str) -> None:
-    """Make sure, before any work is done, that ``out`` can be written and looks like what it will be.
-
-    Raises:
-        UserError: it cannot, or does not.
-    """
+    """Refuse, before any work is done, a file that cannot be written or has another ending."""
     if out.suffix.lower() != suffix:
         raise UserError(f"cannot write {out}: use a name that ends in {suffix}")
     if out.is_dir():
@@ -240,11 +232,7 @@ def _check_target(out: Path, suffix: str) -> None:
 
 
 def _read(path: Path) -> bytes:
-    """The content of a file, unless it is larger than any that can be decoded.
-
-    Raises:
-        UserError: there is none, or it cannot be read.
-    """
+    """The content of a file, unless it is larger than any that can be decoded."""
     from ..bitstream.container import MAX_BYTES
 
     try:

@@ -1,20 +1,16 @@
-"""``sgaplus codecs``, ``data`` and ``pages``"""
+"""``sgaplus codecs`` and ``data``"""
 
 from typing import Annotated
 
 import typer
 
-from ..errors import UserError
 from . import terminal
 from .app import app
-from .terminal import option
 
 codecs_app = typer.Typer(invoke_without_command=True)
 data_app = typer.Typer(no_args_is_help=True, help="Data sets: list and download them.")
-pages_app = typer.Typer(no_args_is_help=True, help="The pages of the book (in a checkout of the repository).")
 app.add_typer(codecs_app, name="codecs")
 app.add_typer(data_app, name="data")
-app.add_typer(pages_app, name="pages")
 
 
 @codecs_app.callback()
@@ -40,10 +36,9 @@ def codecs(context: typer.Context) -> None:
     frame = pd.DataFrame(weights.listing())
     frame["MB"] = frame.pop("bytes").astype(float) / 1e6
     frame["quality"] = frame["quality"].astype(float)
-    formats = {"name": "{}", "where": "{}", "lmbda": "{:g}", "quality": "{:.0f}", "MB": "{:.1f}"}
     frame = frame.rename(columns={"kodak_bpp": "bpp", "kodak_psnr": "psnr"})
-    formats |= {"bpp": "{:.4f}", "psnr": "{:.2f}"}
-    terminal.show(terminal.table(frame, formats))
+    formats = {"lmbda": "{:g}", "quality": "{:.0f}", "MB": "{:.1f}", "bpp": "{:.4f}", "psnr": "{:.2f}"}
+    terminal.show(terminal.table(frame[["name", "where", *formats]], **formats))
 
 
 @codecs_app.command("fetch")
@@ -82,8 +77,7 @@ def data_list() -> None:
     """
     from ..data import datasets
 
-    formats = {"name": "{}", "have": "{:d}", "of": "{:d}", "folder": "{}", "about": "{}"}
-    terminal.show(terminal.table(datasets.status(), formats))
+    terminal.show(terminal.table(datasets.status()))
 
 
 @data_app.command("fetch")
@@ -100,24 +94,3 @@ def data_fetch(
     if absent:
         terminal.say(f"{name}: {absent} images are missing, about {datasets.megabytes(name):.0f} MB")
     terminal.show(f"{name} is in {datasets.fetch(name)}")
-
-
-@pages_app.command("build")
-def pages_build(
-    profile: Annotated[
-        str | None,
-        option("Profile of the studies that the pages show: paper or cpu. Default: the pages' own."),
-    ] = None,
-) -> None:
-    """Run every page of the book whose template, parameters, code or results have changed.
-
-    Call it in the root of the repository. `make book` does this too, and then builds the book.
-    """
-    try:
-        from companion import build  # beside the book, in a checkout; papermill belongs to the extra `book`
-    except ImportError as error:
-        raise UserError(
-            f"the book's own package is not here ({error}): work in a checkout of the repository, with make"
-            " book"
-        ) from error
-    build.execute_all(profile=profile)

@@ -78,11 +78,7 @@ class Folder:
         return self.path / f"{image.name}.png"
 
     def rows_of(self, image: ImageFile) -> Rows | None:
-        """The rows of a photograph that is refined already; None of one that is not.
-
-        Raises:
-            UserError: in the picture's place lies something else, or a picture of other settings.
-        """
+        """The rows of a photograph, None where it is not refined yet; refuses a picture of something else."""
         target = self.target(image)
         if (record := _read_record(target)) is None:
             return None
@@ -96,11 +92,7 @@ class Folder:
         return record["rows"]
 
     def keeps(self, image: ImageFile) -> bool:
-        """Whether a picture that `rows_of` knows is whole; one that is not is renamed, with a note.
-
-        Raises:
-            UserError, SystemFault: it cannot be read.
-        """
+        """Whether a picture that `rows_of` knows is whole; one that is not is renamed, with a note."""
         target = self.target(image)
         try:
             with Image.open(target) as picture:
@@ -122,12 +114,8 @@ class Folder:
 
         That of an interrupted refinement gets a name of its own, so that its photograph is not taken for
         refined; an older one is renamed. It goes when the refinement was repeated to its end.
-
-        Raises:
-            UserError: something else has come to lie in its place meanwhile.
-            SystemFault: the disk is full or fails.
         """
-        self.rows_of(photograph.image)
+        self.rows_of(photograph.image)  # something else may have come to lie in its place
         content = {
             "settings": self.settings,
             "image_sha256": photograph.sha256,
@@ -153,11 +141,7 @@ class Folder:
         return json.loads(text)["rows"]
 
     def stored_table(self) -> pd.DataFrame:
-        """The table as it lies there; empty where there is none.
-
-        Raises:
-            UserError: it is something else, or of other settings.
-        """
+        """The table as it lies there, empty where there is none; refuses what is another's."""
         if not self.table.exists():
             return pd.DataFrame(columns=["image"])
         try:
@@ -174,11 +158,7 @@ class Folder:
         return table
 
     def write_table(self, results: Mapping[str, Rows | None]) -> pd.DataFrame:
-        """Write the table: these rows, in this order, then those of all other photographs that it had.
-
-        Returns:
-            ``results`` alone.
-        """
+        """Write these rows, in this order, which it returns, then those of other photographs that it had."""
         new = pd.DataFrame([row for rows in results.values() for row in rows or ()])
         if new.empty:
             return new
@@ -207,11 +187,7 @@ def settings_of(codec: Codec, plan: Plan, lmbda: float, iterations: int, seed: i
 
 
 def check(folder: Path, photographs: Sequence[ImageFile]) -> None:
-    """Make sure, before any work is done, that pictures can be written.
-
-    Raises:
-        UserError: the folder cannot be written to, or a photograph would be overwritten.
-    """
+    """Refuse, before any work is done, a folder that cannot be written to, or where a photograph lies."""
     io.check_folder(folder)
     originals = {image.path.resolve() for image in photographs}
     for image in photographs:
@@ -303,27 +279,19 @@ def _refined(
 
 
 def _read_record(path: Path) -> dict[str, Any] | None:
-    """What a picture says of itself; None where there is no file.
-
-    Raises:
-        UserError: there is a file, and it is no picture of this command.
-    """
-    if not path.exists() and not path.is_symlink():
+    """What a picture says of itself, None where there is no file; refuses what this command has not made."""
+    if not os.path.lexists(path):
         return None
-    with contextlib.suppress(
-        UnidentifiedImageError, Image.DecompressionBombError, KeyError, TypeError, ValueError
-    ):
-        try:
-            with warnings.catch_warnings(action="ignore"), Image.open(path) as picture:
-                record = json.loads(picture.info[_RECORD])
-        except UnidentifiedImageError:
-            raise
-        except OSError as error:
-            raise io.unreadable(path, error) from error
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as picture:
+            record = json.loads(picture.info[_RECORD])
         return {name: record[name] for name in ("settings", "image_sha256", "rows")}
-    raise UserError(
-        f"{path} is there and not a picture of this command, which does not replace it: use another --out"
-    )
+    except (UnidentifiedImageError, Image.DecompressionBombError, KeyError, TypeError, ValueError):
+        raise UserError(
+            f"{path} is there and not a picture of this command, which does not replace it: use another --out"
+        ) from None
+    except OSError as error:
+        raise io.unreadable(path, error) from error
 
 
 def _differing(before: Settings, now: Settings) -> Iterator[str]:

@@ -9,7 +9,7 @@ from . import terminal
 from .app import CodecLmbda, CodecName, Device, Dtype, Photos, Quality, app
 from .terminal import option
 
-_TABLE = {"image": "{}", "plain": "{:.1f}", "preset": "{:.1f}", "ratio": "{:.1f}", "loss": "{:+.2f}"}
+_FORMATS = {"plain": "{:.1f}", "preset": "{:.1f}", "ratio": "{:.1f}", "loss": "{:+.2f}"}
 
 
 @app.command()
@@ -60,7 +60,7 @@ def race(
     table = race_table.compared(table)
     change = table["change"]
     shown = table.assign(plain=table["reference_seconds"], preset=table["seconds"], loss=change)
-    terminal.show(terminal.table(shown, _TABLE))
+    terminal.show(terminal.table(shown[["image", *_FORMATS]], **_FORMATS))
     terminal.show(
         f"{reference_iterations} steps of the plain loop take {table['ratio'].median():.1f} times as long"
         f" (median) as {iterations} of {preset}, whose true loss differs by {change.mean():+.2f} % (mean;"

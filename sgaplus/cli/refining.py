@@ -200,9 +200,9 @@ def refine(
     if len(table):
         where = f"{settings['dtype']} on {loaded.device}{', compiled' * compiled}"
         terminal.show(f"{loaded.name}, λ = {loaded.lmbda:g}, {plan.label}, {where}")
-        formats = {"image": "{}", "iteration": "{:d}", "loss": "{:.4f}", "bpp": "{:.4f}"}
-        formats |= {"psnr_8bit": "{:.2f}", "ms_ssim": "{:.4f}", "seconds": "{:.1f}"}
-        terminal.show(terminal.table(table, formats))
+        formats = {"loss": "{:.4f}", "bpp": "{:.4f}", "psnr_8bit": "{:.2f}", "ms_ssim": "{:.4f}"}
+        formats["seconds"] = "{:.1f}"
+        terminal.show(terminal.table(table[["image", "iteration", *formats]], **formats))
         terminal.show(f"decoded photographs and {rows} are in {out}")
     if failures:
         names = ", ".join(map(io.printable, failures))

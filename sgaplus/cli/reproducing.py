@@ -15,8 +15,6 @@ from .terminal import option
 if TYPE_CHECKING:
     from ..studies.reproduce import Need
 
-_TABLE = {"study": "{}", "jobs": "{:d}", "stored": "{:d}", "hours": "{:.1f}"}
-
 
 @app.command()
 @terminal.computing("use --device cpu, or a GPU with more memory", long=True)
@@ -48,7 +46,7 @@ def reproduce(
     # What it would take on a GPU is worth knowing before there is one.
     kind = "cuda" if dry_run and device == "cuda" else kind_of(device, scheduler, meant)
     need = reproduction.need(studies, profile, kind, results)
-    terminal.show(terminal.table(need.table, _TABLE))
+    terminal.show(terminal.table(need.table, hours="{:.1f}"))
     terminal.show(f"profile {profile} on {'a GPU' if kind == 'cuda' else 'a CPU'}: {_in_words(need, kind)}")
     if dry_run:
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -39,28 +40,7 @@ Results = Annotated[
     ),
 ]
 
-_LIST = {
-    "study": "{}",
-    "profile": "{}",
-    "device": "{}",
-    "jobs": "{:.0f}",
-    "stored": "{:.0f}",
-    "minutes": "{:.1f}",
-    "left": "{:.1f}",
-    "rate": "{}",
-}
-_STATUS = {
-    "codec": "{}",
-    "codec_lmbda": "{:g}",
-    "lmbda": "{:g}",
-    "method": "{}",
-    "iterations": "{:d}",
-    "pictures": "{}",
-    "jobs": "{:d}",
-    "stored": "{:d}",
-    "missing": "{:d}",
-    "minutes": "{:.1f}",
-}
+_FORMATS = {"jobs": "{:.0f}", "stored": "{:.0f}", "minutes": "{:.1f}", "left": "{:.1f}"}
 
 
 @study_app.command("list")
@@ -87,8 +67,8 @@ def study_list(results: Results = None) -> None:
             known[folder] = store.Store(folder).load()
         except (UserError, SystemFault) as error:
             problems[str(error)] = [str(folder.relative_to(root))]
-    minutes: dict[str, dict[str, float]] = {}
-    left: dict[str, dict[str, float]] = {}
+    minutes: dict[str, dict[str, float]] = defaultdict(dict)
+    left: dict[str, dict[str, float]] = defaultdict(dict)
     for study in schema.load_studies():
         for profile, chosen in study.profiles.items():
             row: dict[str, object] = {"study": study.name, "profile": profile, "device": chosen.device}
@@ -98,13 +78,14 @@ def study_list(results: Results = None) -> None:
             except (UserError, SystemFault) as error:
                 problems.setdefault(str(error), []).append(f"{study.name} ({profile})")
                 continue
-            row["jobs"], row["stored"] = found.jobs, found.stored
-            row["minutes"], row["left"] = sum(found.minutes.values()), found.minutes_left
+            row |= {"jobs": found.jobs, "stored": found.stored, "left": found.minutes_left}
+            row["minutes"] = sum(found.minutes.values())
             row["rate"] = "measured" if found.measured else "assumed"
             needs |= dict.fromkeys(found.needs)
-            minutes.setdefault(profile, {}).update(found.minutes)
-            left.setdefault(profile, {}).update({key: found.minutes[key] for key in found.missing})
-    terminal.show(terminal.table(pd.DataFrame(rows, columns=list(_LIST)), _LIST))
+            minutes[profile] |= found.minutes
+            left[profile] |= {key: found.minutes[key] for key in found.missing}
+    table = pd.DataFrame(rows, columns=["study", "profile", "device", *_FORMATS, "rate"])
+    terminal.show(terminal.table(table, **_FORMATS))
     for name, jobs in minutes.items():
         terminal.show(
             f"{name}: {sum(jobs.values()):.0f} minutes, of which {sum(left[name].values()):.0f} are left "
@@ -132,7 +113,7 @@ def study_status(name: _Name, profile: _Profile = None, results: Results = None)
     found = stored.status(study, profile, root=results)
     terminal.show(f"{study.title}: {'; '.join(study.shows)}")
     terminal.show(f"profile {profile}: {study.profile(profile).about}")
-    terminal.show(terminal.table(found.table, _STATUS))
+    terminal.show(terminal.table(found.table, codec_lmbda="{:g}", lmbda="{:g}", minutes="{:.1f}"))
     elsewhere = f", {found.elsewhere} more by other studies" if found.elsewhere else ""
     rate = "measured here" if found.measured else f"assumed for {study.profile(profile).device}"
     seconds = [rate.seconds for rate in found.rates]
@@ -232,7 +213,7 @@ def engine_of(workers: int | None, scheduler: str | None, device: str) -> Iterat
         from ..studies.execution import cluster
     except ImportError as error:
         raise UserError(
-            f"a cluster needs Dask ({error}): install it with `pip install sgaplus[cluster]`"
+            f"a cluster needs Dask ({error}): install it with `pip install 'sgaplus[cluster]'`"
         ) from error
     with contextlib.ExitStack() as stack:
         where = scheduler or stack.enter_context(cluster.local(workers or 1, device))

@@ -10,7 +10,7 @@ import contextlib
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -56,16 +56,18 @@ def note(message: object) -> None:
     say(f"note: {message}", "yellow")
 
 
-def table(frame: pd.DataFrame, formats: Mapping[str, str]) -> Table:
-    """A table for `show`: the columns of ``formats``, each formatted; a dash for what is missing."""
+def table(frame: pd.DataFrame, **formats: str) -> Table:
+    """A table for `show`, the columns in ``formats`` formatted; a dash for what is missing."""
     import pandas as pd
 
     result = Table(box=None, header_style="bold")
-    for column in formats:
+    columns = [str(column) for column in frame]
+    for column in columns:
         is_number = frame[column].dtype.kind in "ifu"
         result.add_column(column, justify="right" if is_number else "left", overflow="fold")
-    for _, row in frame.iterrows():
-        result.add_row(*("–" if pd.isna(row[c]) else f.format(row[c]) for c, f in formats.items()))
+    for row in frame.astype(object).itertuples(index=False, name=None):
+        cells = zip((formats.get(column, "{}") for column in columns), row, strict=True)
+        result.add_row(*("–" if pd.isna(value) else shown.format(value) for shown, value in cells))
     return result
 
 

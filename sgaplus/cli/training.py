@@ -124,13 +124,18 @@ def train(
     io.check_folder(out)
     photographs = crops.read_photographs(photos, crop, holdout)
     terminal.say(_held_out(photographs, holdout))
-    checkpoint = out / f"{f'{name}_family' if family else bundled.stem(name, lmbda)}.pt"
+    stem = bundled.stem(name, lmbda)
+    weights, checkpoint = out / f"{stem}.safetensors", out / f"{f'{name}_family' if family else stem}.pt"
     if checkpoint.is_file():
         if minutes is not None:
             _, begun = checkpoints.read(checkpoint)
             recipe = replace(recipe, steps=begun.steps, cooldown=begun.cooldown)
         run = runs.Run.resume(checkpoint, recipe, device, dtype)
+        if start and start.name != run.lineage.start:
+            raise UserError(f"{checkpoint} did not start from {start.name}: use another --out")
         terminal.say(f"resuming {checkpoint} at step {run.step}")
+    elif weights.exists():
+        raise UserError(f"{weights} is there, and no checkpoint of its training: use another --out")
     elif start:
         run = publishing.start_from(start, recipe, device, dtype, lineage)
     else:

@@ -11,16 +11,7 @@ from .terminal import option
 
 # Narrow names, so that the table fits 80 columns.
 _NAMES = {"codec_lmbda": "λ", "label": "method", "difference": "dB"}
-_TABLE = {
-    "codec": "{}",
-    "λ": "{:g}",
-    "method": "{}",
-    "files": "{:d}",
-    "bytes": "{:.0f}",
-    "verified": "{:d}",
-    "compared": "{:d}",
-    "dB": "{:.1e}",
-}
+_FORMATS = {"λ": "{:g}", "bytes": "{:.0f}", "dB": "{:.1e}"}
 
 
 @app.command()
@@ -59,7 +50,8 @@ def verify(
 
     with terminal.counting("decoding") as progress:
         table = verification.verify(results, folder, codec=codec, progress=progress)
-    terminal.show(terminal.table(verification.summary(table).rename(columns=_NAMES), _TABLE))
+    summary = verification.summary(table).drop(columns="decoded").rename(columns=_NAMES)
+    terminal.show(terminal.table(summary, **_FORMATS))
     for line in table[table["problem"] != ""].itertuples():
         terminal.say(f"{line.stream}: {line.problem}")
     verification.require(table)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UserError
 from ..parsing import number, whole
 from . import bundled, zoo
-from .series import Series, Spec, families, series
+from .series import Member, Series, Spec, families, series
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,13 +69,8 @@ def load_codec(
             f" {metric} to the refinement as its distortion"
         )
     if quality is not None:
-        found = _of_quality(found, quality, lmbda)
-    if len(found.members) == 1 and lmbda is None:
-        return found.members[0].load(device, dtype)
-    last = found.members[-1].quality
-    if last and len(found.members) > 1 and lmbda not in found.lmbdas and (lmbda is None or not found.at):
-        raise UserError(f"{found.name} comes from the zoo in several qualities: give quality=1 … {last}")
-    return found.member(DEFAULT_LMBDA if lmbda is None else lmbda).load(device, dtype)
+        found = _of_quality(found, quality)
+    return _chosen(found, lmbda, quality).load(device, dtype)
 
 
 def _lambda_at(name: Spec, scale: float, others: tuple[float | None, int | None]) -> float:
@@ -96,20 +91,31 @@ def _lambda_at(name: Spec, scale: float, others: tuple[float | None, int | None]
     return vbr.lmbda_at(weights["Gain"], scale)
 
 
-def _of_quality(found: Series, quality: int, lmbda: float | None) -> Series:
+def _of_quality(found: Series, quality: int) -> Series:
     first = found.members[0]
     if first.quality is None:
-        raise UserError(f"only codecs of the zoo have a quality: name {found.spec} by its lambda")
+        raise UserError(
+            f"only codecs of the zoo have a quality ({', '.join(zoo.ZOO)}): name {found.spec} by its lambda"
+        )
     zoo.check_quality(first.name, quality, first.metric)
     chosen = tuple(member for member in found.members if member.quality == quality)
     if not chosen:
         raise UserError(f"{found.spec} has no quality {quality}: leave the quality out of its name")
-    if lmbda not in (None, chosen[0].lmbda):
-        raise UserError(
-            f"{found.name} of quality {quality} was trained with lambda {chosen[0].lmbda:g}, not {lmbda:g}:"
-            " give the quality alone, and lmbda to the refinement"
-        )
     return Series(found.name, found.spec, chosen)
+
+
+def _chosen(found: Series, lmbda: float | None, quality: int | None) -> Member:
+    if quality is not None and lmbda not in (None, *found.lmbdas):
+        raise UserError(
+            f"{found.name} of quality {quality} was trained with lambda {found.lmbdas[0]:g}, not {lmbda:g}: "
+            "give the quality alone, and lmbda to the refinement"
+        )
+    if len(found.members) == 1 and lmbda is None:
+        return found.members[0]
+    if found.members[0].quality and lmbda not in found.lmbdas and (lmbda is None or not found.at):
+        last = found.members[-1].quality
+        raise UserError(f"{found.name} comes from the zoo in several qualities: give quality=1 … {last}")
+    return found.member(DEFAULT_LMBDA if lmbda is None else lmbda)
 
 
 def listing() -> list[dict[str, Any]]:

@@ -142,8 +142,7 @@ def download(url: str, path: Path, digest: str | None, remedy: str, progress: bo
         with _alone(part.with_suffix(".lock")):
             if path.is_file() and _has(path, digest):  # another process was faster
                 return
-            if not (digest and part.is_file() and _has(part, digest)):  # it may only want its name
-                _bring(url, part, progress)
+            _bring(url, part, progress)
             if not _has(part, digest):
                 part.unlink()
                 raise SystemFault(

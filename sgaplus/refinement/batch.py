@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, field
-from typing import Any
 
 import pandas as pd
 import torch
@@ -78,7 +77,7 @@ class Batch:
         """
         noise, method = self.draw(), self.plan.method
         arguments = method, self.latents, tau, noise
-        curvature: Any = None  # of methods that choose
+        curvature = None
         whole = not self.codec.strips_of("g_s", self.latents["y"])
         if self.compiled and whole and not (method.chooses and self.curvature.due):
             if method.chooses:
@@ -109,7 +108,7 @@ class Batch:
     def inner_loss(self, tau: float, noise: dict[str, Tensor | None] | None = None) -> Tensor:
         """`relaxed_loss` with the tangent of its last call in place of a synthesis."""
         noise = self.draw() if noise is None else noise
-        of: Any = objective.compiled_inner_loss if self.compiled else objective.inner_loss
+        of = objective.compiled_inner_loss if self.compiled else objective.inner_loss
         arguments = self.plan.method, self.latents, tau, noise, self.x, self.lmbda, self.curvature.value
         return of(self.codec, *arguments, self.distortion, self.tangent)
 

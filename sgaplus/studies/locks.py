@@ -23,14 +23,9 @@ _LOCK = ".lock"
 
 
 class Claims:
-    """One process's claims: a byte per job, and byte 0 for the store as a whole.
-
-    Args:
-        folder: the store's; made where it does not exist.
-    """
+    """One process's claims: a byte per job, and byte 0 for the store as a whole."""
 
     def __init__(self, folder: Path):
-        folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / _LOCK
         while True:
             self._file = self._path.open("a+b")
@@ -72,7 +67,6 @@ class SoleClaims:
     """
 
     def __init__(self, folder: Path):
-        folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(folder / _LOCK)
         try:
             self._lock.acquire(timeout=0)
@@ -98,6 +92,7 @@ def claims_on(folder: Path) -> Iterator[Claims | SoleClaims]:
             share.
     """
     io.check_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     claims = SoleClaims(folder) if fcntl is None else Claims(folder)
     try:
         yield claims

@@ -56,11 +56,6 @@ class Task:
     streams: bool = False
 
     @property
-    def label(self) -> str:
-        """The plan in words."""
-        return self.job.label
-
-    @property
     def megapixels(self) -> float:
         """Of the image."""
         return _megapixels(self.image)
@@ -74,7 +69,7 @@ class Task:
     def cell(self) -> tuple[str, float, float, str, int, int]:
         """What a study compares: codec, its λ, that of the refinement, plan in words, iterations, seed."""
         job = self.job
-        return job.codec, job.codec_lmbda, job.lmbda, self.label, job.iterations, job.seed
+        return job.codec, job.codec_lmbda, job.lmbda, job.label, job.iterations, job.seed
 
 
 @functools.cache
@@ -272,24 +267,20 @@ def table(
 
     Args:
         stored, anywhere: keys of the jobs that this study has stored, and any.
-        minutes: of each job, by its key.
-
-    Returns:
-        ``codec``, ``codec_lmbda``, ``lmbda``, ``method``, ``iterations``, ``pictures`` (a crop's side, or
-        whole), ``jobs``, ``stored``, ``missing`` (stored nowhere) and ``minutes`` for these.
+        minutes: of each job, by its key; the table has those of the missing ones, which are stored nowhere.
     """
     rows = [
         {
             "codec": task.job.codec,
             "codec_lmbda": task.job.codec_lmbda,
             "lmbda": task.job.lmbda,
-            "method": task.label,
+            "method": task.job.label,
             "iterations": task.job.iterations,
             "pictures": "whole" if task.image.crop is None else f"{task.image.crop}²",
             "jobs": 1,
             "stored": int(task.job.key in stored),
             "missing": int(task.job.key not in anywhere),
-            "minutes": minutes[task.job.key] if task.job.key not in anywhere else 0.0,
+            "minutes": minutes[task.job.key] * (task.job.key not in anywhere),
         }
         for task in tasks
     ]

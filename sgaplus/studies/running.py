@@ -16,7 +16,7 @@ from ..store import Store, extended
 from . import planning
 from .execution import shards
 from .execution.dispatch import Dispatch
-from .execution.engines import Engine, Here
+from .execution.engines import Engine
 from .execution.journal import Event, Journal, Summary, Teller
 from .execution.shards import Order
 from .locks import Claims, SoleClaims, claims_on
@@ -74,7 +74,7 @@ def run(
         raise UserError(f"study {study.name}, profile {profile}: {'; '.join(planning.needs(study, profile))}")
     root = results(study, root).absolute()
     store = store_of(study, profile, root)
-    engine = engine or Here(resolved.type, hardware.free_memory(resolved))
+    engine = engine or Engine(resolved.type, hardware.free_memory(resolved))
     journal = Journal(log, study=study.name, profile=profile)
     with claims_on(store.root) as claims:
         held = rows_of(store)
@@ -93,14 +93,8 @@ def run(
         if first is not None:
             bitstream.check(shards.codec_of(first, str(resolved)))
         if missing:
-            _compute(
-                missing,
-                engine,
-                Order(root, store.root, secrets.token_hex(8), device, compiled, saving),
-                claims,
-                teller,
-                journal,
-            )
+            order = Order(root, store.root, secrets.token_hex(8), device, compiled, saving)
+            _compute(missing, engine, order, claims, teller, journal)
         if claims.alone():
             _tidy(store)
     found = journal.summary()

@@ -25,7 +25,7 @@ from ..parsing import number
 from ..plans import BASE
 
 SUFFIX = ".yaml"
-_NAME = "[a-z0-9][a-z0-9-]*"
+_NAME = "(?!streams$)[a-z0-9][a-z0-9-]*"  # a folder of the results, in which files are beside the studies
 
 ProfileName = Literal["paper", "cpu"]
 
@@ -38,9 +38,12 @@ def folder() -> Path:
 def _among(value: str, choices: Sequence[str], what: str) -> str:
     if value in choices:
         return value
+    raise UserError(f"unknown {what} '{value}': {_hint(value, choices)}")
+
+
+def _hint(value: str, choices: Sequence[str]) -> str:
     close = difflib.get_close_matches(value, choices, n=1)
-    hint = f"did you mean '{close[0]}'?" if close else f"use one of {', '.join(choices)}"
-    raise UserError(f"unknown {what} '{value}': {hint}")
+    return f"did you mean '{close[0]}'?" if close else f"use one of {', '.join(choices) or 'none'}"
 
 
 def _codec(value: Any) -> Any:
@@ -215,9 +218,7 @@ def load_study(name: str | Path) -> Study:
     """
     path = Path(name) if Path(name).suffix == SUFFIX else folder() / f"{name}{SUFFIX}"
     if not path.is_file():
-        known = [file.stem for file in _files()]
-        close = difflib.get_close_matches(str(name), known, n=1)
-        hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(known) or 'none'}"
+        hint = _hint(str(name), [file.stem for file in _files()])
         raise UserError(f"there is no study '{name}' ({path}): {hint}")
     return _read(path)
 
@@ -269,7 +270,9 @@ def _read(path: Path) -> Study:
     if not isinstance(content, dict):
         raise UserError(f"{path} does not describe a study: it needs title, shows and profiles")
     if not re.fullmatch(_NAME, path.stem):
-        raise UserError(f"{path}: a study is called by its file: rename it, in a-z, 0-9 and hyphens alone")
+        raise UserError(
+            f"{path}: a study is called by its file: rename it, in a-z, 0-9 and hyphens, not 'streams'"
+        )
     for key in ("name", "path"):
         if key in content:
             raise UserError(f"{path}: a study's {key} is that of its file: leave the key '{key}' out")

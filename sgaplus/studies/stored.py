@@ -5,12 +5,11 @@ studies share as they share jobs, are in ``streams/<codec>_lambda<λ>/<method>``
 row says where (``stream``).
 """
 
-import collections
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import pandas as pd
 import torch
@@ -44,8 +43,8 @@ def results(study: Study | None = None, root: Path | None = None) -> Path:
     """
     tracked = io.CHECKOUT / "data" / "results"
     if root is not None:
-        taken = study is not None and not study.ours and (schema.folder() / study.path.name).is_file()
-        if study is not None and taken and Path(root).resolve() == tracked.resolve():
+        namesake = study and not study.ours and (schema.folder() / study.path.name).is_file()
+        if study and namesake and Path(root).resolve() == tracked.resolve():
             raise UserError(
                 f"{root} holds the results of this repository's study {study.name}: give {study.path} another"
                 " name, or another --results"
@@ -108,32 +107,6 @@ def of_series(rows: pd.DataFrame, series: Series) -> pd.DataFrame:
     return rows.reset_index(drop=True)
 
 
-def coverage(
-    study: Study, profile: str, root: Path | None = None, codec: Spec | Series | None = None
-) -> tuple[int, int]:
-    """How many jobs of a profile are stored, and how many there are, with the codecs of one series.
-
-    Neither images nor weights have to be on this computer.
-
-    Args:
-        root, codec: as of `stored_rows`.
-    """
-    series, rows = study.series(profile, codec), rows_of(store_of(study, profile, root))
-    wanted = collections.Counter(
-        _kind(task.job) for task in planning.plan(study, profile) if task.job.codec == series.name
-    )
-    if rows.empty:
-        return 0, wanted.total()
-    found = collections.Counter(map(_kind, of_series(rows, series).drop_duplicates("key").itertuples()))
-    return sum(min(count, found[kind]) for kind, count in wanted.items()), wanted.total()
-
-
-def _kind(job: Any) -> tuple:
-    """What tells a job from those of other images alone, and from those of their squares."""
-    side = job.image.partition("@")[2]
-    return job.codec_lmbda, job.lmbda, job.label, job.iterations, job.seed, job.distortion, side
-
-
 def rows_of(store: Store) -> pd.DataFrame:
     """All rows of a store, as `store.current` gives them; empty where nothing is stored."""
     table = store.load()
@@ -146,7 +119,7 @@ def stream_of(task: Task) -> str:
     folder = f"{job.codec}_lambda{job.codec_lmbda:g}"
     at = "" if job.lmbda == job.codec_lmbda else f"_at{job.lmbda:g}"
     name = f"{_words(job.image)}_{job.iterations}{at}_{job.key[:8]}{_SUFFIX}"
-    return f"{STREAMS}/{folder}/{_words(task.label.lower())}/{name}"
+    return f"{STREAMS}/{folder}/{_words(job.label.lower())}/{name}"
 
 
 def _words(text: str) -> str:
@@ -184,14 +157,6 @@ def folders(root: Path) -> list[Path]:
 def tables(root: Path) -> dict[Path, pd.DataFrame]:
     """The rows of every profile of every study, by folder; those of foreign weights too."""
     return {path: Store(path).load() for path in folders(root)}
-
-
-def _hashes(rows: pd.DataFrame) -> dict[tuple[str, float], str]:
-    """Of every codec and λ in some rows the weights' hash."""
-    if rows.empty:
-        return {}
-    columns = (rows[name] for name in ("codec", "codec_lmbda", "codec_sha256"))
-    return {(codec, lmbda): sha256 for codec, lmbda, sha256 in zip(*columns, strict=True)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,7 +219,8 @@ def status(
     rows = pd.concat(list(known.values()), ignore_index=True) if known else pd.DataFrame()
     device = hardware.resolve_device("cpu" if kind == "cpu" else "auto")
     held = rows_of(store_of(study, profile, root))
-    tasks = planning.plan(study, profile, _hashes(held))
+    named = (held[["codec", "codec_lmbda", "codec_sha256"]] if len(held) else held).itertuples(index=False)
+    tasks = planning.plan(study, profile, {(codec, lmbda): sha256 for codec, lmbda, sha256 in named})
     rates = planning.rates(tasks, kind or chosen.device, rows, device)
     minutes = {task.job.key: task.cost * rates[task.codec].seconds / 60 for task in tasks}
     stored = complete(held, tasks, root)

@@ -81,8 +81,8 @@ def verify(
         lines.append({name: row[name] for name in _COLUMNS} | found)
         if progress:
             progress(index + 1, len(rows))
-    folders = rows["stream"].map(_codec_folder) if series else [within]
-    for place in sorted(set(folders)):
+    of_codecs = {"/".join(stream.split("/")[:2]) + "/" for stream in rows["stream"]} if series else {within}
+    for place in sorted(of_codecs):
         lines += _orphans(root, max(place, within, key=len), set(named["stream"]))
     return pd.DataFrame(lines)
 
@@ -144,10 +144,6 @@ def _named(root: Path) -> pd.DataFrame:
     rows = rows[rows["stream"].notna()]
     same = ["stream", "key", "real_bytes", *_PSNR]
     return rows.drop_duplicates(same).sort_values("stream", ignore_index=True)
-
-
-def _codec_folder(stream: str) -> str:
-    return "/".join(stream.split("/")[:2]) + "/"
 
 
 def _orphans(root: Path, within: str, named: set[str]) -> Iterator[dict[str, object]]:

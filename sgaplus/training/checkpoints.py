@@ -17,12 +17,7 @@ _KEEP = "restore it from a copy, or rename it to start anew"
 
 
 def write(path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint; the old one stays until the new one is complete.
-
-    Raises:
-        UserError: the folder cannot be written to.
-        SystemFault: the disk is full or fails.
-    """
+    """Write a checkpoint; the old one stays until the new one is complete. Errors are of `io.atomic`."""
     content = BytesIO()
     torch.save(state, content)
     with io.atomic(path) as temporary:

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from .. import io
-from ..codecs.bundled import Card, read_cards
+from ..codecs.bundled import read_cards
 from ..errors import UserError
 
 CURVE = ("stage", "step", "seconds", "lmbda", "loss", "bpp", "psnr", "lr")
@@ -20,7 +20,6 @@ CURVE = ("stage", "step", "seconds", "lmbda", "loss", "bpp", "psnr", "lr")
 HELD_OUT = ("held_out_loss", "held_out_bpp", "held_out_psnr")
 _WHOLE = ("stage", "step")
 _MEND = "restore it, or rename it to do without"
-_STAGE = ("recipe", "seconds", "hardware", "torch", "dtype", "last", "data")
 
 
 @dataclass(frozen=True)
@@ -60,14 +59,14 @@ def lineage_of(weights: Path) -> Lineage:
         return Lineage(weights.name)
     try:
         card = read_cards(path)[0]
-        stages = _stages(card.training)
+        stages = [{"data": card.training["data"]} | stage for stage in card.training.get("stages", ())]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{path} is not the card of a codec ({error}): {_MEND}") from error
     if card.file_sha256 != io.sha256(weights):
         raise UserError(f"{path} is not the card of {weights.name}, which has changed: {_MEND}")
     path = curve_path(weights)
     try:
-        curve = _read_curve(path, card) if path.is_file() else []
+        curve = _read_curve(path) if path.is_file() else []
     except OSError as error:
         raise io.unreadable(path, error) from error
     except (ValueError, TypeError, KeyError) as error:
@@ -75,22 +74,9 @@ def lineage_of(weights: Path) -> Lineage:
     return Lineage(weights.name, card.lmbda if len(card.lmbdas) == 1 else None, stages, curve)
 
 
-def _stages(training: dict[str, Any]) -> list[dict[str, Any]]:
-    """The stages in a card; a card without a list of stages describes a single one."""
-    if not training:
-        return []
-    if "stages" in training:
-        return [{"data": training["data"]} | stage for stage in training["stages"]]
-    steps = training["last"].get("step", training["recipe"]["steps"])
-    return [{"start": "", "steps": steps} | {key: training[key] for key in _STAGE}]
-
-
-def _read_curve(path: Path, card: Card) -> list[dict[str, float]]:
-    """The rows of a curve; where it has no column of λ, it is that of the card's only one."""
+def _read_curve(path: Path) -> list[dict[str, float]]:
     with path.open(encoding="utf-8") as file:
         table = pd.read_csv(file, float_precision="round_trip")
-    if "lmbda" not in table and len(card.lmbdas) == 1:
-        table["lmbda"] = card.lmbda
     lacking = [key for key in CURVE if key not in table or table[key].isna().any()]
     if lacking:
         raise ValueError(f"it lacks {', '.join(lacking)}")
@@ -101,11 +87,7 @@ def _read_curve(path: Path, card: Card) -> list[dict[str, float]]:
 
 
 def write_curve(path: Path, rows: Sequence[dict[str, float]]) -> None:
-    """Write a training curve, with columns of held-out photographs where a row has them.
-
-    Raises:
-        SystemFault: the disk is full or fails.
-    """
+    """Write a training curve, with columns of held-out photographs where a row has them."""
     columns = [*CURVE, *(key for key in HELD_OUT if any(key in row for row in rows))]
     with io.atomic(path) as temporary:
         table = pd.DataFrame(rows, columns=columns)

@@ -7,19 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from compressai.models import MeanScaleHyperprior
 from torch import Tensor
 
 from .. import hardware
 from ..codecs.bundled import save_network
-from ..codecs.checkpoints import load_parameters, read_safetensors
+from ..codecs.checkpoints import read_safetensors
 from ..codecs.gains import LMBDA, PREFIX, at
 from ..errors import SystemFault
 from .evaluation import plain_codec, rd_point
-from .gains import Gains
 from .lineage import UNTRAINED, Lineage, curve_path, write_curve
 from .recipes import Recipe
-from .run import Run
+from .run import Run, with_quantiles
 from .widening import widen
 
 
@@ -65,7 +63,8 @@ def publish(run: Run, folder: Path, note: str, kodak: Sequence[Tensor] = ()) -> 
     """
     recipe = run.recipe
     lmbdas = sorted(recipe.family or (recipe.lmbda,))
-    model, gains = _plain(run)
+    averaged, gains = run.averaged()
+    model = with_quantiles(recipe, dict(averaged.named_parameters()))
     weights = publishable(model) | (gains.published(recipe.family) if gains else {})
     # The Kodak points are those of the published numbers.
     codecs = (plain_codec(recipe, lmbda, at(weights, lmbda), run.codec.device) for lmbda in lmbdas)
@@ -84,16 +83,6 @@ def publish(run: Run, folder: Path, note: str, kodak: Sequence[Tensor] = ()) -> 
     )
     write_curve(curve_path(path), _curve(run, log))
     return path
-
-
-@torch.no_grad()
-def _plain(run: Run) -> tuple[MeanScaleHyperprior, Gains | None]:
-    """A run's average on the CPU: CompressAI's model with the prior's quantiles found anew, and gains."""
-    averaged, gains = run.averaged()
-    model = run.recipe.untrained()
-    load_parameters(model, dict(averaged.named_parameters()))
-    model.entropy_bottleneck._update_quantiles()
-    return model, gains.cpu() if gains else None
 
 
 def start_from(path: Path, recipe: Recipe, device: str, dtype: str, lineage: Lineage = UNTRAINED) -> Run:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -101,9 +101,6 @@ class Run:
         lineage: Lineage = UNTRAINED,
     ) -> Run:
         """A new run, from random weights or from ``weights``, a state dict of the same architecture.
-
-        Args:
-            lineage: where the weights come from, for the cards of the results.
 
         Raises:
             UserError: the weights are of another architecture.
@@ -243,15 +240,16 @@ class Run:
             found = {self.recipe.lmbda: dict(model.named_parameters())}
         else:
             found = {lmbda: gains.fold(model, index) for index, lmbda in enumerate(self.recipe.family)}
-        return {lmbda: _with_quantiles(self.recipe, weights) for lmbda, weights in found.items()}
+        return {lmbda: dict(with_quantiles(self.recipe, v).named_parameters()) for lmbda, v in found.items()}
 
 
 @torch.no_grad()
-def _with_quantiles(recipe: Recipe, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+def with_quantiles(recipe: Recipe, weights: Mapping[str, Tensor]) -> MeanScaleHyperprior:
+    """CompressAI's model with these parameters and the quantiles that its prior has with them."""
     model = recipe.untrained()
-    load_parameters(model, weights)
+    load_parameters(model, dict(weights))
     model.entropy_bottleneck._update_quantiles()
-    return {name: value.detach() for name, value in model.named_parameters()}
+    return model.requires_grad_(False)
 
 
 def train(
@@ -276,20 +274,17 @@ def train(
         held_out: photographs that are evaluated, each in the square of the crop's size in its centre.
 
     Raises:
-        UserError: every photograph is smaller than the crop.
         SystemFault: the loss, its gradient or a weight is not finite; the last checkpoint is kept.
     """
     device = run.codec.device
-    usable = [photo.to(device) for photo in photographs if min(photo.shape[1:]) >= run.recipe.crop]
-    if not usable:
-        raise UserError(f"no training photograph is at least {run.recipe.crop} pixels wide and high")
+    photographs = [photo.to(device) for photo in photographs]
     centred = centres(held_out, run.recipe.crop)
     recent: list[dict[str, float]] = []
     try:
         # On a GPU the fastest of its convolutions of these shapes, measured once.
         with torch.backends.cudnn.flags(enabled=True, benchmark=True):
             while run.step < run.recipe.steps:
-                recent += run.advance(usable)
+                recent += run.advance(photographs)
                 if minutes is not None:
                     _end_after(run, 60 * minutes)
                 ended = run.step == run.recipe.steps

@@ -15,7 +15,6 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from sgaplus.errors import UserError
 from sgaplus.studies.schema import load_study
-from sgaplus.studies.stored import coverage
 
 from . import cells, palette, pool, provenance
 
@@ -120,7 +119,7 @@ def status(item: Item) -> tuple[str, str]:
     """How far an item is reproduced, from the stored rows: a word or two, and the scale in words."""
     if item.study is None:
         return "exact", "from the formulas"
-    stored, jobs = coverage(load_study(item.study), "paper")
+    stored, jobs = provenance.coverage(load_study(item.study), "paper")
     if stored == jobs:
         return "reproduced", "the paper’s protocol"
     rows = pool.load("cpu", studies=[item.study])

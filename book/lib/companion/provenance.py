@@ -1,15 +1,18 @@
 """Where a page's numbers come from: its rows, what they are of, what made them."""
 
+import collections
 import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from sgaplus.codecs.series import Series
 from sgaplus.codecs.series import series as series_of
-from sgaplus.studies.schema import load_study
-from sgaplus.studies.stored import coverage, stored_rows
+from sgaplus.studies import planning
+from sgaplus.studies.schema import Study, load_study
+from sgaplus.studies.stored import of_series, rows_of, store_of, stored_rows
 from sgaplus.studies.stored import results as results_folder
 
 from . import parameters
@@ -25,6 +28,32 @@ def series(study: str, profile: str, codec: str | Series | None = None) -> Serie
     """The codecs that a page shows: ``codec``, whose paths are relative to the working folder; those of the
     profile where None."""
     return load_study(study).series(profile) if codec is None else series_of(codec)
+
+
+def coverage(
+    study: Study, profile: str, root: Path | None = None, codec: str | Series | None = None
+) -> tuple[int, int]:
+    """How many jobs of a profile are stored, and how many there are, with the codecs of one series.
+
+    Neither images nor weights have to be on this computer.
+
+    Args:
+        root, codec: as of `stored_rows`.
+    """
+    series, rows = study.series(profile, codec), rows_of(store_of(study, profile, root))
+    wanted = collections.Counter(
+        _kind(task.job) for task in planning.plan(study, profile) if task.job.codec == series.name
+    )
+    if rows.empty:
+        return 0, wanted.total()
+    found = collections.Counter(map(_kind, of_series(rows, series).drop_duplicates("key").itertuples()))
+    return sum(min(count, found[kind]) for kind, count in wanted.items()), wanted.total()
+
+
+def _kind(job: Any) -> tuple:
+    """What tells a job from those of other images alone, and from those of their squares."""
+    side = job.image.partition("@")[2]
+    return job.codec_lmbda, job.lmbda, job.label, job.iterations, job.seed, job.distortion, side
 
 
 def load(

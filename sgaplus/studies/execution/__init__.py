@@ -1,1 +1,1 @@
-"""The execution of studies: shards of jobs on any `concurrent.futures.Executor`, here or on a cluster."""
+"""The execution of studies: shards of jobs, here or on a cluster."""

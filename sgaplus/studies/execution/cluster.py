@@ -138,11 +138,12 @@ class Cluster(Engine):
         self.kind, self.free = "cpu", 0.0
 
     def _connect(self, patience: float) -> Client:
-        if _is_file(self._where) and not Path(self._where).is_file():  # Dask would wait for it for ever
+        there = Path(self._where).is_file()
+        if self._where.endswith(".json") and not there:  # Dask would wait for it for ever
             raise UserError(f"no scheduler answers at {self._where}: there is no such file")
-        file = {"scheduler_file": self._where} if _is_file(self._where) else {"address": self._where}
+        where = {"scheduler_file" if there else "address": self._where}
         try:
-            client = Client(**file, timeout=CONNECTING, set_as_default=False)
+            client = Client(**where, timeout=CONNECTING, set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:
             raise UserError(
                 f"no scheduler answers at {self._where} ({first_line(error)}): start one (`dask scheduler`),"
@@ -164,7 +165,7 @@ class Cluster(Engine):
         return 2 * max(1, self.workers)
 
     @property
-    def workers(self) -> int:
+    def workers(self) -> int:  # type: ignore[override]
         return len(self._fit())
 
     def _fit(self) -> set[str]:
@@ -260,10 +261,6 @@ class Cluster(Engine):
             self._client.close(timeout=1)
 
 
-def _is_file(where: str) -> bool:
-    return "://" not in where and (Path(where).is_file() or where.endswith(".json"))
-
-
 @contextlib.contextmanager
 def local(workers: int, device: str) -> Iterator[str]:
     """The address of a cluster on this computer: a process per worker, with a GPU of its own each.
@@ -284,24 +281,14 @@ def local(workers: int, device: str) -> Iterator[str]:
         if kind == "cuda":
             visible = os.environ.get("CUDA_VISIBLE_DEVICES")
             environment["CUDA_VISIBLE_DEVICES"] = visible.split(",")[number] if visible else str(number)
-        options = {
-            "nthreads": 1,
-            "memory_limit": MEMORY_LIMIT // workers,
-            "env": environment,
-            "silence_logs": 40,
-        }
-        return {"cls": Nanny, "options": options}
+        options = {"nthreads": 1, "memory_limit": MEMORY_LIMIT // workers, "silence_logs": 40}
+        return {"cls": Nanny, "options": options | {"env": environment}}
 
+    here = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
+    scheduler = {"cls": Scheduler, "options": here}
     with (
         dask.config.set(_SETTINGS),
-        SpecCluster(
-            workers={number: worker(number) for number in range(workers)},
-            scheduler={
-                "cls": Scheduler,
-                "options": {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"},
-            },
-            silence_logs=50,
-        ) as cluster,
+        SpecCluster(dict(enumerate(map(worker, range(workers)))), scheduler, silence_logs=50) as cluster,
     ):
         yield cluster.scheduler_address
 
@@ -309,9 +296,5 @@ def local(workers: int, device: str) -> Iterator[str]:
 @contextlib.contextmanager
 def connected(where: str) -> Iterator[Cluster]:
     """A cluster's workers while the block runs."""
-    with dask.config.set(_SETTINGS):
-        engine = Cluster(where)
-        try:
-            yield engine
-        finally:
-            engine.close()
+    with dask.config.set(_SETTINGS), contextlib.closing(Cluster(where)) as engine:
+        yield engine

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ...errors import first_line
 from ...store import Store
@@ -34,7 +34,7 @@ class _Flight:
     """A shard that was asked for."""
 
     shard: Shard
-    future: Future | None = None
+    future: Future = field(default_factory=Future)
     worker: str = ""  # that has it
     heard: float = 0.0
     done: float = 0.0
@@ -67,10 +67,13 @@ class Dispatch:
             UserError: no worker can take part.
             SystemFault: the disk is full, or the workers are gone.
         """
-        shards = (Shard(tuple(group), next(self._numbers)) for group in groups)
+        flights = (_Flight(Shard(tuple(group), next(self._numbers))) for group in groups)
         try:
             while True:
-                while len(self._flights) < self._engine.slots and (flight := self._next(shards)):
+                while len(self._flights) < self._engine.slots:
+                    flight = self._again.popleft() if self._again else next(flights, None)
+                    if flight is None:
+                        break
                     self._submit(flight)
                 if not self._flights:
                     return
@@ -78,14 +81,7 @@ class Dispatch:
                 self._look()
         finally:
             for flight in self._flights.values():
-                if flight.future is not None:
-                    flight.future.cancel()
-
-    def _next(self, shards: Iterator[Shard]) -> _Flight | None:
-        if self._again:
-            return self._again.popleft()
-        shard = next(shards, None)
-        return None if shard is None else _Flight(shard)
+                flight.future.cancel()
 
     def _submit(self, flight: _Flight) -> None:
         number = flight.shard.number
@@ -188,8 +184,7 @@ class Dispatch:
     def _drop(self, flight: _Flight) -> None:
         """Wait for a shard no longer."""
         del self._flights[flight.shard.number]
-        if flight.future is not None:
-            flight.future.cancel()
+        flight.future.cancel()
 
     def _look(self) -> None:
         """After the workers."""

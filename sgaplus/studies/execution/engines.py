@@ -1,11 +1,10 @@
-"""Engines: any `concurrent.futures.Executor`, and what a run has to know of its workers."""
+"""Engines: what computes shards, and what a run has to know of its workers."""
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
 
-from .shards import Done, Order, Shard, compute
+from .shards import Order, Shard, compute
 
 
 @dataclass(frozen=True)
@@ -34,26 +33,23 @@ class Refusal:
 
 
 class Engine:
-    """Shards on an executor; nothing is heard of them before they are done.
+    """This process alone, in which every step is heard; a class of other workers says how they differ.
 
-    Args:
+    Attributes:
         slots: how many shards are asked for at a time.
-        kind: ``cpu`` or ``cuda``, what the workers compute on.
+        workers: how many there are now.
+        kind: ``cpu`` or ``cuda``, what they compute on.
         free: bytes of memory that each of them has; 0 where that is not known.
+        patience: seconds without a sign after which a worker hangs; None where none can.
+        losses: kinds of exceptions of shards whose worker was lost.
     """
 
-    # Seconds without a sign after which a worker hangs; None where nothing is heard.
+    slots = workers = 1
     patience: float | None = None
-    # Kinds of exceptions of shards whose worker was lost.
     losses: tuple[type[Exception], ...] = ()
 
-    def __init__(self, executor: Executor, slots: int, kind: str, free: float = 0.0):
-        self.executor, self.slots, self.kind, self.free = executor, slots, kind, free
-
-    @property
-    def workers(self) -> int:
-        """How many there are now."""
-        return self.slots
+    def __init__(self, kind: str, free: float = 0.0):
+        self.kind, self.free = kind, free
 
     def prepare(self, order: Order) -> Iterable[str]:
         """Look at the workers before shards are asked for; what is worth saying of them.
@@ -64,8 +60,13 @@ class Engine:
         return ()
 
     def submit(self, shard: Shard, order: Order, hear: Callable[[Sign], None]) -> Future:
-        """Ask for a shard; the future gives a `shards.Done` or a `Refusal`."""
-        return self.executor.submit(compute, shard, order)
+        """Ask for a shard; the future gives a `shards.Done` or a `Refusal`. Ctrl-C goes through."""
+        future: Future = Future()
+        try:
+            future.set_result(compute(shard, order, lambda done: hear(Sign(shard.number, "here", done))))
+        except Exception as error:
+            future.set_exception(error)
+        return future
 
     def signs(self) -> Iterator[Sign]:
         """What workers said since the last call, where it was not heard at once."""
@@ -91,27 +92,3 @@ class Engine:
         Raises:
             SystemFault: they do not come back.
         """
-
-
-class Here(Engine):
-    """This process alone; every step is heard."""
-
-    def __init__(self, kind: str, free: float = 0.0):
-        super().__init__(_Now(), 1, kind, free)
-
-    def submit(self, shard: Shard, order: Order, hear: Callable[[Sign], None]) -> Future:
-        return self.executor.submit(
-            compute, shard, order, lambda done: hear(Sign(shard.number, "here", done))
-        )
-
-
-class _Now(Executor):
-    """Computes while it is asked to; Ctrl-C goes through."""
-
-    def submit(self, fn: Callable, /, *args: Any, **kwargs: Any) -> Future:
-        future: Future[Done] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:
-            future.set_exception(error)
-        return future

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,7 +21,7 @@ class Event:
     """What a run has to say after a (λ, method, seed), or after copying.
 
     Attributes:
-        done, of: jobs that are stored now, jobs of the profile whose codec and image are on this computer.
+        done, of: jobs that are over, jobs of the profile whose codec and image are on this computer.
         what: what was done, in words.
         seconds_left: for what is missing, at the pace of this run; None before there is one.
     """
@@ -52,7 +53,6 @@ class Journal:
     """Keeps account of what workers do, and appends a line of JSON for each job to a file.
 
     Args:
-        path: the file; none where None.
         about: what every line says, such as the study.
 
     Raises:
@@ -61,7 +61,8 @@ class Journal:
 
     def __init__(self, path: Path | None = None, **about: str):
         self._path, self._about = path, about
-        self._stored, self._failures, self._seconds = 0, [], {}  # type: int, list[Failure], dict[str, float]
+        self._stored, self._failures = 0, []  # type: int, list[Failure]
+        self._seconds: dict[str, float] = defaultdict(float)
         self._begun = self._looked = time.monotonic()
         self._offered = 0.0
         if path is not None:
@@ -79,7 +80,7 @@ class Journal:
 
     def done(self, done: Done) -> None:
         """A shard is stored, but for what came to nothing."""
-        self._seconds[done.worker] = self._seconds.get(done.worker, 0.0) + done.seconds
+        self._seconds[done.worker] += done.seconds
         self._stored += len(done.results)
         each = done.seconds / max(1, len(done.results) + len(done.failures))
         for result in done.results:
@@ -112,8 +113,7 @@ class Teller:
     """Says how much is done and how long the rest takes, over all workers.
 
     Args:
-        tasks: of the run.
-        stored: keys of those that need not run.
+        stored: keys of those tasks that need not run.
         progress: called with megapixel-iterations done and in all.
         report: called from time to time.
     """
@@ -129,10 +129,7 @@ class Teller:
         self._total, self._cost = planning.cost(tasks, stored), 0.0
         self._started = time.monotonic()
         self._progress, self._report = progress or (lambda done, total: None), report or (lambda event: None)
-        self._open: dict[tuple, int] = {}
-        for task in tasks:
-            if task.job.key not in stored:
-                self._open[task.cell] = self._open.get(task.cell, 0) + 1
+        self._open = Counter(task.cell for task in tasks if task.job.key not in stored)
 
     def step(self, cost: float) -> None:
         """So much of the shards in flight is done."""

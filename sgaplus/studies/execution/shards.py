@@ -49,16 +49,6 @@ class Shard:
     tasks: tuple[Task, ...]
     number: int
 
-    @property
-    def cost(self) -> float:
-        """Megapixel-iterations."""
-        return sum(task.cost for task in self.tasks)
-
-    @property
-    def pixels(self) -> float:
-        """Of all images."""
-        return 1e6 * sum(task.megapixels for task in self.tasks)
-
     def halves(self, numbers: Sequence[int]) -> list[Shard]:
         """Two shards in place of this one."""
         middle = (len(self.tasks) + 1) // 2
@@ -71,11 +61,9 @@ class Order:
     """What holds for all shards of a run.
 
     Attributes:
-        root: the folder of results.
-        store: that of the rows.
-        nonce: what the file `mark` of that folder holds for the asker.
-        device: as `load_codec` takes it.
-        compiled: as `refinement.refine` takes it.
+        root, store: the folders of results and of the rows.
+        nonce: what the file `mark` of the latter holds for the asker.
+        device, compiled: as `load_codec` and `refinement.refine` take them.
         saving: seconds between two checkpoints of a shard, which shorter ones do without.
     """
 
@@ -134,12 +122,11 @@ class Done:
     bytes_per_pixel: float = 0.0
 
 
-# Called with the megapixel-iterations that are done.
 Tell = Callable[[float], None]
 
 
-def compute(shard: Shard, order: Order, tell: Tell = lambda done: None, worker: str = "here") -> Done:
-    """Refine a shard.
+def compute(shard: Shard, order: Order, tell: Tell, worker: str = "here") -> Done:
+    """Refine a shard; ``tell`` is called with the megapixel-iterations that are done.
 
     Raises:
         Unfit: weights or photographs are missing here, or are others than those that were planned.
@@ -184,7 +171,11 @@ def keep(store: Store, root: Path, result: Result) -> None:
 
 
 def _refined(
-    codec: Codec, tasks: Sequence[Task], order: Order, tell: Tell, checkpoints: Checkpoints | None
+    codec: Codec,
+    tasks: Sequence[Task],
+    order: Order,
+    tell: Tell,
+    checkpoints: Checkpoints | None,
 ) -> tuple[list[Result], list[Failure]]:
     first = tasks[0]
     try:
@@ -237,13 +228,10 @@ def codec_of(task: Task, device: str) -> Codec:
             if not task.codec.sha256:
                 raise UserError(f"the weights are missing: run `sgaplus codecs fetch {job.codec}`")
             codec = task.codec.load(device, job.dtype)
+            if codec.sha256 != job.codec_sha256:
+                raise UserError("the weights have changed while the study ran: run it again")
         except (UserError, OSError) as error:
             raise Unfit(f"{job.codec} at lambda {job.codec_lmbda:g} cannot be loaded: {error}") from error
-        if codec.sha256 != job.codec_sha256:
-            raise Unfit(
-                f"the weights of {codec.name} at lambda {codec.lmbda:g} have changed while the study ran: run"
-                " it again"
-            )
         while len(_kept) >= _CODECS:
             del _kept[next(iter(_kept))]
         _kept[key] = codec
