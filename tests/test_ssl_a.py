@@ -44,12 +44,7 @@ def test_the_optimum_is_interior_only_where_both_ends_are_worse(slopes, monkeypa
     assert (early["best"], late["best"]) == (10, 2.3)
     assert late["interior"] and not early["interior"], "the best a is at an end"
     assert (late["first"], late["last"]) == pytest.approx((10, 5)) and late["good"] == {2.3}
-    unclear = ssl_a.against_best(slopes, 10).assign(change_low=[9.0, 0.0, -1.0])
-    monkeypatch.setattr(ssl_a, "against_best", lambda *_: unclear)
+    table = ssl_a.grids.summary(ssl_a._grid(slopes, 10), "a").assign(change_low=[9.0, float("nan"), -1.0])
+    monkeypatch.setattr(ssl_a.grids, "summary", lambda *_: table)
     (line,) = ssl_a.optima(slopes, [10]).to_dict("records")
     assert not line["interior"] and line["good"] == {2.3, 10} and line["alike"] == "10"
-
-
-def test_an_optimum_needs_three_a(slopes):
-    with pytest.raises(UserError, match="at least three"):
-        ssl_a.against_best(slopes[slopes["a"] < 10], 10)

@@ -36,20 +36,24 @@ def grid(rows: pd.DataFrame, setting: str, iteration: int | None = None) -> pd.D
     return descent.at(labelled(rows, setting), iteration, by="label")
 
 
-def summary(rows: pd.DataFrame, setting: str) -> pd.DataFrame:
+def summary(rows: pd.DataFrame, setting: str, reference: float | None = None) -> pd.DataFrame:
     """Every cell of a `grid`.
+
+    Args:
+        reference: the setting that the others are compared with; the method's best where None.
 
     Returns:
         By label and setting, in order: these, images; loss with its interval; seeds, spread (standard
         deviation over them, NaN for one); best, whether it is the method's lowest mean; change with its
-        interval, the paired difference from the method's best in percent of it, NaN for the best.
+        interval, the paired difference from that setting in percent of it, NaN for itself.
     """
     by, found = ["label", setting], []
     table = statistics.means(rows, "loss", by).merge(statistics.seed_spread(rows, "loss", by), on=by)
     table["best"] = table.groupby("label")["loss"].transform("min") == table["loss"]
     for label, best in table[table["best"]].set_index("label")[setting].items():
         group = rows[rows["label"] == label]
-        costs = statistics.paired_means(group.assign(configuration=group[setting]), "loss", best)
+        against = best if reference is None else reference
+        costs = statistics.paired_means(group.assign(configuration=group[setting]), "loss", against)
         found.append(costs.rename(columns={"configuration": setting}).assign(label=label))
     changes = pd.concat(found).drop(columns=["images", "verdict"]).astype({setting: float})
     order = palette.in_order(table["label"]).index

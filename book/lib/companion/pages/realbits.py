@@ -79,19 +79,10 @@ def excess_figure(table: pd.DataFrame) -> Figure:
 def against_base(table: pd.DataFrame) -> pd.DataFrame:
     """Excess of refined files minus that of the base's, on the same image: lmbda, configuration, images,
     change (bytes) with its interval, verdict."""
-    columns = ["lmbda", "configuration", "images", "change", "change_low", "change_high", "verdict"]
-    found = [
-        statistics.paired_means(group, "excess", BASE, relative=False).assign(lmbda=lmbda)
-        for lmbda, group in table.groupby("lmbda")
-        if BASE in set(group["configuration"]) and group["image"].duplicated().any()
-    ]
-    if not found:
-        return pd.DataFrame(columns=columns)
-    rank = palette.in_order(table["configuration"]).index
-    order = {"by": ["lmbda", "configuration"], "ignore_index": True}
-    return pd.concat(found)[columns].sort_values(
-        **order, key=lambda c: c.map(rank) if c.name == "configuration" else c
-    )
+    if not {BASE} < set(table["configuration"]):
+        return pd.DataFrame(columns=["lmbda", "configuration", "images", "change", "verdict"])
+    found = statistics.paired_means(table, "excess", BASE, ["lmbda"], relative=False)
+    return pd.concat(palette.parts(found).values(), ignore_index=True)
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from sgaplus.errors import UserError
 from sgaplus.rounding import Atanh, Cosine, Linear
 
-from .. import closed_forms, figures, statistics
+from .. import closed_forms, figures
 from ..tables import Col
-from . import descent
+from . import descent, grids
 
 
 def likeness() -> pd.DataFrame:
@@ -21,47 +21,19 @@ def likeness() -> pd.DataFrame:
     return pd.DataFrame(found, columns=["label", "a", "distance"])
 
 
-def over_a(rows: pd.DataFrame, reference: float, iterations: Sequence[int]) -> pd.DataFrame:
-    """The true loss of SSL over a, and paired differences from one a at the same iteration.
-
-    Returns:
-        By iteration and a: iteration, a, images; loss with its interval; change with its interval in percent,
-        NaN for the reference; seeds and spread over them (NaN for one).
-    """
+def _grid(rows: pd.DataFrame, iteration: int) -> pd.DataFrame:
     slopes = rows[(rows["family"] == "ssl") & (rows["iterations"] > 0)]
-    if reference not in (known := sorted(slopes["a"].unique())):
+    return descent.at(slopes, iteration).assign(label="SSL")
+
+
+def over_a(rows: pd.DataFrame, reference: float, iterations: Sequence[int]) -> pd.DataFrame:
+    """The true loss of SSL over a, and paired differences from one a at the same iteration: `grids.summary`
+    by iteration."""
+    known = sorted(rows["a"].dropna().unique())
+    if reference not in known:
         raise UserError(f"no row has a = {reference:g}: use one of {', '.join(f'{a:g}' for a in known)}")
-    found = []
-    for iteration in iterations:
-        here = descent.at(slopes, iteration)
-        table = statistics.means(here, "loss", ["a"]).merge(statistics.seed_spread(here, "loss", ["a"]))
-        changes = _against(here, reference).drop(columns="images")
-        found.append(table.merge(changes, on="a", how="left").assign(iteration=iteration))
-    return pd.concat(found, ignore_index=True)
-
-
-def _against(rows: pd.DataFrame, reference: float) -> pd.DataFrame:
-    """`statistics.paired_means` from one a, by other a."""
-    table = statistics.paired_means(rows.assign(configuration=rows["a"]), "loss", reference)
-    return table.rename(columns={"configuration": "a"}).drop(columns="verdict").astype({"a": float})
-
-
-def against_best(rows: pd.DataFrame, iteration: int | None = None) -> pd.DataFrame:
-    """Paired differences in percent from the a of the lowest mean true loss, at one iteration (the last where
-    None): a in ascending order, images, change with its interval; all zero for the best."""
-    here = descent.at(rows[rows["family"] == "ssl"], iteration)
-    means = statistics.means(here, "loss", ["a"]).set_index("a")
-    if len(means) < 3:
-        raise UserError(f"an optimum over a needs at least three of them, not {len(means)}: run the study")
-    best = float(means["loss"].idxmin())
-    own = {
-        "a": best,
-        "images": means.loc[best, "images"],
-        "change": 0.0,
-        "change_low": 0.0,
-        "change_high": 0.0,
-    }
-    return pd.concat([_against(here, best), pd.DataFrame([own])]).sort_values("a", ignore_index=True)
+    tables = [grids.summary(_grid(rows, t), "a", reference).assign(iteration=t) for t in iterations]
+    return pd.concat(tables, ignore_index=True)
 
 
 OPTIMA = {
@@ -74,16 +46,17 @@ OPTIMA = {
 
 
 def optima(rows: pd.DataFrame, iterations: Sequence[int]) -> pd.DataFrame:
-    """By iteration `OPTIMA` of `against_best`, where the optimum is interior if both ends are worse by
-    intervals that exclude zero; and good, the set of the best a and of those not significantly different."""
+    """By iteration `OPTIMA`, where the optimum is interior if both ends are worse by intervals that exclude
+    zero; and good, the set of the best a and of those not significantly different."""
     lines = []
     for iteration in iterations:
-        table = against_best(rows, iteration).set_index("a")
-        best, good = table["change"].idxmin(), table.index[table["change_low"] <= 0]
+        table = grids.summary(_grid(rows, iteration), "a").set_index("a")
+        best, ends = table["best"].idxmax(), {"first": table.index[0], "last": table.index[-1]}
+        good = [a for a in table.index if a == best or table.loc[a, "change_low"] <= 0]
         line = {"iteration": iteration, "best": best, "good": set(good)}
-        for name, end in (("first", table.index[0]), ("last", table.index[-1])):
+        for name, end in ends.items():
             line |= {f"{name}{x}": table.loc[end, f"change{x}"] for x in ("", "_low", "_high")}
-        line["interior"] = not {table.index[0], table.index[-1]} & set(good)
+        line["interior"] = not set(ends.values()) & set(good)
         lines.append(line | {"alike": ", ".join(f"{a:.4g}" for a in good if a != best) or "–"})
     return pd.DataFrame(lines)
 
