@@ -178,15 +178,11 @@ def each_of(value: Any, images: Sequence[Tensor], default: str = "mse") -> list[
             raise UserError(f"{len(value)} maps of weights were given for {len(images)} images")
         return [_weighted(weights, image) for weights, image in zip(value, images, strict=True)]
     if not callable(value):
-        raise UserError(
-            f"a distortion is {', '.join(NAMED)}, a map or a function, not {type(value).__name__}"
-        )
+        raise UserError(f"a distortion is {', '.join(NAMED)}, map or function, not {type(value).__name__}")
     if not isinstance(value, Distortion):
         value = Distortion(getattr(value, "__qualname__", type(value).__name__), function=value)
     if value is MS_SSIM and (small := min(min(image.shape[-2:]) for image in images)) < metrics.MS_SSIM_SIDE:
-        raise UserError(
-            f"MS-SSIM needs at least {metrics.MS_SSIM_SIDE} pixels a side, and an image has {small}"
-        )
+        raise UserError(f"MS-SSIM needs at least {metrics.MS_SSIM_SIDE} pixels a side, and one has {small}")
     return [value] * len(images)
 
 

@@ -120,9 +120,7 @@ def _read(path: Path) -> pd.DataFrame:
     needed = {*jobs.IDENTITY, "image", "iteration", "read_off", "trace_every"} - set(jobs.ADDED)
     missing = sorted(name for name in needed if name not in table or table[name].isna().any())
     if missing:
-        raise UserError(
-            f"{path} is no table of stored jobs (it has no {', '.join(missing[:3])}): move it elsewhere"
-        )
+        raise UserError(f"{path} is no table of stored jobs (no {', '.join(missing[:3])}): move it elsewhere")
     table = jobs.with_keys(table)
     for name, kind in _OF_FILES.items():
         table[name] = table[name].astype(kind) if name in table else pd.Series(None, table.index, kind)

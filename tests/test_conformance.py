@@ -171,7 +171,7 @@ def test_what_is_wrong_with_a_codec_is_said(codec, words):
 
 
 def test_what_cannot_be_registered():
-    with pytest.raises(UserError, match=r"Own .*give a class .*type\(model\)"):
+    with pytest.raises(UserError, match=r"Own .*give a subclass .*type\(model\)"):
         register(own_model(), FAMILY)
     with pytest.raises(UserError, match=r"Linear .*CompressionModel"):
         register(nn.Linear, FAMILY)

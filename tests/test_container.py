@@ -143,7 +143,7 @@ def test_every_truncation_is_noticed(content, draw):
     ("offset", "value", "message"),
     [
         (0, b"\x89PNG", "not a file that `sgaplus encode` wrote"),
-        (4, b"\x03", "version 3 of the format, here are 1 to 2"),
+        (4, b"\x03", "version 3 of the format is none of 1 to 2"),
         (5, b"\xff", r"codec that is not known here \(number 255\)"),
         (6, b"\x7f\xc0\0\0", "λ = nan"),
         (6, b"\0\0\0\0", "λ = 0"),

@@ -204,9 +204,7 @@ def encode_latents(
 
 def _check_shape(name: str, latent: Tensor, expected: tuple[int, ...]) -> None:
     if latent.shape != expected:
-        raise UserError(
-            f"latent {name} has shape {tuple(latent.shape)}, where this codec has {expected} for this size"
-        )
+        raise UserError(f"latent {name} has shape {tuple(latent.shape)}, and needs {expected} for this size")
 
 
 def _check_equal(decoded: Tensor, encoded: Tensor) -> None:
@@ -243,9 +241,7 @@ def decode_latents(
     first_shape = (len(coder.medians), *shape)
     if coder.decoding is None:
         if z:
-            raise UserError(
-                "the file does not fit its codec: it holds a string for a hyperprior, which that lacks"
-            )
+            raise UserError("the file does not fit its codec: it holds a string for a missing hyperprior")
         y_hat = _decode_first(coder, y, first_shape)
         return {"y": y_hat}, y_hat
     z_hat = _decode_first(coder, z, first_shape)

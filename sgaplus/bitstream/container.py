@@ -110,18 +110,12 @@ def pack(container: Container) -> bytes:
         UserError: the photograph or a string is larger than the format can say.
     """
     codes = {name: code for code, name in NAMES.items()}
-    for side in (container.height, container.width):
+    size = container.height, container.width
+    for side in size:
         if not 1 <= side <= MAX_SIDE:
             raise UserError(f"a file holds photographs of 1 to {MAX_SIDE} pixels a side, not {side}: crop it")
-    head = _FIELDS.pack(
-        MAGIC,
-        container.version,
-        codes.get(container.name, 0),
-        container.lmbda,
-        container.weights,
-        container.height,
-        container.width,
-    )
+    code = codes.get(container.name, 0)
+    head = _FIELDS.pack(MAGIC, container.version, code, container.lmbda, container.weights, *size)
     for string in (container.z, container.y):
         words, rest = divmod(len(string), _WORD)
         if words > _MAX_WORDS:
@@ -149,9 +143,7 @@ def unpack(data: bytes) -> Container:
         raise UserError(f"the file is incomplete ({len(data)} bytes): get it again")
     _, version, code, lmbda, weights, height, width = _FIELDS.unpack_from(data)
     if version not in HEADERS:
-        raise UserError(
-            f"the file has version {version} of the format, here are 1 to {max(HEADERS)}: update sgaplus"
-        )
+        raise UserError(f"version {version} of the format is none of 1 to {max(HEADERS)}: update sgaplus")
     header, counts = HEADERS[version], data[_FIELDS.size :]
     z_end = header + _WORD * int.from_bytes(counts[:_COUNT], "big")
     y_end = z_end + _WORD * int.from_bytes(counts[_COUNT : 2 * _COUNT], "big")

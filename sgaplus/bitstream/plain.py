@@ -29,9 +29,7 @@ def compressai_weights(codec: Codec) -> dict[str, Tensor]:
     """
     coder = codec.once(coder_of)
     if not coder.plain:
-        raise UserError(
-            f"CompressAI cannot decode the files of {codec.name}: it has a context model or several rates"
-        )
+        raise UserError(f"CompressAI cannot decode {codec.name}: it has a context model or several rates")
     weights = {name: value.detach().cpu().clone() for name, value in codec.model.state_dict().items()}
     stored = {"entropy_bottleneck": coder.tables}
     if coder.decoding is not None:

@@ -51,9 +51,7 @@ def encode(
     """
     codec = codec_of(codec)
     if not isinstance(latents, Mapping):
-        raise UserError(
-            f"latents are those of one image, such as run.latents[0], not {type(latents).__name__}"
-        )
+        raise UserError(f"latents are those of one image, as run.latents[0], not {type(latents).__name__}")
     coder = codec.once(coder_of)
     single = {name: _single(name, latent) for name, latent in latents.items()}
     if size is None:
@@ -210,9 +208,7 @@ def _downloadable(content: Container, name: str, quality: int, metric: str, fetc
 def _identity(codec: Codec) -> bytes:
     """The first 8 bytes of the SHA-256 of a codec's weights."""
     if not re.fullmatch(r"[0-9a-f]{64}", codec.sha256):
-        raise UserError(
-            f"{codec.name} does not say which weights it has ({codec.sha256!r}): load it with load_codec"
-        )
+        raise UserError(f"{codec.name} does not say which weights it has: load it with load_codec")
     return bytes.fromhex(codec.sha256)[:8]
 
 

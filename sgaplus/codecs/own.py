@@ -37,9 +37,7 @@ def lambda_of(path: Path) -> float:
         return bundled.read_cards(card)[0].lmbda
     found = _LAMBDA_IN_NAME.search(path.name)
     if not found:
-        raise UserError(
-            f"{path} does not say which lambda it has: give it (lmbda; in a list, {path.name}=0.01)"
-        )
+        raise UserError(f"{path} does not say which lambda it has: give it (lmbda, or {path.name}=0.01)")
     return float(found[1])
 
 

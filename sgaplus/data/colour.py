@@ -97,14 +97,8 @@ def _by_profile(image: Image.Image, profile: ImageCms.ImageCmsProfile, notes: li
 
 
 def _transformed(image: Image.Image, profile: Any) -> Image.Image:
-    converted = ImageCms.profileToProfile(
-        image,
-        profile,
-        _SRGB,
-        renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-        outputMode="RGB",
-        flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
-    )
+    intent, flags = ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION
+    converted = ImageCms.profileToProfile(image, profile, _SRGB, intent, "RGB", flags=flags)
     assert converted is not None, "without inPlace there is a new image"
     return converted
 

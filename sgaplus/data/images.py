@@ -69,7 +69,6 @@ def read_image(path: str | Path, *, stretch: bool = False) -> Tensor:
         SystemFault: the disk fails, or too many files are open.
     """
     path = io.path_of(path, "an image to read")
-    _check_file(path)
     notes: list[str] = []
     with _pillow_errors(path):
         pixels = _decoded(path, notes, stretch)
@@ -84,7 +83,6 @@ def stored_size(path: Path) -> tuple[int, int]:
     Raises:
         UserError, SystemFault: as `read_image`.
     """
-    _check_file(path)
     with _pillow_errors(path), Image.open(path) as image:
         return image.height, image.width
 
@@ -135,15 +133,12 @@ def _deep_grey(samples: np.ndarray, white: int, stretch: bool, notes: list[str])
 
 def _check_file(path: Path) -> None:
     """Tell apart what Pillow would report as one and the same."""
-    try:
-        if path.is_dir():
-            raise UserError(f"{path} is a folder: give an image file")
-        if not path.exists():
-            raise UserError(f"there is no file {path}")
-        if not path.is_file():
-            raise UserError(f"{path} is not a regular file: give an image file")
-    except OSError as error:
-        raise io.unreadable(path, error) from error
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: give an image file")
+    if not path.exists():
+        raise UserError(f"there is no file {path}")
+    if not path.is_file():
+        raise UserError(f"{path} is not a regular file: give an image file")
 
 
 @contextlib.contextmanager
@@ -155,6 +150,7 @@ def _pillow_errors(path: Path) -> Iterator[None]:
         with warnings.catch_warnings(), metadata.long_ones_allowed():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
+            _check_file(path)
             yield
     except UserError:
         raise

@@ -55,9 +55,7 @@ def register(cls: type, family: Family) -> None:
     """
     if not (isinstance(cls, type) and issubclass(cls, models.CompressionModel)):
         name = getattr(cls, "__name__", type(cls).__name__)
-        raise UserError(
-            f"{name} cannot be registered: give a class derived from CompressionModel, such as type(model)"
-        )
+        raise UserError(f"{name} is not registered: give a subclass of CompressionModel, such as type(model)")
     if not isinstance(family, Family):
         raise UserError(
             f"{cls.__name__} is registered with a family, such as sgaplus.codecs.families.LATENT_CODEC or a"
