@@ -119,15 +119,13 @@ _EVERYWHERE = (slice(None), slice(None), slice(None))
 
 def without_means(networks: Modules, parameters: Tensor) -> Groups:
     """Ballé et al., arXiv 1802.01436: all at once, and h_s gives the scales alone."""
-    symbols = yield Group(_EVERYWHERE, torch.zeros_like(parameters), parameters)
-    return symbols
+    return (yield Group(_EVERYWHERE, torch.zeros_like(parameters), parameters))
 
 
 def at_once(networks: Modules, parameters: Tensor) -> Groups:
     """Minnen, Ballé and Toderici, arXiv 1809.02736, without context: all at once, from scales and means."""
     scales, means = parameters.chunk(2, 1)
-    symbols = yield Group(_EVERYWHERE, means, scales)
-    return symbols + means
+    return (yield Group(_EVERYWHERE, means, scales)) + means
 
 
 class Neighbours(nn.Module):

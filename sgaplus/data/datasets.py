@@ -72,8 +72,6 @@ class ImageFile:
                 " another name), or name the folder itself to use your own files as they are"
                 f" ({folder.absolute()})"
             )
-        if self.crop is None:
-            return found
         return _of_square(found, self.crop)
 
     @property
@@ -119,16 +117,17 @@ class AbsentImage(ImageFile):
     @property
     def sha256(self) -> str:
         """That of the image where it is known; else one that no image has."""
-        whole = self.expected or f"{self.path} is not here"
-        return whole if self.crop is None else _of_square(whole, self.crop)
+        return _of_square(self.expected or f"{self.path} is not here", self.crop)
 
     @property
     def size(self) -> tuple[int, int]:
         return self.pixels if self.crop is None else (self.crop, self.crop)
 
 
-def _of_square(sha256: str, side: int) -> str:
-    """What identifies the square in the centre of the image of this SHA-256."""
+def _of_square(sha256: str, side: int | None) -> str:
+    """What identifies the square in the centre of the image of this SHA-256; of all of it where None."""
+    if side is None:
+        return sha256
     return hashlib.sha256(f"{sha256} centre {side}x{side}".encode()).hexdigest()
 
 
