@@ -155,6 +155,24 @@ def resolve_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype
     return getattr(torch, name)
 
 
+@contextlib.contextmanager
+def full_float32(device: torch.device) -> Iterator[None]:
+    """Let convolutions in float32 keep all of its digits.
+
+    On recent GPUs PyTorch otherwise rounds their factors to TF32, which has 10 bits after the point.
+    """
+    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # made at run time
+    before = convolutions.fp32_precision
+    if device.type != "cuda" or before == "ieee":
+        yield
+        return
+    convolutions.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        convolutions.fp32_precision = before
+
+
 def channels_last(x: Tensor) -> Tensor:
     """``x`` (B, C, H, W) with the channels innermost in memory, the layout fast convolutions want."""
     return x.contiguous(memory_format=torch.channels_last)

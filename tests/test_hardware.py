@@ -111,3 +111,15 @@ def test_the_allocator_is_set_where_it_is_glibc_s(monkeypatch):
 
 def test_the_machine_has_a_name():
     assert re.search(rf", {torch.get_num_threads()} threads?$", hardware.describe(CPU))
+
+
+def test_float32_is_float32_on_a_gpu():
+    """By default PyTorch rounds the factors of convolutions to TF32 there."""
+    convolutions = torch.backends.cudnn.conv
+    default = convolutions.fp32_precision
+    assert default != "ieee"
+    for device, expected in ((torch.device("cuda"), "ieee"), (CPU, default)):
+        with pytest.raises(ZeroDivisionError), hardware.full_float32(device):
+            assert convolutions.fp32_precision == expected
+            raise ZeroDivisionError
+        assert convolutions.fp32_precision == default

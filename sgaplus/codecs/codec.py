@@ -134,7 +134,11 @@ class Codec:
         return strips.of(network, self._frozen(network), x)
 
     def _whole(self, network: str, x: Tensor) -> Tensor:
-        return self._frozen(network)(hardware.channels_last(x).to(self.dtype)).float()
+        frozen, x = self._frozen(network), hardware.channels_last(x).to(self.dtype)
+        if torch.compiler.is_compiling():  # a program keeps to what holds when it runs
+            return frozen(x).float()
+        with hardware.full_float32(x.device):
+            return frozen(x).float()
 
     def _frozen(self, network: str) -> torch.nn.Module:
         """A network of the model with its weights in this codec's number format, made once."""

@@ -62,8 +62,9 @@ def _optimise(
             tau = plan.temperature(done, iterations)
             optimizer.param_groups[0]["lr"] = plan.lr(done, iterations)
             optimizer.zero_grad(set_to_none=True)
-            loss = batch.inner_loss(tau) if part else batch.relaxed_loss(tau)
-            loss.sum().backward()
+            with hardware.full_float32(batch.x.device):
+                loss = batch.inner_loss(tau) if part else batch.relaxed_loss(tau)
+                loss.sum().backward()
             broken = _drop_broken(variables)
             if not part:  # what is broken in the tangent, is so in every inner step
                 batch.broken_steps += broken
