@@ -85,8 +85,10 @@ class Batch:
             if method.inner:
                 with torch.no_grad():
                     y_hat = objective.relax(self.codec.price, *arguments).y_hat
+                coupling = self.curvature.coupling
+                assert curvature is not None and coupling is not None
                 self.tangent = objective.compiled_tangent(
-                    self.codec, y_hat, self.x, curvature, self.curvature.coupling, self.distortion
+                    self.codec, y_hat, self.x, curvature, coupling, self.distortion
                 )
                 return self.inner_loss(tau, noise)
             return objective.compiled_loss(
@@ -100,6 +102,7 @@ class Batch:
                 x_hat, decoded.y_hat, self.generators, self.distortion, self.x, self._synthesise
             )
         if method.inner:
+            assert curvature is not None and self.curvature.coupling is not None
             self.tangent = Tangent.of(total, decoded.y_hat, curvature, self.curvature.coupling, keep=True)
             total = self.tangent(decoded.y_hat)
         weight = method.weight(tau)
@@ -109,8 +112,10 @@ class Batch:
         """`relaxed_loss` with the tangent of its last call in place of a synthesis."""
         noise = self.draw() if noise is None else noise
         of = objective.compiled_inner_loss if self.compiled else objective.inner_loss
-        arguments = self.plan.method, self.latents, tau, noise, self.x, self.lmbda, self.curvature.value
-        return of(self.codec, *arguments, self.distortion, self.tangent)
+        curvature, tangent = self.curvature.value, self.tangent
+        assert curvature is not None and tangent is not None
+        arguments = self.plan.method, self.latents, tau, noise, self.x, self.lmbda, curvature
+        return of(self.codec, *arguments, self.distortion, tangent)
 
     def _synthesise(self, y_hat: Tensor) -> Tensor:
         """x̂ of the original pixels, in float32."""

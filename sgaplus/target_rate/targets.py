@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -14,8 +15,8 @@ RATE_TOLERANCE, PSNR_TOLERANCE = 0.01, 0.05
 # The longest step on log λ.
 LONGEST_STEP = math.log(4)
 # First guesses, of log bytes and of the PSNR in dB; a search replaces them by what it finds.
-_RATE = {"slope": 0.3, "gain": 0.08, "drift": 0.05, "unit": RATE_TOLERANCE}
-_PSNR = {"slope": 1.2, "gain": 0.9, "drift": 0.0, "unit": PSNR_TOLERANCE}
+_RATE: dict[str, Any] = {"slope": 0.3, "gain": 0.08, "drift": 0.05, "unit": RATE_TOLERANCE}
+_PSNR: dict[str, Any] = {"slope": 1.2, "gain": 0.9, "drift": 0.0, "unit": PSNR_TOLERANCE}
 # How far the drift may be from its guess, and how much a value varies without a reason, in tolerances.
 _DRIFT_SPREAD, _NOISE = 10.0, 1.0
 
