@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -46,11 +45,10 @@ class Curvature:
 
     couples: bool = False
     steps: int = 0
-    # Tensors from the first step on, which takes a probe.
-    mean: Any = None
-    value: Any = None
-    coupling: Any = None
-    _gram: Any = None
+    mean: Tensor | None = None
+    value: Tensor | None = None
+    coupling: Tensor | None = None
+    _gram: Tensor | None = None
 
     @property
     def due(self) -> bool:
@@ -59,6 +57,7 @@ class Curvature:
 
     def held(self) -> Tensor:
         """The estimate that this step has without a probe."""
+        assert self.value is not None, "the first step takes a probe"
         self.steps += 1
         return self.value
 
@@ -68,8 +67,8 @@ class Curvature:
         y_hat: Tensor,
         generators: Sequence[torch.Generator],
         distortion: Distortion = MSE,
-        x: Any = None,
-        synthesis: Any = None,
+        x: Tensor | None = None,
+        synthesis: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
         """The estimate for this step, of the shape of ``y_hat`` (B, C, h, w).
 
@@ -83,6 +82,7 @@ class Curvature:
                 product = _product(x_hat, y_hat, generators, distortion.weights)
                 fresh = product.square()
             else:
+                assert x is not None and synthesis is not None
                 fresh = _of_function(distortion.function, x_hat, y_hat, generators, x, synthesis)
                 if self.couples:  # as if it were squares
                     product = _product(x_hat, y_hat, generators, None)
