@@ -194,7 +194,10 @@ def test_the_commands_are_those_of_the_kinds(tmp_path, bundled):
     stored(tmp_path / "race", cards()[0].sha256)
     rows = races.load(tmp_path / "race")
     crops = rows.assign(image=rows["image"] + "@256", width=256, height=256, iterations=400)
-    assert races.command(pd.concat([rows, crops]), "r.csv").split("; ") == [
+    other = crops.assign(image="0c49a5cce349020bbba2f97ae41e90ba@640", width=640, height=640)
+    *commands, of_the_other = races.command(pd.concat([rows, crops, other]), "r.csv").split("; ")
+    assert of_the_other.startswith("sgaplus race clic2025 --codec mshyper --lmbda 0.01 --crop 640 ")
+    assert commands == [
         (
             "sgaplus race kodak --codec mshyper --lmbda 0.01 --preset fast --iterations 100"
             " --reference-iterations 500 --out r.csv"

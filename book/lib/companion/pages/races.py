@@ -83,17 +83,17 @@ def largest(kinds: pd.DataFrame, codecs: Series) -> pd.DataFrame:
 
 
 def command(rows: pd.DataFrame, out: str) -> str:
-    """The commands of `load`'s races, one for each kind, on all of the data sets; stored lines are kept."""
+    """The commands of `load`'s races, one for each kind, on all of its data sets; stored lines are kept."""
     lines = []
-    others = rows.assign(other=~rows["image"].str.startswith("kodim")).groupby(_KIND)["other"].any()
-    kinds = rows.assign(crop=rows["image"].str.partition("@")[2])[[*_KIND, "crop"]].drop_duplicates()
-    for kind in kinds.itertuples():
-        crop = f" --crop {kind.crop}" if kind.crop else ""
-        sets = "kodak" + " clic2025" * bool(others[tuple(getattr(kind, name) for name in _KIND)])
+    sets = rows["image"].str.startswith("kodim").map({True: "kodak", False: "clic2025"})
+    known = rows.assign(crop=rows["image"].str.partition("@")[2], sets=sets)
+    for kind, group in known.groupby([*_KIND, "crop"], sort=False):
+        one = dict(zip([*_KIND, "crop"], kind, strict=True))
+        crop = f" --crop {one['crop']}" if one["crop"] else ""
         lines.append(
-            f"sgaplus race {sets} --codec {shlex.quote(kind.codec)} --lmbda {kind.codec_lmbda:g}{crop}"
-            f" --preset {kind.preset} --iterations {kind.iterations}"
-            f" --reference-iterations {kind.reference_iterations} --out"
+            f"sgaplus race {' '.join(sorted(set(group['sets']), reverse=True))} --codec"
+            f" {shlex.quote(one['codec'])} --lmbda {one['codec_lmbda']:g}{crop} --preset {one['preset']}"
+            f" --iterations {one['iterations']} --reference-iterations {one['reference_iterations']} --out"
             f" {shlex.quote(out)}"
         )
     return "; ".join(lines)
