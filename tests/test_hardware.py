@@ -2,6 +2,9 @@
 
 import platform
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -123,3 +126,11 @@ def test_float32_is_float32_on_a_gpu():
             assert convolutions.fp32_precision == expected
             raise ZeroDivisionError
         assert convolutions.fp32_precision == default
+
+
+@pytest.mark.slow
+def test_refinement_files_and_the_dial_work_on_another_device():
+    options = ("-q", "-p", "no:cacheprovider")
+    command = [sys.executable, "-m", "pytest", *options, Path(__file__).with_name("other_device.py")]
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
