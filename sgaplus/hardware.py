@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -161,16 +162,16 @@ def full_float32(device: torch.device) -> Iterator[None]:
 
     On recent GPUs PyTorch otherwise rounds their factors to TF32, which has 10 bits after the point.
     """
-    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # made at run time
-    before = convolutions.fp32_precision
-    if device.type != "cuda" or before == "ieee":
+    cudnn: Any = torch.backends.cudnn
+    if device.type != "cuda" or cudnn.conv.fp32_precision != "tf32":
         yield
         return
-    convolutions.fp32_precision = "ieee"
+    # The older of two flags: PyTorch's compiler reads it, which is an error where the newer alone is set.
+    cudnn.allow_tf32 = False
     try:
         yield
     finally:
-        convolutions.fp32_precision = before
+        cudnn.allow_tf32 = True
 
 
 def channels_last(x: Tensor) -> Tensor:

@@ -116,16 +116,18 @@ def test_the_machine_has_a_name():
     assert re.search(rf", {torch.get_num_threads()} threads?$", hardware.describe(CPU))
 
 
-def test_float32_is_float32_on_a_gpu():
-    """By default PyTorch rounds the factors of convolutions to TF32 there."""
-    convolutions = torch.backends.cudnn.conv
-    default = convolutions.fp32_precision
-    assert default != "ieee"
-    for device, expected in ((torch.device("cuda"), "ieee"), (CPU, default)):
+@pytest.mark.parametrize("allowed", [True, False])
+def test_float32_is_float32_on_a_gpu(monkeypatch, allowed):
+    """PyTorch rounds the factors of convolutions to TF32 there by default; its compiler reads the flag."""
+    cudnn = torch.backends.cudnn
+    monkeypatch.setattr(cudnn, "allow_tf32", allowed)
+    before = cudnn.conv.fp32_precision
+    for device, kept in ((torch.device("cuda"), False), (CPU, allowed)):
         with pytest.raises(ZeroDivisionError), hardware.full_float32(device):
-            assert convolutions.fp32_precision == expected
+            assert cudnn.allow_tf32 == kept
+            assert (cudnn.conv.fp32_precision == "tf32") == kept
             raise ZeroDivisionError
-        assert convolutions.fp32_precision == default
+        assert (cudnn.allow_tf32, cudnn.conv.fp32_precision) == (allowed, before)
 
 
 @pytest.mark.slow
