@@ -161,18 +161,21 @@ def with_keys(rows: pd.DataFrame) -> pd.DataFrame:
         rows[name] = rows[name].fillna(value).astype(type(value)) if name in rows else value
     number = rows.groupby(list(IDENTITY), sort=False).ngroup()
     different = rows.drop_duplicates(list(IDENTITY)).to_dict("records")
-    stored = dict(enumerate(map(_stored_job, different)))
-    rows["key"] = number.map({i: job.key for i, job in stored.items()})
+    rows["key"] = number.map({i: _stored_job(line).key for i, line in enumerate(different)})
     if "label" not in rows:
-        rows["label"] = number.map({i: job.label for i, job in stored.items()})
+        rows["label"] = number.map({i: _label_of(line) for i, line in enumerate(different)})
     return rows
 
 
 def _stored_job(line: Mapping[Hashable, Any]) -> Job:
     parts = {name: json.loads(line[name]) for name in ("method", "temperature", "lr")}
     fields = {name: line[name] for name in IDENTITY} | parts
-    label = _label(Plan(**parts, optimizer=line["optimizer"]), line["iterations"], line["distortion"])
-    return Job(image="", read_offs=(), trace_every=1, label=label, **fields)
+    return Job(image="", read_offs=(), trace_every=1, **fields)
+
+
+def _label_of(line: Mapping[Hashable, Any]) -> str:
+    parts = {name: json.loads(line[name]) for name in ("method", "temperature", "lr")}
+    return _label(Plan(**parts, optimizer=line["optimizer"]), line["iterations"], line["distortion"])
 
 
 @functools.cache

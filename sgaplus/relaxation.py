@@ -40,8 +40,9 @@ class Method(Named):
     """
 
     kind = "method"
-    chooses: ClassVar[bool] = False  # whether `quantise` gives choices for y
-    inner: int = 0  # steps between two syntheses, for which a distortion's tangent stands
+    # Steps between two syntheses, for which a distortion's tangent stands; where there are some, `quantise`
+    # gives choices for y.
+    inner: int = 0
 
     @property
     def label(self) -> str:
@@ -103,7 +104,7 @@ class Method(Named):
         return self.relax(v, tau, noise)
 
     def weight(self, tau: float | Tensor) -> float | Tensor:
-        """How much the variances count in the distortion, of a method that `chooses`."""
+        """How much the variances count in the distortion, of a method with choices."""
         return 1.0
 
     def _checked(self, noise: Tensor | None, v: Tensor) -> Tensor:

@@ -121,9 +121,12 @@ class SSL(TwoClass):
         return F.logsigmoid(torch.logit(u).mul(-self.a))
 
 
+_OF_Z = SSL(2.3)
+
+
 @dataclass(frozen=True)
-class Expected(SSL):
-    """The expected loss of rounding y at random, in closed form; not of the papers.
+class Quadratic(SSL):
+    """The expected loss of rounding y at random, with steps between two syntheses; not of the papers.
 
     SSL's probabilities, σ(a·logit(x)/τ) of ceil, but no draw. Given z, every ŷᵢ is one of two integers,
     independently of the others. Then the rate's expectation is exact, one sum over both integers, and that of
@@ -135,23 +138,30 @@ class Expected(SSL):
     The variances count with the weight c/τ. It starts low, so that latents may leave the integer they are
     near to, and ends above 1, where it drives them to integers.
 
+    The synthesis and its backward pass take most of a step's time. So each is followed by ``inner`` steps
+    that do without. Their rate is exact as ever; for the distortion at the mean ŷ stands what is known of it
+    at the last synthesis: its tangent, and the Gauss-Newton Hessian of the latents at one position
+    (`objective.Tangent`), whose diagonal the variances need anyway.
+
     Attributes:
         a: as of `SSL`.
         c: the weight of the variances at τ = 1, in (0, 1e6].
+        inner: steps between two syntheses, at least 1.
     """
 
-    name = "expected"
-    chooses = True
+    name = "quadratic"
     a: float = 1.6
     c: float = 0.3
+    inner: int = 3
 
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "c", number(self.c, "the expected loss's c", high=_SHARPEST))
+        object.__setattr__(self, "inner", whole(self.inner, "the inner steps", 1))
 
     @property
     def label(self) -> str:
-        return f"expected loss (a = {self.a:.4g}, c = {self.c:.4g})"
+        return f"expected loss (a = {self.a:.4g}, c = {self.c:.4g}), {self.inner} steps between syntheses"
 
     def weight(self, tau: float | Tensor) -> float | Tensor:
         """c/τ."""
@@ -168,35 +178,6 @@ class Expected(SSL):
 
     def quantise(self, v: Tensor, name: str, tau: float | Tensor, noise: Tensor | None) -> Tensor | Choice:
         return self.choice(v, tau) if name == "y" else _OF_Z.relax(v, 1.0, noise)
-
-
-_OF_Z = SSL(2.3)
-
-
-@dataclass(frozen=True)
-class Quadratic(Expected):
-    """The expected loss with steps between two syntheses; not of the papers.
-
-    The synthesis and its backward pass take most of a step's time. So each is followed by ``inner`` steps
-    that do without. Their rate is exact as ever; for the distortion at the mean ŷ stands what is known of it
-    at the last synthesis: its tangent, and the Gauss-Newton Hessian of the latents at one position
-    (`objective.Tangent`), whose diagonal the variances need anyway.
-
-    Attributes:
-        a, c: as of `Expected`.
-        inner: steps between two syntheses, at least 1.
-    """
-
-    name = "quadratic"
-    inner: int = 3
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "inner", whole(self.inner, "the inner steps", 1))
-
-    @property
-    def label(self) -> str:
-        return f"{super().label}, {self.inner} steps between syntheses"
 
 
 # Best r and n in the authors' code.
@@ -303,7 +284,7 @@ _BASES = {cls.name: cls for cls in _BEST_STRETCH}
 _BASELINES = (StraightThrough, UniformNoise, MAP, DeterministicAnnealing, Atanh)
 # Every method by its name in specifications.
 METHODS: dict[str, type[Method]] = {
-    cls.name: cls for cls in (*_BASELINES, Linear, Cosine, SSL, ThreeClass, Expected, Quadratic)
+    cls.name: cls for cls in (*_BASELINES, Linear, Cosine, SSL, ThreeClass, Quadratic)
 }
 
 

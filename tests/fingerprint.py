@@ -56,6 +56,11 @@ def methods() -> list[rounding.Method]:
     return [*others, *map(rounding.ThreeClass, bases)]
 
 
+def _of_preset(plan: plans.Plan) -> str:
+    """A preset's lines name its method: rows store the plan, so that a preset may name another one."""
+    return f"{plan.label} = {plan.method.label}"
+
+
 # Parts
 
 
@@ -77,7 +82,7 @@ def _rounding() -> Lines:
             if tau == 0.4:  # a hard draw has gradients beyond all measure
                 found += torch.autograd.grad(value.sum(), v)
             lines[f"{method.label}, τ {tau:g}"] = _numbers(*found)
-        if method.chooses:
+        if method.inner:
             weights = [method.weight(tau) for tau in (1.0, 0.25)]
             lines[f"{method.label}, weight"] = _numbers(*weights)
             lines[f"{method.label}, z"] = _numbers(method.quantise(near, "z", 0.4, noise))
@@ -87,7 +92,9 @@ def _rounding() -> Lines:
 def _schedules() -> Lines:
     chosen = {cls.name: plans.plan(cls()) for cls in rounding.METHODS.values()}
     lines = {name: [(plan, 2000)] for name, plan in chosen.items()}
-    lines |= {name: [(preset(n), n) for n in (10, 16, 30, 100)] for name, preset in plans.PRESETS.items()}
+    for preset in plans.PRESETS.values():
+        chosen_for = [(preset(n), n) for n in (2, 10, 16, 30, 100)]
+        lines[_of_preset(chosen_for[0][0])] = chosen_for
     found = {}
     for name, every in lines.items():
         for what in ("temperature", "lr"):
@@ -174,7 +181,7 @@ def _curvature() -> Lines:
             return torch.nn.functional.conv2d(y, kernel, padding=1)
 
         generators = [torch.Generator().manual_seed(1)]
-        found = Curvature(couples=True)
+        found = Curvature()
         lines[mine.spec] = _numbers(found(synthesis(y), y, generators, mine, x, synthesis))
         lines[f"{mine.spec}, coupling"] = _numbers(found.coupling)
     return lines
@@ -236,13 +243,14 @@ def _refined(plan: plans.Plan, dtype: str) -> Lines:
         size = change.norm() / change.numel() ** 0.5
         along = [(change * wave(*change.shape, low=-1).roll(shift)).mean() for shift in range(3)]
         moves += [size, *along]
-    return {f"{plan.label}, losses": _numbers(*losses), f"{plan.label}, moves": _numbers(*moves)}
+    name = _of_preset(plan) if plan.label in plans.PRESETS else plan.label
+    return {f"{name}, losses": _numbers(*losses), f"{name}, moves": _numbers(*moves)}
 
 
 def refinements() -> list[plans.Plan]:
     """Every method with its published settings, each optimiser with another method, every preset."""
     chosen = [plans.plan(method) for method in methods()]
-    chosen += [plans.plan("ssl", optimizer="soap"), plans.plan("expected", optimizer="adam")]
+    chosen += [plans.plan("ssl", optimizer="soap"), plans.plan("quadratic", optimizer="adam")]
     return chosen + [preset(STEPS) for preset in plans.PRESETS.values()]
 
 
@@ -272,12 +280,13 @@ def write() -> None:
     table = {part: compute(part) for part in (*PARTS, "float32", "bfloat16")}
     if TABLE.is_file():
         stored = json.loads(TABLE.read_text(encoding="utf-8"))
-        changed = [
-            part
-            for part, lines in table.items()
-            if (known := stored.get(part, {}))
-            and differences(part, known, {name: lines[name] for name in lines.keys() & known.keys()})
-        ]
+        changed = []  # lines that are new or gone, as a method may be, move no number of another one
+        for part, lines in table.items():
+            known, found = (
+                {k: of[k] for k in lines.keys() & stored.get(part, {})}
+                for of in (stored.get(part, {}), lines)
+            )
+            changed += [part] if differences(part, known, found) else []
         if changed and stored["algorithm"] == ALGORITHM:
             raise SystemExit(
                 f"{', '.join(changed)} changed: raise refinement.ALGORITHM first, or undo the change"

@@ -56,7 +56,7 @@ def test_what_mixes_devices_is_refused(device):
 @pytest.mark.parametrize("architecture", EACH_FAMILY)
 def test_refinement(architecture, device, images):
     codec = codec_of(architecture)
-    for method, iterations in (("ssl", 2), ("faster", 2)):
+    for method, iterations in (("ssl", 2), ("fast", 2)):
         settings = {"iterations": iterations, "trace_every": 1, "streams": architecture == "mbt2018-mean"}
         wanted = refine(codec, images, method, **settings)
         with elsewhere.Mode():
@@ -70,9 +70,9 @@ def test_refinement_for_other_distortions(distortion, device):
     codec = codec_of("mbt2018-mean")
     images = [torch.rand(3, 192, 192, generator=torch.Generator().manual_seed(1))]
     settings = {"iterations": 2, "trace_every": 1, "distortion": distortion, "lmbda": 0.1}
-    wanted = refine(codec, images, "faster", **settings)
+    wanted = refine(codec, images, "fast", **settings)
     with elsewhere.Mode():
-        assert_same(refine(codec.to(device), images, "faster", **settings), wanted)
+        assert_same(refine(codec.to(device), images, "fast", **settings), wanted)
 
 
 def test_files_and_the_dial(device, images):

@@ -48,7 +48,7 @@ def assert_same(found, expected):
 
 
 # Adam; SOAP, whose bases are of some steps before, and an estimate of the curvature; inner steps; files.
-PLANS = {"ssl": {}, "fast": {}, "faster": {}, "atanh": {"streams": True}}
+PLANS = {"ssl": {}, "fast": {}, "atanh": {"streams": True}}
 
 
 @pytest.mark.slow

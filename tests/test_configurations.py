@@ -23,7 +23,7 @@ def test_configurations_in_words_and_numbers():
     rows = pd.DataFrame(chosen)
     found = configurations.described(rows)
     assert found["configuration"].tolist() == rows["label"].tolist()
-    assert found["family"].tolist() == ["ssl", "ssl", "base", "expected", "three-class"]
+    assert found["family"].tolist() == ["ssl", "ssl", "base", "quadratic", "three-class"]
     assert found["a"].tolist()[:2] == [2.3, 3.0] and found["a"].isna().tolist() == [
         False,
         False,

@@ -82,7 +82,6 @@ EXEMPT = {
     "relaxation.Method.weight": "of methods without choices, where it has no part in the loss",
     "rounding.ThreeClass.relax 1": "uniform numbers are below 1 anyway",
     "schedules.Exponential.__call__ 700.0": "beyond it τ is τ_max anyway",
-    "plans.fast 1": "without iterations there are no steps",
     "bits._FAR": "likelihoods there are below their bound",
     "objective._MOST_PROGRAMS": "of the compiler",
     "objective._whole": "compiled; test_objective compares it",

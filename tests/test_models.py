@@ -282,10 +282,10 @@ def test_the_loss_is_one_graph_that_looks_at_no_value(codec, images):
         graphs.append(module.graph)
         return module
 
-    method = rounding.parse("expected")
+    method = rounding.parse("ssl")
     latents = {name: value.requires_grad_() for name, value in codec.analyse(images).items()}
     noise = {name: method.of(name).draw(tuple(value.shape)) for name, value in latents.items()}
-    rest = torch.tensor(0.5), noise, images, torch.tensor(0.01), torch.ones_like(latents["y"]), MSE
+    rest = torch.tensor(0.5), noise, images, torch.tensor(0.01), MSE
     codec.prepare()
     program = torch.compile(relaxed._whole, fullgraph=True, dynamic=False, backend=keep)
     torch.compiler.reset()  # PyTorch limits the programs of one function

@@ -47,7 +47,7 @@ def encode(
         str | None, option("Rounding method, as in `sgaplus refine`, instead of the preset.", _REFINEMENT)
     ] = None,
     preset: Annotated[
-        str | None, option("Preset: fast or faster. Default: fast, unless --method is given.", _REFINEMENT)
+        str | None, option("Preset: fast. Default: fast, unless --method is given.", _REFINEMENT)
     ] = None,
     iterations: Annotated[
         int | None,

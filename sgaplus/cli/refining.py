@@ -44,9 +44,8 @@ def refine(
     preset: Annotated[
         str | None,
         option(
-            "Method, temperature and learning rate in one: fast, which adapts to --iterations (10 or more), "
-            "or faster, the same with cheap steps between the iterations. Default: fast, unless --method is "
-            "given.",
+            "Method, temperature and learning rate in one: fast, which adapts to --iterations (10 or more). "
+            "Default: fast, unless --method is given.",
             _REFINEMENT,
         ),
     ] = None,
@@ -54,8 +53,7 @@ def refine(
         str | None,
         option(
             "How rounding is relaxed during optimisation. SGA+: ssl or ssl:a=2.3, linear, cosine, "
-            "three-class:base=linear; SGA: atanh; baselines: ste, uniform, da, map; ours: expected, "
-            "quadratic.",
+            "three-class:base=linear; SGA: atanh; baselines: ste, uniform, da, map; ours: quadratic.",
             _REFINEMENT,
         ),
     ] = None,

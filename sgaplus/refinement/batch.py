@@ -46,7 +46,7 @@ class Batch:
     broken_steps: Tensor = field(init=False)  # of each image: steps whose gradients were not finite
 
     def __post_init__(self) -> None:
-        self.curvature = Curvature(couples=self.plan.method.inner > 0)
+        self.curvature = Curvature()
         self.broken_steps = torch.zeros(len(self.names), dtype=torch.int64, device=self.x.device)
         self.x = hardware.channels_last(self.x)  # as x̂ is
         self.exact = self.codec.to(self.codec.device, "float32")
@@ -79,30 +79,25 @@ class Batch:
         arguments = method, self.latents, tau, noise
         curvature = None
         whole = not self.codec.strips_of("g_s", self.latents["y"])
-        if self.compiled and whole and not (method.chooses and self.curvature.due):
-            if method.chooses:
-                curvature = self.curvature.held()
-            if method.inner:
-                with torch.no_grad():
-                    y_hat = objective.relax(self.codec.price, *arguments).y_hat
-                coupling = self.curvature.coupling
-                assert curvature is not None and coupling is not None
-                self.tangent = objective.compiled_tangent(
-                    self.codec, y_hat, self.x, curvature, coupling, self.distortion
-                )
-                return self.inner_loss(tau, noise)
-            return objective.compiled_loss(
-                self.codec, *arguments, self.x, self.lmbda, curvature, self.distortion
+        if self.compiled and whole and not method.inner:
+            return objective.compiled_loss(self.codec, *arguments, self.x, self.lmbda, self.distortion)
+        if self.compiled and whole and not self.curvature.due:
+            with torch.no_grad():
+                y_hat = objective.relax(self.codec.price, *arguments).y_hat
+            curvature, coupling = self.curvature.held(), self.curvature.coupling
+            assert coupling is not None
+            self.tangent = objective.compiled_tangent(
+                self.codec, y_hat, self.x, curvature, coupling, self.distortion
             )
+            return self.inner_loss(tau, noise)
         decoded = objective.relax(self.codec.decode, *arguments)
         x_hat = objective.crop(decoded.x_hat, self.x.shape[-2:])
         total = self.distortion.total(x_hat, self.x)
-        if method.chooses:
+        if method.inner:
             curvature = self.curvature(
                 x_hat, decoded.y_hat, self.generators, self.distortion, self.x, self._synthesise
             )
-        if method.inner:
-            assert curvature is not None and self.curvature.coupling is not None
+            assert self.curvature.coupling is not None
             self.tangent = Tangent.of(total, decoded.y_hat, curvature, self.curvature.coupling, keep=True)
             total = self.tangent(decoded.y_hat)
         weight = method.weight(tau)

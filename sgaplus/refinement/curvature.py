@@ -38,12 +38,10 @@ class Curvature:
     many probes.
 
     Attributes:
-        couples: whether `coupling` is estimated too.
         coupling: correlations R (B, C, C) of the channels' products Jᵀr, over positions. With the diagonal κ
             they make a Hessian of the latents at one position, √κᵢ Rᵢⱼ √κⱼ, which is never negative.
     """
 
-    couples: bool = False
     steps: int = 0
     mean: Tensor | None = None
     value: Tensor | None = None
@@ -84,15 +82,13 @@ class Curvature:
             else:
                 assert x is not None and synthesis is not None
                 fresh = _of_function(distortion.function, x_hat, y_hat, generators, x, synthesis)
-                if self.couples:  # as if it were squares
-                    product = _product(x_hat, y_hat, generators, None)
+                product = _product(x_hat, y_hat, generators, None)  # for the coupling, as if it were squares
             fresh = F.avg_pool2d(fresh, _WINDOW, 1, _WINDOW // 2, count_include_pad=False)
             self.mean = _mixed(self.mean, fresh)
             self.value = self.mean.clamp_min(0)  # Hutchinson's estimates may be below
-            if self.couples:
-                self._gram = _mixed(self._gram, torch.einsum("bchw,bdhw->bcd", product, product))
-                inverse = self._gram.diagonal(dim1=1, dim2=2).clamp_min(1e-30).rsqrt()
-                self.coupling = self._gram * inverse[:, :, None] * inverse[:, None, :]
+            self._gram = _mixed(self._gram, torch.einsum("bchw,bdhw->bcd", product, product))
+            inverse = self._gram.diagonal(dim1=1, dim2=2).clamp_min(1e-30).rsqrt()
+            self.coupling = self._gram * inverse[:, :, None] * inverse[:, None, :]
         return self.held()
 
 

@@ -150,12 +150,11 @@ def _whole(
     noise: Mapping[str, Tensor | None],
     x: Tensor,
     lmbda: Tensor,
-    curvature: Tensor | None,
     distortion: Distortion,
 ) -> Tensor:
     relaxed = relax(codec.decode, method, latents, tau, noise)
     total = distortion.total(crop(relaxed.x_hat, x.shape[-2:]), x)
-    return loss(total, relaxed, x, lmbda, curvature, method.weight(tau), distortion)
+    return loss(total, relaxed, x, lmbda, distortion=distortion)
 
 
 def _total(codec: Codec, y_hat: Tensor, x: Tensor, distortion: Distortion) -> Tensor:

@@ -18,8 +18,6 @@ from . import descent, rate_distortion
 from .compute_cost import megapixels, step_seconds
 
 PRESET = "fast"
-# All that are compared where there are rows of them.
-PRESETS = (PRESET, "faster")
 # Budgets of the preset, and the iteration of a published method whose true loss they are to reach.
 TARGETS = ((50, 500), (100, 500), (200, 2000), (400, 2000), (2000, 2000))
 PLANS = {
@@ -69,13 +67,13 @@ def budgets(rows: pd.DataFrame) -> pd.DataFrame:
         ``seconds`` are iterations times the time of a step in the fastest run of the configuration: what else
         the machine does only makes a run slower.
     """
-    published = ~rows["configuration"].isin(PRESETS)
+    published = rows["configuration"] != PRESET
     rows = rows[rows["image"].isin(rows.loc[published, "image"])]
     table = descent.changes(rows[rows["read_off"]])
     at_end = table["iteration"] == table["iterations"]
-    published = ~table["configuration"].isin(PRESETS)
+    published = table["configuration"] != PRESET
     shown = table[(table["iteration"] > 0) & (published | at_end)]
-    if set(shown["configuration"].isin(PRESETS)) != {True, False}:
+    if set(shown["configuration"] == PRESET) != {True, False}:
         raise UserError("the page compares the preset with published methods: run the study fast to its end")
     data = pool.with_scope(shown)["dataset"].map(palette.dataset)
     step = step_seconds(rows).set_index("configuration")["least"]
@@ -123,26 +121,25 @@ def at_equal_budget(table: pd.DataFrame, references: Sequence[str]) -> pd.DataFr
 
 
 def reached(table: pd.DataFrame, reference: str) -> pd.DataFrame:
-    """Presets in `budgets` after few iterations against a published method after many: `TARGETS`, for those
-    that are there.
+    """The preset in `budgets` after few iterations against a published method after many: those of
+    `TARGETS` that are there.
 
     Returns:
-        One row per preset, data set and target: preset, data, and `REACHED` with the interval; speedup is the
+        One row per data set and target: data, and `REACHED` with the interval; speedup is the
         ratio of the seconds of the two.
     """
     lines = []
-    for preset, name in itertools.product(PRESETS, _sets(table)):
-        for budget, target in TARGETS:
-            at = {preset: budget, reference: target}
-            pair = table[(table["data"] == name) & (table["configuration"].map(at) == table["iteration"])]
-            if pair["configuration"].nunique() == 2:
-                seconds = pair.groupby("configuration")["seconds"].mean()
-                lines.append(
-                    statistics.paired_means(pair, "loss", reference)
-                    .drop(columns="configuration")
-                    .assign(preset=preset, data=name, budget=budget, target=target)
-                    .assign(speedup=seconds[reference] / seconds[preset])
-                )
+    for name, (budget, target) in itertools.product(_sets(table), TARGETS):
+        at = {PRESET: budget, reference: target}
+        pair = table[(table["data"] == name) & (table["configuration"].map(at) == table["iteration"])]
+        if pair["configuration"].nunique() == 2:
+            seconds = pair.groupby("configuration")["seconds"].mean()
+            lines.append(
+                statistics.paired_means(pair, "loss", reference)
+                .drop(columns="configuration")
+                .assign(data=name, budget=budget, target=target)
+                .assign(speedup=seconds[reference] / seconds[PRESET])
+            )
     if not lines:
         raise UserError(f"no budget of the preset stands against {reference}: run the study fast to its end")
     return pd.concat(lines, ignore_index=True)
