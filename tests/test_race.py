@@ -158,6 +158,7 @@ def stored(folder, codec_sha256: str, changes=(0.98, 0.99, 0.97)):
     lines = [
         dict.fromkeys(race.COLUMNS, "x")
         | {"codec": "mshyper", "codec_lmbda": 0.01, "codec_sha256": codec_sha256, "preset": "fast"}
+        | {"plan": race.plan_text("fast", 100)}
         | {"iterations": 100, "reference_iterations": 500, "image": f"kodim{i:02d}", "device": "a processor"}
         | {"width": 768 - 256 * (i % 2), "height": 512 + 256 * (i % 2), "dtype": "bfloat16"}
         | {"base_loss": 1.2, "reference_loss": 1.0, "loss": change}
@@ -178,7 +179,7 @@ def test_the_page_has_medians_and_an_interval(tmp_path, bundled):
     assert (line["reference_seconds"], line["seconds"]) == (330, 10)
     for frame, columns in ((races.summary(rows), races.SUMMARY), (rows, races.RACES)):
         html = tables.ci_table(frame, columns, row=races.KIND).as_raw_html()
-        assert "100 steps of fast against 500" in html and "−2.00" in html
+        assert "100 iterations of fast against 500 steps" in html and "−2.00" in html
 
 
 def test_the_first_page_has_the_largest_pictures_of_each_processor():
@@ -214,6 +215,12 @@ def test_races_of_other_weights_are_not_shown(tmp_path, bundled):
         races.load(tmp_path)
     stored(tmp_path / "race", "f" * 64)
     with pytest.raises(UserError, match="sha256 ffffffff…, which is not the bundled one"):
+        races.load(tmp_path / "race")
+    stored(tmp_path / "race", cards()[0].sha256)
+    (tmp_path / "race/races.csv").write_text(
+        (tmp_path / "race/races.csv").read_text().replace("soap", "adam")
+    )
+    with pytest.raises(UserError, match="races of an earlier fast, with 100 iterations: remove"):
         races.load(tmp_path / "race")
 
 

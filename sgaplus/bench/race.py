@@ -44,7 +44,7 @@ class Settings:
         UserError: a number of iterations is below 1, or there is no such preset.
     """
 
-    iterations: int = 100
+    iterations: int = 25
     reference_iterations: int = 500
     preset: str = "fast"
     seed: int = 0
@@ -56,8 +56,12 @@ class Settings:
             raise UserError(f"unknown preset {self.preset!r}: use one of {', '.join(plans.PRESETS)}")
 
 
+def plan_text(preset: str, iterations: int) -> str:
+    """A preset's plan as tables of races hold it."""
+    return json.dumps(plans.plan(preset, iterations).as_dict(), sort_keys=True)
+
+
 def _identity(codec: Codec, image: ImageFile, settings: Settings) -> dict[str, Any]:
-    plan = plans.plan(settings.preset, settings.iterations)
     values = (
         codec.name,
         codec.lmbda,
@@ -66,7 +70,7 @@ def _identity(codec: Codec, image: ImageFile, settings: Settings) -> dict[str, A
         METHOD.spec,
         settings.reference_iterations,
         settings.preset,
-        json.dumps(plan.as_dict(), sort_keys=True),
+        plan_text(settings.preset, settings.iterations),
         settings.iterations,
         codec.format,
         hardware.describe(codec.device),

@@ -86,5 +86,5 @@ def plan_of(
     if preset is not None and preset not in plans.PRESETS:
         raise UserError(f"unknown preset '{preset}': use one of {', '.join(plans.PRESETS)}")
     if iterations is None:
-        iterations = 100 if method is None else 500
+        iterations = 50 if method is None else 500
     return plans.plan(method or preset or "fast", iterations, **schedules), iterations

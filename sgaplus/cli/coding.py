@@ -52,7 +52,7 @@ def encode(
     iterations: Annotated[
         int | None,
         option(
-            "Optimisation steps; 0 writes the codec's own latents. Default: 100, or 500 with --method. "
+            "Optimisation steps; 0 writes the codec's own latents. Default: 50, or 500 with --method. "
             "With a target, each refinement takes so many steps.",
             _REFINEMENT,
         ),

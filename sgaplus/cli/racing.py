@@ -19,7 +19,7 @@ def race(
     out: Annotated[Path, option("Table of results (.csv); a row is added for each photograph.")] = Path(
         "race.csv"
     ),
-    iterations: Annotated[int, option("Iterations of the preset.")] = 100,
+    iterations: Annotated[int, option("Iterations of the preset.")] = 25,
     reference_iterations: Annotated[int, option("Iterations of the plain loop.")] = 500,
     preset: Annotated[str, option("Preset to compare with the plain loop.")] = "fast",
     crop: Annotated[
@@ -42,7 +42,7 @@ def race(
     so that an interrupted race continues.
 
     - `sgaplus race kodak --limit 3`
-    - `sgaplus race photo.png --crop 256 --reference-iterations 2000 --iterations 400`
+    - `sgaplus race photo.png --crop 256 --reference-iterations 2000 --iterations 100`
     """
     from ..bench import race as races
     from ..bench import race_table

@@ -34,7 +34,7 @@ def refine(
     iterations: Annotated[
         int | None,
         option(
-            "Optimisation steps; the paper uses 500 and 2000. Default: 100, or 500 with --method.",
+            "Optimisation steps; the paper uses 500 and 2000. Default: 50, or 500 with --method.",
             _REFINEMENT,
         ),
     ] = None,

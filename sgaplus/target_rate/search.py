@@ -178,7 +178,7 @@ def encode_to(
     psnr: float | None = None,
     max_bytes: int | None = None,
     plan: Plan | Method | str = "fast",
-    iterations: int = 100,
+    iterations: int = 50,
     seed: int = 0,
     distortion: Any = None,
     progress: Progress | None = None,

@@ -32,7 +32,7 @@ from sgaplus.studies.stored import results
 from . import parameters
 
 # Of the codecs of a series the one with the nearest λ.
-LMBDA, ITERATIONS, DTYPE = 0.0025, 200, "bfloat16"
+LMBDA, ITERATIONS, DTYPE = 0.0025, 100, "bfloat16"
 # Left, top, width and height of what is shown.
 BOXES = {
     "kodim23": ("parrots", "kodak", (100, 100, 480, 320)),

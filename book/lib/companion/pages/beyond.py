@@ -15,11 +15,10 @@ from sgaplus.plans import Plan
 from .. import figures, palette, pool, statistics
 from ..tables import Col
 from . import descent, rate_distortion
-from .compute_cost import megapixels, step_seconds
 
 PRESET = "fast"
 # Budgets of the preset, and the iteration of a published method whose true loss they are to reach.
-TARGETS = ((50, 500), (100, 500), (200, 2000), (400, 2000), (2000, 2000))
+TARGETS = ((25, 500), (50, 500), (100, 2000), (400, 2000), (2000, 2000))
 PLANS = {
     "method": "loss",
     "tau_first": Col("first", 3, significant=True, under="temperature τ"),
@@ -33,7 +32,6 @@ REACHED = {
     "images": "images",
     "change": Col("change of the true loss, %", 2, sign=True),
     "verdict": "true loss",
-    "speedup": Col("seconds, published method / preset", 1),
 }
 FILES = {"images": "photographs", "bd_rate": Col("BD-rate in the bytes of files, %", 1, sign=True)}
 TRIALS = {
@@ -46,7 +44,7 @@ TRIALS = {
 
 
 def preset_plans(
-    preset: Callable[[int], Plan], iterations: Sequence[int] = (25, 100, 400, 2000)
+    preset: Callable[[int], Plan], iterations: Sequence[int] = (10, 25, 100, 2000)
 ) -> pd.DataFrame:
     """A preset's choices for some budgets: iterations and `PLANS`."""
     lines = []
@@ -64,8 +62,6 @@ def budgets(rows: pd.DataFrame) -> pd.DataFrame:
     Returns:
         The rows of images on which there is a published method too, with ``data`` (Kodak or CLIC 2025) and
         ``change``, the true loss against the unrefined codec's in percent, in the order of the images.
-        ``seconds`` are iterations times the time of a step in the fastest run of the configuration: what else
-        the machine does only makes a run slower.
     """
     published = rows["configuration"] != PRESET
     rows = rows[rows["image"].isin(rows.loc[published, "image"])]
@@ -75,10 +71,7 @@ def budgets(rows: pd.DataFrame) -> pd.DataFrame:
     shown = table[(table["iteration"] > 0) & (published | at_end)]
     if set(shown["configuration"] == PRESET) != {True, False}:
         raise UserError("the page compares the preset with published methods: run the study fast to its end")
-    data = pool.with_scope(shown)["dataset"].map(palette.dataset)
-    step = step_seconds(rows).set_index("configuration")["least"]
-    seconds = shown["iteration"] * shown["configuration"].map(step) * shown["image"].map(megapixels)
-    return shown.assign(data=data, seconds=seconds).reset_index(drop=True)
+    return shown.assign(data=pool.with_scope(shown)["dataset"].map(palette.dataset)).reset_index(drop=True)
 
 
 def _sets(table: pd.DataFrame) -> list[str]:
@@ -87,20 +80,18 @@ def _sets(table: pd.DataFrame) -> list[str]:
 
 
 def figure(table: pd.DataFrame) -> Figure:
-    """True loss of `budgets` against the codec's over iterations and seconds, a row for each data set."""
-    by = ["data", "configuration", "iteration"]
-    means = statistics.means(table, "change", by).join(table.groupby(by)["seconds"].mean(), on=by)
+    """True loss of `budgets` against the codec's over iterations, a panel for each data set."""
+    means = statistics.means(table, "change", ["data", "configuration", "iteration"])
 
-    def draw(axes: Axes, part: tuple[str, str]) -> None:
-        name, x = part
-        figures.bands(axes, means[means["data"] == name], x, "change")
-        axes.set(xscale="log", xlabel="iterations" if x == "iteration" else "seconds per image")
+    def draw(axes: Axes, name: str) -> None:
+        figures.bands(axes, means[means["data"] == name], "iteration", "change")
+        axes.set(xscale="log", xlabel="iterations")
         figures.plain_numbers(axes.xaxis)
 
-    columns = {"iterations": "iteration", "seconds": "seconds"}
-    parts = {f"{name}, by {text}": (name, x) for name in _sets(table) for text, x in columns.items()}
     label = "true R-D loss − base's (%)"
-    return figures.panels(parts, draw, ylabel=label, columns=2, size=(4.2, 3.1), sharey="row")
+    return figures.panels(
+        {name: name for name in _sets(table)}, draw, ylabel=label, columns=2, size=(4.2, 3.6)
+    )
 
 
 def at_equal_budget(table: pd.DataFrame, references: Sequence[str]) -> pd.DataFrame:
@@ -125,21 +116,15 @@ def reached(table: pd.DataFrame, reference: str) -> pd.DataFrame:
     `TARGETS` that are there.
 
     Returns:
-        One row per data set and target: data, and `REACHED` with the interval; speedup is the
-        ratio of the seconds of the two.
+        One row per data set and target: data, and `REACHED` with the interval.
     """
     lines = []
     for name, (budget, target) in itertools.product(_sets(table), TARGETS):
         at = {PRESET: budget, reference: target}
         pair = table[(table["data"] == name) & (table["configuration"].map(at) == table["iteration"])]
         if pair["configuration"].nunique() == 2:
-            seconds = pair.groupby("configuration")["seconds"].mean()
-            lines.append(
-                statistics.paired_means(pair, "loss", reference)
-                .drop(columns="configuration")
-                .assign(data=name, budget=budget, target=target)
-                .assign(speedup=seconds[reference] / seconds[PRESET])
-            )
+            found = statistics.paired_means(pair, "loss", reference).drop(columns="configuration")
+            lines.append(found.assign(data=name, budget=budget, target=target))
     if not lines:
         raise UserError(f"no budget of the preset stands against {reference}: run the study fast to its end")
     return pd.concat(lines, ignore_index=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from sgaplus.bench import race_table
+from sgaplus.bench import race, race_table
 from sgaplus.codecs.bundled import cards
 from sgaplus.codecs.series import Series, families
 from sgaplus.errors import UserError
@@ -36,7 +36,7 @@ RACES = {
     "loss": Col("preset", 4, under="true R-D loss"),
     "change": Col("difference, %", 2, sign=True, under="true R-D loss"),
 }
-KIND = "{iterations} steps of {preset} against {reference_iterations}"
+KIND = "{iterations} iterations of {preset} against {reference_iterations} steps"
 
 
 def load(folder: str | Path) -> pd.DataFrame:
@@ -52,6 +52,12 @@ def load(folder: str | Path) -> pd.DataFrame:
             f" {foreign['codec_sha256'].iloc[0][:8]}…, which is not the bundled one: move them to another"
             " folder and run `sgaplus race` again"
         )
+    for one in rows.drop_duplicates(["preset", "iterations", "plan"]).itertuples():
+        if one.plan != race.plan_text(one.preset, one.iterations):
+            raise UserError(
+                f"{folder} holds races of an earlier {one.preset}, with {one.iterations} iterations: remove"
+                " these lines and run `sgaplus race` again"
+            )
     sides = rows[["width", "height"]]
     rows = rows.assign(width=sides.max(axis=1), height=sides.min(axis=1))
     return rows.sort_values(["reference_iterations", "iterations", "image"], ignore_index=True)
