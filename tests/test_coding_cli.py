@@ -86,8 +86,8 @@ def test_defaults_without_a_target(call, photo, monkeypatch, options, expected):
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (["--target-bpp", 0.5], {"bpp": 0.5, "label": "fast", "iterations": 100}),
-        (["--target-psnr", 31], {"psnr": 31, "label": "fast", "iterations": 100}),
+        (["--target-bpp", 0.5], {"bpp": 0.5, "label": "fast", "iterations": 50}),
+        (["--target-psnr", 31], {"psnr": 31, "label": "fast", "iterations": 50}),
         (
             ["--max-bytes", 9, "--method", "ssl"],
             {"max_bytes": 9, "label": "SSL (a = 2.3)", "iterations": 500},
