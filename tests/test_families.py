@@ -155,6 +155,13 @@ def test_commands_lead_from_stage_to_stage(two_rounds):
     assert "--out stage3 --lmbda $lmbda --start stage2/mshyper-s_lambda$lmbda.safetensors" in loop[1]
 
 
+def test_commands_say_where_a_stage_was_widened(two_rounds):
+    table = families.stages()
+    table["recipe"].iloc[1]["N"] = 16
+    first, *_, second, _, _, _ = families.commands(table).split("\n")
+    assert "widened" not in first and second.startswith("# mshyper-s, stage 3, widened from N = 8")
+
+
 def test_the_command_line_takes_the_commands_as_the_recipes_say(two_rounds):
     train = typer.main.get_command(app).commands["train"]
     table = families.stages()

@@ -44,7 +44,7 @@ def train(
     n: Annotated[int, option("Width of the networks.", _MODEL, "--N")] = 64,
     m: Annotated[int, option("Channels of the latents y.", _MODEL, "--M")] = 192,
     start: Annotated[
-        Path | None, option("Weights to start from (.safetensors); missing channels are added.", _MODEL)
+        Path | None, option("Weights of the same --N and --M to start from (.safetensors).", _MODEL)
     ] = None,
     steps: Annotated[int, option("Optimiser steps; can be raised when resuming.", _STEPS)] = 30_000,
     warmup: Annotated[int, option("First steps, during which the learning rate rises.", _STEPS)] = 200,

@@ -196,18 +196,6 @@ def _renamed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return weights
 
 
-def widths(weights: Mapping[str, Tensor]) -> tuple[int, int]:
-    """N and M of a mean-scale hyperprior, from its weights.
-
-    Raises:
-        UserError: the weights are those of something else.
-    """
-    try:
-        return weights["g_a.0.weight"].shape[0], weights["g_a.6.weight"].shape[0]
-    except (KeyError, IndexError) as error:
-        raise UserError("the weights are not those of a mean-scale hyperprior of CompressAI") from error
-
-
 def build(architecture: str, N: int, M: int) -> CompressionModel:
     """An untrained model by CompressAI's name; the models of Cheng et al. 2020 have M = N.
 

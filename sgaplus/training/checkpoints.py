@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from .. import io
+from .. import hardware, io
 from ..errors import UserError, first_line
 from .recipes import Recipe
 
@@ -25,7 +25,7 @@ def write(path: Path, state: dict[str, Any]) -> None:
 
 
 def read(path: Path) -> tuple[dict[str, Any], Recipe]:
-    """The state in a checkpoint and its recipe. One from before there were averages has the decay 0.
+    """The state in a checkpoint and its recipe.
 
     Raises:
         UserError: there is no such file, it may not be read, is no checkpoint, or one of another version.
@@ -37,15 +37,14 @@ def read(path: Path) -> tuple[dict[str, Any], Recipe]:
         raise io.unreadable(path, error) from error
     with damage_of(path):
         state = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
-        recipe = {"average": 0.0, **state["recipe"]}
-    unknown = recipe.keys() - {field.name for field in fields(Recipe)}
-    if unknown:
-        raise UserError(
-            f"{path} was made by another version of sgaplus (its recipe holds {', '.join(sorted(unknown))}): "
-            "go on with that version, or rename it to start anew"
-        )
-    with damage_of(path):
-        return state, Recipe(**recipe)
+        recipe = dict(state["recipe"])
+        if recipe.keys() == {field.name for field in fields(Recipe)}:
+            return state, Recipe(**recipe)
+    differing = ", ".join(sorted(recipe.keys() ^ {field.name for field in fields(Recipe)}))
+    raise UserError(
+        f"{path} was made by another version of sgaplus (its recipe differs in {differing}): go on with that"
+        " version, or rename it to start anew"
+    )
 
 
 @contextlib.contextmanager
@@ -57,11 +56,8 @@ def damage_of(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (MemoryError, torch.OutOfMemoryError, OSError):
-        raise
     except Exception as error:  # unpickling raises anything on damaged data
-        first = first_line(error)
-        if isinstance(error, RuntimeError) and ("memory" in first or "CUDA" in first):
+        if isinstance(error, OSError) or hardware.memory_is_full(error) or "CUDA" in str(error):
             raise
-        what = f"{path} is damaged or no checkpoint of a training run"
-        raise UserError(f"{what} ({type(error).__name__}: {first}): {_KEEP}") from error
+        what = f"{path} is damaged or no checkpoint of a training run ({type(error).__name__}"
+        raise UserError(f"{what}: {first_line(error)}): {_KEEP}") from error

@@ -41,12 +41,10 @@ class Gains(nn.Module):
 
     @torch.no_grad()
     def start_from(self, network: Mapping[str, Tensor], lmbdas: Sequence[float]) -> None:
-        """Take over the log gains of a network file; channels that it has not start at the others' mean."""
+        """Take over the log gains that a network file has for ``lmbdas``."""
         for index, lmbda in enumerate(lmbdas):
             for name, values in gains.log_gains_at(network, lmbda).items():
-                own = getattr(self, name.removeprefix(gains.PREFIX))[index]
-                own.fill_(values.mean().item())
-                own[: len(values)] = values
+                getattr(self, name.removeprefix(gains.PREFIX))[index] = values
 
     def published(self, lmbdas: Sequence[float]) -> dict[str, Tensor]:
         """The tensors of a network file, by rising λ."""

@@ -18,7 +18,6 @@ from ..errors import UserError
 CURVE = ("stage", "step", "seconds", "lmbda", "loss", "bpp", "psnr", "lr")
 # Further columns of runs that held photographs out; older stages have none.
 HELD_OUT = ("held_out_loss", "held_out_bpp", "held_out_psnr")
-_WHOLE = ("stage", "step")
 _MEND = "restore it, or rename it to do without"
 
 
@@ -77,12 +76,8 @@ def lineage_of(weights: Path) -> Lineage:
 def _read_curve(path: Path) -> list[dict[str, float]]:
     with path.open(encoding="utf-8") as file:
         table = pd.read_csv(file, float_precision="round_trip")
-    lacking = [key for key in CURVE if key not in table or table[key].isna().any()]
-    if lacking:
-        raise ValueError(f"it lacks {', '.join(lacking)}")
-    table = table[[key for key in (*CURVE, *HELD_OUT) if key in table]]
-    table = table.astype(float).astype(dict.fromkeys(_WHOLE, int))
-    rows = table.astype(object).to_dict("records")
+    table = table[[*CURVE, *(key for key in HELD_OUT if key in table)]].astype(float)
+    rows = table.astype({"stage": int, "step": int}).astype(object).to_dict("records")
     return [{str(key): value for key, value in row.items() if pd.notna(value)} for row in rows]
 
 

@@ -1,6 +1,5 @@
 """From a training run to a network file: the parameters worth keeping, their card and their curve."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,12 +12,11 @@ from .. import hardware
 from ..codecs.bundled import save_network
 from ..codecs.checkpoints import read_safetensors
 from ..codecs.gains import LMBDA, PREFIX, at
-from ..errors import SystemFault
+from ..errors import SystemFault, UserError
 from .evaluation import plain_codec, rd_point
 from .lineage import UNTRAINED, Lineage, curve_path, write_curve
 from .recipes import Recipe
 from .run import Run, with_quantiles
-from .widening import widen
 
 
 def publishable(model: torch.nn.Module) -> dict[str, Tensor]:
@@ -69,8 +67,7 @@ def publish(run: Run, folder: Path, note: str, kodak: Sequence[Tensor] = ()) -> 
     # The Kodak points are those of the published numbers.
     codecs = (plain_codec(recipe, lmbda, at(weights, lmbda), run.codec.device) for lmbda in lmbdas)
     points = [rd_point(codec, kodak) for codec in codecs] if kodak else []
-    log = [row | {"lmbda": lmbda} for row in run.log for lmbda in lmbdas if math.isclose(row["lmbda"], lmbda)]
-    training = {"data": note, "optimizer": "SOAP", "stages": _stages(run, note, log)}
+    training = {"data": note, "optimizer": "SOAP", "stages": _stages(run, note)}
     path = save_network(
         weights,
         folder,
@@ -81,32 +78,37 @@ def publish(run: Run, folder: Path, note: str, kodak: Sequence[Tensor] = ()) -> 
         training=training,
         kodak=points,
     )
-    write_curve(curve_path(path), _curve(run, log))
+    write_curve(curve_path(path), _curve(run))
     return path
 
 
 def start_from(path: Path, recipe: Recipe, device: str, dtype: str, lineage: Lineage = UNTRAINED) -> Run:
-    """A run that starts from the weights in a file, grown to the recipe's channels.
+    """A run that starts from the weights in a file, which have the recipe's channels.
 
     Of a network with gains, a run of one λ gets the weights of that λ, a family the network with log gains
     for its own λ.
 
     Raises:
-        UserError: the file holds no weights of this kind, wider ones, or none for a λ.
+        UserError: the file holds no weights of this kind, of other channels, or none for a λ.
     """
     weights = read_safetensors(path)
     if LMBDA in weights and not recipe.family:
         weights = at(weights, recipe.lmbda)
     plain = {name: value for name, value in weights.items() if not name.startswith(PREFIX)}
-    wider = widen(plain, recipe.N, recipe.M, recipe.seed)
-    run = Run.start(recipe, device, dtype, wider, lineage)
+    found = [len(plain[name]) for name in ("g_a.0.weight", "g_a.6.weight") if name in plain]
+    if len(found) == 2 and found != [recipe.N, recipe.M]:
+        raise UserError(
+            f"{path} has N = {found[0]} and M = {found[1]}, and cannot start a network with N = {recipe.N}"
+            f" and M = {recipe.M}: give --N {found[0]} --M {found[1]}, or leave out --start"
+        )
+    run = Run.start(recipe, device, dtype, plain, lineage)
     if LMBDA in weights and run.gains:
         run.gains.start_from(weights, recipe.family)
         run.average = [value.detach().clone() for value in run.parameters()]
     return run
 
 
-def _stages(run: Run, note: str, log: list[dict[str, float]]) -> list[dict[str, Any]]:
+def _stages(run: Run, note: str) -> list[dict[str, Any]]:
     """The stages before the run, and the run itself."""
     earlier = [
         {key: value for key, value in stage.items() if (key, value) != ("data", note)}
@@ -120,14 +122,14 @@ def _stages(run: Run, note: str, log: list[dict[str, float]]) -> list[dict[str, 
         "hardware": hardware.describe(run.codec.device),
         "torch": torch.__version__,
         "dtype": run.codec.format,
-        "last": list({row["lmbda"]: row for row in log}.values()),
+        "last": list({row["lmbda"]: row for row in run.log}.values()),
     }
     return [*earlier, own]
 
 
-def _curve(run: Run, log: list[dict[str, float]]) -> list[dict[str, float]]:
+def _curve(run: Run) -> list[dict[str, float]]:
     """The curve of the earlier stages, and the log with its stage and learning rate."""
-    earlier = list(run.lineage.curve)
-    before = max((row["stage"] for row in earlier), default=len(run.lineage.stages))
-    own = [row | {"stage": before + 1, "lr": run.recipe.learning_rate(int(row["step"]) - 1)} for row in log]
-    return [*earlier, *own]
+    stage = 1 + max((row["stage"] for row in run.lineage.curve), default=len(run.lineage.stages))
+    rates = [run.recipe.learning_rate(int(row["step"]) - 1) for row in run.log]
+    own = [row | {"stage": stage, "lr": lr} for row, lr in zip(run.log, rates, strict=True)]
+    return [*run.lineage.curve, *own]

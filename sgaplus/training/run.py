@@ -151,8 +151,6 @@ class Run:
             SystemFault: the disk fails, or too many files are open.
         """
         state, stored = checkpoints.read(path)
-        if "average" not in state["recipe"]:
-            recipe = replace(recipe, average=stored.average)
         same_schedule = replace(stored, steps=recipe.steps, cooldown=recipe.cooldown)
         if differing := [k for k, v in asdict(same_schedule).items() if asdict(recipe)[k] != v]:
             raise UserError(
@@ -167,13 +165,12 @@ class Run:
             )
         run = cls.start(recipe, device, dtype)
         with checkpoints.damage_of(path), torch.no_grad():
-            run.lineage = Lineage(**state.get("lineage", {}))
+            run.lineage = Lineage(**state["lineage"])
             run.codec.model.load_state_dict(state["model"])
             if run.gains:
                 run.gains.load_state_dict(state["gains"])
             run.optimizer.load_state_dict(state["optimizer"])
-            means = state["average"] if "average" in state["recipe"] else run.parameters()
-            for mean, value in zip(run.average, means, strict=True):
+            for mean, value in zip(run.average, state["average"], strict=True):
                 mean.copy_(value)
             run.step, run.seconds, run.log = state["step"], state["seconds"], state["log"]
         return run

@@ -121,7 +121,8 @@ def stages() -> pd.DataFrame:
 
 def commands(table: pd.DataFrame) -> str:
     """The shell commands of `stages`, a loop where only λ differs; each writes its own folder."""
-    lines = []
+    lines: list[str] = []
+    widths: dict[str, int] = {}
     for row in table.itertuples():
         looped = not row.joint and len(row.lmbda) > 1
         lmbdas = ["$lmbda"] if looped else [f"{value:g}" for value in row.lmbda]
@@ -138,5 +139,8 @@ def commands(table: pd.DataFrame) -> str:
         stopped = f", stopped after {row.steps} of {planned} steps" if row.steps < planned else ""
         name = row.recipe.get("name", row.family)
         known_as = f" (still {name})" if name != row.family else ""
-        lines += [f"# {row.family}{known_as}, stage {row.stage}{stopped}", command]
+        width = row.recipe.get("N")
+        before, widths[row.family] = widths.get(row.family, width), width
+        wider = f", widened from N = {before}, as --start no longer does" if before != width else ""
+        lines += [f"# {row.family}{known_as}, stage {row.stage}{stopped}{wider}", command]
     return "\n".join(lines)
