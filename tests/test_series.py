@@ -3,7 +3,7 @@
 import pytest
 
 from sgaplus import io
-from sgaplus.codecs import zoo
+from sgaplus.codecs import checkpoints, zoo
 from sgaplus.codecs.series import series
 from sgaplus.codecs.weights import load_codec
 from sgaplus.distortion import LAMBDAS
@@ -135,10 +135,14 @@ def test_a_downloaded_file_is_hashed_once(no_zoo, monkeypatch):
     assert len(calls) == 1
 
 
-def test_a_checkpoint_of_variable_rate_has_every_lambda(tmp_path):
+def test_a_checkpoint_of_variable_rate_has_every_lambda(tmp_path, monkeypatch):
     path = write_checkpoint(tmp_path / "own.pth", test_models.untrained("mbt2018-mean-vbr").state_dict())
     found = series(path)
     assert (found.name, found.lmbdas) == ("own", LAMBDAS["mse"])
+    read, original = [], checkpoints.read
+    monkeypatch.setattr(checkpoints, "read", lambda path: read.append(path) or original(path))
+    assert len({(member.sha256, member.effort) for member in found.members}) == len(found.members)
+    assert read == [path], "what is known of all rates takes one look"
     members = [found.member(0.0067), found.member(0.007)]
     assert [member.load("cpu", "float32").lmbda for member in members] == [0.0067, 0.007]
     assert len({member.sha256 for member in members}) == 2

@@ -4,6 +4,8 @@ import functools
 import re
 from pathlib import Path
 
+from compressai.models import CompressionModel
+
 from .. import io
 from ..distortion import LAMBDAS
 from ..errors import UserError
@@ -47,6 +49,37 @@ def load(path: Path, lmbda: float) -> Codec:
     Raises:
         UserError: it holds no model that can be refined.
     """
+    model, *hashes = _read(path, lmbda)
+    identity, also = (_at(sha256, lmbda, vbr.is_variable(model)) for sha256 in hashes)
+    return Codec(path.stem, lmbda, model, identity, also=(also,))
+
+
+def about(path: Path, lmbda: float) -> tuple[str, Effort]:
+    """`Codec.sha256` and the effort of a checkpoint; one that does not change is read once per process.
+
+    One with gains is read for each λ, since the gains fold into its weights.
+    """
+    status = path.stat()
+    folded = lmbda if gains.lmbdas_of(path) else 0.0
+    sha256, variable, effort = _about(path, status.st_size, status.st_mtime_ns, folded)
+    return _at(sha256, lmbda, variable), effort
+
+
+@functools.cache
+def _about(path: Path, size: int, modified: int, lmbda: float) -> tuple[str, bool, Effort]:
+    model, identity, _ = _read(path, lmbda)
+    return identity, vbr.is_variable(model), of_model(model)
+
+
+def _at(sha256: str, lmbda: float, variable: bool) -> str:
+    return gains.at_rate(sha256, lmbda) if variable else sha256
+
+
+def _read(path: Path, lmbda: float) -> tuple[CompressionModel, str, str]:
+    """The model in a checkpoint, at ``lmbda`` where it has gains, with its identity and a second one.
+
+    A codec of variable rate has further ones at each λ.
+    """
     weights = checkpoints.read(path)
     network = gains.LMBDA in weights
     try:
@@ -60,19 +93,4 @@ def load(path: Path, lmbda: float) -> Codec:
     known = zoo.is_file_of_zoo(file) or file in {card.file_sha256 for card in bundled.cards()}
     if network:
         file = gains.at_rate(file, lmbda)
-    identity, also = (file, content) if known else (content, file)
-    if vbr.is_variable(model):
-        identity, also = gains.at_rate(identity, lmbda), gains.at_rate(also, lmbda)
-    return Codec(path.stem, lmbda, freeze(model), identity, also=(also,))
-
-
-def about(path: Path, lmbda: float) -> tuple[str, Effort]:
-    """`Codec.sha256` and the effort of a checkpoint; one that does not change is read once per process."""
-    status = path.stat()
-    return _about(path, status.st_size, status.st_mtime_ns, lmbda)
-
-
-@functools.cache
-def _about(path: Path, size: int, modified: int, lmbda: float) -> tuple[str, Effort]:
-    codec = load(path, lmbda)
-    return codec.sha256, of_model(codec.model)
+    return (freeze(model), file, content) if known else (freeze(model), content, file)
