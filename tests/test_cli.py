@@ -163,7 +163,6 @@ def test_the_smallest_image(call, tmp_path):
     [
         (["--method", "round"], "unknown method or preset 'round': use one of fast, ste, "),
         (["--method", "ssl", "--lr", "0"], "greater than 0"),
-        (["--lr", "0.1"], "--lr change the settings of a method: .*--method"),
         (["--preset", "quick"], "unknown preset 'quick': use one of fast"),
         (["--preset", "fast", "--method", "ssl"], "--preset stands in place of --method"),
         (["--lmbda", "0"], "lambda must be a finite number greater than 0"),
@@ -181,6 +180,30 @@ def test_the_smallest_image(call, tmp_path):
 )
 def test_options_that_cannot_be(call, photo, arguments, message):
     assert_refused(call("refine", photo, *arguments), message)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option", "partner"),
+    [
+        ("refine PHOTO --roi-weight 3", "--roi-weight", "--roi"),
+        ("refine PHOTO --roi-weight 3 --weights PHOTO", "--roi-weight", "--roi"),
+        ("encode PHOTO -o p.sga --roi-weight 8", "--roi-weight", "--roi"),
+        ("refine PHOTO --lr 0.1", "--lr", "--method"),
+        ("refine PHOTO --preset fast --temperature 0.5", "temperature", "preset"),
+        ("decode PHOTO -o p.png --lmbda 0.01", "--lmbda", "--codec"),
+        ("bench --quality 3", "quality", "codec"),
+        ("bench --codec mshyper-s --N 64", "--N", "--codec"),
+        ("bench --instructions found --dtype float32", "--dtype", "--instructions"),
+        ("bench --instructions found --out a.json", "--out", "--instructions"),
+        ("train PHOTOS --out t --minutes 1 --steps 9", "--steps", "--minutes"),
+        ("train PHOTOS --out t --minutes 1 --cooldown 9", "--cooldown", "--minutes"),
+        ("train PHOTOS --out t --per-step 3", "--per-step", "--lmbda"),
+    ],
+)
+def test_options_that_would_do_nothing(call, photo, arguments, option, partner):
+    places = {"PHOTO": photo, "PHOTOS": photo.parent}
+    result = call(*(places.get(word, word) for word in arguments.split()))
+    assert_refused(result, rf"{option}\b.*{partner}\b|{partner}\b.*{option}\b")
 
 
 def test_images_that_cannot_be_read(call, tmp_path, photo):

@@ -176,7 +176,6 @@ def test_a_codec_with_a_context_model(call, photo, tmp_path):
         (["decode", "missing.sga", "-o", "p.png"], "there is no file missing.sga"),
         (["decode", "PHOTO", "-o", "p.jpg"], "ends in .png"),
         (["decode", "PHOTO", "-o", "p.png"], "does not begin as one"),
-        (["decode", "PHOTO", "-o", "p.png", "--lmbda", 0.01], "describe a --codec"),
         (["decode", "PHOTO", "-o", "p.png", "--max-megapixels", 0], "--max-megapixels must be"),
         (["decode", ".", "-o", "p.png"], "not a regular file"),
         (["info", "PHOTO"], "does not begin as one"),

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Annotated
 
+import typer
+
 from .. import io
 from ..errors import UserError
 from . import terminal
@@ -13,6 +15,7 @@ from .terminal import option
 @app.command()
 @terminal.computing("lower --batch-size, or --width and --height")
 def bench(
+    context: typer.Context,
     pairs: Annotated[int, option("Number of times that both loops run, in turn.")] = 3,
     steps: Annotated[int, option("Timed steps of each loop in a pair.")] = 5,
     warmup: Annotated[int, option("Untimed steps before the timed ones.")] = 4,
@@ -58,9 +61,11 @@ def bench(
     from ..bench import benchmark, measurement
     from ..bench import instructions as sets
 
-    if out is not None and instructions is not None:
-        raise UserError("--instructions writes a file for each measurement: leave out --out")
+    if codec is not None:
+        terminal.refuse(context, "a --codec has widths of its own, leave out one of them", "n", "m")
     if instructions is not None:
+        why = "--instructions measures both number formats on the CPU, each into a file: leave it out"
+        terminal.refuse(context, why, "out", "device", "dtype")
         io.check_folder(instructions)
     if out is not None:
         if out.suffix != ".json":

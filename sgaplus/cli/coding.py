@@ -31,6 +31,7 @@ File = Annotated[Path, typer.Argument(help="A file that `sgaplus encode` wrote."
 @app.command()
 @terminal.computing("scale the photograph down", long=True)
 def encode(
+    context: typer.Context,
     photo: Annotated[Path, typer.Argument(help="The photograph.", show_default=False)],
     out: Annotated[Path, option("The file to write; it ends in .sga.", None, "--out", "-o")],
     target_bpp: Annotated[float | None, option("Bits per pixel of the file, within 1 %.", _TARGET)] = None,
@@ -89,7 +90,7 @@ def encode(
     targets = {"bpp": target_bpp, "psnr": target_psnr, "max_bytes": max_bytes}
     wanted = {name: value for name, value in targets.items() if value is not None}
     plan, iterations = plan_of(method, preset, iterations)
-    weighed = distorting.chosen(distortion, roi, roi_weight, weights)
+    weighed = distorting.chosen(context, distortion, roi, roi_weight, weights)
     image = images.read_image(photo)
     settings = {"iterations": iterations, "seed": seed, "distortion": weighed.of([image])}
     if wanted:

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
+
 from .. import io
 from ..errors import UserError
 from ..parsing import number
-from .terminal import option
+from .terminal import option, refuse
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,7 +51,9 @@ class Chosen:
     of: Callable[[Sequence[Tensor]], Any]
 
 
-def chosen(name: str | None, roi: Sequence[str] | None, factor: float, weights: Path | None) -> Chosen:
+def chosen(
+    context: typer.Context, name: str | None, roi: Sequence[str] | None, factor: float, weights: Path | None
+) -> Chosen:
     """Raises:
     UserError: the options contradict each other, or one of them is wrong.
     """
@@ -58,6 +62,8 @@ def chosen(name: str | None, roi: Sequence[str] | None, factor: float, weights: 
 
     if name is not None and name not in distortion.NAMED:
         raise UserError(f"unknown distortion '{name}': use {' or '.join(distortion.NAMED)}")
+    if not roi:
+        refuse(context, "give its regions with --roi", "roi_weight")
     if not roi and weights is None:
         return Chosen(name or "", name or "", lambda photographs: name)
     if roi and weights is not None:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import typer
+
 from .. import io
 from ..errors import SystemFault, UserError
 from ..parsing import number
@@ -24,6 +26,7 @@ _REFINEMENT = "Refinement"
 @app.command()
 @terminal.computing("lower --batch-size, or scale the photographs down", long=True)
 def refine(
+    context: typer.Context,
     photos: Photos,
     out: Annotated[Path, option("Folder for the decoded photographs (PNG) and the table of results.")] = Path(
         "refined"
@@ -127,7 +130,7 @@ def refine(
     plan, iterations = plan_of(method, preset, iterations, temperature=temperature, lr=lr)
     if refine_lmbda is not None:
         number(refine_lmbda, "--refine-lmbda")
-    weighed = distorting.chosen(distortion, roi, roi_weight, weights)
+    weighed = distorting.chosen(context, distortion, roi, roi_weight, weights)
     found = datasets.list_images(photos[0] if len(photos) == 1 else photos)
     output_folder.check(out, found)
     if dtype == "auto":  # which is a measurement: the same command may find another one faster later

@@ -176,3 +176,15 @@ def _outcome(app: typer.Typer, arguments: Sequence[str] | None) -> tuple[str, in
 def option(text: str, panel: str | None = None, *names: str, **settings: Any) -> Any:
     """An option of a command: its help, its group in the help, and its names where they are not Typer's."""
     return typer.Option(*names, help=text, rich_help_panel=panel, **settings)
+
+
+def refuse(context: typer.Context, why: str, *names: str) -> None:
+    """Refuse parameters that the command line gives although they would do nothing.
+
+    Raises:
+        UserError: one of ``names`` is given; ``why`` ends the message, with what to do.
+    """
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name in names and source and source.name == "COMMANDLINE":
+            raise UserError(f"{parameter.opts[0]} would do nothing: {why}")

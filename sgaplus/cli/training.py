@@ -29,6 +29,7 @@ _ENDLESS = 10**9
 @app.command()
 @terminal.computing("lower --batch or --crop, or the widths --N and --M", long=True)
 def train(
+    context: typer.Context,
     photos: Annotated[Path, typer.Argument(help="Folder of training photographs.", show_default=False)],
     out: Annotated[
         Path, option("Folder for the weights, the card that documents their training, and the checkpoint.")
@@ -101,7 +102,10 @@ def train(
     lineage = lineage_of(start) if start and start.is_file() else UNTRAINED
     lmbda = lmbda or [0.01]
     family = tuple(lmbda) if len(lmbda) > 1 else ()
+    if not family:
+        terminal.refuse(context, "only a family has several λ, give --lmbda several times", "per_step")
     if minutes is not None:
+        terminal.refuse(context, "--minutes takes its place, leave out one of them", "steps", "cooldown")
         minutes = number(minutes, "minutes")
         steps, cooldown = _ENDLESS, 0
     recipe = Recipe(

@@ -131,7 +131,8 @@ def commands(table: pd.DataFrame) -> str:
             options.append(f"--start stage{row.stage - 1}/{row.start.replace('{}', lmbdas[0])}")
         # Recipes from before there were averages published the last weights.
         recipe = {"average": 0.0, **row.recipe}
-        options += [f"--{name.replace('_', '-')} {recipe[name]}" for name in _OPTIONS if name in recipe]
+        names = [name for name in _OPTIONS if name in recipe and (row.joint or name != "per_step")]
+        options += [f"--{name.replace('_', '-')} {recipe[name]}" for name in names]
         command = f"sgaplus train photographs {' '.join(options)}"
         if looped:
             command = f"for lmbda in {' '.join(f'{x:g}' for x in row.lmbda)}; do\n  {command}\ndone"
