@@ -34,6 +34,12 @@ ACCEPTED = {
     "whole latents": lambda: sgaplus.encode(CODEC, {name: v.round() for name, v in LATENTS.items()}),
     "latents of half precision": lambda: sgaplus.encode(CODEC, {n: v.bfloat16() for n, v in LATENTS.items()}),
     "a bytearray": lambda: sgaplus.decode(bytearray(DATA), CODEC),
+    "a view": lambda: sgaplus.decode(memoryview(DATA), CODEC),
+    "a size of torch": lambda: sgaplus.encode(CODEC, LATENTS, X.shape),
+    "a size in words": lambda: sgaplus.encode(CODEC, LATENTS, ["64", "64.0"]),
+    "latents with gradients": lambda: sgaplus.encode(
+        CODEC, {n: v.clone().requires_grad_() for n, v in LATENTS.items()}
+    ),
     "max_pixels as a word": lambda: sgaplus.decode(DATA, CODEC, max_pixels="10000"),
     "max_pixels of 1e7": lambda: sgaplus.decode(DATA, CODEC, max_pixels=1e7),
     "no plan": lambda: refine(),

@@ -12,15 +12,12 @@ from compressai.models import FactorizedPrior, MeanScaleHyperprior, ScaleHyperpr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import sgaplus
 from sgaplus import bitstream, io
 from sgaplus.bitstream import coder, container, rans
-from sgaplus.codecs import bundled as shipped
 from sgaplus.codecs import checkpoints, weights, zoo
 from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.codecs.models import hard
 from sgaplus.errors import UserError
-from tests import fuzz
 from tests.conftest import untrained, write_codec
 from tests.test_container import sealed
 
@@ -79,7 +76,13 @@ def test_compressai_in_float64_decodes_the_same_latents(family, gain):
     data = bitstream.encode(codec, latents, (70, 100))
     ours = bitstream.read_latents(data, codec)
     model = FAMILIES[family](8, 12)
-    model.load_state_dict(bitstream.compressai_weights(codec))
+    stored = bitstream.compressai_weights(codec)
+    model.load_state_dict(stored)
+    for name, theirs in codec.model.state_dict().items():  # the same tables but for rounding
+        if theirs.dtype == torch.int32:
+            assert (stored[name] - theirs).abs().max() / 2**16 < 1e-3
+        elif name.endswith("scale_table"):
+            torch.testing.assert_close(stored[name], theirs, rtol=3e-7, atol=0)
     # Another memory layout of h_s adds in another order.
     torch.testing.assert_close(compressai(codec, data, model.double()), ours["y"], rtol=1e-12, atol=1e-11)
     for name, latent in ours.items():
@@ -97,19 +100,6 @@ def test_the_example_of_the_book_decodes_with_plain_compressai(bundled, tmp_path
     with torch.no_grad():
         exec(example, found)
     torch.testing.assert_close(found["picture"].float(), bitstream.decode(data), rtol=0, atol=1e-4)
-
-
-def test_compressai_in_float32_decodes_them_where_no_index_differs(codec):
-    # So few symbols have no scale within float32's precision of a border; a photograph's hundred thousands
-    # do.
-    image = picture(64, 64)
-    data = bitstream.encode(codec, hard_latents(codec, image))
-    model = MeanScaleHyperprior(8, 12)
-    model.load_state_dict(bitstream.compressai_weights(codec))
-    theirs = compressai(codec, data, model)
-    torch.testing.assert_close(
-        theirs.double(), bitstream.read_latents(data, codec)["y"], rtol=1e-5, atol=1e-5
-    )
 
 
 def test_large_latents_are_escaped(codec):
@@ -144,45 +134,6 @@ def test_fewer_symbols_than_the_encoder_has_memory_for_are_refused():
         rans.encode(np.zeros(2, int), np.zeros(2, np.uint16), coder.gaussian()[1])
 
 
-@pytest.mark.parametrize("spread", [1, 3, 40])
-def test_a_string_is_as_long_as_its_tables_say(spread):
-    """−Σ log₂ of the symbols' frequencies, four bits for each nibble of an escape, and the coder's last
-    state."""
-    generator = np.random.default_rng(spread)
-    indexes = generator.integers(0, 64, 3000).astype(np.uint16)
-    symbols = np.round(generator.normal(0, spread, 3000)).astype(int)
-    tables = coder.gaussian()[1]
-    bits = 0.0
-    for symbol, index in zip(symbols.tolist(), indexes.tolist(), strict=True):
-        cdf, place = tables.cdfs[index], symbol - tables.offsets[index]
-        last = len(cdf) - 2
-        if not 0 <= place < last:
-            distance = -2 * place - 1 if place < 0 else 2 * (place - last)
-            bits += 4 + 4 * -(-distance.bit_length() // 4)
-            place = last
-        bits -= np.log2((cdf[place + 1] - cdf[place]) / 2**16)
-    length = 8 * len(rans.encode(symbols, indexes, tables))
-    assert bits + 31 <= length + 1e-3 * bits
-    assert length <= 1.0001 * bits + 31 + 32
-
-
-def test_the_stored_scales_are_compressais():
-    scales, tables = coder.gaussian()
-    theirs = make().model.gaussian_conditional
-    torch.testing.assert_close(scales.float(), theirs.scale_table, rtol=3e-7, atol=0)
-    assert tables.offsets == theirs.offset.tolist()
-
-
-@pytest.mark.slow
-def test_the_bundled_codecs_tables_are_those_of_compressai_but_for_rounding():
-    for card in shipped.cards()[::3]:
-        codec = weights.load_codec(card.name, card.lmbda, device="cpu")
-        ours = bitstream.compressai_weights(codec)
-        for name, theirs in codec.model.state_dict().items():
-            if theirs.dtype == torch.int32:
-                assert (ours[name] - theirs).abs().max() / 2**16 < 1e-3
-
-
 # Files
 
 
@@ -205,15 +156,6 @@ def test_continuous_latents_are_rounded_as_the_true_loss_rounds_them(codec):
     with torch.no_grad():
         continuous = codec.analyse(image[None])
     assert bitstream.encode(codec, continuous) == bitstream.encode(codec, hard_latents(codec, image))
-
-
-def test_refined_latents_cost_what_was_estimated(codec):
-    image = picture(128, 128)
-    run = sgaplus.refine(codec, [image], "ssl", iterations=4, trace_every=1)
-    data = bitstream.encode(codec, run.latents[0], (128, 128))
-    decoded = bitstream.decode(data, codec)
-    torch.testing.assert_close(decoded, run.reconstructions[0].clamp(0, 1), rtol=0, atol=1e-4)
-    assert len(data) <= 1.01 * run.best["bpp"].item() * 128 * 128 / 8 + 40
 
 
 def test_info_says_what_the_file_says(codec):
@@ -273,28 +215,25 @@ def test_a_file_decodes_with_its_weights_however_they_were_saved(bundled, tmp_pa
     """Before and after `update`, in another kind of file, as the bundled codec; but not with other
     weights."""
     own = bundled / "mshyper-s_lambda0.01.safetensors"
-    weights_of = untrained().state_dict()  # those of the bundled codec, but for half precision
-    weights_of |= {name: value.float() for name, value in checkpoints.read_safetensors(own).items()}
-    model = untrained()
-    checkpoints.load_parameters(model, weights_of)
-    torch.save({"state_dict": weights_of, "epoch": 1}, tmp_path / "train.pth.tar")
-    torch.save(model.state_dict(), tmp_path / "updated.pth")
-    torch.save(untrained(seed=1).state_dict(), tmp_path / "other.pth")
-    settings = {"device": "cpu", "dtype": "float32"}
-    train, updated, other, copied = (
-        weights.load_codec(path, 0.01, **settings)
-        for path in (tmp_path / "train.pth.tar", tmp_path / "updated.pth", tmp_path / "other.pth", own)
-    )
-    named = weights.load_codec("mshyper-s", **settings)
-    latents = hard_latents(train, picture(64, 64))
-    for writer in (train, updated, copied, named):
+    model, before = untrained(), untrained().state_dict()
+    before |= {name: value.float() for name, value in checkpoints.read_safetensors(own).items()}
+    checkpoints.load_parameters(model, before)
+    contents = {"train.pth.tar": {"state_dict": before, "epoch": 1}, "updated.pth": model.state_dict()}
+    contents |= {"other.pth": untrained(seed=1).state_dict()}
+    codecs = []
+    for name, content in contents.items():
+        torch.save(content, tmp_path / name)
+        codecs.append(weights.load_codec(tmp_path / name, 0.01))
+    *codecs, other = codecs
+    codecs += [weights.load_codec(own, 0.01), weights.load_codec("mshyper-s")]
+    latents = hard_latents(other, picture(64, 64))
+    for writer in codecs:
         data = bitstream.encode(writer, latents)
-        for reader in (train, updated, copied, named):
+        for reader in codecs:
             assert bitstream.decode(data, reader).shape == (3, 64, 64)
         with pytest.raises(UserError, match="not with other"):
             bitstream.decode(data, other)
-    assert copied.sha256 == named.sha256
-    assert bitstream.find_codec(bitstream.encode(copied, latents)).name == "mshyper-s"
+    assert codecs[-2].sha256 == codecs[-1].sha256
 
 
 def test_a_file_that_names_its_checkpoint_by_the_files_hash_still_decodes(tmp_path):
@@ -321,16 +260,6 @@ def test_a_zoo_codec_is_fetched_by_the_header_where_asked(codec, bundled, no_zoo
     assert asked == [(("mbt2018-mean",), 3, metric)]
 
 
-def test_the_coder_of_a_codec_is_made_once(monkeypatch):
-    codec, made = make(), []
-    tables = coder.factorized
-    monkeypatch.setattr(coder, "factorized", lambda *of: made.append(1) or tables(*of))
-    for _ in range(3):
-        data = bitstream.encode(codec, hard_latents(codec, picture(64, 64)))
-        bitstream.decode(data, codec.to(dtype="bfloat16"))
-    assert len(made) == 1
-
-
 # What cannot be written
 
 
@@ -355,28 +284,6 @@ def test_latents_that_cannot_be(codec, changes, size, message):
 
 
 # Untrusted files
-
-
-@pytest.fixture(scope="module")
-def small():
-    codec = fuzz.small_codec()
-    return codec, fuzz.small_files(codec)
-
-
-def test_damaged_files_are_refused(small):
-    outcome = fuzz.fuzz(*small, 300)
-    assert outcome.files == 300
-    assert outcome.other == 0
-    assert outcome.refused + outcome.same == 300
-    assert outcome.refused > 250
-
-
-@pytest.mark.slow
-def test_crafted_files_neither_crash_nor_hang(small):
-    outcome = fuzz.fuzz(*small, 300, crafted=True)
-    assert outcome.refused + outcome.same + outcome.other == outcome.files == 300
-    assert outcome.refused > 250
-    assert outcome.slowest < 60
 
 
 @settings(deadline=None)
@@ -414,21 +321,3 @@ def test_a_large_photograph_is_refused_before_anything_is_decoded(codec, monkeyp
     monkeypatch.setattr(bitstream.stream, "decode_latents", lambda *_: pytest.fail("decoded"))
     with pytest.raises(UserError, match=r"4.29e\+03 megapixels, more than the 100"):
         bitstream.decode(sealed(bytes(data)), codec)
-
-
-def test_the_limit_can_be_raised(codec):
-    data = bitstream.encode(codec, hard_latents(codec, picture(64, 64)))
-    with pytest.raises(UserError, match="max_pixels"):
-        bitstream.decode(data, codec, max_pixels=4095)
-    assert bitstream.decode(data, codec, max_pixels=4096).shape == (3, 64, 64)
-
-
-def test_sizes_and_latents_in_every_plain_form_mean_the_same(codec):
-    latents = codec.decode(codec.analyse(codec.pad(picture(70, 90)[None]))).latents
-    wanted = bitstream.encode(codec, latents, (70, 90))
-    for size in (torch.Size([3, 70, 90]), (70.0, 90.0), ["70", "90"], np.array([70, 90])):
-        assert bitstream.encode(codec, latents, size) == wanted
-    tracked = {name: value.clone().requires_grad_() for name, value in latents.items()}
-    assert bitstream.encode(codec, tracked, (70, 90)) == wanted
-    for data in (bytearray(wanted), memoryview(wanted)):
-        assert bitstream.decode(data, codec).shape == (3, 70, 90)
