@@ -1,4 +1,4 @@
-"""A study and a target run unchanged on a model of every class, from a checkpoint of it."""
+"""A study and a target run unchanged on a model of every family, from a checkpoint of it."""
 
 import pytest
 import torch
@@ -9,11 +9,11 @@ from sgaplus.codecs.weights import load_codec
 from sgaplus.data import datasets
 from sgaplus.studies import running, stored
 from sgaplus.target_rate import search
-from tests.test_models import REFINABLE, untrained
+from tests.test_models import EACH_FAMILY, untrained
 from tests.test_studies import GRID, TINY, load_study, write_study
 
 
-@pytest.fixture(params=REFINABLE)
+@pytest.fixture(params=EACH_FAMILY)
 def checkpoint(request, tmp_path):
     path = tmp_path / f"{request.param}_lambda0.013.pth"
     torch.save({"state_dict": untrained(request.param).state_dict()}, path)
@@ -21,7 +21,7 @@ def checkpoint(request, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_study_and_a_target_take_every_model(checkpoint, tmp_path, monkeypatch):
+def test_a_study_and_a_target_take_every_family(checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr(search, "MOST_REFINEMENTS", 2)
     grid = GRID | {"images": ["coffee"], "methods": ["base", "ssl"], "train_lmbdas": [0.013], "streams": True}
     content = TINY | {

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from companion import figures, reference
+from companion import reference
 from companion.pages import base_codecs
 from sgaplus.codecs.weights import load_codec
 from sgaplus.data.datasets import list_images
@@ -209,33 +209,3 @@ def test_training_curves_are_smoothed_within_their_stage(log):
     assert second.get_ydata() == pytest.approx([1.55, 1.6, 1.7, 1.75])
     assert first.get_color() == second.get_color() != other.get_color()
     assert [text.get_text() for text in axes.texts] == ["1", "2"]
-
-
-@pytest.fixture
-def points() -> pd.DataFrame:
-    psnr = np.array([28.0, 31.0])
-    table = {"family": "f", "lmbda": [0.01, 0.02], "bpp": [0.2, 0.4], "psnr": psnr}
-    return pd.DataFrame(table | {"psnr_low": psnr - 1, "psnr_high": psnr + 2})
-
-
-@pytest.fixture
-def theirs() -> pd.DataFrame:
-    lines = [("vtm", "VTM", 0.1, 29.0), ("vtm", "VTM", 0.3, 33.0), ("jpeg", "JPEG", 0.3, 26.0)]
-    return pd.DataFrame(lines, columns=["codec", "name", "bpp", "psnr_db"])
-
-
-def test_rd_curves_show_our_points_and_the_published_ones(points, theirs):
-    figure = figures.rd_curves(
-        points.rename(columns={"family": "name"}),
-        theirs,
-        ["vtm", "jpeg"],
-        base_codecs.looks(points["family"]),
-    )
-    (axes,) = figure.axes
-    drawn = {tuple(line.get_xdata()): tuple(line.get_ydata()) for line in axes.lines}
-    assert drawn[(0.2, 0.4)] == (28.0, 31.0)
-    assert drawn[(0.1, 0.3)] == (29.0, 33.0)
-    (bars,) = axes.collections
-    assert [tuple(segment[:, 1]) for segment in bars.get_segments()] == [(27, 30), (30, 33)]
-    assert [text.get_text() for text in figure.legends[0].texts] == ["f", "VTM", "JPEG"]
-    assert axes.get_xlim()[0] < 0.2 < 0.4 < axes.get_xlim()[1]

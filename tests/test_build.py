@@ -258,16 +258,6 @@ def test_a_page_is_stale_at_once_when_a_file_changed_after_it_was_read(root):
     assert pages.stale(page, root) == "rows.csv"
 
 
-@pytest.mark.slow
-def test_a_notebook_refuses_unknown_parameters_itself(root):
-    """As for papermill alone, which does not read the list of pages."""
-    write_template(root, "print(amplitude)")
-    page = pages.Page(name="one", template="tiny", parameters={"bogus": 1})
-    message = "page 'one': unknown parameter bogus: this notebook takes amplitude, label"
-    with pytest.raises(UserError, match=message):
-        pages.execute(page, root)
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [

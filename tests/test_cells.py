@@ -109,39 +109,25 @@ def test_panels_have_a_variant_for_phones(shown):
 def test_a_table_comes_with_its_numbers(shown):
     data = pd.DataFrame({"method": ["a & b"], "loss": [1 / 3]})
     cells.show_table(
-        GT(data).fmt_number("loss", decimals=1), data, name="losses", caption="Of *all*", command="x > y"
+        GT(data, rowname_col="method").fmt_number("loss", decimals=1),
+        data,
+        name="losses",
+        caption="Of *all*",
+        command="x > y",
     )
     markup = shown[0]["text/html"]
     assert '<figure class="table" id="tab-losses"><figcaption>' in markup and "<em>all</em>" in markup
     assert 'download="losses.csv"' in markup and "x &gt; y" in markup and "0.3" in markup
     assert csv_in(markup)["loss"][0] == pytest.approx(1 / 3, rel=1e-8)
+    assert "<style" not in markup and "headers=" not in markup and not re.search("<th[^>]*></th>", markup)
+    assert re.findall('id="([^"]*)"', markup) == ["tab-losses"]
+    assert '<div class="scroll" tabindex="0"' in markup
+    tables.show(data, {"loss": "loss"}, name="x", note="Over two images.", folded="All 1 <row>")
+    table, after = shown[1]["text/html"].split("</table>")
+    assert "<details><summary>All 1 &lt;row&gt;</summary>" in table and "two images" not in table
+    assert "<p><small>Over two images.</small></p>" in after and 'download="x.csv"' in after
     with pytest.raises(UserError, match="no row"):
         cells.show_table(GT(data), data.iloc[:0], name="losses")
-
-
-def test_a_table_takes_the_look_of_the_page(shown):
-    data = pd.DataFrame({"row": ["r"], "loss": [1.0]})
-    cells.show_table(GT(data, rowname_col="row"), data, name="x")
-    markup = shown[0]["text/html"]
-    assert "<style" not in markup and "headers=" not in markup
-    assert re.findall('id="([^"]*)"', markup) == ["tab-x"]
-    assert '<div class="scroll" tabindex="0"' in markup and not re.search("<th[^>]*></th>", markup)
-
-
-def test_a_note_stands_under_its_table(shown):
-    data = pd.DataFrame({"loss": [1.0]})
-    tables.show(data, {"loss": "loss"}, name="x", note="Over two images.")
-    table, after = shown[0]["text/html"].split("</table>")
-    assert "two images" not in table and "<p><small>Over two images.</small></p>" in after
-
-
-def test_a_folded_table_stays_behind_its_title(shown):
-    frame = pd.DataFrame({"a": [1.5]})
-    cells.show_table(GT(frame), frame, name="x", folded="All 1 <row>")
-    folded = re.search(
-        "<details><summary>All 1 &lt;row&gt;</summary>(.*?)</details>", shown[0]["text/html"], re.S
-    )[1]
-    assert "1.5" in folded and 'download="x.csv"' not in folded
 
 
 def test_an_answer_is_markdown(shown):

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -45,10 +44,6 @@ def test_help_explains_every_option_and_its_examples_use_no_other(call, name):
     examples = " ".join(re.findall(r"sgaplus \w+ [^│\n]*", out))
     known = set(re.findall(r"^│ \*?\s*(--[\w-]+)", out, re.MULTILINE)) | {"--codec", "--lmbda"}
     assert set(re.findall(r"--[\w-]+", examples)) <= known
-
-
-def test_the_version(call):
-    assert call("--version")[:2] == (0, f"sgaplus {sgaplus.__version__}\n")
 
 
 @pytest.mark.slow
@@ -124,29 +119,6 @@ def test_options_reach_the_refinement(call, photo):
     assert c["tau"][1] == 0.5
     assert set(d["lmbda"]) == {0.002}
     assert set(d["codec_lmbda"]) == {0.01}
-
-
-@pytest.mark.parametrize(
-    ("options", "expected"),
-    [
-        ([], ("fast", 100)),
-        (["--method", "ssl"], ("SSL (a = 2.3)", 500)),
-        (["--iterations", 12], ("fast", 12)),
-    ],
-)
-def test_defaults(call, photo, monkeypatch, options, expected):
-    """The same as those of ``sgaplus encode``."""
-    asked = []
-    original = sgaplus.refine
-
-    def spy(codec, pictures, plan, *, iterations, names, **_):
-        asked.append((plan.label, iterations))
-        run = original(codec, pictures, plan, iterations=0, names=names)
-        return replace(run, rows=run.rows.assign(iteration=iterations))  # as if it had not been interrupted
-
-    monkeypatch.setattr("sgaplus.refinement.refine", spy)
-    assert call("refine", photo, *options)[0] == 0
-    assert asked == [expected]
 
 
 def test_the_smallest_image(call, tmp_path):
@@ -282,11 +254,6 @@ def test_codecs_are_listed(call, bundled):
     assert {line[0] for line in lines[1:]} == {"mshyper-s", *zoo.URLS}
 
 
-def test_checkpoints_of_ones_own_are_not_called_bundled(call, bundled):
-    code, out, _ = call("codecs", "fetch", bundled)
-    assert code == 0 and "needs no download: λ 0.01" in out
-
-
 def test_data_sets_are_listed(call, tmp_path):
     code, out, err = call("data", "list")
     assert (code, err) == (0, "")
@@ -385,17 +352,10 @@ def test_a_family_is_trained_as_one_network_from_which_one_lambda_goes_on(call, 
 @pytest.mark.slow
 def test_a_familys_reference_is_the_lambda_of_its_start(call, photographs, bundled):
     start = bundled / "mshyper-s_lambda0.01.safetensors"
-    family = ["--lmbda", 0.001, "--lmbda", 0.02, "--lmbda", 0.03]
-
-    def reference(out, *arguments):
-        assert call("train", photographs, "--out", out, *TINY, *family, *arguments)[0] == 0
-        card = json.loads(Path(out, "mshyper-s_lambda0.001-0.03.json").read_text())
-        return card["training"]["stages"][-1]["recipe"]["lmbda"]
-
-    assert reference("a", "--start", start) == 0.01
-    assert reference("b") == 0.02
-    start.with_suffix(".json").unlink()
-    assert reference("c", "--start", start) == 0.02
+    family = ["--lmbda", 0.001, "--lmbda", 0.02, "--lmbda", 0.03, "--start", start]
+    assert call("train", photographs, "--out", "a", *TINY, *family)[0] == 0
+    card = json.loads(Path("a", "mshyper-s_lambda0.001-0.03.json").read_text())
+    assert card["training"]["stages"][-1]["recipe"]["lmbda"] == 0.01
 
 
 @pytest.mark.parametrize(
@@ -412,34 +372,6 @@ def test_a_familys_reference_is_the_lambda_of_its_start(call, photographs, bundl
 def test_trainings_that_cannot_be(call, photographs, bundled, arguments, message):
     start = ["--start", bundled / "mshyper-s_lambda0.01.safetensors"]
     assert_refused(call("train", photographs, "--out", "trained", *TINY, *start, *arguments), message)
-
-
-def test_training_folders_that_cannot_be(call, tmp_path, photographs):
-    for folder, message in [("none", "there is no folder"), ("here", "there is no image")]:
-        assert_refused(call("train", tmp_path / folder, "--out", "trained", *TINY), message)
-    (photographs / "broken.png").write_text("no picture")
-    assert_refused(call("train", photographs, "--out", "trained", *TINY), r"broken\.png is not an image")
-    assert_refused(call("train", photographs), "Missing option '--out'")
-
-
-@pytest.mark.slow
-def test_training_with_other_settings_than_the_checkpoints(call, photographs):
-    assert call("train", photographs, "--out", "trained", *TINY)[0] == 0
-    code, out, err = call("train", photographs, "--out", "trained", *TINY, "--seed", 1)
-    assert (code, out) == (2, "")
-    assert "made with other settings (seed)" in err
-    family = ["train", photographs, "--out", "trained", *TINY, "--lmbda", 0.01, "--lmbda"]
-    assert call(*family, 0.02)[0] == 0
-    code, out, err = call(*family, 0.03)
-    assert (code, out) == (2, "")
-    assert "trained/mshyper-s_family.pt was made with other settings (lmbda, family)" in err
-
-
-def test_training_on_photographs_some_of_which_are_too_small(call, photographs):
-    write_photo(photographs / "small.png", (63, 200))
-    code, _, err = call("train", photographs, "--out", "trained", *TINY)
-    assert code == 0, err
-    assert "note: 1 of 3 photographs have a side below 64 pixels and are left out\n" in err
 
 
 def test_training_replaces_no_weights_that_it_has_not_made(call, photographs, bundled):

@@ -81,14 +81,6 @@ def test_costs_have_a_column_for_each_place(traced, measured):
     assert set(columns) == {"iterations", "stored", "a machine; N = 128, M = 192"}
 
 
-def test_the_cost_figure_shows_gains_over_steps_and_seconds(traced):
-    left, right = compute_cost.figure(traced, 2.0).axes
-    assert left.lines[0].get_xdata().tolist() == [0, 10, 40]
-    assert left.lines[0].get_ydata().tolist() == pytest.approx([0, 4, 8])
-    assert right.lines[0].get_xdata().tolist() == pytest.approx([20, 80]) and right.get_xscale() == "log"
-    assert right.lines[0].get_ydata().tolist() == pytest.approx([4, 8])
-
-
 # What they share
 
 

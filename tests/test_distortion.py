@@ -41,15 +41,6 @@ def test_losses_are_those_of_independent_formulas(codec):
         assert row["loss"] < run.rows["loss"].iloc[0]
 
 
-def test_a_map_of_equal_weights_is_the_mse(codec):
-    x = picture(64, 64)
-    plain, weighted = (
-        refine(codec, [x], "ssl", distortion=d, iterations=4).trace for d in (None, torch.full((64, 64), 3.0))
-    )
-    assert weighted["loss"].to_numpy() == pytest.approx(plain["loss"].to_numpy(), rel=1e-5)
-    assert set(plain["distortion"]) == {"mse"} != set(weighted["distortion"])
-
-
 def test_images_of_a_batch_have_maps_of_their_own(codec):
     x = [picture(64, 64, seed) for seed in (0, 1)]
     maps = [weights(64, 64), weights(64, 64).square()]
@@ -58,19 +49,6 @@ def test_images_of_a_batch_have_maps_of_their_own(codec):
     alone = refine(codec, x[1:], "ssl", distortion=maps[1], iterations=3, names=["b"]).best
     assert both["loss"].iloc[1] == pytest.approx(alone["loss"].iloc[0], rel=1e-5)
     assert both["distortion"].nunique() == 2
-
-
-def test_a_region_of_interest_gains_quality_there(codec):
-    x = picture(64, 128)
-    roi = distortion.regions((64, 128), [(0, 0, 64, 64)], inside=20)
-
-    def errors(given):
-        run = refine(codec, [x], "map", distortion=given, iterations=30)
-        squares = (run.reconstructions[0] - x).square().mean((0, 1))
-        return squares[:64].mean().item(), squares[64:].mean().item()
-
-    plain, weighted = errors(None), errors(roi)
-    assert weighted[0] < plain[0] and weighted[1] > plain[1]
 
 
 def test_the_curvature_of_a_function_is_half_the_hessians_diagonal_in_the_mean():

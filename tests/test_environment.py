@@ -4,7 +4,6 @@ import itertools
 import os
 import re
 import subprocess
-import sys
 import tempfile
 import tomllib
 from importlib import metadata
@@ -95,14 +94,6 @@ def test_lock_leaves_nothing_to_be_resolved(system, python):
     assert loose == set()
 
 
-def test_lock_holds_for_every_platform():
-    """No line names an index, a file or a package that only one platform has."""
-    text = (ROOT / "requirements.lock").read_text()
-    assert "://" not in text
-    assert not re.search(r"^\s*-", text, re.MULTILINE)
-    assert [name for name in locked() if TORCHS_OWN.fullmatch(name)] == []
-
-
 def test_conda_environment_agrees():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     assert environment["name"] == PROJECT["name"]
@@ -124,6 +115,7 @@ PACKAGING = "Makefile environment.yml requirements.lock pyproject.toml _config.y
 def test_no_registry_is_named(name):
     """The packages come from whichever registry pip is configured for."""
     text = (ROOT / name).read_text()
+    assert name != "requirements.lock" or ("://" not in text and not re.search(r"^\s*-", text, re.MULTILINE))
     assert not re.search(r"pypi\.|pythonhosted|index-url|find-links|anaconda\.", text)
 
 
@@ -167,18 +159,6 @@ def test_make_says_that_the_folder_cannot_be_written_to(installed):
         assert "venv of Python" not in result.stderr
 
 
-def test_the_citation_has_the_version_and_the_licence():
-    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    assert citation["version"] == sgaplus.__version__
-    assert citation["license"] == PROJECT["license"]
-    assert [author["name"] for author in citation["authors"]] == [a["name"] for a in PROJECT["authors"]]
-    assert citation["keywords"] == PROJECT["keywords"]
-
-
 def test_the_newest_version_of_the_changelog_is_this_one():
     versions = re.findall(r"^## \[?([^\s\]]+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert versions[:2] == ["Unreleased", sgaplus.__version__]
-
-
-def test_this_python_is_supported():
-    assert sys.version_info[:2] in ((3, 11), (3, 12))

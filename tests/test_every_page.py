@@ -1,13 +1,9 @@
 """The pages take the rows and files of any series of codecs, here of untrained ones of every class, and say
 what these rows say: here the opposite of ours."""
 
-import ast
 import itertools
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -200,24 +196,3 @@ def test_pages_show_photographs_of_equal_bytes_of_their_own_codec(photographs, t
     equal_bytes.compute(series(own[0]), own[1])
     shown = run_page("first", own, monkeypatch)
     assert 'data-kind="before-after"' in shown and "(own, λ = 0.0018)" in shown
-
-
-@pytest.mark.slow
-def test_what_shows_rows_does_not_import_compressai():
-    """It takes seconds, on every page."""
-    imports = {"from sgaplus.studies import schema", "from sgaplus.codecs import weights"}
-    for template in set(TEMPLATES) - FILES - SHORTER.keys():
-        notebook = json.loads((NOTEBOOKS / f"{template}.ipynb").read_text(encoding="utf-8"))
-        for cell in notebook["cells"]:
-            if cell["cell_type"] == "code":
-                body = ast.parse("".join(cell["source"])).body
-                imports |= {
-                    ast.unparse(node) for node in body if isinstance(node, ast.Import | ast.ImportFrom)
-                }
-    used = "schema.load_studies(); weights.listing(); import sys; print('compressai' in sys.modules)"
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, sys.path))}
-    code = "\n".join([*sorted(imports), used])
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "False"

@@ -98,12 +98,6 @@ def test_a_job_that_kills_every_worker_is_given_up(study, tmp_path, monkeypatch)
     assert [engine.asked.count(size) for size in (3, 2)] == [6, 6] and set(engine.asked) == {1, 2, 3}
 
 
-def test_two_losses_before_a_step_change_no_batch(study, tmp_path):
-    engine = Troubled(*[ConnectionError("gone")] * 2)
-    assert run(study, "cpu", device="cpu", root=tmp_path / "r", engine=engine) == 0
-    assert set(engine.asked) == {3}
-
-
 def test_no_worker_is_left(study, tmp_path):
     class Alone(Troubled):
         def refuse(self, refusal):

@@ -61,10 +61,6 @@ def test_only_the_codecs_own_lambda_is_kept_but_all_steps_count(bundled):
     }
 
 
-def test_a_missing_log_is_empty(bundled):
-    assert families.training_log(card_of(0.01)).empty
-
-
 def test_overview_counts_parameters_and_hours(bundled):
     write_log(bundled, 0.01, [[1, 7200, 5400.0, 0.01, 1.0, 0.4, 30.0, 0.0]], NEW)
     write_codec(bundled, lmbda=0.02, seed=1)
@@ -139,11 +135,6 @@ def test_a_card_without_stages_is_that_of_one(bundled):
     [stage] = families.stages().to_dict("records")
     assert (stage["stage"], stage["lmbda"], stage["steps"], stage["hours"]) == (1, [0.01], 40, 0.01)
     assert stage["data"] == "Ten."
-
-
-def test_cards_that_tell_nothing_of_their_training_have_no_stage(bundled):
-    assert families.stages().empty
-    assert families.commands(families.stages()) == ""
 
 
 def test_commands_lead_from_stage_to_stage(two_rounds):

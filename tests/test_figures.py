@@ -47,13 +47,6 @@ def test_slope_of_linear_is_one_everywhere():
     assert np.allclose(axes.lines[0].get_ydata(), 1, atol=1e-6)
 
 
-def test_pictures():
-    images = [(name, torch.full((3, 8, 8), value)) for name, value in (("a", 0.0), ("b", 0.5), ("c", 1.0))]
-    shown = [axes for axes in figures.pictures(images, columns=2).axes if axes.images]
-    assert [axes.get_title() for axes in shown] == list("abc")
-    assert shown[1].images[0].get_array().shape == (8, 8, 3)
-
-
 def heat_map():
     table = pd.DataFrame({"row": ["a", "b"] * 3, "column": [1.0, 1.0, 2.0, 2.0, 3.0, 3.0], "value": range(6)})
     return figures.panels(
