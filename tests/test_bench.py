@@ -7,15 +7,12 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import torch
-from compressai.layers import GDN
 from torch.utils.flop_counter import FlopCounterMode
 
 from sgaplus import hardware, refine
 from sgaplus.bench import benchmark as bench
 from sgaplus.bench import ceiling, measurement, profile
-from sgaplus.bench.baseline import reference_refine
 from sgaplus.codecs.codec import Codec, freeze
-from sgaplus.codecs.layers import DivisiveNorm
 from sgaplus.errors import UserError
 from tests.conftest import WIDTHS, untrained
 
@@ -116,26 +113,6 @@ def test_the_ceilings_convolutions_are_those_of_one_step(dtype, count):
     assert replayed == recorded
 
 
-def test_time_counts_where_the_innermost_known_caller_is():
-    """A convolution within the normalisation is a convolution; sums of no known caller are the rest."""
-    gdn = DivisiveNorm(GDN(4, inverse=True)).requires_grad_(False)
-    x = torch.rand(1, 4, 64, 64, requires_grad=True)
-
-    def of(*, convolve: bool, normalise: bool) -> dict[str, float]:
-        with profile.profiler_of(torch.device("cpu")) as profiler:
-            y = torch.nn.functional.conv2d(x, torch.ones(4, 4, 3, 3)) if convolve else x * 2
-            (gdn(y) if normalise else y).sum().backward()
-        return profile.shares(profiler, torch.device("cpu"))
-
-    neither = of(convolve=False, normalise=False)
-    assert neither["rest"] == 1
-    convolved = of(convolve=True, normalise=False)
-    assert "normalisation" not in convolved and convolved["convolutions"] > 0
-    both = of(convolve=False, normalise=True)
-    assert both["normalisation"] > 0 and both["convolutions"] > 0, "the 1 × 1 convolutions of γ"
-    assert not {"likelihood of y", "optimiser"} & both.keys()
-
-
 def test_steps_are_timed_after_the_warm_up(monkeypatch):
     """On a clock that only the loops' calls move, every number is known."""
     ticks = iter(range(1000))
@@ -146,17 +123,6 @@ def test_steps_are_timed_after_the_warm_up(monkeypatch):
     assert step == 1 / 4 / 2, "one tick over four steps of two pictures"
     assert true_loss == (1 - 1 / 4) / 2
     assert bench._time_reference(bench.plain_model(codec()), images[0], 0.01, settings) == 1 / 4
-
-
-def test_both_loops_start_from_the_same_loss():
-    """The same weights, the same objective, the same grid: latents that do not move cost the same."""
-    (image,) = bench.pictures(TINY, 1)
-    frozen = codec()
-    plain = bench.plain_model(frozen)
-    assert all(p.requires_grad for p in plain.parameters())
-    _, true = reference_refine(plain, image[None], 0.01, iterations=1, lr=1e-12)
-    ours = refine(frozen, [image], bench.METHOD, iterations=0)
-    assert true[0] == pytest.approx(ours.rows["loss"].item(), rel=1e-5)
 
 
 def test_a_bundled_codec(bundled):

@@ -7,8 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -37,6 +37,7 @@ CHANGES = {
     "streams": True,
 }
 JOBS = 3 * 3 * 2
+RUNS = ThreadPoolExecutor()
 
 
 def write(folder: Path, **changes) -> Path:
@@ -75,7 +76,7 @@ def shared_farm(tmp_path_factory):
 @pytest.fixture
 def farm(shared_farm):
     yield shared_farm
-    for name in ("memory", "disk", "slow-worker-0"):
+    for name in ("disk", "slow-worker-0"):
         shared_farm.mood(name, False)
     shared_farm.release()
 
@@ -102,38 +103,18 @@ def assert_undisturbed(root: Path, undisturbed) -> None:
     assert [path.name for path in (root / "tiny").rglob("*") if path.is_file()] == ["rows.parquet"]
 
 
-class Background(threading.Thread):
-    """A run in the background of a test, which disturbs it meanwhile."""
+def started(study, root, address, engine=cluster.connected, **settings) -> Future:
+    """A run in the background of a test, which disturbs it meanwhile; with what it said, and its summary."""
+    said, summaries = [], []
+    settings |= {"report": lambda event: said.append(event.what), "summarise": summaries.append}
 
-    def __init__(self, study, root, address, engine=cluster.connected, **settings):
-        super().__init__()
-        self.said, self.result, self.error, self.summary = [], None, None, None
-        self._arguments = study, root, address, engine, settings
-        self.start()
+    def work():
+        with engine(address) as workers:
+            return run(study, "cpu", root=root, device="cpu", engine=workers, saving=0.0, **settings)
 
-    def run(self):
-        study, root, address, engine, settings = self._arguments
-        try:
-            with engine(address) as workers:
-                self.result = run(
-                    study,
-                    "cpu",
-                    root=root,
-                    device="cpu",
-                    engine=workers,
-                    saving=0.0,
-                    report=lambda event: self.said.append(event.what),
-                    summarise=lambda summary: setattr(self, "summary", summary),
-                    **settings,
-                )
-        except Exception as error:
-            self.error = error
-
-    def end(self):
-        self.join()
-        if self.error:
-            raise self.error
-        return self.result
+    future = RUNS.submit(work)
+    future.said, future.summaries = said, summaries
+    return future
 
 
 @pytest.fixture
@@ -153,15 +134,15 @@ def stranger(farm):
 
 def test_rows_and_files_are_those_of_one_process(farm, stranger, study, undisturbed, tmp_path):
     log = tmp_path / "log" / "jobs.jsonl"
-    background = Background(study, tmp_path / "results", farm.address, log=log)
-    assert background.end() == 0
+    background = started(study, tmp_path / "results", farm.address, log=log)
+    assert background.result() == 0
     assert any("takes no part: it has torch 1.13.1" in what for what in background.said)
     assert_undisturbed(tmp_path / "results", undisturbed)
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     keys = [task.job.key for task in planning.plan(study, "cpu")]
     assert sorted(line["key"] for line in lines) == sorted(keys)
     assert {line["status"] for line in lines} == {"stored"} and all(line["seconds"] > 0 for line in lines)
-    summary = background.summary
+    [summary] = background.summaries
     assert summary.stored == JOBS and not summary.failures and 0 <= summary.idle < 1
     assert set(summary.seconds) == {line["worker"] for line in lines} and len(summary.seconds) <= 2
 
@@ -169,7 +150,7 @@ def test_rows_and_files_are_those_of_one_process(farm, stranger, study, undistur
 def test_workers_that_are_killed_or_hang_are_started_again(farm, study, undisturbed, tmp_path, monkeypatch):
     """In the middle of a shard each."""
     farm.mood("hold")
-    background = Background(study, tmp_path, farm.address)
+    background = started(study, tmp_path, farm.address)
     held = farm.held(2)
     os.kill(held["worker-0"], signal.SIGKILL)
     os.kill(held["worker-1"], signal.SIGSTOP)
@@ -178,28 +159,16 @@ def test_workers_that_are_killed_or_hang_are_started_again(farm, study, undistur
     while psutil.pid_exists(held["worker-1"]):
         time.sleep(0.05)
     monkeypatch.undo()
-    assert background.end() == 0
+    assert background.result() == 0
     assert_undisturbed(tmp_path, undisturbed)
-
-
-def test_a_shard_that_does_not_fit_is_halved(farm, tmp_path):
-    """`tests.test_execution` has one whose workers are killed before the first step is done."""
-    images = ["astronaut", "coffee"]
-    study = load_study(write(tmp_path / "study", images=images, methods=["ssl"], train_lmbdas=[0.01]))
-    farm.mood("memory")
-    assert Background(study, tmp_path / "results", farm.address).end() == 0
-    assert run(study, "cpu", device="cpu", root=tmp_path / "expected") == 0
-    (rows, files), (wanted, kept) = content(tmp_path / "results"), content(tmp_path / "expected")
-    pd.testing.assert_frame_equal(rows, wanted, rtol=1e-4)
-    assert files.keys() == kept.keys()
 
 
 def test_a_full_disk_ends_the_run_and_loses_nothing(farm, study, undisturbed, tmp_path):
     farm.mood("disk")
     with pytest.raises(SystemFault, match="could not write"):
-        Background(study, tmp_path, farm.address).end()
+        started(study, tmp_path, farm.address).result()
     farm.mood("disk", False)
-    assert Background(study, tmp_path, farm.address).end() == 0
+    assert started(study, tmp_path, farm.address).result() == 0
     assert_undisturbed(tmp_path, undisturbed)
 
 
@@ -211,11 +180,11 @@ def test_two_runs_share_a_study_and_a_cluster_with_a_slow_worker(farm, study, un
     farm.mood("hold")
     other = client(undisturbed[0], root, "--scheduler", farm.address, "--log", str(logs[0]))
     farm.held()
-    background = Background(study, root, farm.address, log=logs[1])
+    background = started(study, root, farm.address, log=logs[1])
     farm.release()
     _, errors = other.communicate()
     assert other.returncode == 0, errors
-    background.end()  # what the other one computes may be missing by now
+    background.result()  # what the other one computes may be missing by now
     lines = [json.loads(line) for log in logs for line in log.read_text(encoding="utf-8").splitlines()]
     assert len(lines) == len({line["key"] for line in lines}) == JOBS, "no job is computed twice"
     assert_undisturbed(root, undisturbed)
@@ -235,8 +204,8 @@ def test_a_folder_that_is_not_shared(farm, study, undisturbed, tmp_path):
         yield engine
         engine.close()
 
-    background = Background(study, tmp_path, farm.address, connected)
-    assert background.end() == 0
+    background = started(study, tmp_path, farm.address, connected)
+    assert background.result() == 0
     assert_undisturbed(tmp_path, undisturbed)
     assert any("send their rows back" in what for what in background.said)
 
@@ -267,20 +236,20 @@ def test_a_client_that_is_killed_goes_on(farm, study, undisturbed, tmp_path):
     while len(list(jobs.glob("[!.]*.parquet"))) < 6 and time.monotonic() < until:
         time.sleep(0.1)
     assert len(list(jobs.glob("[!.]*.parquet"))) >= 6, "both shards in flight are stored"
-    assert Background(study, tmp_path, farm.address).end() == 0
+    assert started(study, tmp_path, farm.address).result() == 0
     assert_undisturbed(tmp_path, undisturbed)
 
 
 def test_a_scheduler_that_is_killed_and_comes_back(undisturbed, study, farm, tmp_path):
     farm.mood("hold")
-    background = Background(study, tmp_path, farm.address)
+    background = started(study, tmp_path, farm.address)
     farm.held(2)
     farm.kill("scheduler")
     farm.release()
-    while background.is_alive():
+    while not background.done():
         farm.supervise()
         time.sleep(0.2)
-    assert background.end() == 0
+    assert background.result() == 0
     assert_undisturbed(tmp_path, undisturbed)
 
 
@@ -300,7 +269,7 @@ def test_workers_without_the_weights_say_so(farm, tmp_path):
         run(study, "cpu", root=tmp_path / "results", device="cpu", engine=Moves(farm.address))
     assert list((tmp_path / "results").rglob("*.parquet")) == []
     (path.parent / "gone").rename(path.parent / "own")
-    assert Background(study, tmp_path / "results", farm.address).end() == 0
+    assert started(study, tmp_path / "results", farm.address).result() == 0
 
 
 def test_a_cluster_of_this_computer_that_is_killed_as_a_whole(undisturbed, study, tmp_path):

@@ -13,7 +13,6 @@ from sgaplus.codecs import bundled as shipped
 from sgaplus.codecs import weights
 from sgaplus.data import images
 from sgaplus.refinement import refine
-from tests import test_models
 from tests.conftest import assert_refused, write_codec
 
 
@@ -47,14 +46,6 @@ def test_without_iterations_the_codecs_own_latents_are_written(call, coded, phot
     with torch.no_grad():
         latents = codec.analyse(codec.pad(images.read_image(photo)[None]))
     assert coded == bitstream.encode(codec, latents, (66, 70))
-
-
-def test_a_preset_in_place_of_a_method(call, photo):
-    options = ["--preset", "fast", "--iterations", 3, "--dtype", "float32"]
-    assert call("encode", photo, "-o", "p.sga", *options)[0] == 0
-    codec = weights.load_codec("mshyper-s", device="cpu", dtype="float32")
-    run = refine(codec, [images.read_image(photo)], "fast", iterations=3)
-    assert Path("p.sga").read_bytes() == bitstream.encode(codec, run.latents[0], (66, 70))
 
 
 @pytest.mark.parametrize("name", ["encode", "refine"])
@@ -115,17 +106,6 @@ def test_a_target_reaches_the_search(call, photo, monkeypatch, options, expected
     assert ("9 bytes was missed" in err) is not met
 
 
-def test_a_limit_of_bytes_is_kept(call, photo):
-    """An untrained codec hardly moves, but its file never exceeds the limit."""
-    code, out, err = call("encode", photo, "-o", "p.sga", "--max-bytes", 100_000, "--iterations", 2)
-    assert code == 1
-    data = Path("p.sga").read_bytes()
-    assert len(data) <= 100_000
-    assert f"{len(data)} bytes" in out
-    assert "100000 bytes was missed" in err
-    assert bitstream.decode(data).shape == (3, 66, 70)
-
-
 def test_a_checkpoint_is_named_on_both_sides(call, photo, tmp_path):
     path = write_codec(tmp_path / "mine", seed=5)
     assert call("encode", photo, "-o", "p.sga", "--iterations", 0, "--codec", path, "--lmbda", 0.02)[0] == 0
@@ -136,21 +116,6 @@ def test_a_checkpoint_is_named_on_both_sides(call, photo, tmp_path):
     code, _, err = call("decode", "p.sga", "-o", "q.png", "--codec", "mshyper-s")
     assert code == 2
     assert "not with mshyper-s" in err
-
-
-def test_a_codec_with_a_context_model(call, photo, tmp_path):
-    model = test_models.untrained("cheng2020-anchor")
-    torch.save(model.state_dict(), tmp_path / "context.pth")
-    codec = ["--codec", tmp_path / "context.pth", "--lmbda", 0.02]
-    code, out, _ = call("encode", photo, "-o", "p.sga", "--iterations", 1, *codec)
-    data = Path("p.sga").read_bytes()
-    assert (code, out.split()[1]) == (0, str(len(data)))
-    code, out, _ = call("info", "p.sga")
-    assert code == 0
-    assert f"{len(data)} (36 header" in out
-    assert call("decode", "p.sga", "-o", "p.png", *codec)[0] == 0
-    decoded = bitstream.decode(data, weights.load_codec(*codec[1::2], device="cpu", dtype="float32"))
-    assert torch.equal(images.to_uint8(images.read_image("p.png")), images.to_uint8(decoded))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import itertools
 import os
 import re
 import subprocess
@@ -20,6 +21,7 @@ from sgaplus.codecs.checkpoints import REFINABLE
 from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.errors import UserError
 from tests import fuzz
+from tests.test_coder import hard_latents, picture
 from tests.test_models import EACH_FAMILY, untrained
 
 SIZE = 70, 100
@@ -33,40 +35,45 @@ def make(architecture: str) -> Codec:
     return Codec(architecture, 0.01, freeze(untrained(architecture)), "0123456789abcdef" * 4)
 
 
-def picture() -> torch.Tensor:
-    return torch.rand(3, *SIZE, generator=torch.Generator().manual_seed(2))
-
-
-def hard_latents(codec: Codec) -> dict[str, torch.Tensor]:
-    with torch.no_grad():
-        return codec.decode(codec.analyse(codec.pad(picture()[None]))).latents
-
-
 @pytest.fixture(scope="module", params=REFINABLE)
 def codec(request) -> Codec:
     return make(request.param)
 
 
-@pytest.fixture(scope="module", params=EACH)
-def contextual(request) -> Codec:
-    return make(request.param)
-
-
 def test_there_and_back(codec):
+    """In a file of the version of its codec, with progress that ends at all that there is."""
     with torch.no_grad():
-        decoded = codec.decode(codec.analyse(codec.pad(picture()[None])))
-    data = bitstream.encode(codec, decoded.latents, SIZE)
+        decoded = codec.decode(codec.analyse(codec.pad(picture(*SIZE)[None])))
+    encoding, decoding = [], []
+    data = bitstream.encode(codec, decoded.latents, SIZE, progress=lambda *now: encoding.append(now))
     for name, latent in bitstream.read_latents(data, codec).items():
         torch.testing.assert_close(latent.float(), decoded.latents[name][0], rtol=1e-4, atol=1e-3)
     x_hat = decoded.x_hat[0, :, : SIZE[0], : SIZE[1]].clamp(0, 1)
-    torch.testing.assert_close(bitstream.decode(data, codec), x_hat, rtol=0, atol=1e-3)
+    found = bitstream.decode(data, codec, progress=lambda *now: decoding.append(now))
+    torch.testing.assert_close(found, x_hat, rtol=0, atol=1e-3)
+    if "z" in decoded.latents:
+        count = decoded.latents["y"].numel()
+        assert encoding == sorted(encoding) and decoding == sorted(decoding)
+        assert (encoding[-1], decoding[-1]) == ((2 * count, 2 * count), (count, count))
+    content, plain = container.unpack(data), codec.name in PLAIN
+    assert codec.once(coder_of).plain == plain and content.version == (1 if plain else 2)
+    for step in (1.0,) if plain else (None, 0.5):
+        with pytest.raises(UserError, match="does not fit its codec"):
+            bitstream.decode(container.pack(dataclasses.replace(content, step=step)), codec)
+    if not plain:
+        with pytest.raises(UserError, match=codec.name):
+            bitstream.compressai_weights(codec)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("codec", "dtype"),
+    [*zip(EACH_FAMILY, itertools.cycle(("float32", "bfloat16")), strict=False)],
+    indirect=["codec"],
+)
 def test_refined_latents_there_and_back(codec, dtype):
     own, codec = codec, codec.to(dtype=dtype)
-    run = sgaplus.refine(codec, [picture()], "ssl", iterations=4, trace_every=1)
+    run = sgaplus.refine(codec, [picture(*SIZE)], "ssl", iterations=4, trace_every=1)
     data = bitstream.encode(codec, run.latents[0], SIZE)
     decoded = bitstream.decode(data, own)
     assert (decoded - run.reconstructions[0].clamp(0, 1)).abs().mean() < 2e-3
@@ -92,7 +99,7 @@ def test_any_number_of_threads_and_another_processor_decode_the_same_bits(tmp_pa
         path = tmp_path / f"{name}.pth"
         torch.save(untrained(name).state_dict(), path)
         codec = sgaplus.load_codec(path, 0.01, device="cpu", dtype="float32")
-        latents = hard_latents(codec)
+        latents = hard_latents(codec, picture(*SIZE))
         try:
             for threads in (1, 2):
                 torch.set_num_threads(threads)
@@ -152,36 +159,6 @@ def test_a_layer_of_another_kind_is_refused():
         exact(nn.Sequential(nn.Conv2d(1, 1, 1), nn.Softmax(1)))
 
 
-def test_progress_ends_with_all_that_there_is(codec):
-    latents, seen = hard_latents(codec), []
-    data = bitstream.encode(codec, latents, SIZE, progress=lambda *now: seen.append(now))
-    bitstream.decode(data, codec, progress=lambda *now: seen.append(now))
-    if "z" in latents:
-        count, half = latents["y"].numel(), len(seen) * 2 // 3
-        encoding, decoding = seen[:half], seen[half:]
-        assert encoding == sorted(encoding)
-        assert decoding == sorted(decoding)
-        assert (encoding[-1], decoding[-1]) == ((2 * count, 2 * count), (count, count))
-
-
-def test_the_version_of_the_format_is_that_of_the_codec(codec):
-    content = container.unpack(bitstream.encode(codec, hard_latents(codec), SIZE))
-    plain = codec.once(coder_of).plain
-    assert content.version == bitstream.info(container.pack(content))["version"] == (1 if plain else 2)
-    assert plain == (codec.name in PLAIN)
-    other = dataclasses.replace(content, step=1.0 if plain else None)
-    with pytest.raises(UserError, match="does not fit its codec"):
-        bitstream.decode(container.pack(other), codec)
-    if not plain:
-        with pytest.raises(UserError, match="does not fit its codec"):
-            bitstream.decode(container.pack(dataclasses.replace(content, step=0.5)), codec)
-
-
-def test_compressai_is_given_no_weights_for_strings_that_it_cannot_read(contextual):
-    with pytest.raises(UserError, match=contextual.name):
-        bitstream.compressai_weights(contextual)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "count"), [("mbt2018-mean", 300), *((name, 100) for name in EACH)])
 def test_damaged_and_crafted_files_are_refused(name, count):
@@ -197,7 +174,7 @@ def test_damaged_and_crafted_files_are_refused(name, count):
 def test_means_that_grow_without_bounds_are_refused(name):
     """As of a crafted file, in which what is decoded first makes what follows larger and larger."""
     codec, growing = make(name), make(name)
-    data = bitstream.encode(codec, hard_latents(codec), SIZE)
+    data = bitstream.encode(codec, hard_latents(codec, picture(*SIZE)), SIZE)
     for key, parameter in growing.model.named_parameters():
         if re.search("h_s|context|entropy_parameters", key):
             parameter *= 1e30

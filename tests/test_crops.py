@@ -30,17 +30,6 @@ def test_crops_are_pieces_of_the_photographs_turned_and_mirrored():
     assert len(seen) == 4
 
 
-def test_crops_depend_on_the_seed_and_the_step_alone():
-    generator = torch.Generator().manual_seed(0)
-    photographs = [torch.randint(256, (3, 80, 96), generator=generator, dtype=torch.uint8) for _ in range(3)]
-    crops = [
-        sample_crops(photographs, 64, 2, generator_for(*key)) for key in ((0, 0), (0, 0), (0, 1), (1, 0))
-    ]
-    assert torch.equal(crops[0], crops[1])
-    assert not torch.equal(crops[0], crops[2])
-    assert not torch.equal(crops[0], crops[3])
-
-
 def test_large_photographs_are_drawn_more_often():
     small, large = (
         torch.zeros(3, 64, 64, dtype=torch.uint8),

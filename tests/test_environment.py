@@ -3,6 +3,7 @@
 import itertools
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 import tomllib
@@ -119,11 +120,15 @@ def test_no_registry_is_named(name):
     assert not re.search(r"pypi\.|pythonhosted|index-url|find-links|anaconda\.", text)
 
 
+def copy_makefile(folder):
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        shutil.copy(ROOT / name, folder)
+
+
 @POSIX
 def test_make_says_what_it_needs(tmp_path):
     """Another Python, or none, is refused in one sentence before anything is installed."""
-    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
-        (tmp_path / name).write_text((ROOT / name).read_text())
+    copy_makefile(tmp_path)
     old = tmp_path / "old-python"
     old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.2 && exit 0\nexit 1\n')
     old.chmod(0o755)
@@ -144,8 +149,7 @@ def test_make_says_that_the_folder_cannot_be_written_to(installed):
     """Neither the module venv nor Jupyter Book is to blame where nothing can be written."""
     nobody = {"user": 65534} if os.geteuid() == 0 else {}  # root may write anywhere
     with tempfile.TemporaryDirectory() as folder:  # not in tmp_path, which is closed to others
-        for name in ("Makefile", "requirements.lock", "pyproject.toml"):
-            (Path(folder) / name).write_text((ROOT / name).read_text())
+        copy_makefile(folder)
         if installed:
             (Path(folder) / ".venv").mkdir()
             (Path(folder) / ".venv" / "ready").touch()

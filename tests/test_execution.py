@@ -74,14 +74,19 @@ def test_a_shard_that_was_lost_runs_again_as_it_is(study, expected, tmp_path):
         pd.testing.assert_frame_equal(rows(study, tmp_path / name), expected, check_exact=True)
 
 
-def test_a_shard_without_memory_is_halved_until_one_image_alone_fails(study, tmp_path):
+def test_a_shard_without_memory_is_halved_until_one_image_alone_fails(study, tmp_path, monkeypatch):
     engine = Troubled(MemoryError("full"), MemoryError("full"))
     log, found = tmp_path / "log.jsonl", []
     run(study, "cpu", device="cpu", root=tmp_path / "r", engine=engine, log=log, summarise=found.append)
     assert sorted(engine.asked) == [1, 1, 2, 2, 3, 3]
     [summary] = found
     assert summary.stored == 6 and not summary.failures
-    engine = Troubled(*[MemoryError("full")] * 100)
+
+    def full(*_, **__):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(shards, "refine", full)
+    engine = Troubled()
     with pytest.raises(SystemFault, match=r"6 jobs of study tiny.*not enough memory"):
         run(study, "cpu", device="cpu", root=tmp_path / "s", engine=engine, log=log)
     lines = [json.loads(line) for line in log.read_text().splitlines()]

@@ -138,7 +138,7 @@ def test_the_loss_is_the_mean_of_sampled_ones(linear_codec):
 
     losses = []
     with torch.no_grad():
-        for _ in range(1500):
+        for _ in range(500):
             decoded = linear_codec.decode(latents, draw)
             mse = (decoded.x_hat - x).square().mean((1, 2, 3))
             losses.append(lmbda * 255**2 * mse + sum(decoded.bits.values()) / 64**2)
@@ -147,4 +147,4 @@ def test_the_loss_is_the_mean_of_sampled_ones(linear_codec):
     assert ((loss - sampled.mean(0)).abs() < 4 * error).all()
     # Fine enough to see what is left out without the variances.
     batch.generators, batch.curvature = generators(), known(torch.zeros_like(latents["y"]))
-    assert ((batch.relaxed_loss(tau) - sampled.mean(0)).abs() > 20 * error).all()
+    assert ((batch.relaxed_loss(tau) - sampled.mean(0)).abs() > 10 * error).all()
