@@ -9,7 +9,6 @@ import functools
 import os
 import re
 import shutil
-import signal
 import sys
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from sgaplus.errors import UserError
 from sgaplus.training import publishing
 from sgaplus.training.gains import Gains
 
+from .moods import limit_files
 from .served import Server
 
 WIDTHS = 8, 12
@@ -249,18 +249,14 @@ def traced_alone(monkeypatch):
 @pytest.fixture
 def file_size_limit():
     """A context in which no file can grow beyond so many bytes, for every library in this process."""
-
-    resource = pytest.importorskip("resource", reason="Windows has no such limits")
+    pytest.importorskip("resource", reason="Windows has no such limits")
 
     @contextlib.contextmanager
     def limited(size: int):
-        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        limit_files(size)
         try:
             yield
         finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-            signal.signal(signal.SIGXFSZ, before)
+            limit_files(None)
 
     return limited

@@ -67,11 +67,6 @@ def test_a_figure_has_an_anchor_an_alternative_and_a_caption(shown, line):
     assert data["text/plain"] == 'τ < 1 & `falling` [A "line"]'
 
 
-def test_a_figure_without_words_is_refused(line):
-    with pytest.raises(UserError, match="needs a text alternative"):
-        cells.show(line, name="x", alt=" ", caption="c")
-
-
 def test_the_drawer_has_the_rows_and_what_computed_them(shown, line):
     cells.show(line, name="x", alt="a", caption="c", rows=STORED)
     markup = shown[0]["text/html"]
@@ -128,11 +123,6 @@ def test_a_table_comes_with_its_numbers(shown):
     assert "<p><small>Over two images.</small></p>" in after and 'download="x.csv"' in after
     with pytest.raises(UserError, match="no row"):
         cells.show_table(GT(data), data.iloc[:0], name="losses")
-
-
-def test_an_answer_is_markdown(shown):
-    cells.answer("**Yes**: −1.5 %.")
-    assert shown[0].data == '<div class="answer">\n\n**Yes**: −1.5\N{NO-BREAK SPACE}%.\n\n</div>'
 
 
 def test_a_page_ends_with_its_parameters(shown, monkeypatch):

@@ -403,19 +403,7 @@ def test_file_names_are_no_markup(capsys):
     ]
 
 
-# Processes of their own
-
-
-def process(*arguments, cwd):
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "sgaplus", *map(str, arguments)],
-        cwd=cwd,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+# A process of its own
 
 
 @POSIX
@@ -427,8 +415,11 @@ def test_ctrl_c_in_the_middle_of_a_refinement(tmp_path, photo):
     # A process inherits that SIGINT is ignored, as it is for a shell's background jobs, but no handler.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        arguments = ["refine", photo, "--codec", path, "--lmbda", 0.01, "--iterations", 10**7]
-        with process(*arguments, cwd=tmp_path / "here") as running:
+        command = [sys.executable, "-m", "sgaplus", "refine", photo, "--codec", path, "--lmbda", "0.01"]
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        streams |= {"env": os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}}
+        command += ["--iterations", "10000000"]
+        with subprocess.Popen(command, cwd=tmp_path / "here", **streams) as running:
             assert running.stderr.readline() == "refining 1 photograph\n"
             time.sleep(1)
             assert running.poll() is None

@@ -154,10 +154,7 @@ def blind(codec, latents, quantise):
         (after(lambda d: {"x_hat": d.x_hat + 0.01}), r"Own: .*reconstruction by up to 0\.01"),
         ({"decode": twice}, "Own: decode calls quantise 2 times for y"),
         ({"decode": blind}, "Own: no finite gradient reaches z"),
-        (
-            {"analyse": lambda codec, x: {"z": analyse(codec, x)["z"]}},
-            "Own: analyse returns .* y among them",
-        ),
+        ({"analyse": lambda codec, x: {"z": analyse(codec, x)["z"]}}, "Own: analyse returns .* y among them"),
         ({"stride": 1}, "Own: .*stride"),
     ],
 )

@@ -27,7 +27,6 @@ from tests.test_models import EACH_FAMILY, untrained
 SIZE = 70, 100
 # Their files are of version 1, and CompressAI reads them.
 PLAIN = "bmshj2018-factorized", "bmshj2018-factorized-relu", "bmshj2018-hyperprior", "mbt2018-mean"
-EXACT = tuple(name for name in REFINABLE if name not in PLAIN)
 EACH = tuple(name for name in EACH_FAMILY if name not in PLAIN)
 
 

@@ -113,20 +113,6 @@ def test_stages_that_codecs_share_are_listed_once(two_rounds):
     assert (own["steps"], own["hours"], own["start"]) == (200, 1.5, "mshyper-s_lambda{}.safetensors")
 
 
-def test_stages_that_differ_stand_apart(two_rounds):
-    card = card_of(0.02)
-    card.training["stages"][1]["recipe"]["seed"] = 6
-    edit_card(two_rounds, 0.02, **card.training)
-    assert families.stages()["lmbda"].tolist() == [[0.005, 0.01, 0.02], [0.005, 0.01], [0.02]]
-
-
-def test_a_card_without_stages_is_that_of_one(bundled):
-    edit_card(bundled, 0.01, data="Ten.", recipe=RECIPE | {"lmbda": 0.01, "steps": 40}, seconds=36)
-    [stage] = families.stages().to_dict("records")
-    assert (stage["stage"], stage["lmbda"], stage["steps"], stage["hours"]) == (1, [0.01], 40, 0.01)
-    assert stage["data"] == "Ten."
-
-
 def test_commands_lead_from_stage_to_stage(two_rounds):
     heading, shared, second, *loop = families.commands(families.stages()).split("\n")
     assert (heading, second) == ("# mshyper-s, stage 2", "# mshyper-s, stage 3")

@@ -96,11 +96,3 @@ def test_gradients_reach_the_gains_of_their_lambda_and_every_folded_weight(famil
         assert (gain.grad[[0, 2]] == 0).all()
     for name, value in model.named_parameters():
         assert (value.grad is not None) == (name in TOUCHED)
-
-
-def test_gains_start_where_a_uniform_quantiser_has_them():
-    gains = Gains((0.0025, 0.01, 0.09), 0.01, N, M)
-    expected = torch.tensor([0.5, 1.0, 3.0])[:, None].expand(3, M)
-    torch.testing.assert_close(gains.y.exp(), expected)
-    torch.testing.assert_close(gains.synthesis.exp(), expected)
-    assert torch.equal(gains.z.exp(), torch.ones(3, N))

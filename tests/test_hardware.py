@@ -1,6 +1,5 @@
 """Names of devices and formats, and what is said of the machine."""
 
-import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -84,13 +83,6 @@ def test_automatic_format_is_the_faster_one(monkeypatch, faster):
     )
     found = hardware.resolve_dtype("auto", torch.device("cuda"))
     assert found == (torch.bfloat16 if faster else torch.float32)
-
-
-def test_the_allocator_is_set_where_it_is_glibc_s(monkeypatch):
-    glibc = platform.system() == "Linux" and platform.libc_ver()[0] == "glibc"
-    assert hardware.keep_freed_memory.__wrapped__() is glibc
-    monkeypatch.setattr(platform, "libc_ver", lambda: ("musl", "1"))
-    assert hardware.keep_freed_memory.__wrapped__() is False
 
 
 @pytest.mark.parametrize("allowed", [True, False])
