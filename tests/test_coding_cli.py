@@ -52,8 +52,8 @@ def test_without_iterations_the_codecs_own_latents_are_written(call, coded, phot
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ([], ("fast", 100)),
-        (["--preset", "fast"], ("fast", 100)),
+        ([], ("fast", 50)),
+        (["--preset", "fast"], ("fast", 50)),
         (["--method", "atanh"], ("atanh (SGA)", 500)),
         (["--iterations", 7], ("fast", 7)),
     ],
