@@ -7,7 +7,7 @@ import torch
 from compressai.entropy_models import EntropyBottleneckVbr
 from compressai.registry import MODELS
 
-from sgaplus import plans, rounding
+from sgaplus import rounding
 from sgaplus.codecs.checkpoints import REFINABLE
 from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.codecs.families import vbr
@@ -15,7 +15,6 @@ from sgaplus.codecs.models import FAMILIES, hard
 from sgaplus.distortion import MSE
 from sgaplus.errors import UserError
 from sgaplus.refinement import objective as relaxed
-from sgaplus.refinement import refine
 
 # Their forward pass in evaluation mode is not what a decoder sees.
 CONTEXT = ("mbt2018", "cheng2020-anchor", "cheng2020-attn")
@@ -173,49 +172,6 @@ def test_rates_that_cannot_be():
         vbr.set_rate(model, LMBDA)
 
 
-@pytest.mark.slow
-@torch.no_grad()
-@pytest.mark.parametrize("architecture", CONTEXT)
-def test_a_context_models_hard_latents_depend_on_those_before_alone(architecture, images):
-    codec = Codec(architecture, 0.01, freeze(untrained(architecture)), sha256="")
-    latents = codec.analyse(images)
-    y_hat = codec.decode(latents).latents["y"]
-    row, column = 2, 3
-    changed = latents["y"].clone()
-    changed[..., row, column] += 5
-    moved = (codec.decode({**latents, "y": changed}).latents["y"] != y_hat).any(1)[0]
-    height, width = moved.shape
-    order = torch.arange(height * width).reshape(height, width)
-    assert moved[row, column]
-    assert moved[order > order[row, column]].any()
-    assert not moved[order < order[row, column]].any()
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("architecture", LATENT_CODEC)
-def test_a_checkerboards_anchors_come_first_and_groups_one_after_the_other(architecture, images):
-    codec = Codec(architecture, LMBDA, freeze(untrained(architecture)), sha256="")
-    latents = codec.analyse(images)
-    y_hat = codec.decode(latents).latents["y"]
-    *_, height, width = y_hat.shape
-    anchors = (torch.arange(height)[:, None] + torch.arange(width)) % 2 == 0
-    first = 2 if architecture.startswith("elic") else y_hat.shape[1]  # channels of the first group
-
-    def moves(row: int, column: int, channel: int) -> torch.Tensor:
-        changed = latents["y"].clone()
-        changed[:, channel, row, column] += 5
-        return (codec.decode({**latents, "y": changed}).latents["y"] != y_hat)[0]
-
-    of_an_anchor = moves(2, 2, 0)
-    assert of_an_anchor[:first, anchors].sum() == of_an_anchor[0, 2, 2] == 1
-    assert of_an_anchor[:first, ~anchors].any()
-    of_another = moves(2, 3, 0)
-    assert of_another[:first].sum() == of_another[0, 2, 3] == 1
-    assert of_another[first:, anchors].any() == (first < len(of_another))
-    of_the_last_group = moves(2, 2, len(y_hat[0]) - 1)
-    assert not of_the_last_group[:first].any() or first == len(of_another)
-
-
 def test_on_the_grid_the_parallel_pass_is_the_decoders(codec, images):
     """What the refinement loop evaluates turns into the true loss where its rounding is hard.
 
@@ -251,15 +207,6 @@ def test_relaxed_latents_get_right_gradients(codec, images):
         # The networks are in float32: their rounding hides small parts of a slope.
         noise = torch.finfo(torch.float32).eps * ends[0].item() / (2 * step)
         assert (ends[0] - ends[1]).item() / (2 * step) == pytest.approx(expected, rel=0.05, abs=noise)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("codec", EACH_FAMILY, indirect=True)
-def test_refinement_lowers_the_true_loss(codec, images):
-    """`tests.test_conformance` has the expected loss without its second order in y."""
-    run = refine(codec, [images[0]], plans.plan("quadratic", lr=0.05), lmbda=1e-4, iterations=12)
-    start, end = run.rows["loss"]
-    assert start - end > 1e-3
 
 
 @torch.no_grad()

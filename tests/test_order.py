@@ -6,7 +6,7 @@ import torch
 from sgaplus.codecs.families import vbr
 from sgaplus.codecs.models import FAMILIES
 from sgaplus.codecs.order import Group, drive, rounded
-from tests.test_models import CONTEXT, LMBDA, REFINABLE, VARIABLE, untrained
+from tests.test_models import LMBDA, REFINABLE, VARIABLE, untrained
 
 HYPERPRIORS = tuple(name for name in REFINABLE if "factorized" not in name)
 
@@ -47,26 +47,3 @@ def test_every_value_is_in_one_group_and_its_symbols_say_what_it_is(name):
         assert torch.equal(getattr(found, part), getattr(again, part))
     if name not in VARIABLE:
         assert torch.equal(found.shown, found.y_hat)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("name", VARIABLE)
-def test_what_the_synthesis_gets_of_a_variable_rate_is_moved_but_for_zeros(name):
-    model, decoding, parameters, y = start(name)
-    found = rounded(decoding.groups(decoding.networks, parameters), y)
-    moved = found.shown * model.rate.scale - found.y_hat
-    symbols = (found.y_hat - found.means).round()
-    offsets = decoding.networks["offsets"](found.scales)
-    torch.testing.assert_close(moved, symbols.sign() * offsets, atol=1e-5, rtol=0)
-    assert moved[symbols != 0].abs().min() > 1e-3
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("name", CONTEXT)
-def test_the_groups_of_an_autoregressive_model_see_what_its_masked_convolution_sees(name):
-    model, decoding, parameters, y = start(name)
-    found = rounded(decoding.groups(decoding.networks, parameters), y)
-    both = torch.cat([parameters, model.context_prediction(found.y_hat)], 1)
-    scales, means = model.entropy_parameters(both).chunk(2, 1)
-    torch.testing.assert_close(means, found.means, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(scales, found.scales, atol=1e-5, rtol=1e-4)

@@ -3,7 +3,6 @@
 import csv
 import json
 import shutil
-import socket
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,6 @@ from sgaplus.codecs.series import series
 from sgaplus.codecs.weights import listing, load_codec
 from sgaplus.codecs.zoo import fetch as fetch_zoo
 from sgaplus.data import downloads
-from sgaplus.data.images import ImageNote
 from sgaplus.distortion import LAMBDAS
 from sgaplus.errors import SystemFault, UserError
 from sgaplus.studies import stored
@@ -60,12 +58,6 @@ def test_one_of_several_lambda_is_chosen(bundled):
         load_codec("mshyper-s", 0.02)
 
 
-@pytest.mark.parametrize("lmbda", [0, -0.01, float("nan"), float("inf")])
-def test_lambda_is_positive(bundled, lmbda):
-    with pytest.raises(UserError, match="lambda must be a finite number greater than 0"):
-        load_codec("mshyper-s", lmbda)
-
-
 def test_damaged_weights_are_refused(bundled):
     path = bundled / "mshyper-s_lambda0.01.safetensors"
     content = bytearray(path.read_bytes())
@@ -92,6 +84,8 @@ def test_a_broken_card_is_named(bundled, content):
 def test_unknown_codecs(bundled):
     with pytest.raises(UserError, match=r"unknown codec 'mshyper': use mshyper-s .*mbt2018-mean"):
         load_codec("mshyper")
+    with pytest.raises(UserError, match="lambda must be a finite number greater than 0"):
+        load_codec("mshyper-s", float("nan"))
     with pytest.raises(UserError, match="only codecs of the zoo have a quality"):
         load_codec("mshyper-s", quality=3)
     with pytest.raises(UserError, match=r"mshyper-s has no scale.*mbt2018-mean-vbr"):
@@ -102,15 +96,6 @@ def test_a_full_disk_leaves_no_half_written_weights(tmp_path, file_size_limit):
     with file_size_limit(4096), pytest.raises(SystemFault):
         write_codec(tmp_path / "folder")
     assert list((tmp_path / "folder").iterdir()) == []
-
-
-def test_the_bundled_folder_is_the_checkouts_or_the_packages(tmp_path, monkeypatch):
-    find = shipped.bundled_folder.__wrapped__
-    monkeypatch.setattr(io, "PACKAGE", tmp_path / "sgaplus")
-    monkeypatch.setattr(io, "CHECKOUT", tmp_path)
-    assert find() == tmp_path / "data" / "models"
-    (tmp_path / "sgaplus" / "_models").mkdir(parents=True)
-    assert find() == tmp_path / "sgaplus" / "_models"
 
 
 @pytest.mark.slow
@@ -188,47 +173,19 @@ def test_zoo_weights_are_fetched_once(server, zoo_file, no_zoo):
     assert (row["where"], row["bytes"]) == ("cached", zoo_file.stat().st_size)
 
 
-def test_a_damaged_file_in_the_cache_is_fetched_again(server, zoo_file, no_zoo):
-    no_zoo.mkdir()
-    (no_zoo / zoo_file.name).write_bytes(b"damaged")
-    with pytest.warns(ImageNote, match="kept as"):
-        path = fetch_zoo(ZOO, 1)
-    assert server.asked == [f"/{zoo_file.name}"]
-    assert path.read_bytes() == zoo_file.read_bytes()
-
-
-def test_a_download_with_another_hash_is_not_kept(zoo_file, no_zoo):
+def test_downloads_that_fail_leave_nothing(zoo_file, no_zoo, monkeypatch):
+    """`tests.test_datasets` has the other ways in which they do."""
     zoo_file.write_bytes(b"something else")
     with pytest.raises(SystemFault, match="wrong checksum"):
         fetch_zoo(ZOO, 1)
-    assert list(no_zoo.iterdir()) == []
 
-
-def test_no_file_and_no_network(zoo_file, no_zoo):
-    zoo_file.unlink()
-    with pytest.raises(SystemFault, match=r"refuses .*404.*or put http"):
-        fetch_zoo(ZOO, 1)
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
-    zoo.URLS[ZOO]["mse"][1] = f"http://127.0.0.1:{port}/{zoo_file.name}"
-    with pytest.raises(SystemFault, match="cannot be reached"):
-        fetch_zoo(ZOO, 1)
-    assert list(no_zoo.iterdir()) == []
-
-
-def test_a_full_disk_is_not_blamed_on_the_network(zoo_file, no_zoo, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(downloads, "_bring", full)
     with pytest.raises(SystemFault, match="the disk is full"):
         fetch_zoo(ZOO, 1)
-
-
-def test_a_cache_that_cannot_be_made(zoo_file, no_zoo):
-    no_zoo.write_text("a file")
-    with pytest.raises(UserError, match="is not a folder"):
-        fetch_zoo(ZOO, 1)
+    assert list(no_zoo.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -248,17 +205,9 @@ def test_what_the_zoo_does_not_have(zoo_file, arguments, message):
 
 def test_every_zoo_codec_has_a_hash_and_a_lambda(bundled, no_zoo):
     rows = listing()
-    assert rows[0] | {"bytes": 0} == {
-        "name": "mshyper-s",
-        "where": "bundled",
-        "lmbda": 0.01,
-        "quality": None,
-        "bytes": 0,
-        "kodak_images": 24,
-        "kodak_bpp": 0.5,
-        "kodak_psnr": 30.0,
-        "kodak_loss": 1.0,
-    }
+    assert {"name": "mshyper-s", "where": "bundled", "lmbda": 0.01, "kodak_psnr": 30}.items() <= rows[
+        0
+    ].items()
     found = [row for row in rows if row["name"] == ZOO]
     assert [row["quality"] for row in found] == list(range(1, 9))
     assert [row["lmbda"] for row in found] == sorted(LAMBDAS["mse"])
