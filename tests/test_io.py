@@ -48,9 +48,9 @@ def test_the_old_file_survives_an_interruption(tmp_path, interruption):
     assert names(tmp_path) == ["rows.csv"]
 
 
-@pytest.mark.parametrize("call", ["os.fsync", "pathlib.Path.replace"])
+@pytest.mark.parametrize("call", ["tempfile.mkstemp", "os.fsync", "pathlib.Path.replace"])
 def test_a_full_disk_is_not_the_users_fault_and_leaves_nothing(tmp_path, monkeypatch, call):
-    def full(*_):
+    def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(call, full)
@@ -66,15 +66,6 @@ def test_a_disk_that_takes_no_more_bytes(tmp_path, file_size_limit):
         temporary.write_bytes(bytes(10_000))
     assert path.read_text() == "old"
     assert names(tmp_path) == ["rows.csv"]
-
-
-def test_a_disk_without_room_for_another_file(tmp_path, monkeypatch):
-    def full(**_):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr("tempfile.mkstemp", full)
-    with pytest.raises(SystemFault, match="the disk is full"), io.atomic(tmp_path / "rows.csv"):
-        pass
 
 
 def test_two_processes_remove_what_a_killed_one_left(tmp_path, monkeypatch):
@@ -113,11 +104,6 @@ def test_a_folder_is_checked_without_being_made(tmp_path, monkeypatch):
     assert names(tmp_path) == ["file"]
 
 
-def test_sha256_of_the_empty_file(tmp_path):
-    (tmp_path / "empty").write_bytes(b"")
-    assert io.sha256(tmp_path / "empty").startswith("e3b0c44298fc1c149afbf4c8996fb924")
-
-
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -125,16 +111,12 @@ def test_sha256_of_the_empty_file(tmp_path):
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n", "git lfs pull"),
         (b"\n<!DOCTYPE html><html>", "web page"),
         (b"\xef\xbb\xbf<html lang='en'>", "web page"),
+        (b"PK\x03\x04", None),
+        (b"<?xml version='1.0'?>", None),
     ],
 )
 def test_what_downloads_leave_behind_is_named(tmp_path, content, words):
     path = tmp_path / "weights.pth"
     path.write_bytes(content)
-    assert words in io.what_it_is(path)
-
-
-@pytest.mark.parametrize("content", [b"PK\x03\x04", b"\x89PNG", b"text", b"<?xml version='1.0'?>"])
-def test_other_content_is_not_judged(tmp_path, content):
-    path = tmp_path / "file"
-    path.write_bytes(content)
-    assert io.what_it_is(path) is None
+    found = io.what_it_is(path)
+    assert found is None if words is None else words in found

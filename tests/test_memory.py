@@ -9,11 +9,7 @@ from tests.conftest import POSIX
 
 @POSIX
 @pytest.mark.slow
-def test_each_size_adds_a_line(tmp_path):
-    path = tmp_path / "memory.csv"
-    first = peaks.measure(64, 64)
-    pd.DataFrame([first]).to_csv(path, index=False)
-    peaks.main(path, ["70x66"])
-    table = pd.read_csv(path)
-    assert table[["width", "height"]].to_numpy().tolist() == [[64, 64], [70, 66]]
-    assert (table["peak_bytes"] > 1e8).all() and list(table) == list(first)
+def test_a_size_adds_a_line(tmp_path):
+    peaks.main(tmp_path / "memory.csv", ["70x66"])
+    [line] = pd.read_csv(tmp_path / "memory.csv").to_dict("records")
+    assert (line["width"], line["height"]) == (70, 66) and line["peak_bytes"] > 1e8

@@ -18,7 +18,6 @@ from sgaplus.refinement import objective as relaxed
 
 # Their forward pass in evaluation mode is not what a decoder sees.
 CONTEXT = ("mbt2018", "cheng2020-anchor", "cheng2020-attn")
-LATENT_CODEC = ("cheng2020-anchor-checkerboard", "elic2022-official", "elic2022-chandelier")
 VARIABLE = tuple(name for name in REFINABLE if name.endswith("-vbr"))
 # One model of each family, for what takes any of them as `test_conformance` checks them all.
 EACH_FAMILY = tuple(

@@ -92,7 +92,7 @@ def test_scripts_are_on_the_pages_that_need_them_alone():
     assert left(moving.markup("lines", {}, TWIN)) == [["page", "moving", "moving-lines"], ["style", "moving"]]
 
 
-def test_hover_shows_the_values_of_the_rows(opened, frame):
+def test_hover_and_keys_show_the_values_of_the_rows_and_a_screen_reader_hears_them(opened, frame):
     page = opened(lines(frame))
     area = page.locator(".plot-area")
     box = area.bounding_box()
@@ -106,9 +106,6 @@ def test_hover_shows_the_values_of_the_rows(opened, frame):
         assert f"{row.configuration}\n{value}" in said
     assert "500" in said
 
-
-def test_keys_walk_along_the_lines_and_a_screen_reader_hears_them(opened, frame):
-    page = opened(lines(frame))
     area = page.get_by_role("slider")
     page.keyboard.press("Tab")
     while not area.evaluate("node => node === document.activeElement"):
@@ -193,7 +190,7 @@ def engine(browser):
     return page
 
 
-@pytest.mark.parametrize("tau", [1.0, 0.37, 0.05])
+@pytest.mark.parametrize("tau", [1.0, 0.05])
 @pytest.mark.parametrize("spec", SPECS)
 def test_page_and_package_round_alike(engine, spec, tau):
     method, v = rounding.parse(spec), torch.linspace(-1.3, 2.3, 181, dtype=torch.float64)
@@ -241,11 +238,8 @@ def test_presets_set_all_sliders(opened):
     page = opened(space())
     page.get_by_role("button", name="authors' best").click()
     best = rounding.ThreeClass(rounding.SSL(1.4))
-    values = {
-        name: float(page.get_by_role("slider", name=name).input_value())
-        for name in ("a (SSL)", "stretch r", "sharpness n")
-    }
-    assert values == pytest.approx({"a (SSL)": 1.4, "stretch r": best.r, "sharpness n": best.n}, abs=1e-4)
+    for name, value in (("a (SSL)", 1.4), ("stretch r", best.r), ("sharpness n", best.n)):
+        assert float(page.get_by_role("slider", name=name).input_value()) == pytest.approx(value, abs=1e-4)
     expected = best.probabilities(torch.tensor(0.3, dtype=torch.float64))
     assert f"p(−1) = {expected[0]:.4f}" in page.locator(".readout").inner_text()
     page.get_by_role("button", name="SGA", exact=True).click()
@@ -258,9 +252,7 @@ def test_presets_set_all_sliders(opened):
 def test_drawing_shows_a_histogram_of_relaxed_values(opened):
     page = opened(space(tau=0.5))
     said, wanted = page.locator(".readout"), closed_forms.moments(rounding.SSL(2.3), torch.tensor([0.3]), 0.5)
-    before = said.inner_text()
     page.get_by_role("button", name="Draw").click()
-    assert said.inner_text() != before
     assert page.locator("rect").count() > 1
     mean = float(re.search(r"Mean of the draws (\S+),", said.inner_text())[1])
     # 2000 draws: eight standard errors
@@ -307,7 +299,7 @@ def test_seam_moves_by_keys_and_by_dragging(opened, pairs):
     assert seam.get_attribute("aria-valuetext").startswith("left 25 %: base")
 
 
-def test_photographs_errors_and_originals_are_chosen(opened, pairs):
+def test_photographs_errors_originals_and_a_loupe_are_chosen(opened, pairs):
     page = opened(before_after(pairs))
     sides = "nodes => nodes.map(node => [node.dataset.name, node.dataset.side, node.naturalWidth])"
     shown = page.locator(".pictures img")
@@ -319,10 +311,6 @@ def test_photographs_errors_and_originals_are_chosen(opened, pairs):
     page.get_by_role("button", name="coffee").click()
     page.get_by_role("button", name="original").click()
     assert [line[:2] for line in shown.evaluate_all(sides)] == [["coffee", "original"], ["coffee", "refined"]]
-
-
-def test_loupe_shows_four_pixels_for_one_where_the_keys_lead(opened, pairs):
-    page = opened(before_after(pairs))
     page.get_by_role("button", name="loupe").click()
     lens = page.locator(".lens img").first
     assert lens.evaluate("node => node.getBoundingClientRect().width") == 4 * 144
@@ -335,28 +323,20 @@ def test_loupe_shows_four_pixels_for_one_where_the_keys_lead(opened, pairs):
     assert lens.evaluate("node => node.style.transform") != top
     assert "loupe at" in view.get_attribute("aria-label")
 
-
-def test_light_figure_has_the_two_pictures_alone(opened, pairs):
-    text = before_after(pairs[1:], light=True)
-    assert text.count("<img") == 2
-    page = opened(text)
-    assert page.get_by_role("button").all_inner_texts() == ["4× loupe"]
-
-
-def test_before_and_after_stand_side_by_side_on_paper(opened, pairs):
-    page = opened(before_after(pairs))
     page.emulate_media(media="print")
     visible = page.locator(".twin img").evaluate_all("nodes => nodes.map(n => n.checkVisibility())")
-    assert visible == [True, True, False, False, True, True, False, False, False]
+    assert visible == [True, True, False, False, True, True, False, False, False], "side by side on paper"
     assert not page.locator(".stage").is_visible()
 
 
-def test_refinement_gains_most_where_the_loupe_begins(pairs):
+def test_the_loupe_begins_where_refinement_gains_most(pairs):
     pair = pairs[0]
     pair.errors["refined"] = pair.errors["base"].copy()
     pair.errors["refined"][40:60, 100:120] = 0
     x, y = pair.centre
     assert 96 <= x <= 124 and 36 <= y <= 64
+    text = before_after(pairs[1:], light=True)
+    assert text.count("<img") == 2, "a light figure has the two pictures alone"
 
 
 OURS = series("mshyper-s")

@@ -71,16 +71,12 @@ def test_folded_weights_are_the_network_with_gains_on_its_activations(folder, lm
     assert_decoded(decoded, with_gains(model, g_y, g_s, g_z, medians, x))
 
 
-@pytest.mark.parametrize("lmbda", LOW)
-def test_at_a_trained_lambda_the_gains_are_the_stored_ones(folder, lmbda):
+def test_at_a_trained_lambda_the_gains_are_the_stored_ones(folder):
     weights = load_file(path_of(folder))
-    stored = weights["gains.y"][LOW.index(lmbda)].double().exp().float()
-    expected = weights["g_a.6.bias"].float() * stored
-    torch.testing.assert_close(load(lmbda).model.g_a[-1].bias, expected, rtol=2e-7, atol=0)
-    for value in gains.log_gains_at(weights, lmbda).values():
-        assert any(
-            torch.equal(value, weights[name][LOW.index(lmbda)]) for name in weights if "gains." in name
-        )
+    for index, lmbda in enumerate(LOW):
+        stored = [weights[name][index] for name in weights if "gains." in name]
+        for value in gains.log_gains_at(weights, lmbda).values():
+            assert any(torch.equal(value, one) for one in stored)
 
 
 def test_an_identity_is_that_of_file_and_lambda(folder):
@@ -137,15 +133,6 @@ def test_a_network_file_of_ones_own_is_a_series(folder, tmp_path, no_zoo):
     assert len({codec.sha256, load(0.01, own).sha256, series(own).member(0.03).sha256}) == 3
     with pytest.raises(UserError, match=r"no lambda 0\.07: choose one from 0\.01 to 0\.03"):
         load(0.07, own)
-
-
-def test_a_damaged_network_is_refused(folder):
-    path = path_of(folder)
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
-    with pytest.raises(UserError, match=r"is damaged .*restore it"):
-        load(0.007)
 
 
 def test_a_card_of_another_network_is_refused(folder):

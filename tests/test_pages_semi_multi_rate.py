@@ -71,23 +71,6 @@ def test_codecs_refined_at_one_lambda_make_no_curve(stored):
 
 
 @pytest.mark.slow
-def test_figures_show_the_family_the_curve_and_their_distance(stored):
-    rows = semi_multi_rate.select(stored)
-    curves = semi_multi_rate.moved(rows)
-    (axes,) = semi_multi_rate.figure(rows, curves).axes
-    lines = {text.get_label(): text for text in axes.lines}
-    assert lines["family, not refined"].get_ydata() == pytest.approx([26, 28, 30, 32, 34])
-    assert lines["codec of λ = 0.005, refined"].get_ydata() == pytest.approx([25, 28, 31, 32, 33])
-    own = next(text for text in axes.lines if text.get_marker() == "D")
-    assert own.get_xdata() == pytest.approx([0.4]) and own.get_ydata() == pytest.approx([31])
-    (axes,) = semi_multi_rate.gain_figure(rows, curves, tolerance=0.5).axes
-    gain = axes.lines[0].get_ydata()
-    assert gain[[0, -1]] == pytest.approx([-1, -1]) and gain.max() == pytest.approx(1, abs=0.05)
-    assert axes.lines[1].get_xdata() == pytest.approx([0.4, 0.4])
-    assert axes.lines[-1].get_ydata() == pytest.approx([-0.5, -0.5])
-
-
-@pytest.mark.slow
 def test_the_reach_is_where_the_curve_is_above_the_family(stored):
     rows = semi_multi_rate.select(stored)
     curves = semi_multi_rate.moved(rows)
@@ -134,10 +117,3 @@ def test_two_methods_are_compared_codec_by_codec_and_lambda_by_lambda(stored):
     own = table[table["codec_lmbda"] == OWN].set_index("lmbda")
     assert own["change"].to_dict() == pytest.approx({0.001: 100} | dict.fromkeys(LAMBDAS[1:], -50))
     assert own["verdict"].tolist() == ["higher"] + ["lower"] * 4
-
-
-def test_what_is_not_significant_stands_in_parentheses():
-    lines = {"codec_lmbda": [0.01, 0.01, 0.04], "lmbda": [0.01, 0.04, 0.01], "change": [-1.25, 3.0, 0.5]}
-    table = pd.DataFrame(lines | {"verdict": ["lower", "higher", "not significantly different"]})
-    (axes,) = semi_multi_rate.rivals_figure(table).axes
-    assert [text.get_text() for text in axes.texts] == ["−1.2", "+3.0", "(+0.5)"]

@@ -5,6 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from skimage import color
 
 from companion import palette
 
@@ -14,17 +15,12 @@ VISIONS = {
     "protanope": [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
     "deuteranope": [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
 }
-_TO_XYZ = np.array([[0.4125, 0.3576, 0.1804], [0.2127, 0.7152, 0.0722], [0.0193, 0.1192, 0.9503]])
 
 
 def lab(colour: str, vision) -> np.ndarray:
     """CIELAB of a colour as it is seen."""
-    rgb = np.array(to_rgb(colour))
-    linear = np.clip(
-        np.array(vision) @ np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4), 0, 1
-    )
-    x, y, z = np.cbrt(np.maximum(_TO_XYZ @ linear / [0.9505, 1, 1.089], 1e-4))
-    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+    linear = color.rgb2xyz(to_rgb(colour)) @ color.colorconv.rgb_from_xyz.T
+    return color.xyz2lab(np.clip(np.array(vision) @ linear, 0, 1) @ color.colorconv.xyz_from_rgb.T)
 
 
 @pytest.mark.parametrize("vision", VISIONS)
@@ -54,26 +50,15 @@ def test_what_is_no_method_has_no_methods_colour():
     methods = {look[0] for look in palette.METHODS.values()}
     names = [f"codec {position}" for position in range(12)]
     looks = palette.looks(["base", *names])
-    assert not methods & (
-        {palette.colour(position) for position in range(12)} | {looks[n]["color"] for n in names}
-    )
+    others = {palette.colour(position) for position in range(12)} | {looks[n]["color"] for n in names}
+    others |= {look[0] for look in palette.PUBLISHED.values()}
+    assert not methods & others
     assert len({tuple(map(str, looks[name].values())) for name in names}) > 8
-
-
-def test_published_codecs_have_looks_of_their_own():
-    looks = palette.looks(["SSL (a = 2.3)", "VTM", "JPEG"])
-    assert looks["VTM"] == palette.looks(["JPEG", "VTM"])["VTM"] and looks["VTM"]["marker"] == ""
     assert len({look[:2] for look in palette.PUBLISHED.values()}) == len(palette.PUBLISHED)
-    assert not {look[0] for look in palette.PUBLISHED.values()} & {
-        look[0] for look in palette.METHODS.values()
-    }
 
 
-def test_legends_have_the_books_order():
+def test_legends_have_the_books_order_and_numbers_go_from_dark_to_light():
     assert palette.in_order(["x", "atanh (SGA)", "base"]) == ["base", "atanh (SGA)", "x"]
     assert palette.for_seaborn(["x", "atanh (SGA)", "base"])["hue_order"] == ["base", "atanh (SGA)", "x"]
-
-
-def test_numbers_in_order_go_from_dark_to_light():
     brightness = [sum(colour) for colour in palette.ordered([500, 25, 100]).values()]
     assert list(palette.ordered([500, 25])) == [25, 500] and brightness == sorted(brightness)

@@ -43,17 +43,13 @@ def read_by_papermill(command: str) -> dict:
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
-        ("steps", 4.0, 4),
         ("steps", 1e1, 10),
         ("steps", "12", 12),
         ("number", "1e-3", 0.001),  # what YAML makes of 1e-3
         ("number", 1, 1.0),
         ("number", None, None),
-        ("flag", "true", True),
         ("flag", "false", False),
-        ("names", "ssl", ["ssl"]),
         ("names", "ssl:a=2.3", ["ssl:a=2.3"]),
-        ("names", "[kodim20]", ["kodim20"]),
         ("names", "[kodim20, 'a b']", ["kodim20", "a b"]),
         ("names", None, None),
         ("levels", 2, [2.0]),
@@ -70,13 +66,10 @@ def test_a_value_becomes_one_of_the_declared_type(name, value, expected):
     [
         ("steps", 4.5, "fraction"),
         ("steps", True, "True"),
-        ("steps", None, "integer"),
         ("number", float("nan"), "finite"),
         ("number", "auto", "number"),
         ("flag", "perhaps", "bool"),
         ("text", 2020, "-r text 2020"),
-        ("text", ["a"], "string"),
-        ("names", {"a": 1}, "-y"),
         ("names", "[kodim20", "-y"),
         ("names", 1, "-y"),
         ("sizes", [384, 256], "-y"),
@@ -88,26 +81,22 @@ def test_another_value_is_refused_with_its_name_and_the_remedy(name, value, reme
     assert name in str(refused.value) and remedy in str(refused.value) and "\n" not in str(refused.value)
 
 
-TEXT = st.text(st.characters(blacklist_categories=["Cs", "Cc"]), max_size=12) | st.sampled_from(
-    [
-        "my photos/a.png",
-        "true",
-        "True",
-        "None",
-        "null",
-        "12",
-        "1_0",
-        "1e1",
-        "nan",
-        " 7 ",
-        "-x",
-        "it's",
-        "[a]",
-        "$HOME",
-        "~",
-        "2020-01-01",
-    ]
-)
+ODD = [
+    "my photos/a.png",
+    "true",
+    "None",
+    "null",
+    "12",
+    "1_0",
+    "1e1",
+    "nan",
+    " 7 ",
+    "-x",
+    "it's",
+    "[a]",
+    "$HOME",
+]
+TEXT = st.text(st.characters(blacklist_categories=["Cs", "Cc"]), max_size=12) | st.sampled_from(ODD)
 NUMBER = st.floats(allow_nan=False, allow_infinity=False)
 VALUES = {
     "text": TEXT,
@@ -188,19 +177,14 @@ def test_check_fits_the_kernels_values_and_returns_a_command_that_gives_them_aga
     path.write_text(json.dumps({"cells": [cell]}))
     monkeypatch.setattr(parameters, "CHECKOUT", tmp_path)
     known = declared(path)
-    history = [
-        "",
-        "x = 1",
-        "# Parameters\n" + "\n".join(f"{name} = {value!r}" for name, value in injected.items()),
-    ]
+    assigned = "\n".join(f"{name} = {value!r}" for name, value in injected.items())
+    history = ["", "x = 1", f"# Parameters\n{assigned}"]
     values = {name: default for name, (_, default) in known.items()} | injected | {"In": history}
     monkeypatch.setattr(IPython, "get_ipython", lambda: type("Shell", (), {"user_ns": values})())
     read = read_by_papermill(parameters.check("refining"))
     assert Path(read["input_path"]).resolve() == path
-    fitted = {
-        name: parameters.fitted(name, value, known[name][0]) for name, value in read["parameters"].items()
-    }
-    assert fitted == expected
+    given = read["parameters"].items()
+    assert {name: parameters.fitted(name, value, known[name][0]) for name, value in given} == expected
     assert {name: values[name] for name in expected} == expected
     values["In"] += ["# Parameters\nbogus = float('nan')\nseed = 1"]
     with pytest.raises(UserError, match=r"unknown parameter bogus: this notebook takes .*dataset, device"):

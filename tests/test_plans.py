@@ -30,6 +30,8 @@ def test_every_method_has_published_settings():
     all_plans = {name: plan(name) for name in rounding.METHODS}
     for name, found in all_plans.items():
         assert found.label == found.method.label
+        assert Plan(**json.loads(json.dumps(found.as_dict()))) == found
+        assert Plan(found.method.spec, found.temperature.spec, found.lr.spec, found.optimizer) == found
         assert all(0 < found.temperature(t, 2000) <= 1 for t in STEPS), name
     all_plans.pop("quadratic")  # not of the papers
     assert {found.optimizer for found in all_plans.values()} == {"adam"}
@@ -57,13 +59,6 @@ def test_labels_name_what_is_not_published():
     assert plan(plan("linear", lr=0.02), lr=0.005).label == "linear"
     assert plan("fast", 100) == plan("quadratic", lr="cosine:value=0.05")
     assert plan("fast", 100).label == "fast"
-
-
-@pytest.mark.parametrize("name", rounding.METHODS)
-def test_plans_round_trip(name):
-    found = plan(name)
-    assert Plan(**json.loads(json.dumps(found.as_dict()))) == found
-    assert Plan(found.method.spec, found.temperature.spec, found.lr.spec, found.optimizer) == found
 
 
 def test_a_method_of_ones_own_needs_both_schedules():
@@ -96,22 +91,14 @@ def test_fast_ends_calm_however_many_iterations():
         assert found.lr(budget - 1, budget) < 0.05 * found.lr(0, budget)
 
 
-def test_fewer_iterations_take_larger_steps():
-    rates = [plans.fast(budget).lr(0, budget) for budget in BUDGETS[1:]]
-    assert rates == sorted(rates, reverse=True)
-    assert rates[-1] < rates[0] <= 0.1
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"spec": "best"}, "unknown method or preset 'best': use one of fast, ste"),
-        ({"spec": None}, "string or as a dictionary"),
         ({"spec": {"method": "sslx"}}, "unknown method"),
         ({"spec": "fast"}, "'fast' depends on the number of iterations"),
         ({"spec": "fast", "iterations": 9, "temperature": "0.5"}, "leave out temperature"),
         ({"spec": "fast", "iterations": 9, "lr": "0.5", "optimizer": "adam"}, "leave out lr, optimizer"),
-        ({"spec": "ssl", "lr": "0"}, "greater than 0"),
         ({"spec": "ssl", "temperature": "2"}, "first temperature"),
         ({"spec": "ssl", "temperature": "exponential-to:end=2"}, "last temperature"),
         ({"spec": "ssl", "optimizer": "sgd"}, "unknown optimizer 'sgd': use one of adam, soap"),

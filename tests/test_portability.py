@@ -3,12 +3,15 @@
 import ast
 import errno
 import os
+import re
 import subprocess
 import sys
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import typer
 
 from sgaplus import io
 from sgaplus.cli import terminal
@@ -22,14 +25,8 @@ def python(code: str, cwd: Path, *without: str, **variables: str) -> subprocess.
     """A process of its own, without some variables and with others."""
     environment = {name: value for name, value in os.environ.items() if name not in without}
     environment |= {"PYTHONPATH": str(ROOT), **variables}
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        env=environment,
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        errors="replace",
-    )
+    kept = {"capture_output": True, "text": True, "errors": "replace"}
+    return subprocess.run([sys.executable, "-c", code], env=environment, cwd=cwd, **kept)
 
 
 COMMAND = "from sgaplus import cli; cli.main({arguments!r})"
@@ -67,17 +64,11 @@ def test_a_system_without_byte_locks_lets_one_process_work(tmp_path, monkeypatch
 def test_a_user_without_a_home(tmp_path):
     """As in a container that runs under any user id."""
     code = "import os, pwd, sys\ndef none(*_): raise KeyError\npwd.getpwuid = none\n"
-    code += COMMAND.format(arguments=["codecs"])
+    code += "from sgaplus import io; print(io.cache_folder()); " + COMMAND.format(arguments=["codecs"])
     done = python(code, tmp_path, "HOME", "USER", "LOGNAME", "XDG_CACHE_HOME", TMPDIR=str(tmp_path))
     assert done.returncode == 0, done.stderr
-    assert "mshyper-s" in done.stdout
+    assert done.stdout.startswith(f"{tmp_path}/sgaplus-{os.getuid()}\n") and "mshyper-s" in done.stdout
     assert list(tmp_path.rglob("~")) == []
-    code = (
-        "import os, pwd\ndef none(*_): raise KeyError\npwd.getpwuid = none\nfrom sgaplus import io;"
-        " print(io.cache_folder())"
-    )
-    done = python(code, tmp_path, "HOME", "XDG_CACHE_HOME", TMPDIR=str(tmp_path))
-    assert done.stdout == f"{tmp_path}/sgaplus-{os.getuid()}\n", done.stderr
 
 
 def test_a_home_that_cannot_be_written_to(tmp_path):
@@ -112,11 +103,6 @@ def test_text_files_have_an_encoding_of_their_own():
             if not binary and "encoding" not in {keyword.arg for keyword in node.keywords}:
                 left_out.append(f"{path.name}:{node.lineno}")
     assert left_out == []
-
-
-def test_names_in_other_encodings_are_printable():
-    assert io.printable("kodim01 λ.png") == "kodim01 λ.png"
-    assert io.printable(os.fsdecode(b"caf\xe9.png")) == "caf\\xe9.png"
 
 
 @pytest.mark.parametrize(
@@ -156,16 +142,16 @@ def test_a_name_as_long_as_the_system_allows(tmp_path):
 
 def test_what_a_killed_process_left_goes_when_the_file_is_written_again(tmp_path):
     path = tmp_path / "rows[1].csv"
-    with io.atomic(path) as temporary:
-        left, young = (tmp_path / temporary.name.replace("rows", "rows", 1) for _ in range(2))
-        old, young = left.with_name(f".rows[1].{'a' * 8}.csv"), left.with_name(f".rows[1].{'b' * 8}.csv")
-    for leftover in (old, young, tmp_path / ".rows1.aaaaaaaa.csv"):
+    old, young, other = (
+        tmp_path / f".{name}.csv" for name in ("rows[1].aaaaaaaa", "rows[1].bbbbbbbb", "rows1.aaaaaaaa")
+    )
+    for leftover in (old, young, other):
         leftover.write_text("ha")
         if leftover != young:
             os.utime(leftover, (1, 1))
     with io.atomic(path) as temporary:
         assert len(temporary.name) == len(old.name)
-    assert sorted(p.name for p in tmp_path.iterdir()) == [".rows1.aaaaaaaa.csv", young.name, "rows[1].csv"]
+    assert {p.name for p in tmp_path.iterdir()} == {other.name, young.name, path.name}
 
 
 # What is printed
@@ -176,27 +162,16 @@ def test_what_a_killed_process_left_goes_when_the_file_is_written_again(tmp_path
     [
         ("utf-8", "λ = 0.01, 768×512 – ü \\xe9"),
         ("latin-1", "lambda = 0.01, 768×512 - ü \\xe9"),
-        ("ascii", None),
+        ("ascii", "lambda = 0.01, 768x512 - \\xfc \\xe9"),
     ],
 )
-def test_any_output_can_say_everything(tmp_path, encoding, words):
-    code = """
-import typer
-from sgaplus.cli import terminal
-app = typer.Typer()
-@app.command()
-def say() -> None:
-    terminal.show("λ = 0.01, 768×512 – ü \\udce9")
-raise SystemExit(terminal.run(app, []))
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": encoding},
-        cwd=tmp_path,
-        capture_output=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.decode(encoding) == (words or "lambda = 0.01, 768x512 - \\xfc \\xe9") + "\n"
+def test_any_output_can_say_everything(monkeypatch, encoding, words):
+    app, written = typer.Typer(), BytesIO()
+    app.command()(lambda: terminal.show("λ = 0.01, 768×512 – ü \udce9"))
+    monkeypatch.setattr(sys, "stdout", TextIOWrapper(written, encoding))
+    assert terminal.run(app, []) == 0
+    sys.stdout.flush()
+    assert written.getvalue().decode(encoding) == words + "\n"
 
 
 def test_the_command_line_in_the_c_locale(tmp_path):
@@ -225,10 +200,8 @@ class Interrupted:
             raise KeyboardInterrupt
 sys.meta_path.insert(0, Interrupted())
 """
-    for interrupted in ("typer", "rich.console", "torch", "pandas"):
+    for interrupted in ("typer", "torch"):  # before a command is known, and in one
         command = COMMAND.format(arguments=["codecs"])
         done = python(f"interrupted = {interrupted!r}{code}{command}", tmp_path)
         assert done.returncode == 2, interrupted
-        assert (done.stdout, done.stderr) == ("", "error: stopped: no file was left half-written\n"), (
-            interrupted
-        )
+        assert done.stdout == "" and re.fullmatch("error: stopped: .*\n", done.stderr), interrupted

@@ -40,11 +40,6 @@ def test_provenance_counts_and_names_each_thing_once():
     assert text.count("a processor") == text.count("2.15.0") == 1
 
 
-def test_provenance_of_one_row_is_singular():
-    text = "; ".join(provenance.facts(pd.DataFrame([LINE | {"git_commit": ""}])).values())
-    assert "1 row of 1 job on 1 image;" in text and "; 2026-11-20 on" in text and "outside a checkout" in text
-
-
 def test_a_page_names_its_profile():
     sentence = provenance.about("convergence", "cpu")
     assert sentence.startswith("Study `convergence`, profile `cpu`: Reduced to a smaller codec")

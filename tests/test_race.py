@@ -70,18 +70,11 @@ def test_a_line_has_the_losses_of_both_loops(photos, tmp_path, clock):
     assert {"git_commit", "device", "torch_version", "written", "threads"} <= set(table)
 
 
-def test_a_race_leaves_the_callers_random_numbers_alone(photos, tmp_path):
-    torch.manual_seed(1)
-    race.run(tmp_path / "race.csv", codec(), photos[:1], SHORT)
-    after = torch.rand(3)
-    torch.manual_seed(1)
-    assert torch.equal(after, torch.rand(3))
-
-
 @pytest.mark.slow
 def test_a_race_goes_on_where_it_stopped(photos, tmp_path):
-    path, calls = tmp_path / "race.csv", []
+    path, calls, state = tmp_path / "race.csv", [], torch.random.get_rng_state()
     first = race.run(path, codec(), photos[:1], SHORT)
+    assert torch.equal(torch.random.get_rng_state(), state), "the caller's random numbers stay"
     both = race.run(path, codec(), photos, SHORT, progress=lambda *done: calls.append(done))
     assert calls[-1] == (12, 12), "one photograph is left"
     assert [done for done, _ in calls] == sorted(done for done, _ in calls)
@@ -107,9 +100,8 @@ def test_races_into_one_table_keep_each_others_lines(photos, tmp_path, monkeypat
 
 @pytest.mark.parametrize("name", ["NA", "007"])
 def test_a_photograph_whose_name_looks_like_something_else(photos, tmp_path, monkeypatch, name):
-    monkeypatch.setattr(
-        race, "_race", lambda *_: dict(zip(race.MEASURED, (3, 0.1 + 0.2, 1, 3, 1), strict=True))
-    )
+    losses = dict(zip(race.MEASURED, (3, 0.1 + 0.2, 1, 3, 1), strict=True))
+    monkeypatch.setattr(race, "_race", lambda *_: losses)
     image = dataclasses.replace(photos[0], name=name)
     race.run(tmp_path / "race.csv", codec(), [image], SHORT)
     monkeypatch.setattr(race, "_race", lambda *_: pytest.fail("raced again"))
@@ -118,14 +110,11 @@ def test_a_photograph_whose_name_looks_like_something_else(photos, tmp_path, mon
 
 
 def test_the_preset_runs_while_the_plain_loop_pauses(photos, tmp_path, monkeypatch):
-    done = []
+    done, calls, ours = [], [], race._ours
     steps = race.Settings(iterations=10, reference_iterations=20)
-    ours = race._ours
     monkeypatch.setattr(race, "_ours", lambda *_: done.append(len(calls)) or ours(*_))
-    calls = []
-    (line,) = race.run(
-        tmp_path / "race.csv", codec(), photos[:1], steps, progress=lambda *step: calls.append(step)
-    ).itertuples()
+    table = race.run(tmp_path / "race.csv", codec(), photos[:1], steps, lambda *step: calls.append(step))
+    (line,) = table.itertuples()
     assert done[-race.PAUSES :] == [1, 5, 9, 13, 17], "evenly, each before its step is reported"
     assert line.cpu_seconds > 0 and line.reference_cpu_seconds > 0
 
@@ -198,15 +187,10 @@ def test_the_commands_are_those_of_the_kinds(tmp_path, bundled):
     other = crops.assign(image="0c49a5cce349020bbba2f97ae41e90ba@640", width=640, height=640)
     *commands, of_the_other = races.command(pd.concat([rows, crops, other]), "r.csv").split("; ")
     assert of_the_other.startswith("sgaplus race clic2025 --codec mshyper --lmbda 0.01 --crop 640 ")
+    start = "sgaplus race kodak --codec mshyper --lmbda 0.01"
     assert commands == [
-        (
-            "sgaplus race kodak --codec mshyper --lmbda 0.01 --preset fast --iterations 100"
-            " --reference-iterations 500 --out r.csv"
-        ),
-        (
-            "sgaplus race kodak --codec mshyper --lmbda 0.01 --crop 256 --preset fast --iterations 400"
-            " --reference-iterations 500 --out r.csv"
-        ),
+        f"{start}{crop} --preset fast --iterations {budget} --reference-iterations 500 --out r.csv"
+        for crop, budget in (("", 100), (" --crop 256", 400))
     ]
 
 
@@ -232,16 +216,7 @@ def test_the_command_races_and_says_who_was_sooner(tmp_path, photos, monkeypatch
     arguments = ["race", str(photos[0].path), "--out", str(tmp_path / "r.csv"), "--crop", "64"]
     app([*arguments, "--iterations", "10", "--reference-iterations", "12"], standalone_mode=False)
     said = capsys.readouterr().out
-    assert (
-        "12 steps of the plain loop take" in said
-        and "as 10 of fast, whose true loss" in said
-        and "a@64" in said
-    )
+    assert "12 steps" in said and "10 of fast" in said and "a@64" in said
     assert len(race.read(tmp_path / "r.csv")) == 1
-
-
-def test_the_command_refuses_a_table_of_another_kind(tmp_path, photos):
     with pytest.raises(UserError, match=r"--out must end in \.csv"):
         app(["race", str(photos[0].path), "--out", str(tmp_path / "r.json")], standalone_mode=False)
-    with pytest.raises(UserError, match="unknown preset 'slow'"):
-        app(["race", str(photos[0].path), "--preset", "slow"], standalone_mode=False)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from companion import cells, moving, reference, statistics
+from companion import reference, statistics
 from companion.pages import beside_published, curves_shown, rate_distortion
 from sgaplus.data.sources import SOURCES
 from sgaplus.errors import UserError
@@ -60,26 +60,6 @@ def test_the_last_iteration_is_one_that_all_methods_have_everywhere(stored):
         assert not chosen.duplicated(["configuration", "lmbda", "image"]).any()
 
 
-def test_a_switch_appears_where_rows_hold_several_numbers_of_iterations(stored, monkeypatch):
-    shown, captions = [], []
-    monkeypatch.setattr(moving, "show", lambda kind, data, twin: (shown.append(data), twin()))
-    monkeypatch.setattr(cells, "show", lambda figure, **how: captions.append((figure, how["caption"])))
-    part = curves_shown.part(stored, "Kodak", ["base"])
-    curves_shown.show_curves(part, "made")
-    assert list(part.rows) == [500] and shown.pop()["choices"] == []
-    later = stored[stored["configuration"] == "good"]
-    later = later.assign(iterations=2000, iteration=2000, bpp=0.9 * later["bpp"], key="later " + later["key"])
-    both = pd.concat([stored, later], ignore_index=True)
-    part = curves_shown.part(both, "Kodak", ["base"])
-    # First the one with more methods.
-    assert list(part.rows) == [500, 2000] and part.iteration == 500
-    assert {"fair", "good"} <= set(part.curves[500]) and set(part.curves[2000]) == {"base", "good"}
-    curves_shown.show_curves(part, "made")
-    assert shown.pop()["choices"] == ["500 iterations", "2000 iterations"]
-    assert len(captions[-1][0].axes) == 4 and "500 and 2000 iterations" in captions[-1][1]
-    assert list(curves_shown.part(both, "Kodak", ["base"], iteration=2000).rows) == [2000]
-
-
 def test_crops_stand_beside_photographs_where_they_have_more_methods(stored):
     whole = curves_shown.part(stored, "Kodak", ["base"])
     assert curves_shown.on_crops(stored, "Kodak", ["base"], whole) is None
@@ -104,15 +84,6 @@ def test_curves_are_over_the_images_that_all_have(rows):
         rate_distortion.curves(rows[rows["configuration"] == "base"])
 
 
-def test_the_figure_shows_curves_and_their_gain(curves):
-    left, right = rate_distortion.figure(curves).axes
-    drawn = [list(line.get_xdata()) for line in left.lines]
-    assert pytest.approx([0.1, 0.2, 0.4, 0.8]) in drawn
-    gains = {line.get_label(): line.get_ydata() for line in right.lines if len(line.get_xdata()) > 2}
-    assert gains["good"] == pytest.approx(-2 * np.log2(0.75)) and "base" not in gains
-    assert gains["fair"] == pytest.approx(-2 * np.log2(0.9))
-
-
 def test_deltas_by_image_and_of_the_means(curves):
     images = rate_distortion.per_image(curves, ["base", "fair", "of another study"])
     pairs = images.groupby(["anchor", "configuration"])["bd_rate"].apply(list)
@@ -123,15 +94,6 @@ def test_deltas_by_image_and_of_the_means(curves):
     assert lines.loc[("base", "good"), ["bd_rate", "means_bd_rate"]].tolist() == pytest.approx([-25, -25])
     means = lines.loc[("base", "good"), ["means_bd_rate_low", "means_bd_rate_high"]]
     assert means.tolist() == pytest.approx([-30, -20])
-
-
-def test_the_strips_show_every_image_and_the_mean(curves):
-    images = rate_distortion.per_image(curves, ["base", "fair"])
-    first, second = rate_distortion.deltas_figure(images).axes
-    assert first.get_title() == "against base" and second.get_title() == "against fair"
-    drawn = sorted(x for dots in first.collections for x, _ in dots.get_offsets())
-    assert drawn == pytest.approx([-30, -20, -10, -10])
-    assert [label.get_text() for label in second.get_yticklabels()] == ["good"]
 
 
 def test_losses_are_paired_on_the_images_of_all_configurations(rows):
@@ -158,21 +120,6 @@ def test_one_image_has_values_and_no_intervals(rows):
     assert "are of 1 of the 100 photographs" in text
     assert "`sgaplus data fetch tecnick`" in text
     assert len(rate_distortion.figure(curves).axes) == 2
-
-
-def test_the_images_of_a_curve_are_counted(curves):
-    crops = {name: lines.assign(image=lines["image"] + "@64") for name, lines in curves.items()}
-    assert "the central 64 × 64 pixels of 2 of the 24" in rate_distortion.coverage(crops, "kodak", "rd")
-
-
-def test_the_headline_has_both_sides(rows, curves):
-    lines = rate_distortion.deltas(curves, rate_distortion.per_image(curves, ["base"]))
-    text = rate_distortion.headline(lines, rate_distortion.losses(rows), "Kodak", 500)
-    assert (
-        "−25.0\N{NO-BREAK SPACE}[−30.0,\N{NO-BREAK SPACE}−20.0] % with good" in text
-        and "PSNR rises at 0 of 4 λ" in text
-        and "grow at 0" in text
-    )
 
 
 # Beside published curves

@@ -71,13 +71,6 @@ def test_methods_are_compared_on_the_same_images(points):
     assert realbits.against_base(points[points["configuration"] == "base"]).empty
 
 
-def test_the_figures_show_every_file(points):
-    figure = realbits.excess_figure(points)
-    assert [axes.get_title() for axes in figure.axes] == ["λ ≥ 0.0025", "λ < 0.0025"]
-    drawn = sorted(y for axes in figure.axes for dots in axes.collections for _, y in dots.get_offsets())
-    assert drawn == pytest.approx(sorted(points["percent"]))
-
-
 def test_the_command_decodes_a_refined_file(points, tmp_path):
     first, ours = points[points["configuration"] != "base"].iloc[0], series("mshyper-s")
     assert realbits.example(points).equals(first)

@@ -19,13 +19,6 @@ def test_every_published_curve_rises_with_the_rate(dataset):
         assert (np.diff(bpp) > 0).all() and (np.diff(psnr) > 0).all(), codec
 
 
-def test_names_are_readable_and_differ():
-    assert len(set(reference.NAMES.values())) == len(reference.NAMES)
-    table = reference.published("kodak")
-    assert table.loc[table["codec"] == "yang2020-base", "name"].unique() == ["base of Yang et al. 2020"]
-    assert set(reference.NAMES) == set(table["codec"])
-
-
 def test_an_installed_package_has_no_published_numbers(tmp_path, monkeypatch):
     monkeypatch.setattr(reference, "FOLDER", tmp_path)
     with pytest.raises(UserError, match="come with a checkout of the repository"):

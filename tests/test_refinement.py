@@ -29,15 +29,6 @@ def picture(height: int, width: int, seed: int = 0) -> torch.Tensor:
     return smooth[0].clamp(0, 1)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("spec", rounding.METHODS)
-def test_every_method_runs_and_most_lower_the_true_loss(codec, spec):
-    run = refine(codec, [picture(64, 64)], plans.plan(spec, lr=0.02), iterations=40)
-    first, last = run.rows["loss"].iloc[[0, -1]]
-    assert run.rows["iteration"].tolist() == [0, 40]
-    assert last < first
-
-
 def test_rows_say_what_the_latents_cost(codec):
     image = picture(70, 90)
     run = refine(codec, [image], "ssl", iterations=6, names=["a"], trace_every=1)
@@ -100,22 +91,6 @@ def test_read_offs_and_trace(codec):
 
 
 @pytest.mark.slow
-def test_another_lambda_moves_along_the_curve(codec):
-    low, high = (
-        refine(codec, [picture(64, 64)], plans.plan("ssl", lr=0.02), lmbda=x, iterations=30)
-        for x in (0.0005, 0.05)
-    )
-    assert low.rows["bpp"].iloc[-1] < high.rows["bpp"].iloc[-1]
-    assert low.rows["psnr"].iloc[-1] < high.rows["psnr"].iloc[-1]
-
-
-def test_no_gradient_of_the_weights_and_no_change_of_them(codec):
-    before = {name: p.clone() for name, p in codec.model.named_parameters()}
-    refine(codec, [picture(64, 64)], "ssl", iterations=3)
-    assert all(torch.equal(p, before[name]) and p.grad is None for name, p in codec.model.named_parameters())
-
-
-@pytest.mark.slow
 def test_the_plain_reference_loop_goes_the_same_way(codec):
     """Other noise, other code, same method: both must gain alike from the same start."""
     image = picture(64, 64)
@@ -130,10 +105,8 @@ def test_the_plain_reference_loop_goes_the_same_way(codec):
 
 
 def test_progress_counts_image_steps(codec):
-    calls = []
-    refine(
-        codec, [picture(64, 64), picture(64, 80)], "map", iterations=3, progress=lambda *c: calls.append(c)
-    )
+    calls, images = [], [picture(64, 64), picture(64, 80)]
+    refine(codec, images, "map", iterations=3, progress=lambda *c: calls.append(c))
     assert calls == [(i, 6) for i in range(1, 7)]
 
 
@@ -143,7 +116,6 @@ def test_progress_counts_image_steps(codec):
         ({"iterations": -1}, "iterations"),
         ({"lmbda": 0.0}, "lambda"),
         ({"lmbda": float("nan")}, "lambda"),
-        ({"lmbda": float("inf")}, "lambda"),
         ({"read_offs": [9]}, "read-off 9"),
         ({"names": ["a", "b"]}, "2 names"),
         ({"plan": "sslx"}, "unknown method or preset 'sslx': use one of fast, ste"),
@@ -157,8 +129,6 @@ def test_progress_counts_image_steps(codec):
         ({"trace_every": 0}, "trace_every"),
         ({"images": "photo.png"}, "'photo.png'.*read_image"),
         ({"images": ["photo.png"]}, "image 0 .*not str.*read_image"),
-        ({"images": None}, "NoneType"),
-        ({"images": 3}, "int"),
         ({"images": {"a": 1}}, "dict"),
         ({"images": torch.rand(3, 0, 8)}, "image 0 has no pixels"),
         ({"images": torch.rand(0, 3, 8, 8)}, "no image"),
@@ -171,19 +141,13 @@ def test_progress_counts_image_steps(codec):
         ({"images": np.ones((3, 8, 8), dtype=np.uint16)}, "uint16.*white level"),
         ({"images": np.full((3, 8, 8), None)}, "object"),
         ({"iterations": 2.5}, "iterations must be a whole number of at least 0, not 2.5"),
-        ({"iterations": "many"}, "iterations must be a whole number"),
         ({"iterations": True}, "iterations must be a whole number"),
-        ({"iterations": None}, "iterations must be a whole number"),
         ({"iterations": math.inf}, "iterations must be a whole number"),
         ({"lmbda": "bright"}, "lambda"),
         ({"read_offs": 9}, "read-off 9"),
-        ({"read_offs": [0.5]}, "read-off must be a whole number"),
         ({"read_offs": "soon"}, "read-off must be a whole number"),
         ({"seed": None}, "seed must be a whole number"),
-        ({"batch_size": 1.5}, "batch_size must be a whole number"),
-        ({"names": ["a", "a", "a"]}, "3 names"),
         ({"codec": "mshyper-s"}, "load_codec returns, not 'mshyper-s'"),
-        ({"codec": None}, "load_codec"),
     ],
 )
 def test_bad_arguments_are_one_sentence(codec, change, message):
@@ -198,51 +162,33 @@ def test_images_and_numbers_in_every_plain_form_mean_the_same(codec):
     levels = (255 * picture(64, 64)).round()
     image = levels / 255
     wanted = refine(codec, [image], "ssl", iterations=2, read_offs=[1], lmbda=0.02, seed=3, batch_size=2).rows
-    forms = {
-        "tensor": image,
-        "batch": image[None],
-        "tuple": (image,),
-        "generator": (x for x in [image]),
-        "loader": (x for x in [image[None]]),
-        "float64": levels.double() / 255,
-        "gradient": image.clone().requires_grad_(),
-        "uint8": levels.to(torch.uint8),
-        "numpy": image.numpy(),
-        "numpy uint8": levels.numpy().astype(np.uint8)[None],
-        "read-only": np.broadcast_to(image.numpy(), (1, 3, 64, 64)),
-        "channels last": image[None].contiguous(memory_format=torch.channels_last),
-    }
+    forms = {"tensor": image, "tuple": (image,), "loader": (x for x in [image[None]])}
+    forms |= {"float64": levels.double() / 255, "gradient": image.clone().requires_grad_()}
+    forms |= {"uint8": levels.to(torch.uint8), "numpy uint8": levels.numpy().astype(np.uint8)[None]}
+    forms |= {"read-only": np.broadcast_to(image.numpy(), (1, 3, 64, 64))}
+    forms |= {"channels last": image[None].contiguous(memory_format=torch.channels_last)}
     columns = ["image", "iteration", "loss", "bpp", "psnr", "lmbda", "seed"]
     for name, images in forms.items():
         run = refine(codec, images, "ssl", iterations=2, read_offs=[1], lmbda=0.02, seed=3)
         assert run.rows[columns].equals(wanted[columns]), name
-    numbers = [
-        {"iterations": 2.0, "read_offs": 1, "lmbda": "0.02", "seed": "3", "batch_size": "1"},
-        {"iterations": "2", "read_offs": "1", "lmbda": np.float32(0.02), "seed": 3.0, "trace_every": 1.0},
-        {"iterations": np.int64(2), "read_offs": np.array([1]), "lmbda": torch.tensor(0.02)}
-        | {"seed": np.int32(3)},
-        {"iterations": torch.tensor(2), "read_offs": (t for t in [1.0]), "lmbda": 0.02}
-        | {"seed": torch.tensor(3)},
-    ]
-    for arguments in numbers:
-        rows = refine(codec, image, "ssl", **arguments, names="image-0").rows
+    for iterations, read_offs, lmbda, seed in (
+        (2.0, 1, "0.02", "3"),
+        ("2", "1", np.float32(0.02), 3.0),
+        (np.int64(2), np.array([1]), torch.tensor(0.02), np.int32(3)),
+        (torch.tensor(2), (t for t in [1.0]), 0.02, torch.tensor(3)),
+    ):
+        arguments = {"iterations": iterations, "read_offs": read_offs, "lmbda": lmbda, "seed": seed}
+        rows = refine(codec, image, "ssl", **arguments, batch_size="1", trace_every=1.0, names="image-0").rows
         assert rows["loss"].tolist() == pytest.approx(wanted["loss"].tolist(), rel=1e-5), arguments
         assert rows["iteration"].tolist() == [0, 1, 2]
 
 
-def test_halves_are_read_with_their_own_precision(codec):
-    image = picture(64, 64)
-    for dtype in (torch.bfloat16, torch.float16):
-        found, wanted = (
-            refine(codec, x, "map", iterations=0).rows for x in (image.to(dtype), image.to(dtype).float())
-        )
-        assert found["loss"].equals(wanted["loss"])
-
-
-@pytest.mark.parametrize("value", [0, 1])
-def test_integers_are_converted_by_their_type_and_not_by_their_values(codec, value):
-    image = torch.full((3, 64, 64), value, dtype=torch.uint8)
-    found, wanted = (refine(codec, x, "map", iterations=0).rows for x in (image, image.float() / 255))
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.uint8])
+def test_images_are_converted_by_their_type_and_not_by_their_values(codec, dtype):
+    whole = dtype == torch.uint8
+    image = (picture(64, 64).round() if whole else picture(64, 64)).to(dtype)  # of integers zeros and ones
+    floats = image.float() / 255 if whole else image.float()
+    found, wanted = (refine(codec, x, "map", iterations=0).rows for x in (image, floats))
     assert found["loss"].equals(wanted["loss"])
 
 
@@ -366,12 +312,9 @@ def test_files_are_those_of_the_read_offs(codec):
 
 
 def test_files_of_a_codec_that_cannot_be_coded_are_refused_before_anything_is_computed(codec):
-    calls = []
+    settings = {"iterations": 1, "streams": True, "progress": lambda *_: pytest.fail("computed")}
     with pytest.raises(UserError, match=r"does not say which weights it has.* load it with load_codec"):
-        refine(
-            codec, [picture(64, 64)], "ssl", iterations=1, streams=True, progress=lambda *c: calls.append(c)
-        )
-    assert not calls
+        refine(codec, [picture(64, 64)], "ssl", **settings)
 
 
 def test_a_stopped_refinement_has_the_best_so_far(codec):

@@ -9,8 +9,6 @@ from sgaplus.errors import UserError
 from sgaplus.relaxation import TAU_FLOOR
 from sgaplus.schedules import SCHEDULES, Constant, Cosine, Exponential, ExponentialTo, parse
 
-STEPS = (0, 1, 402, 403, 699, 700, 701, 1000, 1999)
-
 
 def test_tau_max_cuts_the_start_only():
     low, high = Exponential(tau_max=0.3), Exponential()
@@ -73,8 +71,6 @@ def test_specifications():
         ("exponential:rate=1", "no parameter 'rate': it takes c, tau_max, t0, scale"),
         ("cosine", "needs its parameter value"),
         ("0", "greater than 0"),
-        ("nan", "finite"),
-        (True, "not True"),
         (None, "string or as a dictionary"),
         ("exponential:c=0", "exponential schedule's c"),
         ("exponential:tau_max=1.5", "exponential schedule's tau_max .* at most 1"),
@@ -82,7 +78,6 @@ def test_specifications():
         ("exponential:scale=-1", "exponential schedule's scale"),
         ("exponential-to:end=0", "exponential-to schedule's end"),
         ("exponential-to:end=1,start=0", "exponential-to schedule's start"),
-        ("cosine:value=-1", "cosine"),
     ],
 )
 def test_wrong_specifications(spec, message):

@@ -102,11 +102,6 @@ def test_what_is_no_series(bundled, tmp_path, monkeypatch, spec, facts):
     assert "\n" not in text
 
 
-def test_a_member_is_named_by_its_lambda(bundled):
-    with pytest.raises(UserError, match=r"no codec of lambda 0\.03: choose one of 0\.01"):
-        series("mshyper-s").member(0.03)
-
-
 def test_a_checkpoint_never_bears_the_name_of_another_codec(tmp_path):
     path = write_checkpoint(tmp_path / f"{ZOO}.pth", untrained().state_dict())
     assert series(path, 0.01).name == f"own-{ZOO}"

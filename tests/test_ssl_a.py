@@ -30,15 +30,6 @@ def test_the_loss_over_a_is_paired_with_the_reference(slopes):
         ssl_a.over_a(slopes, 3, [10])
 
 
-def test_the_figure_has_a_line_for_each_iteration_and_names_other_methods(slopes):
-    whole, part = ssl_a.figure(ssl_a.over_a(slopes, 2.3, [5, 10]), 2.3, ssl_a.likeness()).axes
-    drawn = [list(line.get_ydata()) for line in whole.lines if len(line.get_xdata()) == 3]
-    assert pytest.approx([10, 0, 5]) in drawn and len(drawn) == 2 and whole.get_xscale() == "log"
-    assert len({line.get_color() for line in whole.lines if len(line.get_xdata()) == 3}) == 2
-    assert [text.get_text() for text in whole.texts] == ["≈ atanh (SGA)", "= linear", "≈ cosine"]
-    assert not part.texts and all(min(line.get_xdata()) != 0.5 for line in part.lines)
-
-
 def test_the_optimum_is_interior_only_where_both_ends_are_worse(slopes, monkeypatch):
     early, late = ssl_a.optima(slopes, [5, 10]).to_dict("records")
     assert (early["best"], late["best"]) == (10, 2.3)

@@ -5,13 +5,13 @@ import weakref
 import pytest
 import torch
 
-from sgaplus import hardware, metrics, plans, refine, rounding
+from sgaplus import hardware, metrics, refine
 from sgaplus.codecs import strips
 from sgaplus.codecs.checkpoints import REFINABLE
 from sgaplus.codecs.codec import Codec, freeze
-from sgaplus.refinement.batch import Batch
 from tests.conftest import untrained as hyperprior
 from tests.test_models import untrained
+from tests.test_objective import steps
 from tests.test_refinement import picture
 
 
@@ -38,24 +38,13 @@ def test_networks_give_the_same_in_strips(name, size, large):
         torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-5 * whole.abs().max().item())
 
 
-def steps(method: str):
-    """Losses and gradients of some steps on two images that do not fill the padded one."""
-    codec = Codec("untrained", 0.01, freeze(hyperprior()), sha256="")
-    x = torch.stack([picture(300, 50, seed) for seed in (0, 1)])
-    latents = {k: v.requires_grad_() for k, v in codec.analyse(codec.pad(x)).items()}
-    generators = [torch.Generator().manual_seed(seed) for seed in (3, 4)]
-    batch = Batch(codec, x, ["a", "b"], plans.plan(rounding.parse(method)), 0.01, latents, generators)
-    for tau in (1.0, 0.5):
-        loss = batch.relaxed_loss(tau)
-        yield [loss.detach(), *torch.autograd.grad(loss.sum(), latents.values())]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["ssl", "quadratic"])
 def test_losses_and_gradients_are_those_of_the_whole_image(method, request):
-    expected = list(steps(method))
+    arguments = Codec("untrained", 0.01, freeze(hyperprior()), sha256=""), method, False
+    expected = list(steps(*arguments, size=(300, 50)))
     request.getfixturevalue("large")
-    for found, whole in zip(steps(method), expected, strict=True):
+    for found, whole in zip(steps(*arguments, size=(300, 50)), expected, strict=True):
         torch.testing.assert_close(found, whole, rtol=1e-3, atol=1e-6)
 
 

@@ -3,11 +3,9 @@ sharpness."""
 
 import pandas as pd
 import pytest
-import torch
 
 from companion import configurations
 from companion.pages import descent, three_class
-from sgaplus import rounding
 from sgaplus.errors import UserError
 
 from .made_rows import everywhere, job, rows_of
@@ -71,23 +69,10 @@ def test_a_panel_has_three_classes_and_what_they_are_compared_with(classes):
     assert linear[LINEAR[1]].tolist() == pytest.approx([0, -1, -19, -20])
 
 
-def test_without_the_third_class_the_sharpness_is_that_of_ssl(classes):
-    """At r = 1, n·log f has the probabilities of the two-class method that the page names."""
-    v = torch.linspace(0.01, 0.99, 99, dtype=torch.float64)
-    found = three_class.sharpness(three_class.select(classes, 0.01))
-    assert found == pytest.approx({LINEAR[1]: 1.5, SSL[1]: 2.1})
-    for base, n, two in (
-        (rounding.Linear(), 1.5, rounding.SSL(1.5)),
-        (rounding.SSL(1.4), 1.5, rounding.SSL(2.1)),
-        (rounding.Cosine(), 2.0, rounding.Cosine()),
-    ):
-        three = rounding.ThreeClass(base, r=1.0, n=n)
-        up = torch.where(three.classes(v) == 1, three.probabilities(v), 0).sum(-1)
-        assert torch.allclose(up, two.probabilities(v)[:, 1], atol=1e-6)
-
-
 def test_three_classes_are_held_against_ssl_of_the_same_sharpness(classes):
+    """`tests.test_rounding` shows that without the third class they are SSL of this sharpness."""
     rows = three_class.select(classes, 0.01)
+    assert three_class.sharpness(rows) == pytest.approx({LINEAR[1]: 1.5, SSL[1]: 2.1})
     over_a = rows_of(
         everywhere("ssl:a=1", {0: 1.0, 100: 0.9}),
         everywhere("ssl:a=1.6", {0: 1.0, 100: 0.75}),

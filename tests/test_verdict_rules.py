@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from companion import closed_forms, lead, pool, verdict_rules, verdicts
-from companion.verdicts import Finding, Verdict, together
+from companion import closed_forms, lead, pool, verdict_rules
+from companion.verdicts import Verdict, together
 from sgaplus import rounding
 
 from .made_rows import job, rows_of
@@ -374,11 +374,3 @@ def test_the_ledger_says_the_published_numbers_and_counts_by_read_off():
     assert "10.0 %" in ledger[8].says and "2.3" in ledger[3].criterion
     by_iteration = {t: together(found) for t, found in ledger[0].by_iteration.items()}
     assert by_iteration == {500: Verdict.HOLDS, 2000: Verdict.NOT_RUN} and ledger[0].verdict is Verdict.HOLDS
-
-
-def test_numbers_in_words():
-    assert Finding("x").numbers == "–"
-    assert Finding("x", -1.234, -2, 3).numbers.split() == ["−1.23", "[−2.00,", "+3.00]", "%"]
-    assert Finding("x", 1e-7, unit="", form=".1g").numbers == "1e−07"
-    assert verdicts.side(-1, 1, below=True) is Verdict.OPEN
-    assert verdicts.side(0.5, 1, below=False) is Verdict.HOLDS
