@@ -9,6 +9,7 @@ import logging
 import struct
 import warnings
 import zlib
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -184,45 +185,26 @@ def test_an_icc_profile_of_megabytes_is_left_out(tmp_path, photo):
 # Colours
 
 
-def profile(
-    space: bytes, primaries=((0.436, 0.222, 0.014), (0.385, 0.717, 0.097), (0.143, 0.061, 0.714)), gamma=2.2
-):
-    """An ICC profile of version 2: matrix and gamma, or gamma alone for grey; by default sRGB's primaries."""
-
-    def numbers(values):
-        return b"".join(struct.pack(">i", round(65536 * value)) for value in values)
-
-    def tag(name, kind, content):
-        return name, (kind + bytes(4) + content).ljust(-(-(8 + len(content)) // 4) * 4, b"\0")
-
-    white, curve = (0.9642, 1.0, 0.8249), struct.pack(">IH", 1, round(256 * gamma))
-    tags = [
-        tag(b"desc", b"desc", struct.pack(">I", 7) + b"Garish\0" + bytes(78)),
-        tag(b"cprt", b"text", b"none\0"),
-        tag(b"wtpt", b"XYZ ", numbers(white)),
-    ]
-    if space == b"RGB ":
-        tags += [
-            tag(n, b"XYZ ", numbers(v)) for n, v in zip((b"rXYZ", b"gXYZ", b"bXYZ"), primaries, strict=True)
-        ]
-        tags += [tag(name, b"curv", curve) for name in (b"rTRC", b"gTRC", b"bTRC")]
-    else:
-        tags.append(tag(b"kTRC", b"curv", curve))
-    table, body, start = struct.pack(">I", len(tags)), b"", 132 + 12 * len(tags)
-    for name, content in tags:
-        table += name + struct.pack(">II", start + len(body), len(content))
-        body += content
-    head = bytearray(128)
-    head[:4] = struct.pack(">I", 128 + len(table) + len(body))
-    head[8:24] = b"\2\x10\0\0mntr" + space + b"XYZ "
-    head[36:40], head[68:80] = b"acsp", numbers(white)
-    return bytes(head) + table + body
-
-
-ADOBE = profile(
-    b"RGB ", ((0.60974, 0.31111, 0.01947), (0.20528, 0.62567, 0.06087), (0.14919, 0.06322, 0.74457))
-)
 SRGB = ImageCms.createProfile("sRGB")
+
+
+def profile(primaries: Mapping[bytes, Sequence[float]]) -> bytes:
+    """sRGB's ICC profile with other primaries and the name Gary; without any it is of linear grey."""
+    icc = ImageCms.ImageCmsProfile(SRGB).tobytes()
+    icc = bytearray(icc.replace("sRGB".encode("utf-16-be"), "Gary".encode("utf-16-be")))
+    tags = range(132, 132 + 12 * icc[131], 12)
+    start = {bytes(icc[tag : tag + 4]): int.from_bytes(icc[tag + 4 : tag + 8], "big") for tag in tags}
+    for name, values in primaries.items():
+        icc[start[name] + 8 : start[name] + 20] = struct.pack(">3i", *(round(65536 * x) for x in values))
+    if not primaries:
+        icc[16:20], icc[start[b"rTRC"] + 8 : start[b"rTRC"] + 16] = b"GRAY", struct.pack(">2i", 0, 65536)
+        icc = icc.replace(b"rTRC", b"kTRC")
+    return bytes(icc)
+
+
+GREY = profile({})
+ADOBE = {b"rXYZ": (0.60974, 0.31111, 0.01947), b"gXYZ": (0.20528, 0.62567, 0.06087)}
+ADOBE = profile(ADOBE | {b"bXYZ": (0.14919, 0.06322, 0.74457)})
 SMOOTH = np.stack(np.mgrid[30:200:34, 40:220:20], -1).astype(np.uint8)
 SMOOTH = np.concatenate([SMOOTH, 255 - SMOOTH[..., :1]], axis=2)
 
@@ -238,7 +220,7 @@ def test_a_wide_gamut_is_converted_as_a_viewer_does(tmp_path, mode, suffix):
     path = tmp_path / f"wide.{suffix}"
     stored = wide.quantize(256) if mode == "P" else wide.convert(mode)
     stored.save(path, icc_profile=ADOBE, lossless=True)
-    with pytest.warns(ImageNote, match="Garish.* to sRGB|converted to sRGB.*Garish"):
+    with pytest.warns(ImageNote, match="Gary.* to sRGB|converted to sRGB.*Gary"):
         x = read_image(path)
     assert (x - as_tensor(SMOOTH)).abs().mean() < 1 / 255
 
@@ -258,15 +240,15 @@ def of_linear(values: np.ndarray) -> np.ndarray:
 
 def test_a_profile_of_grey(tmp_path):
     grey = Image.fromarray(COLOUR[..., 0])
-    grey.save(tmp_path / "linear.png", icc_profile=profile(b"GRAY", gamma=1.0))
-    with pytest.warns(ImageNote, match=r"ICC profile \(Garish\).*greyscale"):
+    grey.save(tmp_path / "linear.png", icc_profile=GREY)
+    with pytest.warns(ImageNote, match=r"ICC profile \(Gary\).*greyscale"):
         x = read_image(tmp_path / "linear.png")
     expected = of_linear(COLOUR[..., :1] / 255)
     assert (x - torch.from_numpy(expected).permute(2, 0, 1)).abs().mean() < 1 / 255
 
 
 @pytest.mark.parametrize(
-    ("icc", "reason"), [(b"no profile", "damaged"), (ADOBE[:200], "ignored"), (profile(b"GRAY"), "for GRAY")]
+    ("icc", "reason"), [(b"no profile", "damaged"), (ADOBE[:200], "ignored"), (GREY, "for GRAY")]
 )
 def test_a_profile_that_cannot_be_used_is_ignored_with_a_note(tmp_path, icc, reason):
     Image.fromarray(COLOUR).save(tmp_path / "odd.png", icc_profile=icc)

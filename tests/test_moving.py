@@ -6,13 +6,11 @@ Skipped where there is no Chromium; SGAPLUS_REQUIRE_BOOK=1 makes that a failure.
 import json
 import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
 
-import sgaplus_moving
 from companion import closed_forms, equal_bytes, moving
 from sgaplus import rounding
 from sgaplus.codecs.series import series
@@ -70,26 +68,12 @@ def lines(frame: pd.DataFrame, **columns: str) -> str:
     return moving.markup("lines", data | {"xlabel": "iteration", "ylabel": "change"}, TWIN)
 
 
-def test_data_in_the_page_cannot_end_its_script():
+def test_data_in_the_page_cannot_end_its_script(frame):
+    with pytest.raises(UserError, match="change"):
+        lines(frame.assign(change=float("nan")))
     text = moving.markup("lines", {"name": "</script><!--", "value": float("nan")}, TWIN)
     content = text.split('<script type="application/json">')[1].split("</script>")[0]
     assert json.loads(content) == {"name": "</script><!--", "value": None}
-
-
-def test_scripts_are_on_the_pages_that_need_them_alone():
-    scripts = ("page", "moving", "moving-lines", "moving-space")
-    context = {
-        "script_files": [SimpleNamespace(filename=f"{name}.js") for name in scripts],
-        "css_files": ["_static/style.css?v=1", "_static/moving.css?v=2"],
-    }
-
-    def left(body: str) -> list[list[str]]:
-        found = {"body": body} | {name: [*files] for name, files in context.items()}
-        sgaplus_moving._scripts(None, "page", "page.html", found, None)
-        return [[Path(getattr(f, "filename", f).split("?")[0]).stem for f in found[name]] for name in context]
-
-    assert left("<p>") == [["page"], ["style"]]
-    assert left(moving.markup("lines", {}, TWIN)) == [["page", "moving", "moving-lines"], ["style", "moving"]]
 
 
 def test_hover_and_keys_show_the_values_of_the_rows_and_a_screen_reader_hears_them(opened, frame):
@@ -153,18 +137,6 @@ def test_twin_shows_on_paper_and_without_scripts(opened, frame):
 
 def space(**given: float) -> str:
     return moving.markup("space", moving.space_data(**given), TWIN)
-
-
-@pytest.mark.parametrize("width", [390, 1440])
-def test_nothing_is_wider_than_the_screen(opened, frame, width):
-    page = opened(lines(frame), width=width)
-    page.locator(".plot-area").hover(position={"x": 60, "y": 100})
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    page = opened(space(), width=width)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.get_by_role("slider").count() == 5
-    with pytest.raises(UserError, match="change"):
-        lines(frame.assign(change=float("nan")))
 
 
 SPECS = {

@@ -49,11 +49,8 @@ def interpolated(weights, lmbda):
     index = int((lmbdas[1:-1] < lmbda).sum())
     start, end = lmbdas[index : index + 2].log().tolist()
     part = (torch.tensor(lmbda, dtype=torch.float64).log().item() - start) / (end - start)
-    return [
-        weights[f"gains.{name}"].double()[index]
-        + part * (weights[f"gains.{name}"][index + 1].double() - weights[f"gains.{name}"][index].double())
-        for name in ("y", "synthesis", "z")
-    ]
+    stored = (weights[f"gains.{name}"].double() for name in ("y", "synthesis", "z"))
+    return [torch.lerp(gains[index], gains[index + 1], part) for gains in stored]
 
 
 @pytest.mark.parametrize("lmbda", [0.005, 0.007, 0.02, 0.025])

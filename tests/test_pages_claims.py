@@ -2,10 +2,8 @@
 
 from dataclasses import replace
 
-import pandas as pd
 import pytest
 
-from companion import pool
 from companion.pages import claims
 from companion.verdicts import Claim, Finding, Verdict, not_run
 from sgaplus.errors import UserError
@@ -27,6 +25,8 @@ def test_a_verdict_is_said_by_read_off_with_symbol_word_and_count(claim):
     assert claims.verdict(claim) == "◔ holds in part at 500 iterations (1 of 2); – not run at 2000 iterations"
     text = claims.describe(claim)
     assert claims.verdict(claim) in text and "It is so." in text and 'href="ssl-a.html"' in text
+    partly = replace(claim, findings=(*claim.findings[1:3], not_run("z", "rd", "cpu", 500)))
+    assert claims.verdict(partly) == "◔ holds in part at 500 iterations (1 of 2, 1 not run)"
 
 
 def test_the_ledger_is_a_matrix_of_claims_data_sets_and_read_offs(claim):
@@ -47,11 +47,6 @@ def test_the_ledger_is_a_matrix_of_claims_data_sets_and_read_offs(claim):
         ["", "", "", "", "✓ holds (1 of 1)"],
     ]
     assert 'href="#claim-3"' in claims.matrix(ledger).as_raw_html()
-
-
-def test_conditions_that_were_not_run_are_counted_apart(claim):
-    partly = replace(claim, findings=(*claim.findings[1:3], not_run("z", "rd", "cpu", 500)))
-    assert claims.verdict(partly) == "◔ holds in part at 500 iterations (1 of 2, 1 not run)"
 
 
 def test_tables_say_verdicts_by_symbol_and_word(claim):
@@ -87,10 +82,3 @@ def test_decisions_on_few_images_are_counted_by_wider_intervals(claim):
 def test_nothing_stored_is_said(tmp_path):
     with pytest.raises(UserError, match="no study has rows of profile cpu"):
         claims.load("cpu", tmp_path)
-
-
-def test_the_ledger_stands_without_rows_of_a_study():
-    empty = pd.DataFrame(columns=pool._COLUMNS)
-    ledger = claims.ledger(empty, "cpu")
-    assert [claim.verdict for claim in ledger].count(Verdict.NOT_RUN) == 8
-    assert claims.matrix(ledger).as_raw_html().count("not run") >= 8

@@ -8,15 +8,9 @@ from sgaplus.errors import UserError
 from sgaplus.studies.execution.journal import Journal
 from sgaplus.studies.execution.shards import Done
 
-PROTOCOL = pd.DataFrame(
-    {
-        "study": ["rd", "rd", "clic"],
-        "jobs": [24, 6, 1],
-        "megapixel_iterations": [10.0, 5.0, 1.0],
-        "operations": [4e9, 2e9, 1e9],
-        "count": [2, 1, 3],
-    }
-)
+COLUMNS = ["study", "jobs", "megapixel_iterations", "operations", "count"]
+LINES = [("rd", 24, 10.0, 4e9, 2), ("rd", 6, 5.0, 2e9, 1), ("clic", 1, 1.0, 1e9, 3)]
+PROTOCOL = pd.DataFrame(LINES, columns=COLUMNS)
 
 
 def test_shards_go_to_whichever_gpu_is_free():

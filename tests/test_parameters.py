@@ -18,15 +18,8 @@ from sgaplus.errors import UserError
 REPOSITORY = Path(__file__).parents[1]
 TEMPLATES = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 # Type and value of every kind of parameter that a template declares.
-KINDS = {
-    "text": str,
-    "number": float | None,
-    "steps": int,
-    "flag": bool,
-    "names": list[str] | None,
-    "levels": list[float],
-    "sizes": list[list[int]],
-}
+KINDS = {"text": str, "number": float | None, "steps": int, "flag": bool, "names": list[str] | None}
+KINDS |= {"levels": list[float], "sizes": list[list[int]]}
 
 
 def read_by_papermill(command: str) -> dict:
@@ -81,21 +74,7 @@ def test_another_value_is_refused_with_its_name_and_the_remedy(name, value, reme
     assert name in str(refused.value) and remedy in str(refused.value) and "\n" not in str(refused.value)
 
 
-ODD = [
-    "my photos/a.png",
-    "true",
-    "None",
-    "null",
-    "12",
-    "1_0",
-    "1e1",
-    "nan",
-    " 7 ",
-    "-x",
-    "it's",
-    "[a]",
-    "$HOME",
-]
+ODD = ["my photos/a.png", "true", "None", "null", "1_0", "1e1", "nan", " 7 ", "-x", "it's", "[a]", "$HOME"]
 TEXT = st.text(st.characters(blacklist_categories=["Cs", "Cc"]), max_size=12) | st.sampled_from(ODD)
 NUMBER = st.floats(allow_nan=False, allow_infinity=False)
 VALUES = {

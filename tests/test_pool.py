@@ -6,10 +6,7 @@ import pytest
 from companion import pool, provenance
 from companion.pages import (
     claims,
-    compute_cost,
-    convergence,
     grids,
-    questions_of_practice,
     ssl_a,
     three_class,
 )
@@ -65,23 +62,6 @@ def test_a_claim_has_the_digits_of_the_page_that_it_links_to(findings):
     )
     claim = next(f for f in findings[3] if f.what.startswith("range of the mean true loss of atanh"))
     assert (claim.value, claim.low, claim.high) == interval(page, "range", "range_low", "range_high")
-
-
-@pytest.mark.slow
-def test_the_gain_of_ssl_has_the_same_digits_on_three_pages(stored):
-    rows = provenance.load("rd", "cpu")
-    rows = rows[rows["image"].str.contains("@") & (rows["lmbda"] == 0.01) & rows["iterations"].isin([0, 500])]
-    own = convergence.at_end(convergence.traces(rows)).set_index("configuration").loc["SSL (a = 2.3)"]
-    parts = questions_of_practice.parts(stored, 500).set_index("configuration").loc["SSL (a = 2.3)"]
-    costs, _ = compute_cost.over_iterations(rows, [500])
-    costs = costs.set_index("configuration").loc["SSL (a = 2.3)"]
-    assert (own["gain"], own["gain_low"], own["gain_high"]) == interval(
-        parts, "loss", "loss_low", "loss_high"
-    )
-    # There a gain is a reduction, so the ends of its interval change places.
-    assert (-own["gain"], -own["gain_high"], -own["gain_low"]) == interval(
-        costs, "gain_500", "gain_500_low", "gain_500_high"
-    )
 
 
 # Upward movement of the true loss and the discretisation gap

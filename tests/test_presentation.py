@@ -17,13 +17,10 @@ def test_formulas_become_mathml():
     assert formulas.mathml("x^2") == (
         '<math display="inline"><mrow><msup><mi>x</mi><mn>2</mn></msup></mrow></math>'
     )
+    assert '<mi>log</mi><mspace width="0.17em" /><mi>x</mi>' in formulas.mathml(r"\log x")
     aligned = formulas.mathml(r"\begin{aligned} a &= b \\ c &= d \end{aligned}", "block")
     assert 'display="block"' in aligned
     assert aligned.count("<mtr>") == 2
-
-
-def test_a_function_stands_apart_from_its_operand():
-    assert '<mi>log</mi><mspace width="0.17em" /><mi>x</mi>' in formulas.mathml(r"\log x")
 
 
 @pytest.mark.parametrize("formula", [r"\foo x", r"\frac{1}{"])
@@ -45,10 +42,8 @@ def test_data_uris_become_files_which_keep_the_names_of_downloads(tmp_path):
     assert "data:" not in written
     (csv,) = tmp_path.glob("_downloads/*/*")
     assert (csv.name, csv.read_bytes()) == ("rows & more.csv", b"a,b")
-    assert {path.suffix: path.read_bytes() for path in tmp_path.glob("_images/*")} == {
-        ".svg": b"<svg/>",
-        ".png": b"png",
-    }
+    images = {path.suffix: path.read_bytes() for path in tmp_path.glob("_images/*")}
+    assert images == {".svg": b"<svg/>", ".png": b"png"}
     assert f'href="../_downloads/{csv.parent.name}/rows%20%26%20more.csv"' in written
     assert files.write(markup, tmp_path, lambda where: f"../{where}") == written
     # A notebook's HTML stands in JSON, with a backslash before each quotation mark.
@@ -81,13 +76,8 @@ def test_figures_are_numbered_by_page_and_linked_from_anywhere(tmp_path):
     (tmp_path / "two.md").write_text('<figure id="fig-a">')
     sources = [(name, tmp_path / file) for name, file in (("intro", "intro.md"), ("one", "one.ipynb"))]
     known, twice = numbers.numbered(sources)
-    assert [known[name].label.replace("\xa0", " ") for name in ("fig-first", "fig-a", "tab-b", "fig-c")] == [
-        "Figure 1",
-        "Figure 1.1",
-        "Table 1.1",
-        "Figure 1.2",
-    ]
-    assert twice == []
+    labels = [known[name].label.replace("\xa0", " ") for name in ("fig-first", "fig-a", "tab-b", "fig-c")]
+    assert (labels, twice) == (["Figure 1", "Figure 1.1", "Table 1.1", "Figure 1.2"], [])
     assert numbers.numbered([*sources, ("two", tmp_path / "two.md")])[1] == ["fig-a"]
     link = '<a class="number" href="#fig-c">Figure</a> <a href="#fig-c">as it is</a>'
     link += ' <a class="number" href="#fig-z">?</a>'
@@ -145,19 +135,17 @@ def built(tmp_path):
     article = (
         '<article class="bd-article"><h1 id="top">{}</h1><a href="{}">on</a><script>x</script></article>'
     )
-    (html / "intro.html").write_text(article.format("First", "two.html#top"))
-    (html / "two.html").write_text(article.format("Second &amp; more", "https://example.org/"))
-    (html / "three.html").write_text(article.format("Last", "intro.html"))
+    titles = {"intro": "First", "two": "Second &amp; more", "three": "Last"}
+    links = "two.html#top", "https://example.org/", "intro.html"
+    for (name, title), link in zip(titles.items(), links, strict=True):
+        (html / f"{name}.html").write_text(article.format(title, link))
     return tmp_path
 
 
 def test_links_between_pages_stay_inside_the_one_document(built):
     found = pdf.pages(built)
-    assert [(page.part, page.title) for page in found] == [
-        ("", "First"),
-        ("Part", "Second & more"),
-        ("Part", "Last"),
-    ]
+    wanted = [("", "First"), ("Part", "Second & more"), ("Part", "Last")]
+    assert [(page.part, page.title) for page in found] == wanted
     whole = pdf.document(found, "", "edition", {"two": 7})
     assert '<a href="#two.top">on</a>' in whole
     assert '<a href="https://example.org/">on</a>' in whole
@@ -165,14 +153,6 @@ def test_links_between_pages_stay_inside_the_one_document(built):
     ids = re.findall(r'\bid="([^"]+)"', whole)
     assert len(ids) == len(set(ids)) == 6
     assert "<script>" not in whole
-
-
-def test_style_sheets_are_found_from_the_top_of_the_book():
-    link = '<link rel="stylesheet" href="../_static/style.css?v=1" />'
-    assert pdf.style_sheets("executed/first.html", link) == link.replace("../", "")
-
-
-def test_a_book_that_is_not_built_has_no_pdf(built):
     (built / "_build" / "html" / "two.html").unlink()
     with pytest.raises(UserError, match="make book"):
         pdf.pages(built)

@@ -24,15 +24,8 @@ LINE = {
 
 
 def test_provenance_counts_and_names_each_thing_once():
-    rows = pd.DataFrame(
-        [
-            LINE,
-            LINE,
-            LINE
-            | {"key": "k2", "image": "kodim02@256", "codec_lmbda": 0.0025, "git_commit": "fedcba98765+"}
-            | {"written": "2026-11-21T00:00:01+00:00"},
-        ]
-    )
+    other = {"key": "k2", "image": "kodim02@256", "codec_lmbda": 0.0025, "git_commit": "fedcba98765+"}
+    rows = pd.DataFrame([LINE, LINE, LINE | other | {"written": "2026-11-21T00:00:01+00:00"}])
     text = "; ".join(provenance.facts(rows).values())
     assert "3 rows of 2 jobs on 2 images" in text
     assert "mshyper-s (λ = 0.0025, 0.01); refined in bfloat16" in text
@@ -63,14 +56,8 @@ def test_races_and_trials_say_what_they_know():
     race |= {"device": "a processor", "written": "2026-11-26T08:00:00", "sgaplus_version": "0.1.0"}
     facts = provenance.facts(pd.DataFrame([race, race]))
     assert facts["Rows"] == "2 rows" and facts["Codec"].startswith("mshyper (λ = 0.01)")
-    assert (
-        facts["Computed"] == "2026-11-26 on a processor"
-        and "0.1.0 at git commit 0123456" in facts["Software"]
-    )
+    assert facts["Computed"] == "2026-11-26 on a processor"
+    assert "0.1.0 at git commit 0123456" in facts["Software"]
     trial = pd.DataFrame([{"git_commit": "b8d680e+", "device": "another", "what": "all"}])
-    assert provenance.facts(trial) == {
-        "Rows": "1 row",
-        "Computed": "on another",
-        "Software": "sgaplus at git commit b8d680e+",
-    }
+    assert list(provenance.facts(trial).values()) == ["1 row", "on another", "sgaplus at git commit b8d680e+"]
     assert provenance.facts(provenance.NONE) == {}

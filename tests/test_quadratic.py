@@ -7,7 +7,6 @@ from sgaplus import plans, refine, rounding
 from sgaplus.codecs.codec import Codec
 from sgaplus.refinement.batch import Batch
 from sgaplus.refinement.curvature import Curvature
-from sgaplus.refinement.objective import Tangent
 from tests.conftest import NEEDS_COMPILER
 from tests.test_refinement import picture
 
@@ -36,35 +35,6 @@ def again(batch: Batch) -> None:
 
 def with_gradients(loss: torch.Tensor, batch: Batch) -> list[torch.Tensor]:
     return [loss.detach(), *torch.autograd.grad(loss.sum(), list(batch.latents.values()))]
-
-
-def test_a_tangent_against_finite_differences():
-    """Of a function whose Hessian couples channels at one position it is the function to second order."""
-    torch.manual_seed(0)
-    mixing = torch.rand(3, 3, dtype=torch.float64) - 0.5
-    at = torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(2, 3, 2, 1).requires_grad_()
-
-    def total(y: torch.Tensor) -> torch.Tensor:
-        return torch.einsum("cd,bdhw->bchw", mixing, y).exp().sum((1, 2, 3))
-
-    def hessian(image: int) -> torch.Tensor:
-        """½ of it, of the channels at the first position; the same at the second where latents are."""
-        whole = torch.autograd.functional.hessian(lambda y: total(y[None]).sum(), at.detach()[image])
-        return whole[:, 0, 0, :, 0, 0] / 2
-
-    with torch.no_grad():
-        at[:, :, 1] = at[:, :, 0]
-    half = torch.stack([hessian(image) for image in (0, 1)])
-    root = half.diagonal(dim1=1, dim2=2).sqrt()
-    coupling = half / root[:, :, None] / root[:, None, :]
-    curvature = root.square()[:, :, None, None].expand_as(at)
-    tangent = Tangent.of(total(at), at, curvature, coupling)
-    here, step = at.detach(), torch.randn(at.shape, dtype=torch.float64)
-    torch.testing.assert_close(tangent(here), total(here))
-    for length in (1e-2, 1e-3):
-        error = tangent(here + length * step) - total(here + length * step)
-        assert (error.abs() < 10 * length**3).all()
-        assert (error.abs() < 0.1 * (tangent(here + length * step) - tangent(here)).abs()).all()
 
 
 def test_of_a_linear_synthesis_the_inner_loss_is_the_expected_one(linear_codec):
@@ -99,17 +69,6 @@ def test_the_coupling_is_the_channels_correlation(linear_codec):
     exact = torch.corrcoef(torch.cat([kernels, -kernels], 1))  # about zero
     torch.testing.assert_close(curvature.coupling[0], exact, rtol=0, atol=0.2)
     assert torch.linalg.eigvalsh(curvature.coupling[0].double()).min() > -1e-6
-
-
-@pytest.mark.slow
-def test_other_distortions_have_it_too(linear_codec):
-    x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    run = refine(linear_codec, x, "fast", iterations=8, distortion=cubic, lmbda=20.0)
-    assert run.rows["loss"].iloc[-1] < run.rows["loss"].iloc[0]
-
-
-def cubic(x_hat: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    return (x_hat - x).abs().pow(3).mean((1, 2, 3))
 
 
 def test_an_iteration_has_one_synthesis(linear_codec, monkeypatch):

@@ -51,8 +51,6 @@ def test_the_mean_derivative_is_spent_where_the_shape_says():
     assert found["settled"].is_monotonic_decreasing
     # In the middle d = 0, so that the ratio does not depend on the method.
     assert np.ptp(found["at_middle"]) == pytest.approx(0, abs=1e-6)
-    panels = questions.gradients(questions.moments(1.0)).axes
-    assert [len(axes.lines) for axes in panels] == [4, 4, 4]
 
 
 def test_the_third_integer_has_a_zone():
@@ -60,13 +58,8 @@ def test_the_third_integer_has_a_zone():
     inside, outside = (closed_forms.third_mass(method, w) for w in (0.0, 0.12))
     assert inside > 1e-3 > 1e-6 > outside
     found = questions.thirds()
-    assert (
-        found["zone"].iloc[0] == pytest.approx(1 / 0.98 - 1) and (found["neighbours"] > found["whole"]).all()
-    )
-    left, right = questions.curves(
-        questions.third_class([0.9], [1.0, 3.0]), "setting", "distance", "probability"
-    ).axes
-    assert len(left.lines) == 1 and len(right.lines) == 2
+    assert found["zone"].iloc[0] == pytest.approx(1 / 0.98 - 1)
+    assert (found["neighbours"] > found["whole"]).all()
 
 
 def test_noise_and_flatness_are_what_the_page_says():
@@ -78,11 +71,6 @@ def test_noise_and_flatness_are_what_the_page_says():
     assert sorted(at_one, key=at_one.get) == ["SSL (a = 2.3)", "cosine", "linear", "atanh (SGA)"]
 
 
-def test_without_rows_there_is_no_table():
-    assert practice.parts(_EMPTY, 500).empty and practice.practice(_EMPTY, 500).empty
-    assert practice.by_image(_EMPTY, 500).empty
-
-
 def test_the_gain_is_split_into_rate_and_distortion():
     """The base's loss is 2 with 0.5 bpp; SSL's 1.8 with 0.4 bpp: −5 % in rate, −5 % in distortion."""
     jobs = []
@@ -90,6 +78,7 @@ def test_the_gain_is_split_into_rate_and_distortion():
         jobs.append(job(image, "base", {0: 2.0}))
         jobs.append(job(image, "ssl", {0: 2.0, 500: 1.8}, bpp=0.4, method_loss=1.7))
         jobs.append(job(image, "atanh", {0: 2.0, 500: 1.9}, method_loss=2.2))
+    assert practice.parts(_EMPTY, 500).empty and practice.practice(_EMPTY, 500).empty
     found = practice.parts(table(jobs), 500).set_index("configuration")
     assert found.loc["SSL (a = 2.3)", list(practice.PARTS)].tolist() == pytest.approx([-10, -5, -5, -5])
     assert found.loc["atanh (SGA)", "gap"] == pytest.approx(15)
@@ -111,8 +100,6 @@ def test_the_gain_goes_with_the_rate():
     # Tecnick's centre is of another size and is left out.
     assert set(found["dataset"]) == {"kodak", "clic2025"} and len(found) == 9
     assert found["bpp"].corr(found["change"], method="spearman") == pytest.approx(-1)
-    (axes,) = practice.gain_by_image(found).axes
-    assert sum(len(line.get_xdata()) for line in axes.lines[:2]) == 9
 
 
 def test_rates_of_the_data_sets_and_published_gains():

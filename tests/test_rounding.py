@@ -286,13 +286,8 @@ def test_specifications():
     assert json.dumps(SSL(2).as_dict()) == json.dumps(SSL(2.0).as_dict()) == '{"method": "ssl", "a": 2.0}'
     assert parse("three-class:base=linear,r=0.98,n=1.5") == ThreeClass(Linear()) == parse("three-class")
     assert parse("three-class:base=ssl,a=1.4,n=3") == ThreeClass(SSL(1.4), n=3)
-    assert ThreeClass(SSL(1.4)).as_dict() == {
-        "method": "three-class",
-        "base": "ssl",
-        "a": 1.4,
-        "r": 1.4 / 1.5,
-        "n": 1.5,
-    }
+    wanted = {"method": "three-class", "base": "ssl", "a": 1.4, "r": 1.4 / 1.5, "n": 1.5}
+    assert ThreeClass(SSL(1.4)).as_dict() == wanted
     assert (ThreeClass(Cosine()).r, ThreeClass(Cosine()).n) == (0.98, 2.0)
     labels = [method.label for method in ALL]
     assert len(set(labels)) == len(labels) and "SSL (a = 2.3)" in labels

@@ -49,11 +49,8 @@ def test_specifications_round_trip(schedule):
 
 
 def test_labels_leave_out_defaults():
-    assert [parse(spec).short for spec in ("0.005", "exponential", "exponential:c=0.001,tau_max=0.2")] == [
-        "0.005",
-        "exponential",
-        "exponential:tau_max=0.2",
-    ]
+    assert parse("0.005").short == "0.005" and parse("exponential").short == "exponential"
+    assert parse("exponential:c=0.001,tau_max=0.2").short == "exponential:tau_max=0.2"
     assert ExponentialTo(0.05).short == "exponential-to:end=0.05"
 
 

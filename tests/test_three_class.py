@@ -30,16 +30,11 @@ SSL = ("SSL (a = 2.3)", configurations.label("three-class:base=ssl,a=1.4"))
 
 def test_three_classes_are_paired_with_two_of_the_same_function(classes):
     rows = three_class.select(classes, 0.01)
-    assert three_class.pairs(rows) == [("linear", *LINEAR), ("SSL", *SSL)] and set(rows["configuration"]) == {
-        *LINEAR,
-        *SSL,
-    }
+    assert three_class.pairs(rows) == [("linear", *LINEAR), ("SSL", *SSL)]
+    assert set(rows["configuration"]) == {*LINEAR, *SSL}
     assert descent.marks(rows) == [25, 100, 200]
     table = three_class.against_two_classes(rows, [25, 100, 200])
-    found = {
-        (two, t): mean
-        for two, t, mean in table[["two", "iteration", "change"]].itertuples(index=False, name=None)
-    }
+    found = table.set_index(["two", "iteration"])["change"]
     assert found["linear", 100] == pytest.approx(-10) and found["linear", 200] == pytest.approx(0)
     assert found["SSL (a = 2.3)", 100] == pytest.approx(10)
     verdicts = table.set_index(["two", "iteration"])["verdict"]
@@ -61,10 +56,8 @@ def test_only_images_with_all_configurations_are_compared(classes):
 
 def test_a_panel_has_three_classes_and_what_they_are_compared_with(classes):
     parts = three_class.panels(three_class.select(classes, 0.01))
-    assert {name: set(part["configuration"]) for name, part in parts.items()} == {
-        "linear": set(LINEAR),
-        "SSL": set(SSL),
-    }
+    found = {name: set(part["configuration"]) for name, part in parts.items()}
+    assert found == {"linear": set(LINEAR), "SSL": set(SSL)}
     linear = parts["linear"].groupby(["configuration", "iteration"])["change"].mean()
     assert linear[LINEAR[1]].tolist() == pytest.approx([0, -1, -19, -20])
 

@@ -18,16 +18,8 @@ DRAWN = (0.0035, 0.0067, 0.013, 0.025, 0.0483)
 
 
 def line(image: str, configuration: str, codec: float, lmbda: float, bpp: float) -> dict:
-    return {
-        "image": image,
-        "configuration": configuration,
-        "codec_lmbda": codec,
-        "lmbda": lmbda,
-        "iteration": 100,
-        "iterations": 100,
-        "bpp": bpp,
-        "psnr_8bit": 40 + 5 * np.log10(lmbda),
-    }
+    found = {"image": image, "configuration": configuration, "codec_lmbda": codec, "lmbda": lmbda}
+    return found | {"iteration": 100, "iterations": 100, "bpp": bpp, "psnr_8bit": 40 + 5 * np.log10(lmbda)}
 
 
 def made(one: float) -> pd.DataFrame:
@@ -44,11 +36,8 @@ def made(one: float) -> pd.DataFrame:
 
 def test_changes_are_those_of_the_rates():
     points = variable_rate.curves(made(0.9))
-    assert points.groupby("curve").size().to_dict() == {
-        variable_rate.ANY: 10,
-        variable_rate.REFINED: 10,
-        variable_rate.ONE: 10,
-    }
+    curves = variable_rate.ANY, variable_rate.REFINED, variable_rate.ONE
+    assert points.groupby("curve").size().to_dict() == dict.fromkeys(curves, 10)
     table = variable_rate.changes(points).set_index("curve")
     np.testing.assert_allclose(table[["change", "change_low", "change_high"]], -10, atol=1e-6)
     assert (table["images"] == 2).all()

@@ -41,21 +41,6 @@ def levels(by_method, images=KODAK, iterations=(500,), **values):
 GOOD = {"ssl": 0.9, "atanh": 1.0, "ste": 1.1, "uniform": 1.05}
 
 
-@pytest.mark.parametrize(
-    ("jobs", "verdict"),
-    [
-        (levels(GOOD, iterations=(500, 2000)), Verdict.HOLDS),
-        (levels(GOOD), Verdict.HOLDS),
-        (levels(GOOD | {"ssl": 1.02}), Verdict.MIXED),
-        (levels(GOOD | {"ssl": 1.2}), Verdict.CONTRADICTED),
-        (levels(GOOD | {"ssl": 1.0}, KODAK[:1]), Verdict.OPEN),
-        (levels({"ssl": 1.0}, jitter=0.1) + levels({"atanh": 1.0}), Verdict.OPEN),
-    ],
-)
-def test_lowest_loss(jobs, verdict):
-    assert together(verdict_rules.lowest_loss(table(jobs), "cpu")) is verdict
-
-
 def test_whole_photographs_and_crops_are_told_apart():
     whole = levels({"ssl": 1.1, "atanh": 1.0}, [name.split("@")[0] for name in KODAK])
     claim = verdict_rules.lowest_loss(table(levels(GOOD) + whole), "cpu")
@@ -187,44 +172,12 @@ def temperatures(ranges, iterations=(500, 2000)):
     ]
 
 
-@pytest.mark.parametrize(
-    ("ranges", "verdict"),
-    [
-        ({"atanh": 0.4, "linear": 0.01, "cosine": 0.1, "ssl": 0.2}, Verdict.HOLDS),
-        ({"atanh": 0.4, "linear": 0.2, "cosine": 0.1, "ssl": 0.3}, Verdict.MIXED),
-        ({"atanh": 0.01, "linear": 0.4, "cosine": 0.1, "ssl": 0.2}, Verdict.CONTRADICTED),
-    ],
-)
-def test_temperature(ranges, verdict):
-    # Published atanh has another schedule and is far off: it is no part of the grid.
-    rows = table(temperatures(ranges) + levels({"atanh": 9.0}))
-    assert together(verdict_rules.temperature(rows, "cpu")) is verdict
-
-
-def test_temperature_needs_all_four_methods():
-    rows = table(temperatures({"atanh": 0.4, "linear": 0.1}))
-    claim = verdict_rules.temperature(rows, "cpu")
-    assert together(claim) is Verdict.NOT_RUN
-    half = table(temperatures({"atanh": 0.4, "linear": 0.01, "cosine": 0.1, "ssl": 0.2}, iterations=(500,)))
-    assert together(verdict_rules.temperature(half, "cpu")) is Verdict.HOLDS
-
-
-@pytest.mark.parametrize(
-    ("by_a", "verdict"),
-    [
-        ({0.3: 1.3, 1: 1.0, 2.3: 1.0, 10: 1.1}, Verdict.HOLDS),
-        ({0.3: 1.3, 1: 1.2, 2.3: 1.0, 10: 0.9}, Verdict.MIXED),
-        ({0.3: 0.8, 1: 1.2, 2.3: 1.0, 10: 0.9}, Verdict.CONTRADICTED),
-        ({1: 1.2, 2.3: 1.0}, Verdict.NOT_RUN),
-    ],
-)
-def test_slope(by_a, verdict):
-    jobs = levels({f"ssl:a={a}": level for a, level in by_a.items()}, iterations=(500, 2000))
-    assert together(verdict_rules.slope(table(jobs), "cpu")) is verdict
+def slopes(by_a, iterations=(500, 2000)):
+    return levels({f"ssl:a={a}": level for a, level in by_a.items()}, iterations=iterations)
 
 
 def test_slope_leaves_out_other_temperatures():
-    jobs = levels({f"ssl:a={a}": level for a, level in {0.3: 1.3, 2.3: 1.0, 10: 1.1}.items()})
+    jobs = slopes({0.3: 1.3, 2.3: 1.0, 10: 1.1}, (500,))
     rows = table(jobs + levels({"ssl": 50.0}, tau_max=0.2))
     claim = verdict_rules.slope(rows, "cpu")
     assert claim[0].value == pytest.approx(30) and together(claim) is Verdict.HOLDS
@@ -238,18 +191,6 @@ def three(early):
         for method, level in (two | faster).items()
         for k, image in enumerate(KODAK)
     ]
-
-
-@pytest.mark.parametrize(
-    ("early", "verdict"),
-    [
-        ((0.9, 0.9, 0.9), Verdict.HOLDS),
-        ((0.9, 0.9, 1.1), Verdict.MIXED),
-        ((1.1, 1.1, 1.1), Verdict.CONTRADICTED),
-    ],
-)
-def test_three_class(early, verdict):
-    assert together(verdict_rules.three_class(table(three(early)), "cpu")) is verdict
 
 
 @pytest.mark.parametrize(
@@ -282,15 +223,44 @@ def semi(rising=1, worse=1.5):
                 job(image, "ssl", {0: 3.0, 500: loss}, tested, trained, bpp=0.5 + 0.1 * rising * step)
                 for image in KODAK
             ]
-    return table(jobs)
+    return jobs
 
 
-def test_other_lambda():
-    assert together(verdict_rules.other_lambda(semi(), "cpu")) is Verdict.HOLDS
-    assert together(verdict_rules.other_lambda(semi(worse=0.9), "cpu")) is Verdict.MIXED
-    assert together(verdict_rules.other_lambda(semi(rising=-1, worse=0.9), "cpu")) is Verdict.CONTRADICTED
-    # Codecs at their own λ alone say nothing.
-    assert together(verdict_rules.other_lambda(table(levels(GOOD)), "cpu")) is Verdict.NOT_RUN
+SLOPES = {0.3: 1.3, 1: 1.0, 2.3: 1.0, 10: 1.1}
+RANGES = {"atanh": 0.4, "linear": 0.01, "cosine": 0.1, "ssl": 0.2}
+# Published atanh has another schedule and is far off: it is no part of the grid.
+APART = levels({"atanh": 9.0})
+
+
+@pytest.mark.parametrize(
+    ("rule", "jobs", "verdict"),
+    [
+        ("lowest_loss", levels(GOOD, iterations=(500, 2000)), Verdict.HOLDS),
+        ("lowest_loss", levels(GOOD), Verdict.HOLDS),
+        ("lowest_loss", levels(GOOD | {"ssl": 1.02}), Verdict.MIXED),
+        ("lowest_loss", levels(GOOD | {"ssl": 1.2}), Verdict.CONTRADICTED),
+        ("lowest_loss", levels(GOOD | {"ssl": 1.0}, KODAK[:1]), Verdict.OPEN),
+        ("lowest_loss", levels({"ssl": 1.0}, jitter=0.1) + levels({"atanh": 1.0}), Verdict.OPEN),
+        ("temperature", temperatures(RANGES) + APART, Verdict.HOLDS),
+        ("temperature", temperatures(RANGES | {"linear": 0.2, "ssl": 0.3}) + APART, Verdict.MIXED),
+        ("temperature", temperatures(RANGES | {"atanh": 0.01, "linear": 0.4}) + APART, Verdict.CONTRADICTED),
+        ("temperature", temperatures({"atanh": 0.4, "linear": 0.1}), Verdict.NOT_RUN),
+        ("temperature", temperatures(RANGES, iterations=(500,)), Verdict.HOLDS),
+        ("slope", slopes(SLOPES), Verdict.HOLDS),
+        ("slope", slopes(SLOPES | {1: 1.2, 10: 0.9}), Verdict.MIXED),
+        ("slope", slopes(SLOPES | {0.3: 0.8, 1: 1.2, 10: 0.9}), Verdict.CONTRADICTED),
+        ("slope", slopes({1: 1.2, 2.3: 1.0}), Verdict.NOT_RUN),
+        ("three_class", three((0.9, 0.9, 0.9)), Verdict.HOLDS),
+        ("three_class", three((0.9, 0.9, 1.1)), Verdict.MIXED),
+        ("three_class", three((1.1, 1.1, 1.1)), Verdict.CONTRADICTED),
+        ("other_lambda", semi(), Verdict.HOLDS),
+        ("other_lambda", semi(worse=0.9), Verdict.MIXED),
+        ("other_lambda", semi(rising=-1, worse=0.9), Verdict.CONTRADICTED),
+        ("other_lambda", levels(GOOD), Verdict.NOT_RUN),  # codecs at their own λ alone say nothing
+    ],
+)
+def test_verdicts(rule, jobs, verdict):
+    assert together(getattr(verdict_rules, rule)(table(jobs), "cpu")) is verdict
 
 
 def test_exponents_at_the_ends_are_those_of_the_formulas():
