@@ -67,29 +67,11 @@ def test_a_claim_has_the_digits_of_the_page_that_it_links_to(findings):
 # Upward movement of the true loss and the discretisation gap
 
 
-def run(losses, every=25, key="k", configuration="ssl", iterations=None):
+def run(losses, every, key):
     """Rows of one run with a true loss every ``every`` iterations."""
-    last = every * (len(losses) - 1) if iterations is None else iterations
-    return pd.DataFrame(
-        {
-            "iteration": [every * k for k in range(len(losses))],
-            "loss": losses,
-            "iterations": last,
-            "trace_every": every,
-            "key": key,
-            "configuration": configuration,
-            "image": "a",
-            "lmbda": 0.01,
-            "codec_lmbda": 0.01,
-            "seed": 0,
-        }
-    )
-
-
-def test_rises_are_summed_in_percent_of_the_start():
-    found = pool.smoothness(run([2.0, 1.5, 1.6, 1.4, 1.5]), 100).iloc[0]
-    assert found["upward"] == pytest.approx(100 * 0.2 / 2)
-    assert pool.smoothness(run([2.0, 1.5, 1.4]), 50)["upward"].iloc[0] == 0
+    common = {"configuration": "ssl", "image": "a", "lmbda": 0.01, "codec_lmbda": 0.01, "seed": 0}
+    rows = pd.DataFrame({"iteration": [every * k for k in range(len(losses))], "loss": losses})
+    return rows.assign(iterations=rows["iteration"].max(), trace_every=every, key=key, **common)
 
 
 def test_runs_are_compared_at_the_widest_spacing_and_up_to_one_iteration():

@@ -49,15 +49,6 @@ def run(store: Store, codec: Codec, photographs, **changes) -> pd.DataFrame:
     return unplanned.refine_stored(store, codec, photographs, **arguments)
 
 
-def test_a_second_call_computes_nothing(tmp_path, codec, photographs, monkeypatch):
-    store = Store(tmp_path / "results")
-    first = run(store, codec, photographs)
-    monkeypatch.setattr(sgaplus, "refine", lambda *_, **__: pytest.fail("computed twice"))
-    second = run(store, codec, photographs)
-    pd.testing.assert_frame_equal(first, second)
-    assert set(first["image"]) == {"p0", "p1", "p2"} and set(first["iteration"]) == {0, 1, 2}
-
-
 def test_rows_know_where_they_come_from_and_a_preset_is_the_plan_that_it_stands_for(
     tmp_path, codec, photographs
 ):
@@ -156,15 +147,6 @@ def test_rows_of_an_older_algorithm_stay_but_are_not_shown(tmp_path, codec, phot
     shown = unplanned.rows(store)
     found = shown.groupby("image")["algorithm"].unique().map(list)
     assert found.to_dict() == {"p0": [2], "p1": [2], "p2": [1]}
-
-
-def test_packing_keeps_every_row(tmp_path, codec, photographs):
-    store = Store(tmp_path / "results")
-    before = run(store, codec, photographs)
-    for _ in range(2):
-        store.pack("all")
-        assert [p.name for p in store.root.rglob("*.parquet")] == ["all.parquet"]
-        assert_same_rows(before, run(store, codec, photographs))
 
 
 def test_rows_that_another_process_packs_meanwhile_are_found(tmp_path, codec, photographs, monkeypatch):

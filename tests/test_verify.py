@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from sgaplus import io, parquet
+from sgaplus import parquet
 from sgaplus.codecs import zoo
 from sgaplus.errors import SystemFault, UserError
 from sgaplus.store import Store
 from sgaplus.studies import stored, verify
 from sgaplus.studies.running import run
-from tests import test_models
 from tests.conftest import untrained, write_codec
 from tests.test_studies import GRID, TINY, load_study, tiny, write_study
+from tests.test_weights import downloaded
 
 
 @pytest.fixture(scope="module")
@@ -244,16 +244,10 @@ def test_files_of_codecs_that_are_not_here_are_not_decoded(bundled, no_zoo):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["cheng2020-anchor", "mbt2018", "mbt2018-vbr"])
+@pytest.mark.parametrize("name", ["cheng2020-anchor", "mbt2018-vbr"])
 def test_files_of_context_models_and_variable_rates_verify(tmp_path, no_zoo, monkeypatch, name):
     """With another λ than the zoo's where the rate is variable."""
-    source = tmp_path / "source.pth.tar"
-    torch.save({"state_dict": test_models.untrained(name).state_dict()}, source)
-    file = f"{name}-1-{io.sha256(source)[:8]}.pth.tar"
-    no_zoo.mkdir()
-    source.rename(no_zoo / file)
-    urls = {"mse": dict.fromkeys(range(1, 9), f"https://example.org/{file}")}
-    monkeypatch.setitem(zoo.URLS, name, urls)
+    downloaded(name, no_zoo, monkeypatch)
     lmbda = 0.007 if name in zoo.VARIABLE else 0.0018
     methods = {"methods": ["base", "ssl"], "images": ["coffee"], "iterations": 2, "read_offs": []}
     grid = GRID | methods | {"train_lmbdas": [lmbda], "streams": True}

@@ -215,16 +215,21 @@ def test_every_zoo_codec_has_a_hash_and_a_lambda(bundled, no_zoo):
     assert json.loads(json.dumps(rows)) == rows
 
 
+def downloaded(name: str, folder: Path, monkeypatch) -> Path:
+    """Weights of an untrained model as if they were downloaded, the same for every quality."""
+    folder.mkdir()
+    source = folder / "source.pth.tar"
+    torch.save({"state_dict": test_models.untrained(name).state_dict()}, source)
+    file = f"{name}-1-{io.sha256(source)[:8]}.pth.tar"
+    urls = {"mse": dict.fromkeys(range(1, 9), f"https://example.org/{file}")}
+    monkeypatch.setitem(zoo.URLS, name, urls)
+    return source.rename(folder / file)
+
+
 @pytest.fixture
-def variable_zoo(tmp_path, no_zoo, monkeypatch) -> Path:
+def variable_zoo(no_zoo, monkeypatch) -> Path:
     """The downloaded weights of a codec of variable rate."""
-    source = tmp_path / "source.pth.tar"
-    torch.save({"state_dict": test_models.untrained(VARIABLE).state_dict()}, source)
-    name = f"{VARIABLE}-{io.sha256(source)[:8]}.pth.tar"
-    no_zoo.mkdir()
-    urls = {"mse": dict.fromkeys(range(1, 9), f"https://example.org/{name}")}
-    monkeypatch.setitem(zoo.URLS, VARIABLE, urls)
-    return source.rename(no_zoo / name)
+    return downloaded(VARIABLE, no_zoo, monkeypatch)
 
 
 @torch.no_grad()
