@@ -128,7 +128,6 @@ def test_twin_shows_on_paper_and_without_scripts(opened, frame):
     page = opened(lines(frame))
     picture, stage = page.locator("figure > img"), page.locator(".stage")
     assert stage.is_visible() and not picture.is_visible()
-    assert page.locator("figcaption").is_visible()
     page.emulate_media(media="print")
     assert picture.is_visible() and not stage.is_visible()
     plain = opened(lines(frame), scripts=False)
@@ -189,7 +188,7 @@ def test_page_and_package_round_alike(engine, spec, tau):
         torch.testing.assert_close(theirs["slope"][inner], own, atol=1e-6, rtol=1e-6)
 
 
-def test_sliders_move_what_they_name(opened):
+def test_sliders_move_what_they_name_and_presets_set_them_all(opened):
     page = opened(space(a=2.3))
     said = page.locator(".readout")
     expected = rounding.SSL(2.3).probabilities(torch.tensor(0.3, dtype=torch.float64))
@@ -205,20 +204,17 @@ def test_sliders_move_what_they_name(opened):
     page.keyboard.press("Home")
     assert said.inner_text() != before
 
-
-def test_presets_set_all_sliders(opened):
-    page = opened(space())
     page.get_by_role("button", name="authors' best").click()
     best = rounding.ThreeClass(rounding.SSL(1.4))
     for name, value in (("a (SSL)", 1.4), ("stretch r", best.r), ("sharpness n", best.n)):
         assert float(page.get_by_role("slider", name=name).input_value()) == pytest.approx(value, abs=1e-4)
     expected = best.probabilities(torch.tensor(0.3, dtype=torch.float64))
-    assert f"p(−1) = {expected[0]:.4f}" in page.locator(".readout").inner_text()
+    assert f"p(−1) = {expected[0]:.4f}" in said.inner_text()
     page.get_by_role("button", name="SGA", exact=True).click()
     assert page.get_by_role("slider", name="stretch r").is_disabled()
     assert page.get_by_role("slider", name="temperature").input_value() == "0.5"
     expected = rounding.Atanh().probabilities(torch.tensor(0.3, dtype=torch.float64), 0.5)
-    assert f"p(1) = {expected[1]:.4f}" in page.locator(".readout").inner_text()
+    assert f"p(1) = {expected[1]:.4f}" in said.inner_text()
 
 
 def test_drawing_shows_a_histogram_of_relaxed_values(opened):

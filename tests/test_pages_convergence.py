@@ -63,11 +63,6 @@ def test_what_is_read_off_is_what_the_figures_draw(trace):
     own = lines[lines["image"].isna()].groupby("configuration")["value"].agg(list)
     assert own["rough"] == pytest.approx([0, 100 * (95 / 90 - 1), 6.25, 20, 100 * (8 / 7 - 1)])
     assert own["smooth"] == [0] * 5
-
-
-def test_differences_are_paired_and_in_percent_of_the_reference(trace):
-    (axes,) = convergence.differences_figure(convergence.differences(trace, "smooth"), "smooth").axes
-    assert drawn(axes)[0] == pytest.approx([0, 100 * (95 / 90 - 1), 6.25, 20, 100 * (8 / 7 - 1)])
     with pytest.raises(UserError, match="no row is of 'STE'"):
         convergence.differences(trace, "STE")
 

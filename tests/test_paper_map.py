@@ -3,16 +3,13 @@
 import base64
 import io
 import json
-from pathlib import Path
 
 import pytest
-import yaml
 from PIL import Image
 
 from companion import paper_map
 from sgaplus.errors import UserError
 
-REPOSITORY = Path(__file__).parents[1]
 SVG = base64.b64encode(b"<svg/>").decode()
 
 
@@ -67,12 +64,3 @@ def test_a_status_says_how_many_photographs_and_iterations_are_stored():
     assert paper_map.status(item())[0] == "exact"
     state, detail = paper_map.status(item(study="rd", dataset="clic"))
     assert state == "not run" and "sgaplus study run rd" in detail
-
-
-def test_the_map_names_pages_of_the_book_and_each_item_once():
-    text = (REPOSITORY / "book" / "paper-map.md").read_text()
-    items = paper_map.read(text.split("```{paper-map}")[1].split("```")[0])
-    names = [one.item for one in items]
-    assert len(set(names)) == len(names) and {"Figure 1a", "Figure 3b", "Figure 4"} <= set(names)
-    pages = {page["name"] for page in yaml.safe_load((REPOSITORY / "book" / "pages.yml").read_text())}
-    assert {one.page for one in items} <= pages

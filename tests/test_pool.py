@@ -84,9 +84,3 @@ def test_runs_are_compared_at_the_widest_spacing_and_up_to_one_iteration():
     # A run that ends before is no curve up to there.
     with pytest.raises(UserError, match="two points"):
         pool.smoothness(fine, until=2000)
-
-
-def test_gap_is_the_methods_loss_minus_the_true_one():
-    rows = pool.with_gap(pd.DataFrame({"loss": [2.0, 1.0], "method_loss": [1.9, 1.1]}))
-    assert rows["gap"].tolist() == pytest.approx([-0.1, 0.1])
-    assert rows["gap_size"].tolist() == pytest.approx([5, 10])

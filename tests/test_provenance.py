@@ -58,6 +58,6 @@ def test_races_and_trials_say_what_they_know():
     assert facts["Rows"] == "2 rows" and facts["Codec"].startswith("mshyper (λ = 0.01)")
     assert facts["Computed"] == "2026-11-26 on a processor"
     assert "0.1.0 at git commit 0123456" in facts["Software"]
-    trial = pd.DataFrame([{"git_commit": "b8d680e+", "device": "another", "what": "all"}])
-    assert list(provenance.facts(trial).values()) == ["1 row", "on another", "sgaplus at git commit b8d680e+"]
+    trial = provenance.facts(pd.DataFrame([{"git_commit": "b8d680e+", "device": "another", "what": "all"}]))
+    assert trial["Computed"] == "on another" and "b8d680e+" in trial["Software"]
     assert provenance.facts(provenance.NONE) == {}

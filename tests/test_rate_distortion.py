@@ -110,16 +110,13 @@ def test_one_image_has_values_and_no_intervals(rows):
     lines = rate_distortion.deltas(curves, images)
     assert lines["bd_rate"].tolist() == pytest.approx([-10, -20])
     assert lines["bd_rate_low"].isna().all()
-    assert len(rate_distortion.deltas_figure(images).axes[0].collections) == 2
     losses = rate_distortion.losses(rows[rows["image"] == "a"])
     assert losses["change_low"].isna().all() and losses["change"].min() == pytest.approx(-20)
     found = rate_distortion.headline(lines, losses, "one photograph", 500)
     assert "−20.0 % with good**, −10.0 % with fair" in found
     assert "On one photograph" in found and "[" not in found
     text = rate_distortion.coverage(curves, "tecnick", "tecnick")
-    assert "are of 1 of the 100 photographs" in text
-    assert "`sgaplus data fetch tecnick`" in text
-    assert len(rate_distortion.figure(curves).axes) == 2
+    assert "1 of the 100 photographs" in text and "`sgaplus data fetch tecnick`" in text
 
 
 # Beside published curves

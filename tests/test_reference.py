@@ -38,13 +38,3 @@ def test_the_gain_of_sga_as_published():
     assert reference.sga_gain(tecnick) == pytest.approx(-18.7, abs=0.05)
     losses = reference.sga_losses(kodak)
     assert losses.index.is_monotonic_increasing and (losses < 0).all() and losses.iloc[-1] > losses.iloc[0]
-
-
-def test_the_published_means_of_cool_chic_are_those_of_its_images():
-    images, means = reference.per_image(), reference.published("kodak")
-    means = means[means["codec"] == "coolchic-5"].set_index("quality_or_lambda")
-    assert images.groupby("lmbda")["image"].nunique().eq(24).all()
-    found = images.groupby("lmbda")[["bpp", "psnr_db"]].mean()
-    assert found.sort_index(ascending=False).to_numpy() == pytest.approx(
-        means[["bpp", "psnr_db"]].sort_index(ascending=False).to_numpy(), abs=1e-6
-    )

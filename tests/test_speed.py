@@ -68,12 +68,9 @@ def test_a_true_loss_does_not_save_time():
     assert speed.with_true_loss(pd.DataFrame([pair]))["a"] == 4.0
 
 
-def test_nothing_stored_names_the_command(tmp_path):
+def test_no_file_and_one_configuration_in_two_files_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"missing holds no measurement: run papermill page$"):
         speed.load(tmp_path / "missing", "papermill page")
-
-
-def test_one_configuration_in_two_files_is_refused(tmp_path):
     for name in ("a", "b"):
         write_measurement(tmp_path, name)
     with pytest.raises(UserError, match=r"a\.json and b\.json in .* measure the same"):

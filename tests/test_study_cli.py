@@ -35,7 +35,7 @@ def columns(text: str, first: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_list_status_and_run(call):
+def test_list_status_and_run(call, monkeypatch):
     code, out, err = call("list")
     assert code == 0
     assert columns(out, "tiny")[:5] == ["tiny", "cpu", "cpu", "9", "0"]
@@ -61,28 +61,20 @@ def test_list_status_and_run(call):
     assert "0 of 6 jobs are stored, 3 more by other studies" in out
     assert err == ""
 
-    code, out, err = call("run", "tiny", "other", "--device", "cpu")
-    assert code == 0, err
-    assert "tiny, profile cpu: 0 of 9 jobs to do" in err
-    assert "3 of 6 jobs: 3 jobs copied from other studies" in err
-    code, out, err = call("list")
-    assert columns(out, "other")[3:5] == ["6", "6"]
-    assert columns(out, "tiny")[-1] == "measured"
-
-
-@pytest.mark.slow
-def test_compiled_jobs_say_so(call, monkeypatch):
-    asked = []
-
     def follow(*arguments, compiled, **others):
-        asked.append(compiled)
+        assert compiled
         return refine(*arguments, **others)
 
     monkeypatch.setattr(shards, "refine", follow)
-    code, _, err = call("run", "tiny", "--device", "cpu", "--compile")
+    code, out, err = call("run", "tiny", "other", "--device", "cpu", "--compile")
     assert code == 0, err
-    rows = pd.read_parquet("rows/tiny/cpu/rows.parquet")
-    assert set(asked) == {True} and rows["device"].str.endswith(", compiled").all()
+    assert "tiny, profile cpu: 0 of 9 jobs to do" in err
+    assert "3 of 6 jobs: 3 jobs copied from other studies" in err
+    rows = pd.read_parquet("rows/other/cpu/rows.parquet")
+    assert set(rows.loc[rows["device"].str.endswith(", compiled"), "codec_lmbda"]) == {0.02}
+    code, out, err = call("list")
+    assert columns(out, "other")[3:5] == ["6", "6"]
+    assert columns(out, "tiny")[-1] == "measured"
 
 
 def test_a_job_that_studies_share_counts_once_in_the_total(call, tmp_path):

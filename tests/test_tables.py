@@ -108,9 +108,3 @@ def test_names_in_a_head_keep_their_hyphens(frame):
         frame.assign(codec="mshyper-s", x=-1.5), COLUMNS, row="{codec} at {x:g}"
     ).as_raw_html()
     assert "mshyper-s\N{NO-BREAK SPACE}at\N{NO-BREAK SPACE}−1.5" in html
-
-
-def test_columns_that_are_named_by_numbers_say_of_what_they_are_bold():
-    frame = pd.DataFrame({"configuration": ["a", "b"], "gain_25": [1.0, 2.0], "gain_50": [3.0, 2.5]})
-    columns = {f"gain_{t}": Col(f"{t}", 1, best="max", under="gain, %") for t in (25, 50)}
-    assert "Bold: highest gain." in tables.ci_table(frame, columns, row="configuration").as_raw_html()

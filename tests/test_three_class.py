@@ -54,14 +54,6 @@ def test_only_images_with_all_configurations_are_compared(classes):
         three_class.select(classes[~classes["configuration"].isin([LINEAR[1], SSL[1]])], 0.01)
 
 
-def test_a_panel_has_three_classes_and_what_they_are_compared_with(classes):
-    parts = three_class.panels(three_class.select(classes, 0.01))
-    found = {name: set(part["configuration"]) for name, part in parts.items()}
-    assert found == {"linear": set(LINEAR), "SSL": set(SSL)}
-    linear = parts["linear"].groupby(["configuration", "iteration"])["change"].mean()
-    assert linear[LINEAR[1]].tolist() == pytest.approx([0, -1, -19, -20])
-
-
 def test_three_classes_are_held_against_ssl_of_the_same_sharpness(classes):
     """`tests.test_rounding` shows that without the third class they are SSL of this sharpness."""
     rows = three_class.select(classes, 0.01)

@@ -6,18 +6,12 @@ import pytest
 from companion import closed_forms, lead, pool, verdict_rules
 from companion.verdicts import Verdict, together
 from sgaplus import rounding
+from sgaplus.studies.schema import load_study
 
 from .made_rows import job, rows_of
 
 KODAK = [f"kodim0{k}@256" for k in range(1, 7)]
-CLIC = [
-    f"{name}@256"
-    for name in (
-        "097cb426910ba8ce2525dd8bb7fb1777",
-        "0c49a5cce349020bbba2f97ae41e90ba",
-        "100a02c269c5948392f283b2aa3bb4da",
-    )
-]
+CLIC = [f"{name}@256" for name in load_study("clic").profiles["cpu"].grids[0].images[:3]]
 TECNICK = ["RGB_OR_1200x1200_001@512"]
 
 
