@@ -59,15 +59,6 @@ def test_a_full_disk_is_not_the_users_fault_and_leaves_nothing(tmp_path, monkeyp
     assert names(tmp_path) == []
 
 
-def test_a_disk_that_takes_no_more_bytes(tmp_path, file_size_limit):
-    path = tmp_path / "rows.csv"
-    path.write_text("old")
-    with file_size_limit(4096), pytest.raises(SystemFault), io.atomic(path) as temporary:
-        temporary.write_bytes(bytes(10_000))
-    assert path.read_text() == "old"
-    assert names(tmp_path) == ["rows.csv"]
-
-
 def test_two_processes_remove_what_a_killed_one_left(tmp_path, monkeypatch):
     leftover = tmp_path / ".rows.abcdefgh.csv"
     monkeypatch.setattr(Path, "glob", lambda *_: [leftover])  # the other one has removed it since

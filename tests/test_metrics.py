@@ -34,14 +34,6 @@ def test_8bit_psnr_clamps_and_rounds_the_reconstruction():
     assert metrics.psnr_8bit(grey, grey + 1.4 / 255).item() == pytest.approx(20 * math.log10(255), abs=1e-4)
 
 
-def test_ms_ssim_falls_with_noise_from_one():
-    x = random_image(1, 3, 161, 170).round(decimals=2)
-    x = metrics.to_8bit(x)
-    worse = [metrics.ms_ssim(x, x + scale * random_image(*x.shape, seed=1)).item() for scale in (0, 0.1, 0.4)]
-    assert worse[0] == pytest.approx(1, abs=1e-6)
-    assert worse[0] > worse[1] > worse[2] > 0
-
-
 def test_ms_ssim_of_a_small_image_is_not_a_number():
     x = random_image(2, 3, 160, 400)
     assert metrics.ms_ssim(x, x).isnan().tolist() == [True, True]

@@ -54,17 +54,6 @@ def test_soap_does_not_depend_on_the_channels_axes():
     assert (turned - turn(plain)).abs().max() > 0.05
 
 
-def test_soap_is_adam_of_one_channel():
-    generator = torch.Generator().manual_seed(0)
-    p, q = (torch.zeros(2, 1, 3, 3).requires_grad_() for _ in range(2))
-    soap, adam = ChannelSOAP([p], lr=0.1), torch.optim.Adam([q], lr=0.1, betas=(0.8, 0.98))
-    for _ in range(15):
-        p.grad = q.grad = torch.randn(p.shape, generator=generator)
-        soap.step()
-        adam.step()
-    torch.testing.assert_close(p, q)
-
-
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_an_image_does_not_depend_on_the_others(name):
     target, matrix = coupled()
