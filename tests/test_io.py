@@ -54,7 +54,7 @@ def test_a_full_disk_is_not_the_users_fault_and_leaves_nothing(tmp_path, monkeyp
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(call, full)
-    with pytest.raises(SystemFault, match=r"rows\.csv: the disk is full"), io.atomic(tmp_path / "rows.csv"):
+    with pytest.raises(SystemFault, match="the disk is full"), io.atomic(tmp_path / "rows.csv"):
         pass
     assert names(tmp_path) == []
 
