@@ -218,5 +218,5 @@ def test_the_command_races_and_says_who_was_sooner(tmp_path, photos, monkeypatch
     said = capsys.readouterr().out
     assert "12 steps" in said and "10 of fast" in said and "a@64" in said
     assert len(race.read(tmp_path / "r.csv")) == 1
-    with pytest.raises(UserError, match=r"--out must end in \.csv"):
+    with pytest.raises(UserError, match=r"ends in \.csv"):
         app(["race", str(photos[0].path), "--out", str(tmp_path / "r.json")], standalone_mode=False)

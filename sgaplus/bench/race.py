@@ -168,8 +168,6 @@ def run(
         UserError: the codec is another one, a side is no multiple of 64, or the file is no table of races.
     """
     path = Path(path)
-    if path.suffix != ".csv":
-        raise UserError(f"races are written as .csv, not as '{path.name}'")
     plain = plain_model(codec)
     for image in images:
         height, width = image.size

@@ -1,14 +1,15 @@
 """``sgaplus bench``"""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .. import io
-from ..errors import UserError
 from . import terminal
-from .app import CODEC, CodecLmbda, Compiled, Device, Dtype, Quality, app
+from .app import app
+from .options import CODEC, CodecLmbda, Compiled, Device, Dtype, Quality
 from .terminal import option
 
 
@@ -68,25 +69,10 @@ def bench(
         terminal.refuse(context, why, "out", "device", "dtype")
         io.check_folder(instructions)
     if out is not None:
-        if out.suffix != ".json":
-            raise UserError(f"--out must end in .json, not '{out}'")
-        io.check_folder(out.parent)
+        terminal.check_target(out, ".json")
+    # Each setting is a parameter of its name.
     settings = measurement.Settings(
-        pairs=pairs,
-        steps=steps,
-        warmup=warmup,
-        N=n,
-        M=m,
-        width=width,
-        height=height,
-        batch_size=batch_size,
-        codec=codec,
-        lmbda=lmbda,
-        quality=quality,
-        device=device,
-        dtype=dtype,
-        compiled=compiled,
-        seed=seed,
+        **{field.name: context.params[field.name.lower()] for field in fields(measurement.Settings)}
     )
     if instructions is not None:
         with terminal.counting("measuring") as progress:

@@ -10,8 +10,8 @@ import typer
 from .. import io
 from ..errors import SystemFault, UserError
 from ..parsing import number
-from . import distorting, terminal
-from .app import CODEC, HARDWARE, CodecLmbda, CodecName, Device, Dtype, Quality, app, plan_of
+from . import distorting, options, terminal
+from .app import app
 from .terminal import option
 
 if TYPE_CHECKING:
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from ..plans import Plan
     from ..target_rate import File as TargetFile
 
-_TARGET, _REFINEMENT = "Target", "Refinement"
-_SUFFIX = ".sga"
+_TARGET = "Target"
 
 File = Annotated[Path, typer.Argument(help="A file that `sgaplus encode` wrote.", show_default=False)]
 
@@ -41,30 +40,26 @@ def encode(
     max_bytes: Annotated[
         int | None, option("Maximum size in bytes; at least 99 % of it is used.", _TARGET)
     ] = None,
-    codec: CodecName = "mshyper-s",
-    lmbda: CodecLmbda = None,
-    quality: Quality = None,
-    method: Annotated[
-        str | None, option("Rounding method, as in `sgaplus refine`, instead of the preset.", _REFINEMENT)
-    ] = None,
-    preset: Annotated[
-        str | None, option("Preset: fast. Default: fast, unless --method is given.", _REFINEMENT)
-    ] = None,
+    codec: options.CodecName = "mshyper-s",
+    lmbda: options.CodecLmbda = None,
+    quality: options.Quality = None,
+    method: options.Method = None,
+    preset: options.Preset = None,
     iterations: Annotated[
         int | None,
         option(
             "Optimisation steps; 0 writes the codec's own latents. Default: 50, or 500 with --method. "
             "With a target, each refinement takes so many steps.",
-            _REFINEMENT,
+            options.REFINEMENT,
         ),
     ] = None,
-    seed: Annotated[int, option("Random seed.", _REFINEMENT)] = 0,
+    seed: options.Seed = 0,
     distortion: distorting.Name = None,
     roi: distorting.Regions = None,
     roi_weight: distorting.Factor = 8,
     weights: distorting.Map = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
 ) -> None:
     """Refine a photograph and write it as a file.
 
@@ -86,10 +81,10 @@ def encode(
     from ..data import images
     from ..target_rate.targets import target
 
-    _check_target(out, _SUFFIX)
+    terminal.check_target(out, ".sga")
     targets = {"bpp": target_bpp, "psnr": target_psnr, "max_bytes": max_bytes}
     wanted = {name: value for name, value in targets.items() if value is not None}
-    plan, iterations = plan_of(method, preset, iterations)
+    plan, iterations = options.plan_of(method, preset, iterations)
     weighed = distorting.chosen(context, distortion, roi, roi_weight, weights)
     image = images.read_image(photo)
     settings = {"iterations": iterations, "seed": seed, "distortion": weighed.of([image])}
@@ -161,17 +156,17 @@ def decode(
         option(
             "Default: the codec named in the header, as are its λ and quality. Needed for a checkpoint or a"
             " codec not downloaded yet.",
-            CODEC,
+            options.CODEC,
         ),
     ] = None,
-    lmbda: CodecLmbda = None,
-    quality: Quality = None,
+    lmbda: options.CodecLmbda = None,
+    quality: options.Quality = None,
     max_megapixels: Annotated[
         float, option("Refuse larger photographs, since the file may be untrusted.")
     ] = 100,
-    device: Device = "auto",
+    device: options.Device = "auto",
     dtype: Annotated[
-        str, option("Number format of the decoder network: float32, bfloat16 or auto.", HARDWARE)
+        str, option("Number format of the decoder network: float32, bfloat16 or auto.", options.HARDWARE)
     ] = "float32",
 ) -> None:
     """Decode a file to a photograph.
@@ -181,7 +176,7 @@ def decode(
     from .. import bitstream
     from ..data import images
 
-    _check_target(out, ".png")
+    terminal.check_target(out, ".png")
     if codec is None and (lmbda is not None or quality is not None):
         raise UserError("--lmbda and --quality describe a --codec: give its name too, or leave them out")
     limit = int(1e6 * number(max_megapixels, "--max-megapixels"))
@@ -221,15 +216,6 @@ def _codec(content: Container, name: str | None, lmbda: float | None, quality: i
     if name is not None:
         return weights.load_codec(name, lmbda, quality=quality)
     return bitstream.find_codec(content)
-
-
-def _check_target(out: Path, suffix: str) -> None:
-    """Refuse, before any work is done, a file that cannot be written or has another ending."""
-    if out.suffix.lower() != suffix:
-        raise UserError(f"cannot write {out}: use a name that ends in {suffix}")
-    if out.is_dir():
-        raise UserError(f"cannot write {out}: it is a folder")
-    io.check_folder(out.parent)
 
 
 def _read(path: Path) -> bytes:

@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Annotated
 
-from .. import io
-from ..errors import UserError
 from . import terminal
-from .app import CodecLmbda, CodecName, Device, Dtype, Photos, Quality, app
+from .app import app
+from .options import CodecLmbda, CodecName, Device, Dtype, Photos, Quality
 from .terminal import option
 
 _FORMATS = {"plain": "{:.1f}", "preset": "{:.1f}", "ratio": "{:.1f}", "loss": "{:+.2f}"}
@@ -50,10 +49,8 @@ def race(
     from ..data import datasets
 
     settings = races.Settings(iterations, reference_iterations, preset, seed)
-    if out.suffix != ".csv":
-        raise UserError(f"--out must end in .csv, not '{out}'")
-    io.check_folder(out.parent)
-    found = datasets.list_images(photos[0] if len(photos) == 1 else photos, limit=limit, crop=crop)
+    terminal.check_target(out, ".csv")
+    found = datasets.list_images(photos, limit=limit, crop=crop)
     loaded = weights.load_codec(codec, lmbda, quality=quality, device=device, dtype=dtype)
     with terminal.counting("racing") as progress:
         table = races.run(out, loaded, found, settings, progress=progress)

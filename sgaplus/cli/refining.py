@@ -11,8 +11,8 @@ import typer
 from .. import io
 from ..errors import SystemFault, UserError
 from ..parsing import number
-from . import distorting, terminal
-from .app import HARDWARE, CodecLmbda, CodecName, Compiled, Device, Dtype, Photos, Quality, app, plan_of
+from . import distorting, options, terminal
+from .app import app
 from .terminal import option
 
 if TYPE_CHECKING:
@@ -20,14 +20,12 @@ if TYPE_CHECKING:
     from ..data import datasets
     from . import output_folder
 
-_REFINEMENT = "Refinement"
-
 
 @app.command()
 @terminal.computing("lower --batch-size, or scale the photographs down", long=True)
 def refine(
     context: typer.Context,
-    photos: Photos,
+    photos: options.Photos,
     out: Annotated[Path, option("Folder for the decoded photographs (PNG) and the table of results.")] = Path(
         "refined"
     ),
@@ -38,34 +36,20 @@ def refine(
         int | None,
         option(
             "Optimisation steps; the paper uses 500 and 2000. Default: 50, or 500 with --method.",
-            _REFINEMENT,
+            options.REFINEMENT,
         ),
     ] = None,
-    codec: CodecName = "mshyper-s",
-    lmbda: CodecLmbda = None,
-    quality: Quality = None,
-    preset: Annotated[
-        str | None,
-        option(
-            "Method, temperature and learning rate in one: fast, which adapts to --iterations (10 or more). "
-            "Default: fast, unless --method is given.",
-            _REFINEMENT,
-        ),
-    ] = None,
-    method: Annotated[
-        str | None,
-        option(
-            "How rounding is relaxed during optimisation. SGA+: ssl or ssl:a=2.3, linear, cosine, "
-            "three-class:base=linear; SGA: atanh; baselines: ste, uniform, da, map; ours: quadratic.",
-            _REFINEMENT,
-        ),
-    ] = None,
+    codec: options.CodecName = "mshyper-s",
+    lmbda: options.CodecLmbda = None,
+    quality: options.Quality = None,
+    preset: options.Preset = None,
+    method: options.Method = None,
     refine_lmbda: Annotated[
         float | None,
         option(
             "λ of the refinement. Default: the codec's; a larger λ gives better quality, a smaller λ fewer"
             " bits.",
-            _REFINEMENT,
+            options.REFINEMENT,
         ),
     ] = None,
     temperature: Annotated[
@@ -73,16 +57,17 @@ def refine(
         option(
             "Schedule of the temperature τ in (0, 1], which sets the randomness of rounding: "
             "exponential:c=0.001,tau_max=1 or exponential-to:end=0.05. Default: the method's published one.",
-            _REFINEMENT,
+            options.REFINEMENT,
         ),
     ] = None,
     lr: Annotated[
         str | None,
         option(
-            "Learning rate: a number, or cosine:value=0.01. Default: the method's published one.", _REFINEMENT
+            "Learning rate: a number, or cosine:value=0.01. Default: the method's published one.",
+            options.REFINEMENT,
         ),
     ] = None,
-    seed: Annotated[int, option("Random seed.", _REFINEMENT)] = 0,
+    seed: options.Seed = 0,
     distortion: distorting.Name = None,
     roi: distorting.Regions = None,
     roi_weight: distorting.Factor = 8,
@@ -92,12 +77,12 @@ def refine(
         option(
             "Maximum number of photographs of one size that are refined together. Default: 24 on a GPU, else"
             " 1. Results differ by floating-point rounding only, most in bfloat16.",
-            HARDWARE,
+            options.HARDWARE,
         ),
     ] = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    compiled: Compiled = False,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    compiled: options.Compiled = False,
 ) -> None:
     """Refine photographs and write the pictures that the decoder makes of them.
 
@@ -127,11 +112,11 @@ def refine(
         raise UserError(f"--batch-size must be at least 1, not {batch_size}")
     if method is None and preset is None and (temperature or lr):
         raise UserError("--temperature and --lr change the settings of a method: give its name with --method")
-    plan, iterations = plan_of(method, preset, iterations, temperature=temperature, lr=lr)
+    plan, iterations = options.plan_of(method, preset, iterations, temperature=temperature, lr=lr)
     if refine_lmbda is not None:
         number(refine_lmbda, "--refine-lmbda")
     weighed = distorting.chosen(context, distortion, roi, roi_weight, weights)
-    found = datasets.list_images(photos[0] if len(photos) == 1 else photos)
+    found = datasets.list_images(photos)
     output_folder.check(out, found)
     if dtype == "auto":  # which is a measurement: the same command may find another one faster later
         dtype = output_folder.format_in(out)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from ..errors import SystemFault, UserError
 from . import terminal
-from .app import Compiled, Device, app
+from .app import app
+from .options import Compiled, Device
 from .studying import Log, Results, SchedulerAt, Workers, engine_of, kind_of, run_study
 from .terminal import option
 

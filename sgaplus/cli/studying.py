@@ -12,7 +12,8 @@ import typer
 
 from ..errors import SystemFault, UserError
 from . import terminal
-from .app import Compiled, Device, app
+from .app import app
+from .options import Compiled, Device
 from .terminal import option
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -171,6 +172,15 @@ def _outcome(app: typer.Typer, arguments: Sequence[str] | None) -> tuple[str, in
         what = f"unexpected {type(error).__name__} ({first_line(error)})"
         return f"{what}: set SGAPLUS_TRACEBACK=1 to see where it comes from, and please report it", 1
     return (_STOPPED, 2) if code == _INTERRUPTED else ("", code)
+
+
+def check_target(out: Path, suffix: str) -> None:
+    """Refuse, before any work is done, a file that cannot be written or has another ending."""
+    if out.suffix.lower() != suffix:
+        raise UserError(f"cannot write {out}: use a name that ends in {suffix}")
+    if out.is_dir():
+        raise UserError(f"cannot write {out}: it is a folder")
+    io.check_folder(out.parent)
 
 
 def option(text: str, panel: str | None = None, *names: str, **settings: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +13,8 @@ from .. import io
 from ..errors import UserError
 from ..parsing import number
 from . import terminal
-from .app import Device, Dtype, app
+from .app import app
+from .options import Device, Dtype
 from .terminal import option
 
 if TYPE_CHECKING:
@@ -108,23 +109,11 @@ def train(
         terminal.refuse(context, "--minutes takes its place, leave out one of them", "steps", "cooldown")
         minutes = number(minutes, "minutes")
         steps, cooldown = _ENDLESS, 0
-    recipe = Recipe(
-        name=name,
-        N=n,
-        M=m,
-        lmbda=(lineage.lmbda or middle(family)) if family else lmbda[0],
-        family=family,
-        steps=steps,
-        warmup=warmup,
-        cooldown=cooldown,
-        lr=lr,
-        crop=crop,
-        batch=batch,
-        per_step=per_step,
-        seed=seed,
-        holdout=holdout,
-        average=average,
-    )
+    # The other settings are parameters of their names.
+    names = {field.name for field in fields(Recipe)} - {"lmbda", "family", "clip", "steps", "cooldown"}
+    settings = {name: context.params[name.lower()] for name in names} | {"steps": steps, "cooldown": cooldown}
+    reference = (lineage.lmbda or middle(family)) if family else lmbda[0]
+    recipe = Recipe(lmbda=reference, family=family, **settings)
     io.check_folder(out)
     photographs = crops.read_photographs(photos, crop, holdout)
     terminal.say(_held_out(photographs, holdout))

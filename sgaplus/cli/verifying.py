@@ -6,7 +6,9 @@ from typing import Annotated
 import typer
 
 from . import terminal
-from .app import CODEC, app
+from .app import app
+from .options import CODEC
+from .studying import Results
 from .terminal import option
 
 # Narrow names, so that the table fits 80 columns.
@@ -28,12 +30,7 @@ def verify(
             CODEC,
         ),
     ] = None,
-    results: Annotated[
-        Path | None,
-        option(
-            "Folder of the results. Default: data/results of the checkout, or results where there is none."
-        ),
-    ] = None,
+    results: Results = None,
 ) -> None:
     """Decode the stored files and compare them with the rows that name them.
 
