@@ -206,37 +206,35 @@ def format_in(folder: Path) -> str:
 
 
 def refine_all(
-    folder: Folder,
-    todo: Sequence[ImageFile],
-    refine: Refine,
-    batch_size: int,
-    report: Callable[[ImageFile, Rows | Exception], None],
-) -> None:
+    folder: Folder, todo: Sequence[ImageFile], refine: Refine, batch_size: int
+) -> Iterator[tuple[ImageFile, Rows | Exception]]:
     """Refine photographs and write each one's picture as soon as it is refined; the table is the caller's.
 
     Args:
         refine: refines a batch.
-        report: called with each photograph and its rows, when its picture is written, or with why it cannot
-            be read or refined; the others go on.
+
+    Yields:
+        Each photograph with its rows, when its picture is written, or with why it cannot be read or refined;
+        the others go on.
 
     Raises:
         UserError, SystemFault: the settings are to blame, or a picture cannot be written.
         KeyboardInterrupt: it ended the steps of a batch, of which the best so far is written.
     """
-    interrupted = False
     for batch in _batches(todo, batch_size):
-        read = []
+        read, interrupted = [], False
         for image in batch:
             try:
                 read.append(Photograph(image, image.sha256, image.read()))
             except (UserError, SystemFault, MemoryError) as error:
-                report(image, error)
+                yield image, error
         for photograph, result in _refined(read, refine):
-            written: Rows | Exception
-            written = result if isinstance(result, Exception) else folder.put(photograph, *result)
-            report(photograph.image, written)
-            if not isinstance(written, Exception) and folder.interrupted(written):
-                interrupted = True
+            if isinstance(result, Exception):
+                yield photograph.image, result
+            else:
+                rows = folder.put(photograph, *result)
+                interrupted |= folder.interrupted(rows)
+                yield photograph.image, rows
         if interrupted:
             raise KeyboardInterrupt
 

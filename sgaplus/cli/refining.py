@@ -17,7 +17,6 @@ from .terminal import option
 
 if TYPE_CHECKING:
     from .. import refinement
-    from ..data import datasets
     from . import output_folder
 
 
@@ -129,7 +128,7 @@ def refine(
     folder.stored_table()
     todo = [image for image in found if results[image.name] is None or not folder.keeps(image)]
     results |= dict.fromkeys((image.name for image in todo), None)
-    failures: dict[str, Exception] = {}
+    failures: list[str] = []
     already = f"; {len(found) - len(todo)} are done already" if len(todo) < len(found) else ""
     terminal.say(f"refining {len(todo)} photograph{'s' * (len(todo) != 1)}{already}")
     with terminal.bar("refining") as bar:
@@ -152,33 +151,26 @@ def refine(
                 progress=lambda steps, _: bar.update(task, completed=finished * iterations + steps),
             )
 
-        def report(image: datasets.ImageFile, result: output_folder.Rows | Exception) -> None:
-            nonlocal finished
-            if not isinstance(result, Exception) and folder.interrupted(result):
-                results[image.name] = result
-                folder.write_table(results)
-                steps = result[-1]["iteration"]
-                terminal.say(
-                    f"{io.printable(image.name)} was interrupted after {steps} iterations: the best so far is"
-                    f" in {out}"
-                )
-                return
-            finished += 1
-            if isinstance(result, Exception):
-                if len(found) == 1:
-                    raise result
-                failures[image.name] = result
-                full = hardware.memory_is_full(result)
-                why = f"{image.path}: there is not enough memory, scale it down" if full else result
-                terminal.say(f"error: {why}", "red")
-            else:
-                results[image.name] = result
-                folder.write_table(results)
-                terminal.say(f"{finished} of {len(todo)}: {io.printable(image.name)}")
-
+        size = batch_size or refinement.default_batch_size(loaded)
         try:
-            size = batch_size or refinement.default_batch_size(loaded)
-            output_folder.refine_all(folder, todo, refine_batch, size, report)
+            for image, result in output_folder.refine_all(folder, todo, refine_batch, size):
+                name = io.printable(image.name)
+                if isinstance(result, Exception):
+                    if len(found) == 1:
+                        raise result
+                    failures.append(name)
+                    full = hardware.memory_is_full(result)
+                    why = f"{image.path}: there is not enough memory, scale it down" if full else result
+                    terminal.say(f"error: {why}", "red")
+                else:
+                    results[image.name] = result
+                    folder.write_table(results)
+                    if folder.interrupted(result):
+                        steps = result[-1]["iteration"]
+                        terminal.say(f"{name} was interrupted after {steps} iterations; its best is in {out}")
+                        continue
+                    terminal.say(f"{finished + 1} of {len(todo)}: {name}")
+                finished += 1
         except KeyboardInterrupt:
             terminal.say(f"{finished - len(failures)} of {len(todo)} are done: the same command continues")
             raise
@@ -191,5 +183,4 @@ def refine(
         terminal.show(terminal.table(table[["image", "iteration", *formats]], **formats))
         terminal.show(f"decoded photographs and {rows} are in {out}")
     if failures:
-        names = ", ".join(map(io.printable, failures))
-        raise SystemFault(f"{len(failures)} of {len(found)} photographs failed: {names}")
+        raise SystemFault(f"{len(failures)} of {len(found)} photographs failed: {', '.join(failures)}")
