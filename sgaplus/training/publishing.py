@@ -16,7 +16,7 @@ from ..errors import SystemFault, UserError
 from .evaluation import plain_codec, rd_point
 from .lineage import UNTRAINED, Lineage, curve_path, write_curve
 from .recipes import Recipe
-from .run import Run, with_quantiles
+from .run import Run
 
 
 def publishable(model: torch.nn.Module) -> dict[str, Tensor]:
@@ -61,8 +61,7 @@ def publish(run: Run, folder: Path, note: str, kodak: Sequence[Tensor] = ()) -> 
     """
     recipe = run.recipe
     lmbdas = sorted(recipe.family or (recipe.lmbda,))
-    averaged, gains = run.averaged()
-    model = with_quantiles(recipe, dict(averaged.named_parameters()))
+    model, gains = run.averaged()
     weights = publishable(model) | (gains.published(recipe.family) if gains else {})
     # The Kodak points are those of the published numbers.
     codecs = (plain_codec(recipe, lmbda, at(weights, lmbda), run.codec.device) for lmbda in lmbdas)

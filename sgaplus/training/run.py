@@ -17,7 +17,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -222,31 +222,25 @@ class Run:
             for lmbda, loss, bpp, mse, _ in zip(lmbdas, *table, strict=True)
         ]
 
+    @torch.no_grad()
     def averaged(self) -> tuple[MeanScaleHyperprior, Gains | None]:
-        """Copies of model and gains with the average of all steps; initial weights before the first."""
-        model, gains = copy.deepcopy((self.codec.model, self.gains))
-        with torch.no_grad():
-            for value, mean in zip(_parameters(model, gains), self.average, strict=True):
-                value.copy_(mean)
-        return model, gains
+        """Copies of model and gains with the average of all steps; initial weights before the first.
 
+        The quantiles are those that the prior then has.
+        """
+        model, gains = copy.deepcopy((self.codec.model, self.gains))
+        for value, mean in zip(_parameters(model, gains), self.average, strict=True):
+            value.copy_(mean)
+        model.entropy_bottleneck._update_quantiles()
+        return model.requires_grad_(False), gains
+
+    @torch.no_grad()
     def weights(self) -> dict[float, dict[str, Tensor]]:
-        """The plain architecture's averaged parameters for each λ, with the prior's quantiles found anew."""
+        """The plain architecture's averaged parameters for each λ."""
         model, gains = self.averaged()
         if gains is None:
-            found = {self.recipe.lmbda: dict(model.named_parameters())}
-        else:
-            found = {lmbda: gains.fold(model, index) for index, lmbda in enumerate(self.recipe.family)}
-        return {lmbda: dict(with_quantiles(self.recipe, v).named_parameters()) for lmbda, v in found.items()}
-
-
-@torch.no_grad()
-def with_quantiles(recipe: Recipe, weights: Mapping[str, Tensor]) -> MeanScaleHyperprior:
-    """CompressAI's model with these parameters and the quantiles that its prior has with them."""
-    model = recipe.untrained()
-    load_parameters(model, dict(weights))
-    model.entropy_bottleneck._update_quantiles()
-    return model.requires_grad_(False)
+            return {self.recipe.lmbda: dict(model.named_parameters())}
+        return {lmbda: gains.fold(model, index) for index, lmbda in enumerate(self.recipe.family)}
 
 
 def train(
