@@ -32,6 +32,8 @@ from . import terminal
 # Names of the text in a PNG with a picture's record, and of the table's column that tells settings apart.
 _RECORD, _SETTINGS = "sgaplus", "settings"
 _TEXTS = ("image", "method", "codec", _SETTINGS)
+# Endings of the table.
+SUFFIXES = (".csv", ".parquet")
 
 Settings = dict[str, Any]
 Rows = list[dict[str, Any]]
@@ -145,7 +147,7 @@ class Folder:
         if not self.table.exists():
             return pd.DataFrame(columns=["image"])
         try:
-            table = _READERS[self.table.suffix](self.table)
+            table = _read_table(self.table)
             settings = set(table[_SETTINGS])
         except OSError as error:
             raise io.unreadable(self.table, error) from error
@@ -166,7 +168,8 @@ class Folder:
         others = stored[~stored["image"].isin(new["image"])]
         table = pd.concat([new, others], ignore_index=True) if len(others) else new
         with io.atomic(self.table) as temporary:
-            _WRITERS[self.table.suffix](table, temporary)
+            write = table.to_parquet if self.table.suffix == ".parquet" else table.to_csv
+            write(temporary, index=False)
         return new
 
 
@@ -301,19 +304,8 @@ def _differing(before: Settings, now: Settings) -> Iterator[str]:
             yield f"{name} {old}, not {new}" if plain else name
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
-    return pd.read_csv(
-        path,
-        dtype=dict.fromkeys(_TEXTS, str),
-        keep_default_na=False,
-        na_values=[""],
-        float_precision="round_trip",
-    )
-
-
-_READERS: dict[str, Callable[[Path], pd.DataFrame]] = {".csv": _read_csv, ".parquet": pd.read_parquet}
-_WRITERS: dict[str, Callable[[pd.DataFrame, Path], None]] = {
-    ".csv": lambda table, path: table.to_csv(path, index=False),
-    ".parquet": lambda table, path: table.to_parquet(path, index=False),
-}
-SUFFIXES = tuple(_WRITERS)
+def _read_table(path: Path) -> pd.DataFrame:
+    if path.suffix == ".parquet":
+        return pd.read_parquet(path)
+    exact: dict[str, Any] = {"keep_default_na": False, "na_values": [""], "float_precision": "round_trip"}
+    return pd.read_csv(path, dtype=dict.fromkeys(_TEXTS, str), **exact)
