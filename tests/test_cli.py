@@ -160,7 +160,7 @@ def test_options_that_cannot_be(call, photo, arguments, message):
         ("refine PHOTO --roi-weight 3 --weights PHOTO", "--roi-weight", "--roi"),
         ("encode PHOTO -o p.sga --roi-weight 8", "--roi-weight", "--roi"),
         ("refine PHOTO --lr 0.1", "--lr", "--method"),
-        ("refine PHOTO --preset fast --temperature 0.5", "temperature", "preset"),
+        ("refine PHOTO --preset fast --temperature 0.5", "--temperature", "--method"),
         ("decode PHOTO -o p.png --lmbda 0.01", "--lmbda", "--codec"),
         ("bench --quality 3", "quality", "codec"),
         ("bench --codec mshyper-s --N 64", "--N", "--codec"),

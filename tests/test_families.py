@@ -119,7 +119,7 @@ def test_commands_lead_from_stage_to_stage(two_rounds):
     assert "--lmbda 0.005 --lmbda 0.01 --lmbda 0.02" in shared
     assert "--start stage1/mshyper-s_lambda0.01.safetensors" in shared
     assert (loop[0], loop[2]) == ("for lmbda in 0.005 0.01 0.02; do", "done")
-    assert "--out stage3 --lmbda $lmbda --start stage2/mshyper-s_lambda$lmbda.safetensors" in loop[1]
+    assert "--out stage3 --lmbda $lmbda --start stage2/mshyper-s_lambda0.005-0.02.safetensors" in loop[1]
 
 
 def test_commands_say_where_a_stage_was_widened(two_rounds):

@@ -149,6 +149,7 @@ def _lambdas(file: TargetFile) -> str:
 @app.command()
 @terminal.computing("decode it on a computer with more memory")
 def decode(
+    context: typer.Context,
     file: File,
     out: Annotated[Path, option("The photograph to write; it ends in .png.", None, "--out", "-o")],
     codec: Annotated[
@@ -177,8 +178,8 @@ def decode(
     from ..data import images
 
     terminal.check_target(out, ".png")
-    if codec is None and (lmbda is not None or quality is not None):
-        raise UserError("--lmbda and --quality describe a --codec: give its name too, or leave them out")
+    if codec is None:
+        terminal.refuse(context, "it describes a --codec, give its name too", "lmbda", "quality")
     limit = int(1e6 * number(max_megapixels, "--max-megapixels"))
     data = _read(file)
     content = bitstream.unpack(data, max_pixels=limit)

@@ -109,8 +109,8 @@ def refine(
         raise UserError(f"--rows must end in {' or '.join(output_folder.SUFFIXES)}, not '{rows}'")
     if batch_size is not None and batch_size < 1:
         raise UserError(f"--batch-size must be at least 1, not {batch_size}")
-    if method is None and preset is None and (temperature or lr):
-        raise UserError("--temperature and --lr change the settings of a method: give its name with --method")
+    if method is None:
+        terminal.refuse(context, "it changes the settings of a --method, give its name", "temperature", "lr")
     plan, iterations = options.plan_of(method, preset, iterations, temperature=temperature, lr=lr)
     if refine_lmbda is not None:
         number(refine_lmbda, "--refine-lmbda")

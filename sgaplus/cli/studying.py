@@ -177,11 +177,9 @@ def study_run(
     from ..studies import schema
 
     chosen = [(study, profile or _default(study)) for study in map(schema.load_study, names)]
-    for study, name in chosen:
-        kind_of(device, scheduler, study.profile(name).device)
+    kinds = [kind_of(device, scheduler, study.profile(name).device) for study, name in chosen]
     with engine_of(workers, scheduler, device) as engine:
-        for study, name in chosen:
-            kind = kind_of(device, scheduler, study.profile(name).device)
+        for (study, name), kind in zip(chosen, kinds, strict=True):
             run_study(study, name, kind, results, device, compiled, engine, log)
 
 

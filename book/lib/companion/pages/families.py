@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import safetensors.torch
 
-from sgaplus.codecs.bundled import Card, cards
+from sgaplus.codecs.bundled import Card, cards, stem
 from sgaplus.codecs.gains import PREFIX
 from sgaplus.errors import UserError
 
@@ -122,13 +122,17 @@ def stages() -> pd.DataFrame:
 def commands(table: pd.DataFrame) -> str:
     """The shell commands of `stages`, a loop where only λ differs; each writes its own folder."""
     lines: list[str] = []
-    widths: dict[str, int] = {}
+    last: dict[str, Any] = {}
     for row in table.itertuples():
+        before, last[row.family] = last.get(row.family), row
         looped = not row.joint and len(row.lmbda) > 1
         lmbdas = ["$lmbda"] if looped else [f"{value:g}" for value in row.lmbda]
         options = [f"--out stage{row.stage}", *(f"--lmbda {lmbda}" for lmbda in lmbdas)]
         if row.start:
-            options.append(f"--start stage{row.stage - 1}/{row.start.replace('{}', lmbdas[0])}")
+            start = row.start.replace("{}", lmbdas[0])
+            if before is not None and before.joint:  # of which there is one file today
+                start = f"{stem(before.recipe['name'], before.lmbda)}.safetensors"
+            options.append(f"--start stage{row.stage - 1}/{start}")
         # Recipes from before there were averages published the last weights.
         recipe = {"average": 0.0, **row.recipe}
         names = [name for name in _OPTIONS if name in recipe and (row.joint or name != "per_step")]
@@ -140,8 +144,7 @@ def commands(table: pd.DataFrame) -> str:
         stopped = f", stopped after {row.steps} of {planned} steps" if row.steps < planned else ""
         name = row.recipe.get("name", row.family)
         known_as = f" (still {name})" if name != row.family else ""
-        width = row.recipe.get("N")
-        before, widths[row.family] = widths.get(row.family, width), width
-        wider = f", widened from N = {before}, as --start no longer does" if before != width else ""
+        width = before.recipe["N"] if before is not None else row.recipe["N"]
+        wider = f", widened from N = {width}, as --start no longer does" if width != row.recipe["N"] else ""
         lines += [f"# {row.family}{known_as}, stage {row.stage}{stopped}{wider}", command]
     return "\n".join(lines)
