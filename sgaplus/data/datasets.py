@@ -6,6 +6,7 @@ Reading never touches the network; `fetch` does, and only when it is called.
 from __future__ import annotations
 
 import difflib
+import functools
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -74,7 +75,7 @@ class ImageFile:
             )
         return _of_square(found, self.crop)
 
-    @property
+    @functools.cached_property
     def size(self) -> tuple[int, int]:
         """Height and width in pixels; for a whole photograph as the file's header states them.
 
@@ -119,7 +120,7 @@ class AbsentImage(ImageFile):
         """That of the image where it is known; else one that no image has."""
         return _of_square(self.expected or f"{self.path} is not here", self.crop)
 
-    @property
+    @functools.cached_property
     def size(self) -> tuple[int, int]:
         return self.pixels if self.crop is None else (self.crop, self.crop)
 
