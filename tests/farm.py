@@ -66,19 +66,12 @@ class Farm:
             if process.poll() is not None:
                 self.start(name)
 
-    def pids(self, name: str) -> list[int]:
-        """Of a process and, for a worker, of the one that computes, which comes last."""
+    def kill(self, name: str) -> None:
+        """kill -9 the scheduler, or the process of a worker that computes but not its nanny."""
         with contextlib.suppress(psutil.NoSuchProcess):
             parent = psutil.Process(self.processes[name].pid)
             computing = [p for p in parent.children(recursive=True) if "spawn_main" in " ".join(p.cmdline())]
-            return [parent.pid, *(p.pid for p in computing)]
-        return []
-
-    def kill(self, name: str) -> None:
-        """kill -9 the scheduler, or a worker but not its nanny."""
-        for pid in self.pids(name)[-1:]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            [parent, *computing][-1].kill()
 
     def close(self) -> None:
         for process in self.processes.values():

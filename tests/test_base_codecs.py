@@ -183,29 +183,3 @@ def test_a_codec_that_is_too_weak_for_its_lambda_is_found():
     # Then the neighbour does better at this codec's own λ.
     loss = (0.02 * 255**2 * curve["mse"] + curve["bpp"]).iloc[0].tolist()
     assert loss[3] > min(loss[2], loss[4])
-
-
-# Figures
-
-
-@pytest.fixture
-def log() -> pd.DataFrame:
-    """Two λ of one family: the first has two stages of four entries, the second joins in the second stage."""
-    entries = [(1, 0.01, t) for t in (1, 2, 3, 4)] + [(2, x, t) for x in (0.01, 0.02) for t in (5, 6, 7, 8)]
-    return pd.DataFrame(
-        [
-            {"family": "f", "lmbda": x, "stage": stage, "step": 100 * t, "loss": 100 * x + t / 10}
-            for stage, x, t in entries
-        ]
-    )
-
-
-def test_training_curves_are_smoothed_within_their_stage(log):
-    (axes,) = base_codecs.training(log, window=3).axes
-    lines = [line for line in axes.lines if len(line.get_xdata()) == 4]
-    first, second, other = sorted(lines, key=lambda line: line.get_ydata()[0])
-    assert first.get_xdata() == pytest.approx([0.1, 0.2, 0.3, 0.4])
-    assert first.get_ydata() == pytest.approx([1.15, 1.2, 1.3, 1.35])
-    assert second.get_ydata() == pytest.approx([1.55, 1.6, 1.7, 1.75])
-    assert first.get_color() == second.get_color() != other.get_color()
-    assert [text.get_text() for text in axes.texts] == ["1", "2"]

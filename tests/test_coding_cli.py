@@ -127,13 +127,13 @@ def test_a_checkpoint_is_named_on_both_sides(call, photo, tmp_path):
         (["encode", "PHOTO", "-o", "p.sga", "--method", "guess"], "unknown method"),
         (
             ["encode", "PHOTO", "-o", "p.sga", "--preset", "fast", "--method", "ssl"],
-            "--preset stands in place of --method",
+            "--preset stands in place",
         ),
         (["encode", "PHOTO", "-o", "p.sga", "--target-bpp", 1, "--max-bytes", 9], "exactly one target"),
         (["encode", "PHOTO", "-o", "p.sga", "--target-psnr", 30, "--lmbda", 0.07], "choose one of 0.01"),
         (
             ["encode", "PHOTO", "-o", "p.sga", "--target-bpp", 1, "--iterations", 0],
-            "iterations must be a whole number of at least 1",
+            "iterations .* at least 1",
         ),
         (["decode", "missing.sga", "-o", "p.png"], "there is no file missing.sga"),
         (["decode", "PHOTO", "-o", "p.jpg"], "ends in .png"),

@@ -77,31 +77,23 @@ def test_overview_counts_parameters_and_hours(bundled):
 RECIPE = {"name": "mshyper-s", "N": 8, "M": 12, "crop": 64, "batch": 1, "lr": 1e-3, "seed": 5, "clip": 1.0}
 
 
+def stage(lmbda, start, steps, warmup, cooldown, hours, data, family=()):
+    recipe = {"lmbda": lmbda, "family": list(family), "steps": steps, "warmup": warmup, "cooldown": cooldown}
+    told = {"recipe": RECIPE | recipe, "start": f"mshyper-s_lambda{start:g}.safetensors", "steps": steps}
+    return told | {"seconds": 3600 * hours, "hardware": "a processor", "data": data}
+
+
 @pytest.fixture
 def two_rounds(bundled):
     """Cards of three λ that shared a stage of 300 steps and were then trained alone for 200."""
     lmbdas = [0.005, 0.01, 0.02]
-    shared = {
-        "recipe": RECIPE | {"lmbda": 0.01, "family": lmbdas, "steps": 300, "warmup": 10, "cooldown": 50},
-        "start": "mshyper-s_lambda0.01.safetensors",
-        "seconds": 7200,
-        "steps": 300,
-        "hardware": "a processor",
-        "data": "Ten photographs.",
-    }
+    shared = stage(0.01, 0.01, 300, 10, 50, 2, "Ten photographs.", lmbdas)
     for lmbda in lmbdas:
-        own = {
-            "recipe": RECIPE | {"lmbda": lmbda, "family": [], "steps": 200, "warmup": 0, "cooldown": 200},
-            "start": f"mshyper-s_lambda{lmbda:g}.safetensors",
-            "seconds": 1800,
-            "steps": 200,
-            "hardware": "a processor",
-            "data": "Twenty photographs.",
-        }
+        own = stage(lmbda, lmbda, 200, 0, 200, 0.5, "Twenty photographs.")
         write_codec(bundled, lmbda=lmbda)
         edit_card(bundled, lmbda, data="Twenty photographs.", stages=[shared, own])
         row = [100, 10.0, lmbda, 1.0, 0.4, 30.0, 1e-3]
-        write_log(bundled, lmbda, [[stage, *row] for stage in (1, 2, 3)], NEW)
+        write_log(bundled, lmbda, [[number, *row] for number in (1, 2, 3)], NEW)
     return bundled
 
 

@@ -31,8 +31,3 @@ def test_a_methods_colour_is_its_own_whatever_the_order():
         for figure in (figures.probability_space(order), figures.rounding_slopes(order)):
             colours = {line.get_label(): line.get_color() for line in figure.axes[0].lines}
             assert all(colours[m.label] == palette.METHODS[m.label][0] for m in methods)
-
-
-def test_slope_of_linear_is_one_everywhere():
-    (axes,) = figures.rounding_slopes([rounding.Linear()]).axes
-    assert np.allclose(axes.lines[0].get_ydata(), 1, atol=1e-6)

@@ -91,14 +91,6 @@ def rates() -> pd.DataFrame:
     )
 
 
-def test_settings_have_a_panel_each_and_methods_a_line(rates):
-    figure = grids.curves(rates, "rate", "learning rate")
-    assert [axes.get_title() for axes in figure.axes] == ["learning rate 0.005", "learning rate 0.02"]
-    drawn = [line.get_ydata().tolist() for line in figure.axes[1].lines if len(line.get_ydata()) == 3]
-    assert drawn == [pytest.approx([0, -9, -19]), pytest.approx([0, -9, -1])]
-    assert [text.get_text() for text in figure.legends[0].texts] == ["SSL (a = 2.3)", "atanh (SGA)"]
-
-
 def test_methods_are_compared_at_the_same_setting(rates):
     table = grids.between(grids.grid(rates, "rate"), "rate", "atanh (SGA)")
     assert table["change"].tolist() == pytest.approx([100 * (0.81 / 0.9 - 1), 100 * (0.81 / 0.99 - 1)])
