@@ -1,5 +1,4 @@
-"""The adapter against CompressAI's own forward pass, and against a float64 computation written from the
-formulas."""
+"""A codec as an adapter: padding, other number formats and devices, what is made of its weights."""
 
 import dataclasses
 
@@ -23,19 +22,6 @@ def untrained(n: int = 16, m: int = 24, seed: int = 0) -> MeanScaleHyperprior:
     return model
 
 
-@pytest.fixture(scope="module")
-def codec() -> Codec:
-    return Codec("untrained", 0.01, freeze(untrained()), sha256="")
-
-
-@pytest.fixture(scope="module")
-def image() -> torch.Tensor:
-    grid = torch.linspace(0, 6, 128)
-    waves = torch.stack([torch.sin(k * grid)[:, None] * torch.cos(grid) for k in (1, 2, 3)])
-    noise = torch.rand(3, 128, 128, generator=torch.Generator().manual_seed(1))
-    return (0.5 + 0.3 * waves + 0.2 * (noise - 0.5)).clamp(0, 1)[None]
-
-
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (63, 65), (64, 64), (100, 130)])
 def test_padding_keeps_the_picture_and_reaches_the_stride(codec, height, width):
     x = torch.rand(1, 3, height, width)
@@ -45,7 +31,8 @@ def test_padding_keeps_the_picture_and_reaches_the_stride(codec, height, width):
     assert torch.equal(padded[..., -1, -1], x[..., -1, -1])
 
 
-def test_another_codec_is_made_and_the_original_stays(codec, image):
+def test_another_codec_is_made_and_the_original_stays(codec):
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     rough = codec.to(dtype="bfloat16")
     assert (codec.dtype, rough.dtype, rough.to().dtype) == (torch.float32, torch.bfloat16, torch.bfloat16)
     assert rough.to("cpu").dtype == torch.bfloat16
@@ -64,7 +51,7 @@ def test_moving_a_codec_leaves_the_original_where_it_was(codec, monkeypatch):
     assert {parameter.device.type for parameter in codec.model.parameters()} == {"cpu"}
 
 
-def test_what_is_made_of_the_weights_is_made_once(codec, image, monkeypatch):
+def test_what_is_made_of_the_weights_is_made_once(monkeypatch):
     """For every codec of the same weights: networks in each number format, and what `once` is asked for."""
     made = []
     monkeypatch.setattr(codecs, "fixed", lambda network, dtype: made.append(dtype) or network)
