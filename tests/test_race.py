@@ -16,9 +16,9 @@ from sgaplus.codecs.bundled import cards
 from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.codecs.series import series
 from sgaplus.errors import UserError
-from tests.conftest import untrained
+from tests.conftest import untrained, write_photo
 
-SHORT = race.Settings(iterations=10, reference_iterations=12)
+SHORT = race.Settings(iterations=3, reference_iterations=5)
 
 
 def codec(dtype: str = "float32") -> Codec:
@@ -27,13 +27,9 @@ def codec(dtype: str = "float32") -> Codec:
 
 @pytest.fixture
 def photos(tmp_path) -> list[datasets.ImageFile]:
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    generator = torch.Generator().manual_seed(0)
-    for name in ("a", "b"):
-        noise = torch.randint(0, 256, (64, 128, 3), generator=generator, dtype=torch.uint8)
-        Image.fromarray(noise.numpy()).resize((128, 64)).save(folder / f"{name}.png")
-    return datasets.list_images(folder)
+    for seed, name in enumerate("ab"):
+        write_photo(tmp_path / "photos" / f"{name}.png", (128, 64), seed=seed)
+    return datasets.list_images(tmp_path / "photos")
 
 
 @pytest.fixture
@@ -61,11 +57,11 @@ def test_a_line_has_the_losses_of_both_loops(photos, tmp_path, clock):
     assert set(zip(table["width"], table["height"], strict=True)) == {(128, 64)}
     for image, line in zip(photos, table.itertuples(), strict=True):
         x = image.read()
-        run = refine(codec(), [x], "fast", iterations=10, read_offs=[10], trace_every=10, seed=0)
+        run = refine(codec(), [x], "fast", iterations=3, trace_every=3, seed=0)
         assert [line.base_loss, line.loss] == pytest.approx(run.rows["loss"].tolist(), rel=1e-12)
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            _, true = baseline.reference_refine(baseline.plain_model(codec()), x[None], 0.01, 12)
+            _, true = baseline.reference_refine(baseline.plain_model(codec()), x[None], 0.01, 5)
         assert line.reference_loss == pytest.approx(true[-1], rel=1e-4)
     assert {"git_commit", "device", "torch_version", "written", "threads"} <= set(table)
 
@@ -76,13 +72,13 @@ def test_a_race_goes_on_where_it_stopped(photos, tmp_path):
     first = race.run(path, codec(), photos[:1], SHORT)
     assert torch.equal(torch.random.get_rng_state(), state), "the caller's random numbers stay"
     both = race.run(path, codec(), photos, SHORT, progress=lambda *done: calls.append(done))
-    assert calls[-1] == (12, 12), "one photograph is left"
+    assert calls[-1] == (5, 5), "one photograph is left"
     assert [done for done, _ in calls] == sorted(done for done, _ in calls)
     pd.testing.assert_frame_equal(both[:1], first, check_dtype=False)
     again = race.run(path, codec(), photos[::-1], SHORT)
     pd.testing.assert_frame_equal(again, both)
-    other = race.run(path, codec(), photos[:1], race.Settings(11, 12))
-    assert other["iterations"].tolist() == [11] and len(race.read(path)) == 3
+    other = race.run(path, codec(), photos[:1], race.Settings(4, 5))
+    assert other["iterations"].tolist() == [4] and len(race.read(path)) == 3
 
 
 def test_races_into_one_table_keep_each_others_lines(photos, tmp_path, monkeypatch):
@@ -111,7 +107,7 @@ def test_a_photograph_whose_name_looks_like_something_else(photos, tmp_path, mon
 
 def test_the_preset_runs_while_the_plain_loop_pauses(photos, tmp_path, monkeypatch):
     done, calls, ours = [], [], race._ours
-    steps = race.Settings(iterations=10, reference_iterations=20)
+    steps = race.Settings(iterations=2, reference_iterations=20)
     monkeypatch.setattr(race, "_ours", lambda *_: done.append(len(calls)) or ours(*_))
     table = race.run(tmp_path / "race.csv", codec(), photos[:1], steps, lambda *step: calls.append(step))
     (line,) = table.itertuples()
@@ -212,9 +208,9 @@ def test_races_of_other_weights_are_not_shown(tmp_path, bundled):
 def test_the_command_races_and_says_who_was_sooner(tmp_path, photos, monkeypatch, capsys):
     monkeypatch.setattr("sgaplus.codecs.weights.load_codec", lambda *_, **__: codec())
     arguments = ["race", str(photos[0].path), "--out", str(tmp_path / "r.csv"), "--crop", "64"]
-    app([*arguments, "--iterations", "10", "--reference-iterations", "12"], standalone_mode=False)
+    app([*arguments, "--iterations", "3", "--reference-iterations", "5"], standalone_mode=False)
     said = capsys.readouterr().out
-    assert "12 steps" in said and "10 of fast" in said and "a@64" in said
+    assert "5 steps" in said and "3 of fast" in said and "a@64" in said
     assert len(race.read(tmp_path / "r.csv")) == 1
     with pytest.raises(UserError, match=r"ends in \.csv"):
         app(["race", str(photos[0].path), "--out", str(tmp_path / "r.json")], standalone_mode=False)

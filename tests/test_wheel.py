@@ -30,16 +30,12 @@ ROOT = Path(__file__).parents[1]
 LOOK = """
 import json, sys, sgaplus
 from sgaplus.data import sources
-from sgaplus.codecs import weights
 from sgaplus.codecs import bundled as shipped
-cards = shipped.cards()
-codec = sgaplus.load_codec(cards[0].name, cards[0].lmbda, device="cpu", dtype="float32")
 json.dump({
     "package": sgaplus.__file__,
     "version": sgaplus.__version__,
     "models": str(shipped.bundled_folder()),
-    "cards": [card.path.stem for card in cards],
-    "sha256": codec.sha256,
+    "cards": [card.path.stem for card in shipped.cards()],
     "kodak": len(sources.published("kodak")),
 }, sys.stdout)
 """
@@ -137,21 +133,18 @@ def call(python, tmp_path):
 
 
 def test_the_installed_package_is_the_wheels(call, python):
-    cards = shipped.cards(ROOT / "data/models")
     found = json.loads(call(python.name, "-W", "ignore", "-c", LOOK))
     package = Path(found.pop("package")).parent
     assert python.parents[1] in package.parents
     assert found == {
         "version": sgaplus.__version__,
         "models": str(package / "_models"),
-        "cards": [card.path.stem for card in cards],
-        "sha256": cards[0].sha256,
+        "cards": [card.path.stem for card in shipped.cards(ROOT / "data/models")],
         "kodak": 24,
     }
 
 
 def test_the_installed_command_refines_a_photograph(call, tmp_path):
-
     Image.fromarray(skimage.data.astronaut()[:128, 128:288]).save(tmp_path / "photo.png")
     options = ["--lmbda", "0.01", "--iterations", "5", "--device", "cpu"]
     call("sgaplus", "refine", "photo.png", *options)
