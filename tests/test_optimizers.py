@@ -55,14 +55,6 @@ def test_soap_does_not_depend_on_the_channels_axes():
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_an_image_does_not_depend_on_the_others(name):
-    target, matrix = coupled()
-    together, _ = descend(OPTIMIZERS[name], target, matrix)
-    alone, _ = descend(OPTIMIZERS[name], target[1:2], matrix)
-    torch.testing.assert_close(alone[0], together[1])
-
-
-@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_no_gradient_no_movement(name):
     p = torch.ones(2, 4, 3, 3).requires_grad_()
     optimizer = OPTIMIZERS[name]([p], 0.1)

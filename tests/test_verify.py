@@ -155,14 +155,6 @@ def test_rows_that_say_something_else_do_not_verify(root, columns, message):
     assert all(re.search(message, problem) for problem in found.values())
 
 
-def test_weights_that_are_no_longer_bundled_do_not_verify(root, tmp_path, monkeypatch):
-    write_codec(tmp_path / "others", seed=1)
-    monkeypatch.setattr("sgaplus.codecs.bundled.bundled_folder", lambda: tmp_path / "others")
-    verify._codec.cache_clear()
-    found = problems(root)
-    assert len(found) == 4 and all("here are" in problem for problem in found.values())
-
-
 @pytest.mark.parametrize("photograph", ["none", "another"])
 def test_without_the_photograph_the_rest_is_checked(root, monkeypatch, photograph):
     if photograph == "none":
