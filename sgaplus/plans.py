@@ -61,7 +61,8 @@ class Plan:
 
 
 _SGA_PLUS = {"temperature": Exponential(c=1e-3, tau_max=1.0), "lr": Constant(5e-3)}
-# A method that does not look at the temperature.
+# The methods that do not look at the temperature.
+WITHOUT_TEMPERATURE = (rounding.StraightThrough, rounding.UniformNoise, rounding.MAP)
 _NO_TEMPERATURE = {"temperature": Constant(1.0), "lr": Constant(5e-3)}
 # The published settings of every method: SGA+ from its authors' code, all others from Yang's (2020). Those of
 # the quadratic one are ours.

@@ -159,6 +159,7 @@ def test_options_that_cannot_be(call, photo, arguments, message):
         ("encode PHOTO -o p.sga --roi-weight 8", "--roi-weight", "--roi"),
         ("refine PHOTO --lr 0.1", "--lr", "--method"),
         ("refine PHOTO --preset fast --temperature 0.5", "--temperature", "--method"),
+        ("refine PHOTO --method uniform --temperature 0.5", "--temperature", "uniform"),
         ("decode PHOTO -o p.png --lmbda 0.01", "--lmbda", "--codec"),
         ("bench --quality 3", "quality", "codec"),
         ("bench --codec mshyper-s --N 64", "--N", "--codec"),

@@ -100,7 +100,7 @@ def refine(
     - `sgaplus refine photo.png --codec mbt2018-mean --quality 3 --out mbt2018`
     - `sgaplus refine portrait.png --roi 180,60,240,300`
     """
-    from .. import hardware, refinement
+    from .. import hardware, plans, refinement
     from ..codecs.weights import load_codec
     from ..data import datasets
     from . import output_folder
@@ -112,6 +112,8 @@ def refine(
     if method is None:
         terminal.refuse(context, "it changes the settings of a --method, give its name", "temperature", "lr")
     plan, iterations = options.plan_of(method, preset, iterations, temperature=temperature, lr=lr)
+    if isinstance(plan.method, plans.WITHOUT_TEMPERATURE):
+        terminal.refuse(context, f"{plan.method.label} has no temperature, leave it out", "temperature")
     if refine_lmbda is not None:
         number(refine_lmbda, "--refine-lmbda")
     weighed = distorting.chosen(context, distortion, roi, roi_weight, weights)
