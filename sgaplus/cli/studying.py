@@ -61,38 +61,35 @@ def study_list(results: Results = None) -> None:
     root = stored.results(root=results)
     known: dict[Path, pd.DataFrame] = {}
     rows: list[dict[str, object]] = []
-    needs: dict[str, None] = {}
-    problems: dict[str, list[str]] = {}
+    problems: dict[str, list[str]] = defaultdict(list)
+    found: dict[str, list[stored.Status]] = defaultdict(list)
     for folder in stored.folders(root):
         try:
             known[folder] = store.Store(folder).load()
         except (UserError, SystemFault) as error:
-            problems[str(error)] = [str(folder.relative_to(root))]
-    minutes: dict[str, dict[str, float]] = defaultdict(dict)
-    left: dict[str, dict[str, float]] = defaultdict(dict)
+            problems[str(error)].append(str(folder.relative_to(root)))
     for study in schema.load_studies():
         for profile, chosen in study.profiles.items():
-            row: dict[str, object] = {"study": study.name, "profile": profile, "device": chosen.device}
-            rows.append(row)
+            rows.append({"study": study.name, "profile": profile, "device": chosen.device})
             try:
-                found = stored.status(study, profile, root=root, known=known)
+                one = stored.status(study, profile, root=root, known=known)
             except (UserError, SystemFault) as error:
-                problems.setdefault(str(error), []).append(f"{study.name} ({profile})")
+                problems[str(error)].append(f"{study.name} ({profile})")
                 continue
-            row |= {"jobs": found.jobs, "stored": found.stored, "left": found.minutes_left}
-            row["minutes"] = sum(found.minutes.values())
-            row["rate"] = "measured" if found.measured else "assumed"
-            needs |= dict.fromkeys(found.needs)
-            minutes[profile] |= found.minutes
-            left[profile] |= {key: found.minutes[key] for key in found.missing}
+            found[profile].append(one)
+            rows[-1] |= {"jobs": one.jobs, "stored": one.stored, "left": one.minutes_left}
+            rows[-1] |= {"minutes": sum(one.minutes.values())}
+            rows[-1] |= {"rate": "measured" if one.measured else "assumed"}
     table = pd.DataFrame(rows, columns=["study", "profile", "device", *_FORMATS, "rate"])
     terminal.show(terminal.table(table, **_FORMATS))
-    for name, jobs in minutes.items():
+    for name, states in found.items():
+        minutes = {key: value for one in states for key, value in one.minutes.items()}
+        left = sum(minutes[key] for key in {key for one in states for key in one.missing})
         terminal.show(
-            f"{name}: {sum(jobs.values()):.0f} minutes, of which {sum(left[name].values()):.0f} are left "
-            "(jobs that several studies share count once)"
+            f"{name}: {sum(minutes.values()):.0f} minutes, of which {left:.0f} are left (jobs that several"
+            " studies share count once)"
         )
-    for sentence in needs:
+    for sentence in dict.fromkeys(need for states in found.values() for one in states for need in one.needs):
         terminal.note(sentence)
     for text, where in problems.items():
         terminal.note(f"{', '.join(where)}: {text}")
