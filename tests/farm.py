@@ -26,18 +26,18 @@ def free_port() -> int:
 
 
 class Farm:
-    """A scheduler and workers with nannies.
+    """A scheduler and two workers with nannies.
 
     Args:
         folder: for what they write; the moods of `tests.moods` are there too.
     """
 
-    def __init__(self, folder: Path, workers: int = 2):
+    def __init__(self, folder: Path):
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.port = folder, free_port()
         self.address = f"tcp://127.0.0.1:{self.port}"
         self.processes: dict[str, subprocess.Popen] = {}
-        self.names = ["scheduler", *(f"worker-{number}" for number in range(workers))]
+        self.names = ["scheduler", "worker-0", "worker-1"]
         for name in self.names:
             self.start(name)
 

@@ -96,15 +96,10 @@ REFUSED = {
     "numbers for curves": lambda: metrics.bd_psnr((1, 2), (1, 2)),
     "progress as a number": lambda: refine(progress=3),
     "a class for a plan": lambda: refine(plan=sgaplus.rounding.SSL),
-    "a list of lists": lambda: refine([[X]]),
     "files for images": lambda: refine(list_images("sample")),
     "Pillow's image": lambda: refine(Image.new("RGB", (64, 64))),
-    "0 to 255 in floats": lambda: refine(255 * X),
-    "a list of iterations": lambda: refine(iterations=[3]),
     "lambda as a vector": lambda: refine(lmbda=torch.tensor([0.01, 0.02])),
-    "True for a read-off": lambda: refine(read_offs=True),
     "no source": lambda: list_images(None),
-    "half a limit": lambda: list_images("sample", limit=1.5),
     "an image by number": lambda: list_images("sample", images=[3]),
 }
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
+from distributed import LocalCluster
 
 from sgaplus.errors import SystemFault, UserError
 from sgaplus.studies import planning
@@ -295,11 +296,10 @@ def test_a_scheduler_that_is_not_there(undisturbed, study, tmp_path, monkeypatch
             cluster.Cluster(where)
 
 
-def test_a_cluster_without_workers(tmp_path, monkeypatch):
+def test_a_cluster_without_workers(monkeypatch):
     monkeypatch.setattr(cluster, "WORKERS", 1.0)
-    farm = Farm(tmp_path / "farm", workers=0)
-    try:
-        with pytest.raises(UserError, match="has no workers"):
-            cluster.Cluster(farm.address)
-    finally:
-        farm.close()
+    with (
+        LocalCluster(n_workers=0, dashboard_address=None) as empty,
+        pytest.raises(UserError, match="has no workers"),
+    ):
+        cluster.Cluster(empty.scheduler_address)
