@@ -86,11 +86,6 @@ def test_a_published_codec_loads_with_a_card_that_tells_its_story(tmp_path, monk
     monkeypatch.setattr("sgaplus.codecs.bundled.bundled_folder", lambda: tmp_path)
     codec = weights.load_codec("tiny", dtype="float32")
     assert card["kodak"] == [pytest.approx(rd_point(codec, kodak))]
-    # The medians' quantiles were solved for, not trained: each tail holds about one part in 10⁹.
-    bottleneck = codec.model.entropy_bottleneck
-    tails = torch.sigmoid(bottleneck._logits_cumulative(bottleneck.quantiles, stop_gradient=True))
-    torch.testing.assert_close(tails[:, 0, 1], torch.full((8,), 0.5), atol=1e-4, rtol=0)
-    assert (tails[:, 0, 0] < 1e-8).all()
 
 
 @pytest.mark.slow
@@ -223,19 +218,18 @@ def test_the_bundled_curves_are_read():
 
 
 @pytest.mark.parametrize("suffix", [".json", ".training.csv"])
-@pytest.mark.parametrize(("number", "kind"), [(errno.EACCES, UserError), (errno.EMFILE, SystemFault)])
-def test_what_the_system_refuses_is_not_called_damaged(tmp_path, monkeypatch, suffix, number, kind):
+def test_what_the_system_refuses_is_not_called_damaged(tmp_path, monkeypatch, suffix):
     path = write_codec(tmp_path)
     write_curve(curve_path(path), [ROW])
 
     def refused(self, *arguments, **settings):
         if self.name.endswith(suffix):
-            raise OSError(number, "the system's reason")
+            raise OSError(errno.EMFILE, "the system's reason")
         return opened(self, *arguments, **settings)
 
     opened = Path.open
     monkeypatch.setattr(Path, "open", refused)
-    with pytest.raises(kind, match=f"{suffix} cannot be read"):
+    with pytest.raises(SystemFault, match=f"{suffix} cannot be read"):
         lineage_of(path)
 
 

@@ -236,8 +236,7 @@ def run_study(
     )
     for sentence in found.needs:
         terminal.note(sentence)
-    with terminal.bar(study.name) as bar:
-        task = bar.add_task("", total=None)
+    with terminal.counting(study.name) as progress:
         missing = running.run(
             study,
             profile,
@@ -247,7 +246,7 @@ def run_study(
             engine=engine,
             log=log,
             summarise=_tell if engine or log else None,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=progress,
             report=lambda event: terminal.say(_line(event)),
         )
     end = f", {missing} are left to another process" if missing else ""
