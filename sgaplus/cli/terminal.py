@@ -79,7 +79,7 @@ def bar(description: str) -> Progress:
 
 
 @contextlib.contextmanager
-def counting(description: str) -> Iterator[Callable[[int, int], None]]:
+def counting(description: str) -> Iterator[Callable[[float, float], None]]:
     """A `bar` for what reports how much of how much is done."""
     with bar(description) as shown:
         task = shown.add_task("", total=None)
