@@ -156,7 +156,7 @@ def test_the_page_has_medians_and_an_interval(tmp_path, bundled):
     rows = races.load(tmp_path / "race")
     (line,) = races.summary(rows).to_dict("records")
     assert (line["images"], line["width"], line["height"]) == (3, 768, 512), "upright or not is one size"
-    assert (line["ratio"], line["least"], line["most"]) == pytest.approx((33, 30, 36))
+    assert (line["ratio"], line["ratio_low"], line["ratio_high"]) == pytest.approx((33, 30, 36))
     assert line["change"] == pytest.approx(-2) and line["verdict"] == "lower"
     assert -3.01 <= line["change_low"] < -2 < line["change_high"] <= -0.99
     assert (line["reference_seconds"], line["seconds"]) == (330, 10)

@@ -20,11 +20,9 @@ PRESET = "fast"
 # Budgets of the preset, and the iteration of a published method whose true loss they are to reach.
 TARGETS = ((25, 500), (50, 500), (100, 2000), (400, 2000), (2000, 2000))
 PLANS = {
-    "method": "loss",
     "tau_first": Col("first", 3, significant=True, under="temperature τ"),
     "tau_last": Col("last", 3, significant=True, under="temperature τ"),
     "lr": Col("first learning rate", 3, significant=True),
-    "optimizer": "optimiser",
 }
 REACHED = {
     "budget": "iterations",

@@ -21,9 +21,7 @@ SUMMARY = {
     "images": "pictures",
     "reference_seconds": Col("plain loop", 1, under="seconds, median"),
     "seconds": Col("preset", 1, under="seconds, median"),
-    "ratio": Col("median", 1, under="times as long"),
-    "least": Col("least", 1, under="times as long"),
-    "most": Col("most", 1, under="times as long"),
+    "ratio": Col("times as long, median [least, most]", 1),
     "change": Col("change of the true loss, %", 2, sign=True),
     "verdict": "true loss",
 }
@@ -71,8 +69,8 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
         reference_seconds=("reference_seconds", "median"),
         seconds=("seconds", "median"),
         ratio=("ratio", "median"),
-        least=("ratio", "min"),
-        most=("ratio", "max"),
+        ratio_low=("ratio", "min"),
+        ratio_high=("ratio", "max"),
     )
     changes = statistics.with_verdicts(statistics.means(rows, "change", _KIND)).set_index(_KIND)
     changes["verdict"] = changes["verdict"].where(changes["images"] > 1)
