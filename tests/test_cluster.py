@@ -299,7 +299,7 @@ def test_a_scheduler_that_is_not_there(undisturbed, study, tmp_path, monkeypatch
 def test_a_cluster_without_workers(monkeypatch):
     monkeypatch.setattr(cluster, "WORKERS", 1.0)
     with (
-        LocalCluster(n_workers=0, dashboard_address=None) as empty,
+        LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0") as empty,
         pytest.raises(UserError, match="has no workers"),
     ):
         cluster.Cluster(empty.scheduler_address)
