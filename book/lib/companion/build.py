@@ -64,12 +64,8 @@ class Page(BaseModel):
 
 
 def load_pages(root: Path, profile: str | None = None) -> list[Page]:
-    """The pages that ``book/pages.yml`` lists, in its order, each checked against its template.
-
-    Args:
-        profile: of the studies that the pages show; where None, the variable SGAPLUS_PROFILE names it, or
-            each page shows its own.
-    """
+    """The pages that ``book/pages.yml`` lists, in its order, each checked against its template; with a
+    profile of the studies, or that of the variable SGAPLUS_PROFILE, else each shows its own."""
     path = root / "book" / "pages.yml"
     try:
         entries = yaml.safe_load(path.read_text(encoding="utf-8")) or []
@@ -261,11 +257,7 @@ def execute_all(
     """Run every stale page of the book, several at once, and return how many there were.
 
     A line says what made each stale, one when it is done. The first page that fails raises; pages that run at
-    that moment still end.
-
-    Args:
-        at_once: how many pages run at the same time; by default one for each processor, at most four.
-        profile: as of `load_pages`.
+    that moment still end. By default one page runs on each processor, at most four at once.
     """
     pages = load_pages(root, profile)
     due = [(page, reason) for page in pages if (reason := stale(page, root))]

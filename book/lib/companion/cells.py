@@ -35,14 +35,13 @@ def answer(text: str) -> None:
 def show(figure: Any, *, alt: str, caption: str, photo: bool = False, folded: str = "", **about: Any) -> None:
     """Display a Matplotlib figure with a number, a text alternative, a caption and where it comes from.
 
-    The picture is an SVG where that is smaller than a PNG of two pixels per CSS pixel. A figure of
-    `figures.panels` or `figures.pictures` also has a variant for phones. The figure is closed.
+    The picture is an SVG where that is smaller than a PNG of two pixels per CSS pixel; photographs
+    (``photo``) are never anything but PNG. A figure of `figures.panels` or `figures.pictures` also has a
+    variant for phones. The figure is closed.
 
     Args:
-        alt: what the figure shows, for who cannot see it.
-        photo: whether it shows photographs, which are never anything but PNG.
         folded: what stands in place of the picture until a reader opens it; nothing shows it at once.
-        caption, about: as of `figure_of`.
+        about: as of `figure_of`.
     """
     from . import figures
 
@@ -70,13 +69,11 @@ def figure_of(
     """HTML of a figure whose ``pictures`` are HTML already.
 
     Args:
-        caption: Markdown under the figure.
         name: unique in the book; its anchor is ``fig-<name>``.
         rows: the frame behind the figure, which its CSV has.
         source: the stored rows that the figure is made of, where ``rows`` are not such; those that the page
             has loaded where None.
         command: shell command that makes the same figure.
-        photo: whether it shows photographs.
     """
     return (
         f'<figure class="{"photo" if photo else "plot"}" id="fig-{name}">{pictures}'
@@ -100,9 +97,7 @@ def show_table(
         table: a `great_tables.GT`.
         data: the frame behind it, unrounded.
         name: unique in the book; of its CSV file, and its anchor is ``tab-<name>``.
-        caption: Markdown above the table.
-        source, command: as of `figure_of`.
-        folded: what stands in place of the table until a reader opens it; nothing shows it at once.
+        source, command, folded: as of `figure_of` and `show`.
     """
     if data.empty:
         raise UserError(f"table {name} has no row: compute the rows that it shows")
@@ -115,11 +110,8 @@ def show_table(
 
 
 def parameters(about: str = "") -> None:
-    """Display the page's parameters, folded, and the command that runs it; the last cell of a template.
-
-    Args:
-        about: Markdown before it, such as `provenance.about`.
-    """
+    """Display the page's parameters, folded, and the command that runs it; the last cell of a template, with
+    Markdown ``about`` what the page shows before it."""
     from IPython.display import Markdown, display
 
     if about:

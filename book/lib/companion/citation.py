@@ -7,12 +7,8 @@ from typing import Any
 
 
 def bibtex(cff: Mapping[str, Any], root: Path) -> str:
-    """A ``@software`` entry.
-
-    Args:
-        cff: the content of CITATION.cff.
-        root: of the checkout, whose last commit has the date where the file has none.
-    """
+    """A ``@software`` entry of the content of CITATION.cff; where that has no date, the last commit has
+    it."""
     authors = [
         # In braces what is no person's name.
         f"{{{author['name']}}}" if "name" in author else f"{author['family-names']}, {author['given-names']}"

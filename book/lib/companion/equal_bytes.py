@@ -48,14 +48,9 @@ ERROR_SCALE = 8  # an error map is so many times as bright as the error
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """One photograph before and after.
-
-    Attributes:
-        name: of the photograph; about: its line of ``rows.json``.
-        pictures: (3, H, W) uint8 of either side.
-        errors: (H, W) uint8 of either side, `ERROR_SCALE` times the mean absolute error of the channels.
-        original: (3, H, W) uint8 of a photograph that comes with scikit-image; None of others.
-    """
+    """One photograph before and after, with its line of ``rows.json``: either side's picture, (3, H, W)
+    uint8, and error, (H, W) uint8, `ERROR_SCALE` times the mean absolute error of the channels; and the
+    original of one that comes with scikit-image."""
 
     name: str
     about: dict[str, Any]

@@ -25,14 +25,10 @@ def whole_images(*curves: pd.DataFrame) -> list[str]:
 def gains(anchor: pd.DataFrame, test: pd.DataFrame, points: int = 60) -> tuple[np.ndarray, np.ndarray]:
     """PSNR of one curve minus that of another at the same rate.
 
-    Args:
-        anchor, test: one curve's lines each, with image, bpp, psnr and `POINT`.
-        points: rates, at equal distances on a logarithmic scale.
-
     Returns:
-        The rates in bpp (points,), and the gain in dB (points, 1 + resamples), first of all images. A
-        resample of costlier images has higher rates: its gains are those at the same places within the range
-        that its own two curves share, NaN where there is none. Curves without a common rate have no rates.
+        The rates in bpp (points,), at equal distances on a logarithmic scale, and the gain in dB (points,
+        1 + resamples). A resample of costlier images has higher rates: its gains are those at the same places
+        within the range that its own two curves share, NaN where there is none.
     """
     images = whole_images(anchor, test)
     if not images:

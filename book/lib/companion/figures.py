@@ -173,11 +173,8 @@ def heat_map(
     texts: str = "",
     **style: Any,
 ) -> None:
-    """Numbers of ``value`` in cells, darker where larger, with true minus signs, in the table's order.
-
-    Args:
-        texts: the column of the cells' texts; where empty, they are the numbers in ``form``.
-    """
+    """Numbers of ``value`` in cells, darker where larger, in the table's order; their texts are in the column
+    ``texts``, or the numbers in ``form``."""
 
     def wide(name: str, how: str) -> pd.DataFrame:
         found = table.pivot_table(index=row, columns=column, values=name, sort=False, aggfunc=how)
@@ -293,8 +290,8 @@ def rd_curves(
 
     Args:
         ours: name, bpp, psnr; with psnr_low and psnr_high a bar for each point.
-        published: as `reference.published` returns it; ``codecs`` are those of it that are drawn.
-        looks: line properties of ours, by name, as `palette.looks` gives them.
+        published: `reference.published`, of which ``codecs`` are drawn.
+        looks: of ours, `palette.looks`.
     """
     published = published[published["codec"].isin(codecs)].rename(columns={"psnr_db": "psnr"})
     theirs = palette.looks(published.set_index("codec").loc[list(codecs), "name"])

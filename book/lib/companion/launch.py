@@ -9,11 +9,8 @@ from urllib.parse import quote
 
 
 def buttons(template: str = "your_photograph") -> str:
-    """HTML of links that open a page's template in Colab and in Binder; empty outside such a workflow.
-
-    Colab opens the copy beside the published book, which installs the pinned packages first; Binder builds
-    what ``binder/`` says.
-    """
+    """HTML of links that open a page's template in Colab (the copy beside the published book, which installs
+    the pinned packages first) and in Binder (as ``binder/`` says); empty outside such a workflow."""
     repository, edition = (
         os.environ.get(name, "").strip("/") for name in ("GITHUB_REPOSITORY", "SGAPLUS_BOOK_URL")
     )

@@ -30,16 +30,9 @@ from sgaplus.codecs.order import Group
 
 @dataclass(frozen=True, eq=False)
 class Symbols:
-    """What a file codes, in the order of its strings.
-
-    Attributes:
-        first: symbols of the latent that is coded first, int64, (n,).
-        y: those of y, (m,); none without a hyperprior.
-        first_tables, y_tables: the table of each.
-        first_bits: −log₂ of the factorised prior's probability of each of the first, float64.
-        scales: σ of each y as the prior has it, not below its bound, float64.
-        first_coder, y_coder: the coder's tables.
-    """
+    """What a file codes, in the order of its strings: symbols of the latent that is coded first, (n,), and of
+    y, (m,), none without a hyperprior; the table of each, and the coder's tables; −log₂ of the factorised
+    prior's probability of each of the first; σ of each y as the prior has it, not below its bound."""
 
     first: np.ndarray
     y: np.ndarray
@@ -144,13 +137,8 @@ def _escape_bits(places: np.ndarray, escape: np.ndarray) -> float:
 
 
 def with_levels(symbols: Symbols, levels: int, nearest: bool = False) -> float:
-    """Bits as ``levels`` of `lengths`, with another table of scales over the same range.
-
-    Args:
-        levels: how many there are, in equal ratios.
-        nearest: whether a scale is replaced by the nearest one in ratio; else by the next larger one, as
-            CompressAI does.
-    """
+    """Bits as ``levels`` of `lengths`, with so many scales in equal ratios over the same range, of which the
+    nearest replaces a scale, or the next larger one, as in CompressAI."""
     low, high = gaussian()[0][[0, -1]].log().tolist()
     table = torch.linspace(low, high, levels, dtype=torch.float64)
     borders = (table[:-1] + table[1:]) / 2 if nearest else table[:-1]

@@ -25,16 +25,13 @@ _FIGURE = rf'<figure[^>]*\bid="(?P<id>fig-[^"]+)"[^>]*>.*?{_IMAGE}'
 
 
 class Item(BaseModel):
-    """A figure or table of the paper.
+    """A figure or table of the paper, by its number there.
 
     Attributes:
-        item: its number there.
-        shows: what it shows, in a few words.
         page: of this book, by the name in ``pages.yml``.
         at: a pattern of its anchor there, such as ``tab-rd-.*-bd``; the page's top where None.
         study: with its rows; None for what follows from formulas.
-        dataset: of the rows; all where None.
-        family: of the methods whose rows count; all where None.
+        dataset, family: of the rows that count; all where None.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,11 +63,7 @@ def _pictures(path: Path) -> str:
 
 
 def anchor(item: Item, markup: str) -> str:
-    """The anchor on the item's page, of the HTML of its outputs; empty where the item names none.
-
-    Raises:
-        UserError: the page has none that fits.
-    """
+    """The anchor on the item's page, of the HTML of its outputs; empty where the item names none."""
     if item.at is None:
         return ""
     known = re.findall(r'\bid="((?:fig|tab)-[^"]+)"', markup)

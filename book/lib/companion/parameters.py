@@ -63,17 +63,12 @@ def declared(notebook: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
 
 
 def check(template: str) -> str:
-    """Check the parameters that a notebook runs with; the first call of the cell after them.
+    """Check the parameters that a notebook runs with; the first call of the cell after them. Returns the
+    shell command that makes the same page, with all parameters that differ from the template's.
 
     papermill warns about an unknown parameter and runs on with the defaults, reads what ``-p`` is given as
     a number, a bool or text, and knows no other type. Here each parameter becomes what the template
     declares: 4.0 an int, "true" a bool, "ssl" or "[ssl, atanh]" a list.
-
-    Args:
-        template: name of the notebook in ``notebooks/``, without its ending.
-
-    Returns:
-        The shell command that makes the same page, with all parameters that differ from the template's.
     """
     global current
     from IPython import get_ipython

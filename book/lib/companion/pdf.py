@@ -52,11 +52,7 @@ class Page:
 
 
 def pages(root: Path) -> list[Page]:
-    """The book's pages in the order of ``book/_toc.yml``.
-
-    Raises:
-        UserError: the book is not built.
-    """
+    """The book's pages in the order of ``book/_toc.yml``."""
     import yaml
 
     toc = yaml.safe_load((root / "book" / "_toc.yml").read_text(encoding="utf-8"))

@@ -46,14 +46,12 @@ def load(
     """The rows of all studies in one profile, each job once; empty where nothing is stored.
 
     Args:
-        root: the folder of results; that of the checkout where None.
         studies: only these, by name; where None all but those of a codec of variable rate, which is another
             codec.
         codec: the series whose rows they are; that of each study's profile where None.
 
     Returns:
-        `described` rows with ``study`` (the first that holds the job), ``dataset`` (a key of `DATASETS`) and
-        ``scope``: whole photographs, or centres of so many pixels a side. The two are never mixed.
+        `described` rows with ``study`` (the first that holds the job), and `with_scope`.
     """
     chosen = None if codec is None else series_of(codec)
     tables = [
@@ -80,11 +78,8 @@ def _rows(study: Study, profile: str, root: Path | None, codec: Series | None) -
 
 
 def with_scope(rows: pd.DataFrame, others: str | None = None) -> pd.DataFrame:
-    """The rows with the data set and the scope of their image; refused where that is of no known data set.
-
-    Args:
-        others: the data set of images whose names are not registered.
-    """
+    """The rows with the data set (a key of `DATASETS`; ``others`` for names that are not registered) and the
+    scope of their image: whole photographs, or centres of so many pixels a side, which are never mixed."""
     known = {Path(file).stem: name for name in DATASETS for file in registered(name)}
 
     def dataset(image: str) -> str:
@@ -136,16 +131,9 @@ def at(rows: pd.DataFrame, iteration: int) -> pd.DataFrame:
 def differences(
     rows: pd.DataFrame, name: str, reference: str, column: str = "loss", relative: bool = True
 ) -> pd.DataFrame | None:
-    """Paired differences of one configuration from another, image by image and λ by λ.
-
-    Args:
-        rows: of one iteration, data set and scope.
-        column, relative: as for `statistics.paired`.
-
-    Returns:
-        (images, λ): those λ at which both were run on at least as many images as at the median λ, and the
-        images that have all of them; None where nothing can be paired.
-    """
+    """`statistics.paired` of one configuration from another, of one iteration, data set and scope: (images,
+    λ), those λ at which both were run on at least as many images as at the median λ, and the images that have
+    all of them; None where nothing can be paired."""
     chosen = rows[rows["configuration"].isin([name, reference])]
     if not chosen.groupby(["image", "lmbda"])["configuration"].nunique().eq(2).any():
         return None
@@ -171,13 +159,10 @@ def _widest(tables: Iterable[pd.DataFrame], columns: int) -> pd.DataFrame | None
 
 
 def temperature_grid(rows: pd.DataFrame, iteration: int) -> pd.DataFrame | None:
-    """True losses of atanh, linear, cosine and SSL(2.3) under τ(t) = min(τ_max, exp(−0.001 t)).
+    """True losses of `GRID` under τ(t) = min(τ_max, exp(−0.001 t)): (images, (method, τ_max)), the τ_max that
+    all four have, the images that have all of them; None where there are not two such τ_max.
 
     Published settings are no part of the grid where their schedule is another, as atanh's is.
-
-    Returns:
-        (images, (method, τ_max)): the τ_max that all four have, the images that have all of them; None where
-        there are not two such τ_max.
     """
     published = plans.plan(rounding.SSL())
     names = {json.dumps(rounding.parse(spec).as_dict()): label(spec) for spec in GRID}
@@ -208,13 +193,10 @@ def slopes(rows: pd.DataFrame, iteration: int) -> pd.DataFrame | None:
 
 
 def smoothness(rows: pd.DataFrame, until: int) -> pd.DataFrame:
-    """How much of the way each run's true loss goes upwards until an iteration.
+    """How much of the way each run's true loss goes upwards until an iteration: ``upward``, the sum of all
+    rises in percent of the loss at iteration 0.
 
-    All runs are looked at with one spacing, the widest among them: a finer look finds more movement.
-
-    Returns:
-        One line per refined run that has it: configuration, image, lmbda, codec_lmbda, seed, key, spacing
-        (iterations), and ``upward``, the sum of all rises of the true loss in percent of that at iteration 0.
+    All runs are looked at with one ``spacing``, the widest among them: a finer look finds more movement.
     """
     refined = rows[rows["iterations"] >= max(until, 1)]
     spacing = int(refined["trace_every"].max()) if len(refined) else 1

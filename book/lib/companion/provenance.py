@@ -25,21 +25,15 @@ _loaded: list[pd.DataFrame] = []
 
 
 def series(study: str, profile: str, codec: str | Series | None = None) -> Series:
-    """The codecs that a page shows: ``codec``, whose paths are relative to the working folder; those of the
-    profile where None."""
+    """The codecs that a page shows: ``codec``, or those of the profile."""
     return load_study(study).series(profile) if codec is None else series_of(codec)
 
 
 def coverage(
     study: Study, profile: str, root: Path | None = None, codec: str | Series | None = None
 ) -> tuple[int, int]:
-    """How many jobs of a profile are stored, and how many there are, with the codecs of one series.
-
-    Neither images nor weights have to be on this computer.
-
-    Args:
-        root, codec: as of `stored_rows`.
-    """
+    """How many jobs of a profile are stored, and how many there are, with the codecs of one series. Neither
+    images nor weights have to be on this computer."""
     series, rows = study.series(profile, codec), rows_of(store_of(study, profile, root))
     wanted = collections.Counter(
         _kind(task.job) for task in planning.plan(study, profile) if task.job.codec == series.name
@@ -59,12 +53,8 @@ def _kind(job: Any) -> tuple:
 def load(
     study: str, profile: str, results: str | Path | None = None, codec: str | Series | None = None
 ) -> pd.DataFrame:
-    """The stored rows of a study's profile, `described`, with study and profile.
-
-    Args:
-        results: the folder of all studies' results; that of the checkout where None.
-        codec: the series whose rows they are (`codecs.series`); that of the profile where None.
-    """
+    """The stored rows of a study's profile, `described`, with study and profile: those of the series
+    ``codec``, or of the profile's where None, in the folder ``results``, or the checkout's where None."""
     root = Path(results) if results else None
     rows = stored_rows(study, profile, root, series(study, profile, codec))
     _loaded.append(described(rows).assign(study=study, profile=profile))
@@ -98,11 +88,7 @@ def studies(
 
 
 def decode_command(row: pd.Series, codecs: Series, results: str | Path | None = None) -> str:
-    """The shell command that decodes the file of a stored row.
-
-    Args:
-        codecs: of the row; a checkpoint has to be named.
-    """
+    """The shell command that decodes the file of a stored row; of ``codecs`` a checkpoint has to be named."""
     stream, member = Path(results or "data/results") / row["stream"], codecs.member(row["codec_lmbda"])
     words = ["sgaplus", "decode", parameters.shown(stream), "-o", f"{row['image']}.png"]
     if member.path:

@@ -38,12 +38,8 @@ NAMES = {
 
 
 def published(dataset: str) -> pd.DataFrame:
-    """The published curves on one data set, each ordered by its rate.
-
-    Returns:
-        One row per point: codec, name (readable), quality_or_lambda, bpp, psnr_db (dB), ms_ssim (NaN where
-        it was not published), source. All are means over the data set's images.
-    """
+    """The published curves on one data set, each ordered by its rate, means over its images; ``name`` is that
+    of the codec as readers know it."""
     path = FOLDER / "published_rd.csv"
     if not path.is_file():
         raise UserError(

@@ -124,10 +124,9 @@ def sleepers(workers: int) -> Iterator[str]:
 def simulate(workers: int, seconds: float) -> dict[str, object]:
     """Keep workers busy with shards of so many seconds in the mean.
 
-    Returns:
-        Beside the arguments: shards; busy, the workers' share of time in which they had a shard, between the
-        first moment at which each had one and the last at which there was one to give; shards per second;
-        cpu, the seconds of one core that scheduler, workers and asker took for a shard.
+    ``busy`` is their share of time with a shard, between the first moment at which each had one and the last
+    at which there was one to give; ``cpu``, seconds of one core that scheduler, workers and asker took for
+    one.
     """
     shards = int(workers * max(3, 60 * _MINUTES / seconds))
     drawn = np.random.default_rng(0).choice(spread(), shards) * seconds
@@ -180,12 +179,8 @@ def measure(root: Path, workers: int | None) -> dict[str, object]:
 
 
 def protocol(profile: str = "paper") -> pd.DataFrame:
-    """The shards of a profile's studies, each job once.
-
-    Returns:
-        study, jobs (of a shard), megapixel_iterations, operations (multiplications of the synthesis network's
-        forward passes), count (of such shards).
-    """
+    """The shards of a profile's studies, each job once, with their count; operations are multiplications of
+    the synthesis network's forward passes."""
     seen: set[str] = set()
     rows = []
     for study in reproduce.studies_of(profile):

@@ -22,10 +22,8 @@ class Col:
     """How a column of a frame is shown; where ``<name>_low`` and ``<name>_high`` stand beside it, with these.
 
     Attributes:
-        label: its heading.
-        digits: decimals; None shows text and whole numbers as they are, other numbers as short as they go.
-        significant: whether ``digits`` counts significant digits.
-        sign: whether positive numbers have a plus.
+        digits: decimals, or ``significant`` digits; None shows text and whole numbers as they are, other
+            numbers as short as they go.
         best: which value of each group is bold.
         under: a heading over neighbouring columns.
     """
@@ -97,7 +95,6 @@ def ci_table(
         group, row: a column, or a pattern such as ``λ = {lmbda:g}``: heads groups of rows, and each row.
         stub: heading over the rows' heads.
         note: what a reader must know beside it; what brackets and bold mean is added.
-        brackets: what the ends in brackets are.
     """
     frame = frame.reset_index(drop=True)
     columns = {name: Col(column) if isinstance(column, str) else column for name, column in columns.items()}

@@ -14,11 +14,7 @@ from sgaplus.studies.stored import rows_of
 
 
 def rows(store: Store) -> pd.DataFrame:
-    """All rows, as `sgaplus.studies.stored.rows_of` gives them.
-
-    Raises:
-        UserError: nothing is stored, or a row is of other weights.
-    """
+    """All rows, as `sgaplus.studies.stored.rows_of` gives them; refused where nothing is stored."""
     table = rows_of(store)
     if table.empty:
         raise UserError(f"{store.root} holds no results: run the page's command, which computes them")
@@ -36,10 +32,8 @@ def refine_stored(
     trace_every: int | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Refine and store what is not stored yet, image by image; all lines of these jobs.
-
-    Arguments are those of `sgaplus.refine`; a job that lacks an iteration runs again and keeps what it had.
-    """
+    """Refine (`sgaplus.refine`) and store what is not stored yet, image by image; all lines of these jobs.
+    One that lacks an iteration runs again and keeps what it had."""
     chosen, held, asked = plans.plan(plan, iterations), store.load(), []
     for image in images:
         job = jobs.job_of(

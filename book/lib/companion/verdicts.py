@@ -61,14 +61,8 @@ class Finding:
 
 @dataclass(frozen=True)
 class Claim:
-    """One line of the ledger.
-
-    Attributes:
-        says, criterion: the claim, and what must hold, in our words.
-        findings: its conditions, and numbers for context.
-        pages: of the book, where the numbers are shown at length.
-        title: the claim in a few words.
-    """
+    """One line of the ledger: the claim and what must hold, in our words, its conditions with numbers for
+    context, and the pages that show them at length."""
 
     number: int
     says: str
@@ -122,12 +116,9 @@ def side(low: float, high: float, below: bool | None) -> Verdict | None:
 def of_images(
     what: str, table: pd.DataFrame | pd.Series, below: bool | None = True, unit: str = "%", **more: object
 ) -> Finding:
-    """The finding of a mean over images that should be below zero (or above; None: for context).
-
-    Args:
-        table: one value per image; or a column for each λ, of which the mean counts. A λ at which the
-            interval alone is on the other side of zero makes the outcome mixed, so that no mean hides it.
-    """
+    """The finding of a mean over images that should be below zero (or above; None: for context), of one value
+    per image or of the mean of a column for each λ. A λ at which the interval alone is on the other side of
+    zero makes the outcome mixed, so that no mean hides it."""
     table = pd.DataFrame(table)
     mean, low, high = statistics.estimate(table.mean(axis=1))
     outcome, note = side(low, high, below), "one image has no interval" if len(table) == 1 else ""

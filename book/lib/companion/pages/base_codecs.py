@@ -1,7 +1,5 @@
-"""Rate-distortion curves of the bundled codecs without refinement, and how they compare with published ones.
-
-Intervals are 95 % percentile bootstrap intervals over the images of our side; published curves come as means
-over images and stay as they are.
+"""Rate-distortion curves of the bundled codecs without refinement, and how they compare with published ones,
+which come as means over images: only the images of our side are resampled.
 """
 
 from collections.abc import Sequence
@@ -38,11 +36,7 @@ def measure(store: Store, images: Sequence[ImageFile], name: str) -> None:
 
 def load(store: Store, command: str) -> pd.DataFrame:
     """The unrefined points in ``store``: one line per bundled codec and image, with the codec's name and λ as
-    family and lmbda.
-
-    Args:
-        command: what computes them; named where they are missing.
-    """
+    family and lmbda; an error names the ``command`` that computes them."""
     try:
         rows = unplanned.rows(store)
     except UserError as error:
@@ -78,12 +72,9 @@ def points(curve: pd.DataFrame) -> pd.DataFrame:
 
 
 def gaps(curve: pd.DataFrame, published: pd.DataFrame, codec: str) -> dict[str, np.ndarray]:
-    """How far each point lies from a published curve, interpolated by pchip over the logarithm of the rate.
-
-    Returns:
-        decibel, our PSNR minus the published one at our rate, and rate, by how many percent our rate exceeds
-        the published one at our PSNR: (1 + resamples, points), NaN where the published curve does not reach.
-    """
+    """How far each point lies from a published curve, interpolated by pchip over the logarithm of the rate:
+    in PSNR at our rate (dB), and in rate at our PSNR (percent), (1 + resamples, points) each; NaN where the
+    published curve does not reach."""
     rate, psnr = reference.curve(published, codec)
     bpp, ours = curve["bpp"].to_numpy(), curve["psnr"].to_numpy()
     decibel = ours - interpolate(np.log(rate), psnr, "pchip")(np.log(bpp))
@@ -93,13 +84,8 @@ def gaps(curve: pd.DataFrame, published: pd.DataFrame, codec: str) -> dict[str, 
 
 
 def compare(curve: pd.DataFrame, published: pd.DataFrame, codec: str) -> dict[str, float | str]:
-    """A family against one published curve.
-
-    Returns:
-        reference, the readable name; psnr_low and psnr_high, the range in dB that both curves cover;
-        bd_rate in percent (pchip), NaN for fewer than four λ and where PSNR does not grow with the rate;
-        decibel and rate, the means over λ of `gaps`; each of the three with its interval.
-    """
+    """A family against one published curve: the range of PSNR that both cover, BD-rate (percent, pchip), and
+    the means over λ of `gaps`, with intervals."""
     theirs, ours = reference.curve(published, codec)[1], curve["psnr"].iloc[0]
     line: dict[str, float | str] = {
         "reference": reference.NAMES[codec],
@@ -116,14 +102,11 @@ def compare(curve: pd.DataFrame, published: pd.DataFrame, codec: str) -> dict[st
 
 
 def slopes(curve: pd.DataFrame) -> pd.DataFrame:
-    """What a smaller distortion costs between neighbours on the curve, ΔR / (255²·ΔD), in the unit of λ.
+    """What a smaller distortion costs between neighbours on the curve, ΔR / (255²·ΔD), in the unit of λ, and
+    whether that lies between their λ.
 
-    Were each codec the best of the family for its own λ, the slope would lie between the two λ: a lower one
-    means that the codec of the larger λ has the smaller loss at the smaller λ too, a higher one the reverse.
-
-    Returns:
-        One row per pair of neighbours: lower and upper (their λ), delta_bpp, delta_psnr (dB), slope with its
-        interval, and between, whether it lies between the λ.
+    A lower slope means that the codec of the larger λ has the smaller loss at the smaller λ too, a higher one
+    the reverse.
     """
     steps = {name: np.diff(curve[name].to_numpy(), axis=1) for name in ("bpp", "psnr", "mse")}
     lmbda = curve["bpp"].columns.to_numpy()
@@ -150,12 +133,8 @@ def looks(families: Sequence[str]) -> dict[str, dict]:
 
 
 def training(log: pd.DataFrame, window: int = 25) -> Figure:
-    """Training loss over all stages, a panel for each family and a line for each λ.
-
-    Args:
-        log: `families.training_log` of all codecs, concatenated.
-        window: entries of the log that the running mean spans, within a stage.
-    """
+    """Training loss in `families.training_log` of all codecs, a running mean over ``window`` entries within a
+    stage: a panel for each family and a line for each λ."""
     if log.empty:
         raise UserError(
             "no training curve lies beside the weights of the bundled codecs: restore data/models"

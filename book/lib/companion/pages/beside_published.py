@@ -20,12 +20,9 @@ Curves = dict[str, tuple[pd.DataFrame, pd.DataFrame]]
 
 
 def place(rows: pd.DataFrame) -> Curves:
-    """Each configuration's curve of means over whole photographs, and resamples of what refinement changes.
-
-    A resample applies the change of its images, the ratio of the rates and the difference of the PSNR, to the
-    base's mean over all, since published curves are fixed; the base has none. Configurations and λ that lack
-    an image are left out, and configurations of one λ.
-    """
+    """Each configuration's curve of means over whole photographs, and resamples of what refinement changes:
+    the ratio of the rates and the difference of the PSNR of their images, applied to the base's mean over
+    all, since published curves are fixed. What lacks an image is left out, and configurations of one λ."""
     values = ["bpp", "psnr_8bit"]
     wide = rows.pivot_table(index="image", columns=["configuration", "lmbda"], values=values).dropna(axis=1)
     samples = pd.DataFrame(statistics.resampled_means(wide), columns=wide.columns)
@@ -49,12 +46,8 @@ def figure(placed: Curves, published: pd.DataFrame, drawn: Sequence[str]) -> Fig
 
 
 def compare(placed: Curves, published: pd.DataFrame, drawn: Sequence[str]) -> tuple[pd.DataFrame, int]:
-    """BD-rate in percent of each of our curves, at the λ that all of them have, against each published one.
-
-    Returns:
-        A row for each published codec: name, and a column for each configuration with its interval, NaN for
-        the base and where there is no BD-rate; and the number of λ.
-    """
+    """BD-rate in percent of each of our curves (the columns), at the λ that all of them have, against each
+    published one (the rows), with intervals; and the number of λ."""
     common = sorted(set.intersection(*(set(bpp.columns) for bpp, _ in placed.values())))
     lines = []
     for codec in drawn:
@@ -83,12 +76,8 @@ SGA = {
 
 
 def sga(dataset: str, lines: pd.DataFrame, name: str, images: int, iteration: int) -> pd.DataFrame:
-    """`SGA`: the published BD-rate against its own base, and that of ``name`` in `rate_distortion.deltas`.
-
-    Args:
-        dataset: on which Yang et al. published.
-        images: whole photographs that were refined to an iteration; ours is there where these are all.
-    """
+    """`SGA`: the published BD-rate against its own base, and that of ``name`` in `rate_distortion.deltas`
+    where ``images``, refined to an iteration, are all whole photographs of the data set."""
     total = SOURCES[dataset].images
     found = [{"curve": "published, of means", "iterations": 2000, "photographs": total}]
     found[0]["bd_rate"] = reference.sga_gain(reference.published(dataset))
@@ -101,10 +90,8 @@ def sga(dataset: str, lines: pd.DataFrame, name: str, images: int, iteration: in
 
 
 def show(rows: pd.DataFrame, dataset: str, drawn: Sequence[str], name: str) -> None:
-    """Display figure and table; nothing where not all photographs of the data set were refined.
-
-    Published means are over all photographs of the data set, and stand beside nothing else.
-    """
+    """Display figure and table; nothing where not all photographs of the data set were refined, over which
+    published means are."""
     total = SOURCES[dataset].images
     if not len(drawn) or rows["image"].str.contains("@").any() or rows["image"].nunique() < total:
         return

@@ -55,12 +55,9 @@ def preset_plans(
 
 
 def budgets(rows: pd.DataFrame) -> pd.DataFrame:
-    """What each budget gives: the preset at the end of each of its runs, the others where they were read off.
-
-    Returns:
-        The rows of images on which there is a published method too, with ``data`` (Kodak or CLIC 2025) and
-        ``change``, the true loss against the unrefined codec's in percent, in the order of the images.
-    """
+    """What each budget gives on images on which there is a published method too: the preset at the end of
+    each of its runs, the others where they were read off; with ``data`` (Kodak or CLIC 2025) and ``change``,
+    the true loss against the unrefined codec's in percent."""
     published = rows["configuration"] != PRESET
     rows = rows[rows["image"].isin(rows.loc[published, "image"])]
     table = descent.changes(rows[rows["read_off"]])
@@ -93,12 +90,8 @@ def figure(table: pd.DataFrame) -> Figure:
 
 
 def at_equal_budget(table: pd.DataFrame, references: Sequence[str]) -> pd.DataFrame:
-    """The preset against published methods after as many iterations, on the same image.
-
-    Returns:
-        One row per data set and budget in `budgets`: data, iteration, images, and under each reference's name
-        the mean change of the true loss in percent with its interval.
-    """
+    """By data set and budget in `budgets`, the mean change of the preset's true loss in percent from each
+    published method's after as many iterations, under its name with the interval."""
     by, parts = ["data", "iteration"], []
     for name in references:
         chosen = table[table["configuration"].isin([PRESET, name])]
@@ -110,12 +103,8 @@ def at_equal_budget(table: pd.DataFrame, references: Sequence[str]) -> pd.DataFr
 
 
 def reached(table: pd.DataFrame, reference: str) -> pd.DataFrame:
-    """The preset in `budgets` after few iterations against a published method after many: those of
-    `TARGETS` that are there.
-
-    Returns:
-        One row per data set and target: data, and `REACHED` with the interval.
-    """
+    """`REACHED` by data set: the preset in `budgets` after few iterations against a published method after
+    many, for those of `TARGETS` that are there."""
     lines = []
     for name, (budget, target) in itertools.product(_sets(table), TARGETS):
         at = {PRESET: budget, reference: target}
@@ -129,14 +118,8 @@ def reached(table: pd.DataFrame, reference: str) -> pd.DataFrame:
 
 
 def at_other_rates(rows: pd.DataFrame, published: pd.DataFrame, budget: int) -> rate_distortion.Curves:
-    """Curves of the preset on whole photographs, and of published methods on those, at the
-    iteration of which there are files.
-
-    Args:
-        rows: of the preset.
-        published: of the other methods and of the base.
-        budget: the preset's.
-    """
+    """Curves of the preset after ``budget`` iterations on whole photographs, and of ``published`` methods and
+    the base on those, at the iteration of which there are files."""
     ended = (rows["iterations"] == budget) & (rows["iteration"] == budget)
     ours = rows[(rows["configuration"] == PRESET) & ended & ~rows["image"].str.contains("@")]
     if ours.empty:
@@ -151,11 +134,8 @@ def at_other_rates(rows: pd.DataFrame, published: pd.DataFrame, budget: int) -> 
 
 
 def in_files(rates: rate_distortion.Curves, anchors: Sequence[str]) -> pd.DataFrame:
-    """What the preset saves in the bytes of files, at equal PSNR of the 8-bit pictures that they decode to.
-
-    Returns:
-        One row per anchor that has files at four λ: anchor and the entries of `statistics.bd_summary`.
-    """
+    """What the preset saves in the bytes of files, at equal PSNR of the 8-bit pictures that they decode to:
+    `statistics.bd_summary` by anchor that has files at four λ."""
     rows = pd.concat(rates.values())
     rows = rows.assign(bpp=rows.get("real_bpp")).dropna(subset=["bpp"])
     found = [
@@ -167,11 +147,8 @@ def in_files(rates: rate_distortion.Curves, anchors: Sequence[str]) -> pd.DataFr
 
 
 def read_trials(folder: str | Path) -> pd.DataFrame:
-    """What was tried on the way, from ``trials.csv``: one row per trial.
-
-    ``change_percent`` with its interval is the mean paired change of the true loss against what ``against``
-    says, negative being better.
-    """
+    """What was tried on the way, from ``trials.csv``; ``change_percent`` is the mean paired change of the
+    true loss against what ``against`` says."""
     path = Path(folder) / "trials.csv"
     if not path.is_file():
         raise UserError(f"there is no {path}: name the folder that holds trials.csv")

@@ -46,15 +46,13 @@ def count(
     images: Sequence[str] | None = None,
     results: str | Path | None = None,
 ) -> pd.DataFrame:
-    """Where the bits of `realbits.points` go, of all images or some: decoded, and counted as `lengths` says.
-
-    Args:
-        codecs: whose files they are.
+    """Where the bits of the files of `realbits.points` go, of all images or some: decoded, and counted as
+    `lengths` says.
 
     Returns:
-        One row per file: lmbda, configuration, image, stream; in bits estimated, exact, levels, tables,
-        strings, file. With a hyperprior also the columns of `FINER`; y_share, the share of y in exact; check,
-        bits that constriction's coder wrote for y with the exact scales, and expected, what they should be.
+        In bits estimated, exact, levels, tables, strings, file. With a hyperprior also the columns of
+        `FINER`; y_share, the share of y in exact; check, bits that constriction's coder wrote for y with the
+        exact scales, and expected, what they should be.
     """
     chosen = table if images is None else table[table["image"].isin(images)]
     if chosen.empty:
@@ -138,8 +136,8 @@ def parts_figure(table: pd.DataFrame) -> Figure:
 
 
 def shares(table: pd.DataFrame) -> pd.DataFrame:
-    """What each part adds over all files of `count`, the largest first: part, share (% of the estimate), and
-    least and most of a single file, in bits."""
+    """What each part adds over all files, the largest first: % of the estimate; least and most bits of
+    one."""
     added = _added(table)
     share = 100 * added.sum() / table["estimated"].sum()
     found = pd.DataFrame({"share": share, "least": added.min(), "most": added.max()})
@@ -148,13 +146,9 @@ def shares(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def check(table: pd.DataFrame) -> dict[str, float]:
-    """constriction's coder against the ideal length of y, for the files of `count`.
-
-    Returns:
-        least and most, bits beyond what is expected of it; relative, the largest of these in percent of y's
-        bits; floor, by how many percent its expectation is below the exact bits, since no symbol costs it
-        more than 24 bits.
-    """
+    """constriction's coder for the files of `count`: least and most bits beyond what is expected of it, the
+    largest in percent of y's bits (relative), and by how many percent its expectation is below the exact
+    bits, since no symbol costs it more than 24 (floor)."""
     over, exact = table["check"] - table["expected"], table["exact"] * table["y_share"]
     floor = 100 * (1 - table["expected"].sum() / exact.sum())
     relative = 100 * (over / exact).abs().max()
@@ -162,7 +156,6 @@ def check(table: pd.DataFrame) -> dict[str, float]:
 
 
 def levels(table: pd.DataFrame) -> pd.DataFrame:
-    """What tables of scales in `count` cost beyond exact scales by λ and configuration, in percent of the
-    exact bits: CompressAI's 64 and `FINER`."""
+    """What CompressAI's 64 scales and `FINER` cost beyond exact scales, in percent of the exact bits."""
     costs = table[["levels", *FINER]].rename(columns={"levels": "64"}).sub(table["exact"], axis=0)
     return _in_percent(costs, table, "exact")

@@ -2,9 +2,8 @@
 gain.
 
 The *gain* is the reduction of the true loss against the codec's own, in percent: the mean over images of each
-image's. Seconds are of encoding, per megapixel; the decoder does the same work as before. All methods take
-the same
-time for a step: what differs between them is less than what differs between the jobs of one.
+image's. Seconds are of encoding, per megapixel. All methods take the same time for a step: what differs
+between them is less than what differs between the jobs of one.
 """
 
 import re
@@ -58,11 +57,8 @@ def widths(rows: pd.DataFrame) -> dict[str, str]:
 
 
 def quiet_seconds(measured: pd.DataFrame, dtype: str) -> pd.DataFrame:
-    """Seconds of a step per megapixel where nothing else ran, from `speed.load`, not compiled.
-
-    Returns:
-        One row per place: place, N, M, seconds (median over sizes of pictures), least, most, sizes.
-    """
+    """Seconds of a step per megapixel where nothing else ran, by place, from `speed.load`, not compiled: the
+    median, least and most over sizes of pictures."""
     here = measured[(measured["dtype"] == dtype) & ~measured["compiled"]]
     if here.empty:
         raise UserError(f"no step was measured in {dtype}: run `sgaplus bench --dtype {dtype}`")
@@ -81,12 +77,8 @@ def curves(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def over_iterations(rows: pd.DataFrame, iterations: Sequence[int]) -> tuple[pd.DataFrame, dict[str, Col]]:
-    """Gain after so many iterations, and which share it is of the gain after the last of them.
-
-    Returns:
-        One row per configuration: configuration and, for each iteration, ``gain_…`` in percent and
-        ``share_…`` in percent of the gain after the last, with intervals; and how these are shown.
-    """
+    """By configuration the gain in percent after so many iterations (``gain_…``), and which share it is of
+    the gain after the last of them (``share_…``, percent), with intervals; and how these are shown."""
     known, iterations = descent.iterations_of(rows), sorted(iterations)
     if missing := [t for t in iterations if t not in known]:
         raise UserError(f"not all rows have iteration {missing[0]}: use some of {', '.join(map(str, known))}")
@@ -104,12 +96,8 @@ def over_iterations(rows: pd.DataFrame, iterations: Sequence[int]) -> tuple[pd.D
 
 
 def levels(rows: pd.DataFrame, percent: Sequence[float]) -> pd.DataFrame:
-    """Iterations after which the mean gain reaches a level, linear between the traced ones.
-
-    Returns:
-        One row per level and configuration: level, configuration, iterations with their interval; NaN where
-        the level is not reached.
-    """
+    """Iterations after which the mean gain reaches a level, by level and configuration, linear between the
+    traced ones, with intervals; NaN where the level is not reached."""
     found = curves(rows)
     lines = [
         {"level": level, "configuration": name}

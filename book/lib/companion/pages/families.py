@@ -22,13 +22,8 @@ _OPTIONS = (
 
 
 def training_log(card: Card) -> pd.DataFrame:
-    """The training curve that lies beside a codec's weights, over all stages that led to them.
-
-    Returns:
-        One row per 100 steps: family, lmbda, stage (1, 2, …), step and seconds (both since the first stage
-        began), loss, bpp, psnr (dB); of the codec's own λ where the log holds several. Empty where there is
-        no log.
-    """
+    """The training curve that lies beside a codec's weights, over all stages that led to them, every 100
+    steps; step and seconds count from the first stage on. Empty where there is no log."""
     path = card.path.with_suffix(".training.csv")
     columns = ["stage", "step", "seconds", "loss", "bpp", "psnr"]
     if not path.is_file():
@@ -45,8 +40,8 @@ def training_log(card: Card) -> pd.DataFrame:
 
 
 def overview() -> pd.DataFrame:
-    """One row per bundled codec: family, lmbda, N, M, parameters, bytes (of its network's file); images, bpp,
-    psnr and loss of the card's Kodak point; steps and hours of training, all stages together."""
+    """One row per bundled codec: its size, the card's Kodak point, steps and hours of all stages of
+    training."""
     rows = []
     for card in cards():
         path = card.path
@@ -84,10 +79,9 @@ def stages() -> pd.DataFrame:
     A stage that several codecs share stands in one line, and so do stages that differ in λ alone.
 
     Returns:
-        One row per stage: family, stage (its number in `training_log`), lmbda (a list), joint (whether one
-        network was trained for all of them), start (file name of the weights; of
-        codecs trained alone with ``{}`` for their λ), steps, hours (of all runs
-        together), hardware, data and recipe (without λ).
+        One row per stage, numbered as in `training_log`: lmbda (a list), joint (whether one network was
+        trained for all of them), start (file name of the weights; of codecs trained alone with ``{}`` for
+        their λ), hours (of all runs together), recipe (without λ), and more.
     """
     rows: dict[str, dict[str, Any]] = {}
     runs: set[str] = set()

@@ -1,5 +1,4 @@
-"""The page on bfloat16: the true loss of the same images, refined in two number formats with the same
-noise."""
+"""The page on bfloat16: the true loss of the same images, refined in two formats with the same noise."""
 
 import pandas as pd
 from matplotlib.figure import Figure

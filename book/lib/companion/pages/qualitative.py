@@ -23,12 +23,8 @@ ORIGINAL = "original"
 
 @dataclass(frozen=True, eq=False)
 class Version:
-    """A picture of the photograph.
-
-    Attributes:
-        picture: (3, H, W) in [0, 1].
-        row: the stored row whose file it was decoded from; None for the original.
-    """
+    """A picture of the photograph, (3, H, W) in [0, 1], and the stored row whose file it was decoded from;
+    None for the original."""
 
     picture: Tensor
     row: pd.Series | None
@@ -50,15 +46,9 @@ def versions(
     results: str | Path | None = None,
     original: bool = False,
 ) -> dict[str, Version]:
-    """One photograph as each configuration's file decodes to it, the base first.
-
-    Args:
-        codecs: of the rows.
-        image: its name; the first one where None.
-        lmbda: of codec and refinement; the lowest one where None.
-        results: the folder of results; that of the checkout where None.
-        original: whether the photograph itself comes first, if it is on this computer.
-    """
+    """One photograph (the first where None) as each configuration's file at one λ of codec and refinement
+    (the lowest where None) decodes to it: the base first, before it the ``original`` if that is wanted and on
+    this computer."""
     kept = rows[rows["stream"].notna() & (rows["codec_lmbda"] == rows["lmbda"])]
     lmbda = kept["lmbda"].min() if lmbda is None else lmbda
     kept = kept[kept["lmbda"] == lmbda]
@@ -88,12 +78,7 @@ def best(found: dict[str, Version]) -> str:
 
 
 def squares(found: dict[str, Version], side: int, count: int) -> list[tuple[int, int]]:
-    """Corners (top, left) of the squares in which refinement changes the picture most, none overlapping.
-
-    Args:
-        found: as `versions` returns it.
-        side: in pixels; at most that of the picture.
-    """
+    """Corners (top, left) of the squares in which refinement changes the picture most, none overlapping."""
     before, after = found[BASE].picture, found[best(found)].picture
     side = min(side, *before.shape[1:])
     change = (after - before).square().mean(0).unfold(0, side, side).unfold(1, side, side).mean((2, 3))
@@ -112,12 +97,7 @@ def cut(found: dict[str, Version], corners: Sequence[tuple[int, int]], side: int
 
 
 def before_after(found: dict[str, Version], name: str, source: pd.DataFrame) -> None:
-    """Display the base's picture and the best refinement's, with a seam to drag and a loupe.
-
-    Args:
-        name: of the figure, unique in the book.
-        source: the stored rows of the photograph.
-    """
+    """Display the base's picture and the best refinement's, with a seam to drag and a loupe."""
     refined, photograph = best(found), found[BASE].row["image"]
     sides = {BASE: found[BASE], "refined": found[refined]}
     labels = {side: f"{side}: {version.caption}" for side, version in sides.items()}
@@ -140,9 +120,7 @@ def _centre(found: dict[str, Version], side: int = 48) -> tuple[int, int]:
 
 
 def numbers(found: dict[str, Version]) -> pd.DataFrame:
-    """Of every file: configuration, bytes, real_bpp, bpp (estimated), psnr_8bit, psnr, ms_ssim, loss, stream,
-    and against the base (NaN for itself): size (percent) and gain (dB of the 8-bit picture).
-    """
+    """Every file's row, and against the base (NaN for itself) size (percent) and gain (dB, 8-bit picture)."""
     columns = ["configuration", "real_bytes", "real_bpp", "bpp", "psnr_8bit", "psnr", "ms_ssim"]
     columns += ["loss", "stream"]
     table = pd.DataFrame([v.row for v in found.values() if v.row is not None])[columns]

@@ -34,11 +34,7 @@ PARTS = {
 
 
 def parts(rows: pd.DataFrame, iteration: int) -> pd.DataFrame:
-    """What the gain of each method is made of, on Kodak at λ = 0.01, in percent of the base's loss.
-
-    Returns:
-        configuration, images and `PARTS` with intervals: means over the images that all have.
-    """
+    """`PARTS` of the gain of each method on Kodak at λ = 0.01, means over the images that all have."""
     names = [BASE, *(label(spec) for spec in ("ste", "uniform", *pool.GRID))]
     chosen = at_lambda(rows[rows["configuration"].isin(names)], iteration, "configuration")
     if BASE not in set(chosen["configuration"]) or chosen["configuration"].nunique() < 2:
@@ -86,8 +82,8 @@ def data_sets(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_image(rows: pd.DataFrame, iteration: int) -> pd.DataFrame:
-    """Every image at λ = 0.01 in the scope with the most images: dataset, scope, image, bpp (of the base),
-    change (of the true loss by SSL, %)."""
+    """Every image at λ = 0.01 in the scope with the most images: bpp (of the base), change (of the true loss
+    by SSL, %)."""
     found = []
     for dataset in pool.DATASETS:
         for scope, group in pool.scopes(pool.ablations(rows), iteration, dataset):
@@ -128,11 +124,8 @@ PRACTICE = {
 
 
 def practice(rows: pd.DataFrame, iteration: int) -> pd.DataFrame:
-    """What refinement with SSL changes on Kodak, by λ, on the scope with the most λ (photographs first).
-
-    Returns:
-        scope, lmbda, images and `PRACTICE`: means, seconds are medians.
-    """
+    """What refinement with SSL changes on Kodak, by λ, on the scope with the most λ (photographs first):
+    means, of seconds medians."""
     groups = dict(pool.scopes(rows[rows["configuration"].isin([BASE, SSL])], iteration))
     counts = {
         scope: group.loc[group["configuration"] == SSL, "lmbda"].nunique() for scope, group in groups.items()

@@ -62,8 +62,7 @@ def load(folder: str | Path) -> pd.DataFrame:
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """A line for each kind of race in `load`, in order: what makes the kind, and `SUMMARY` with the interval
-    of the mean change over images."""
+    """A line for each kind of race in `load`, in order: what makes the kind, and `SUMMARY`."""
     groups = rows.groupby(_KIND, sort=False)
     found = groups.agg(
         reference_seconds=("reference_seconds", "median"),

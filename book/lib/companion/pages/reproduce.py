@@ -18,11 +18,8 @@ COLUMNS = {
 
 
 def studies(profile: str) -> pd.DataFrame:
-    """One row per study of a profile in the order of its worth: study, command and `COLUMNS`.
-
-    Hours so far are the seconds of the stored rows; those left rest on the same rates, or are assumed where
-    nothing is measured (``measured``).
-    """
+    """`COLUMNS` of each study of a profile in the order of its worth. Hours left rest on those of the stored
+    rows, or are assumed where nothing is ``measured``."""
     found = reproduce.studies_of(profile)
     known = stored.tables(stored.results(found[0]))
     kind = "cuda" if profile == "paper" else "cpu"

@@ -49,8 +49,6 @@ COMPILED = {
     "compile": Col("time to compile, s", 0),
     "pays": Col("pays off after steps", 0),
 }
-
-
 INSTRUCTIONS = {
     "threads": Col("threads", 0),
     "float32, times": Col("float32", 2, under="times as fast as the plain loop"),
@@ -84,11 +82,9 @@ def load(folder: str | Path, command: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The measurements in ``folder``, files that ``sgaplus bench --out ….json`` (``command``) has written.
 
     Returns:
-        One line per file: the summary of `measurement.Measurement`, ``file``, ``place``, ``way``, ``format``
-        (number format, and whether it is compiled) and ``pictures`` (their size) in words, ``megapixels`` of
-        a picture, ``ratio_true_loss``, the ratio if our loop, too, computed the true loss at every step
-        (median over pairs), and in other units what `TIMES` and `DETAILS` show. One line per pair, with
-        ``file``.
+        One line per file: the summary of `measurement.Measurement`, and what `TIMES` and `DETAILS` show.
+        ``ratio_true_loss`` is the ratio if our loop, too, computed the true loss at every step. And one line
+        per pair, with ``file``.
     """
     paths = sorted(path for path in Path(folder).glob("*.json") if not path.name.startswith("."))
     stored = {path.name: measurement.read(path) for path in paths}
@@ -140,11 +136,8 @@ def span(values: pd.Series, form: str) -> str:
 
 
 def figure(rows: pd.DataFrame, pairs: pd.DataFrame) -> Figure:
-    """Seconds of a step per megapixel: the plain loop, ours, and the convolutions of ours by themselves.
-
-    A panel for each place in `load`. Bars are medians, whiskers reach over all pairs; the number beside ours
-    is the median of the ratio and its extremes.
-    """
+    """Seconds of a step per megapixel, a panel for each place. Bars are medians, whiskers reach over all
+    pairs; the number beside ours is the median of the ratio and its extremes."""
     kinds = {"plain loop": "reference", "this package": "ours", "its convolutions by themselves": "ceiling"}
     sides = ["file", "place", "pictures", "way", "megapixels"]
     table = pairs.drop(columns="pair").merge(rows[sides], on="file")

@@ -1,5 +1,4 @@
-"""The page on SSL's a: the true loss over it, early and late, and which other methods it passes (paper, table
-a)."""
+"""The page on SSL's a: the true loss over it, early and late, and which other methods it passes."""
 
 from collections.abc import Sequence
 
@@ -27,8 +26,7 @@ def _grid(rows: pd.DataFrame, iteration: int) -> pd.DataFrame:
 
 
 def over_a(rows: pd.DataFrame, reference: float, iterations: Sequence[int]) -> pd.DataFrame:
-    """The true loss of SSL over a, and paired differences from one a at the same iteration: `grids.summary`
-    by iteration."""
+    """`grids.summary` of SSL over a, by iteration, against one a at the same iteration."""
     known = sorted(rows["a"].dropna().unique())
     if reference not in known:
         raise UserError(f"no row has a = {reference:g}: use one of {', '.join(f'{a:g}' for a in known)}")
@@ -62,13 +60,8 @@ def optima(rows: pd.DataFrame, iterations: Sequence[int]) -> pd.DataFrame:
 
 
 def figure(table: pd.DataFrame, reference: float, relatives: pd.DataFrame) -> Figure:
-    """The paired change against the reference a, over a: a line for each iteration, the whole grid and that
-    from 1 on.
-
-    Args:
-        table: `over_a`.
-        relatives: `likeness`; a vertical line each, named at the left.
-    """
+    """The change in `over_a`: a line for each iteration, the whole grid and that from 1 on; a vertical line,
+    named at the left, for each method in `likeness`."""
     table = table.assign(when=[f"after {t} iterations" for t in table["iteration"]])
     table = table.fillna({"change": 0.0, "change_low": 0.0, "change_high": 0.0})
 

@@ -1,5 +1,4 @@
-"""The page on three-class rounding against two-class rounding (paper, table of the classes, Figure B.5; claim
-5)."""
+"""The page on three-class rounding against two-class rounding (paper, Figure B.5; claim 5)."""
 
 import json
 from collections.abc import Sequence
@@ -72,17 +71,15 @@ def sharpness(rows: pd.DataFrame) -> dict[str, float]:
 
 
 def against_sharpness(rows: pd.DataFrame, slopes: pd.DataFrame, iteration: int) -> pd.DataFrame:
-    """Three classes against SSL with the next smaller and the next larger a than `sharpness` says.
-
-    Were the third class without effect, a configuration in `select` would lie between the two.
+    """Three classes against SSL with the next smaller and the next larger a than `sharpness` says: were the
+    third class without effect, a configuration would lie between the two.
 
     Args:
         slopes: stored lines of SSL over a, of the same codec.
 
     Returns:
-        By configuration and neighbour: three, a (`sharpness`), ssl (a of the neighbour), images, change with
-        its interval in percent of the neighbour's true loss, and between, whether the configuration lies
-        between two by their intervals. Empty where nothing is stored on both sides.
+        By configuration (``three``) and neighbour (``ssl``, its a): change in percent of the neighbour's true
+        loss, and whether the configuration lies between two by their intervals.
     """
     ssl = slopes[(slopes["family"] == "ssl") & (slopes["iteration"] == iteration)]
     found = []
@@ -109,12 +106,7 @@ def _changes(rows: pd.DataFrame, reference: str, by: Sequence[str] = ()) -> pd.D
 
 
 def against_two_classes(rows: pd.DataFrame, iterations: Sequence[int]) -> pd.DataFrame:
-    """Three classes against two on the same image at the same iteration, in percent of the true loss.
-
-    Returns:
-        By pair in `select` and iteration: function, two, three, iteration, images, change with its interval,
-        verdict.
-    """
+    """Three classes against two by pair and iteration, on the same image, in percent of the true loss."""
     if missing := sorted(set(iterations) - (known := set(rows["iteration"]))):
         raise UserError(
             f"the rows have no iteration {missing[0]}: use some of {', '.join(map(str, sorted(known)))}"

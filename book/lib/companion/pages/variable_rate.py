@@ -14,12 +14,9 @@ ANY, REFINED, ONE = "any rate, base", "any rate, refined", "one rate, refined at
 
 
 def curves(rows: pd.DataFrame) -> pd.DataFrame:
-    """The points of three curves for each photograph, on the photographs that have all of them.
-
-    Returns:
-        The last rows of each run with ``curve``: base at every rate, refined at the rate's own λ, and
-        refined from the one rate that was refined at other λ, its own among them.
-    """
+    """The last rows of each run by ``curve``, on the photographs that have all three: base at every rate,
+    refined at the rate's own λ, and refined from the one rate that was refined at other λ, its own among
+    them."""
     last = rows[rows["iteration"] == rows["iterations"]]
     refined = last[last["configuration"] != BASE]
     elsewhere = refined[refined["lmbda"] != refined["codec_lmbda"]]
@@ -53,14 +50,8 @@ def figure(points: pd.DataFrame) -> Figure:
 
 
 def changes(points: pd.DataFrame) -> pd.DataFrame:
-    """BD-rate in percent of both refined curves against the base at any rate, photograph by photograph.
-
-    Each is over the PSNR that both curves cover.
-
-    Returns:
-        curve, images and change with its interval; lowest and highest, the mean PSNR in dB between which the
-        curve lies.
-    """
+    """BD-rate in percent of both refined curves against the base at any rate, photograph by photograph, and
+    lowest and highest, the mean PSNR in dB between which the curve lies."""
     anchor, lines = points[points["curve"] == ANY].rename(columns={"psnr_8bit": "psnr_db"}), []
     for name in (REFINED, ONE):
         own = points[points["curve"] == name]

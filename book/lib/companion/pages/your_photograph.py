@@ -17,12 +17,8 @@ _OF_TERMINALS = ("FORCE_COLOR", "CLICOLOR_FORCE", "CLICOLOR", "TTY_COMPATIBLE", 
 
 @dataclass(frozen=True)
 class Ran:
-    """A command, what it wrote, and what it took.
-
-    Attributes:
-        processor: seconds of all threads together; ``seconds`` also depend on what else the machine did.
-        gigabytes: the most memory that it had.
-    """
+    """A command, what it wrote, and what it took: seconds by the clock and of all threads together
+    (``processor``), the most memory."""
 
     command: str
     output: str
@@ -44,11 +40,7 @@ class Ran:
 
 
 def run(command: str, folder: Path) -> Ran:
-    """Run a command ``sgaplus …`` in a folder.
-
-    Raises:
-        SystemFault: it failed.
-    """
+    """Run a command ``sgaplus …`` in a folder."""
     # What a kernel sets makes commands draw bars and colours, as on a terminal.
     environment = {name: value for name, value in os.environ.items() if name not in _OF_TERMINALS}
     start = time.perf_counter()
