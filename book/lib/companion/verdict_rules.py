@@ -68,10 +68,11 @@ def _study(dataset: str) -> str:
     return "rd" if dataset == "kodak" else dataset.rstrip("0123456789")
 
 
-def _reaching(iteration: int, profile: str, study: str) -> str:
-    """The profile in which a study reaches an iteration; ``paper`` reaches all."""
+def _missing(what: str, study: str, iteration: int, profile: str, dataset: str = "kodak") -> Finding:
+    """`not_run`, with the profile in which the study reaches the iteration; ``paper`` reaches all."""
     found = load_study(study).profiles.get(profile)
-    return profile if found and max(grid.iterations for grid in found.grids) >= iteration else "paper"
+    reaches = found and max(grid.iterations for grid in found.grids) >= iteration
+    return not_run(what, study, profile if reaches else "paper", iteration, dataset)
 
 
 def _conditions(
@@ -93,8 +94,7 @@ def _conditions(
         if table is not None
         for part in ([table[[lmbda]] for lmbda in table] if by_lambda else [table])
     ]
-    missing = f"{what} ({palette.dataset(dataset)})"
-    return found or [not_run(missing, study, _reaching(iteration, profile, study), iteration, dataset)]
+    return found or [_missing(f"{what} ({palette.dataset(dataset)})", study, iteration, profile, dataset)]
 
 
 def _compared(
@@ -106,8 +106,7 @@ def _compared(
         for scope, group in pool.scopes(rows, iteration, dataset)
     )
     what = f"true loss, {name} − {reference}, {iteration} iterations"
-    study = _study(dataset)
-    return _conditions(tables, what, iteration, profile, study, dataset, **how)
+    return _conditions(tables, what, iteration, profile, _study(dataset), dataset, **how)
 
 
 def lowest_loss(rows: pd.DataFrame, profile: str) -> list[Finding]:
@@ -171,7 +170,7 @@ def _upward(rows: pd.DataFrame, profile: str, iteration: int) -> list[Finding]:
                 more = {"form": "+.3f", "iteration": iteration, "dataset": "kodak"}
                 found.append(of_images(text, paired, below, "pp", **more))
     what = f"rises of the true loss, SSL − {ATANH}, {iteration} iterations (Kodak)"
-    return found or [not_run(what, "convergence", _reaching(iteration, profile, "convergence"), iteration)]
+    return found or [_missing(what, "convergence", iteration, profile)]
 
 
 def temperature(rows: pd.DataFrame, profile: str) -> list[Finding]:
@@ -182,7 +181,7 @@ def temperature(rows: pd.DataFrame, profile: str) -> list[Finding]:
         table = pool.temperature_grid(rows, iteration)
         if table is None:
             what = f"range over τ_max, {iteration} iterations (Kodak)"
-            found.append(not_run(what, "stability", _reaching(iteration, profile, "stability"), iteration))
+            found.append(_missing(what, "stability", iteration, profile))
             continue
         taus = sorted(set(table.columns.get_level_values("tau_max")))
         means = statistics.resampled_means(table)
@@ -208,7 +207,7 @@ def slope(rows: pd.DataFrame, profile: str) -> list[Finding]:
         table = pool.slopes(rows, iteration)
         if table is None or not table.columns[0] < published < table.columns[-1] or published not in table:
             what = f"true loss over a, {iteration} iterations (Kodak)"
-            found.append(not_run(what, "ssl-a", _reaching(iteration, profile, "ssl-a"), iteration))
+            found.append(_missing(what, "ssl-a", iteration, profile))
             continue
         for end in (table.columns[0], table.columns[-1]):
             change = (100 * (table[end] / table[published] - 1)).rename(pool.lmbda_of(rows))
@@ -364,10 +363,7 @@ def _bd_rates(
                     outcome = Verdict.HOLDS if inside else Verdict.CONTRADICTED
                     finding = replace(finding, outcome=outcome, note="")
                 found.append(finding)
-    study = _study(dataset)
-    return found or [
-        not_run(f"{what} ({name})", study, _reaching(iteration, profile, study), iteration, dataset)
-    ]
+    return found or [_missing(f"{what} ({name})", _study(dataset), iteration, profile, dataset)]
 
 
 def _with_the_rate(rows: pd.DataFrame, profile: str) -> list[Finding]:
