@@ -7,11 +7,10 @@ the file to write to and the folders that count, one a line.
 An entry is the time of change (ns), the size and the path of what was opened, ended by a zero byte; a folder
 whose names were listed ends with a slash. Only what goes through Python's own files is seen: who gives a path
 to a library that opens it in C or Rust (Parquet, safetensors) gives it an open file or its content instead.
-Nor is a
-question whether something exists: try to open or to list it.
+Nor is a question whether something exists: try to open or to list it.
 """
 
-# ruff: noqa: PTH100, PTH110, PTH116, PTH118, PTH120, PTH206
+# ruff: noqa: PTH100, PTH116, PTH120
 
 import contextlib
 import os
@@ -20,16 +19,6 @@ from importlib.util import source_from_cache
 
 # Who looks for modules lists folders; a module that is new there changes no page.
 _IMPORTERS = ("importlib", "_frozen_importlib", "pkgutil", "pkg_resources")
-
-
-def _sought(missing: str) -> bool:
-    """Whether a missing folder was looked for among modules, as PyTorch does for CUDA's libraries."""
-    for entry in sys.path:
-        folder = os.path.join(os.path.abspath(entry), "")
-        top = missing.removeprefix(folder).split(os.sep)[0]
-        if missing.startswith(folder) and not os.path.exists(folder + top):
-            return True
-    return False
 
 
 def _record(log: str, *folders: str) -> None:
@@ -56,8 +45,6 @@ def _record(log: str, *folders: str) -> None:
                 status = os.stat(path)
                 changed, size = status.st_mtime_ns, status.st_size
             except OSError:
-                if listed and _sought(path):
-                    return
                 changed = size = -1
             entry = os.fsencode(f"{changed} {size} {path}{os.sep * listed}\0")
             if entry not in known:
