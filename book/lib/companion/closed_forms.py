@@ -36,11 +36,7 @@ def log_probability_slope(method: TwoClass, distance: Tensor) -> Tensor:
 
 
 def end_exponent(method: TwoClass, slope=probability_slope) -> float:
-    """k of |slope| ∝ distanceᵏ next to an integer: below 0 it grows without bound, above 0 it vanishes.
-
-    Args:
-        slope: `probability_slope` or `log_probability_slope`.
-    """
+    """k of |slope| ∝ distanceᵏ next to an integer: below 0 it grows without bound, above 0 it vanishes."""
     distance = torch.tensor(_ENDS, dtype=torch.float64)
     first, last = slope(method, distance).abs().log().tolist()
     return (last - first) / float(np.log(_ENDS[1] / _ENDS[0]))
@@ -108,5 +104,4 @@ def closest_a(method: TwoClass, points: int = 2_000) -> tuple[float, float]:
 
 def third_mass(method: ThreeClass, w: float = 0.0, tau: float = 1.0) -> float:
     """Probability of the farthest of three classes at a distance w ≥ 0 from the nearest."""
-    p = method.probabilities(torch.tensor([w], dtype=torch.float64), tau)[0]
-    return float(p[0])
+    return float(method.probabilities(torch.tensor([w], dtype=torch.float64), tau)[0, 0])

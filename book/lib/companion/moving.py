@@ -27,13 +27,7 @@ Twin = str | Callable[[], Any]
 
 
 def markup(kind: str, data: Any, twin: str) -> str:
-    """HTML of a figure that moves.
-
-    Args:
-        kind: of ``moving-KIND.js``.
-        data: what that script reads, of dicts, lists, strings and numbers; NaN becomes null.
-        twin: HTML of a static ``<figure>``.
-    """
+    """HTML of a figure that moves: ``moving-KIND.js`` reads the data; the twin is a static ``<figure>``."""
     content = json.dumps(_plain(data), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     content = content.replace("<", "\\u003c")
     return (
@@ -66,24 +60,14 @@ def lines(
     **columns: str | None,
 ) -> None:
     """Display lines whose values a reader reads off by mouse, finger or keys, and whose methods can be left
-    out. Colours and order are those of `palette`.
-
-    Args:
-        frame, columns: as of `lines_data`.
-        xlabel, ylabel: of all panels.
-        logarithmic: whether x is.
-        twin: HTML of the static figure, or a function that displays it.
-    """
+    out; ``columns`` are those of `lines_data`."""
     words = {"xlabel": xlabel, "ylabel": ylabel, "log": logarithmic}
     show("lines", lines_data(frame, **columns) | words, twin)
 
 
 def with_means(rows: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
-    """The mean of ``y`` over images at each ``x`` with its interval, and every image, as `lines` takes them.
-
-    Returns:
-        configuration, x, value, low, high and image, which is missing in the rows of means.
-    """
+    """The mean of ``y`` over images at each ``x`` with its interval, and every image, as `lines` takes them;
+    ``image`` is missing in the rows of means."""
     by, rows = ["configuration", x], rows.dropna(subset=[y])
     ends = {y: "value", f"{y}_low": "low", f"{y}_high": "high"}
     means = statistics.means(rows, y, by).rename(columns=ends).drop(columns="images")
@@ -92,12 +76,7 @@ def with_means(rows: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
 
 def probability_space(twin: Twin, a: float = 2.3, tau: float = 1.0) -> None:
     """Display the probabilities of rounding, their slope and draws, with sliders for SSL's a, the temperature
-    τ and the three classes' r and n (paper, Figure 1).
-
-    Args:
-        a, tau: of SSL, as the figure first shows it.
-        twin: HTML of the static figure, or a function that displays it.
-    """
+    τ and the three classes' r and n (paper, Figure 1); ``a`` and ``tau`` are what it first shows."""
     show("space", space_data(a, tau), twin)
 
 
@@ -135,13 +114,7 @@ def before_after(
 
     Args:
         names: of `equal_bytes.BOXES`, all where None.
-        codecs: the series that the page shows.
-        name: of the figure, unique in the book.
         light: the pictures alone, without error maps and originals.
-        results: the folder of results; that of the checkout where None.
-
-    Returns:
-        The photographs, for the text around the figure.
     """
     pairs, command = equal_bytes.load(codecs, names, results), equal_bytes.command(codecs, results)
     if pairs:
@@ -156,25 +129,15 @@ def before_after(
 
 def before_after_data(pairs: list[equal_bytes.Pair]) -> dict[str, Any]:
     """What ``moving-before-after.js`` reads beside the pictures of the twin."""
-    return {
-        "pairs": [
-            pair_data(pair.name, pair.title, _labels(pair), pair.pictures["base"], pair.centre)
-            for pair in pairs
-        ]
-    }
+    found = [(pair.name, pair.title, _labels(pair), pair.pictures["base"], pair.centre) for pair in pairs]
+    return {"pairs": [pair_data(*about) for about in found]}
 
 
 def pair_data(name: str, title: str, labels: dict[str, str], picture: Any, centre: tuple[int, int]) -> dict:
     """The entry of a photograph, of which ``picture`` (3, H, W) is one side."""
     height, width = picture.shape[1:]
-    return {
-        "name": name,
-        "title": title,
-        "width": width,
-        "height": height,
-        "centre": centre,
-        "labels": labels,
-    }
+    about = {"name": name, "title": title, "width": width, "height": height}
+    return about | {"centre": centre, "labels": labels}
 
 
 def side_by_side(name: str, title: str, labels: dict[str, str], pictures: dict[str, Any]) -> str:

@@ -29,14 +29,11 @@ _EXTREMES = {"least": "min", "most": "max"}
 
 
 def resampled_means(table: pd.DataFrame | pd.Series) -> np.ndarray:
-    """Means over images of one or several quantities, each resample with the same images for all of them.
+    """Means over images of one or several quantities, each resample with the same images for all of them:
+    (1 + resamples, quantities), first the means themselves; one image has no resamples.
 
     Args:
         table: indexed by image; an image that stands there several times counts by its mean.
-
-    Returns:
-        (1 + resamples, quantities): the means themselves, then those of the resamples; one image has none of
-        these.
     """
     values = pd.DataFrame(table).groupby(level=0).mean()
     means = values.mean(skipna=False).to_numpy(dtype=float)[None]
@@ -93,13 +90,9 @@ def few(images: int) -> tuple[float, float]:
 def interval(
     value: float, low: float, high: float, decimals: int = 2, sign: bool = True, form: str = ""
 ) -> str:
-    """A value with its interval in words, ``−7.03 [−7.60, −6.52]``; alone for one image, a dash for NaN.
-
-    It does not break across lines.
-
-    Args:
-        form: a format specification in place of ``decimals`` and ``sign``.
-    """
+    """A value with its interval in words, ``−7.03 [−7.60, −6.52]``; alone for one image, a dash for NaN;
+    ``form`` is a format specification in place of ``decimals`` and ``sign``. It does not break across
+    lines."""
     if np.isnan(value):
         return "–"
     form = form or f"{'+' if sign else ''}.{decimals}f"
@@ -125,13 +118,11 @@ def minus(text: str) -> str:
 
 
 def at(rows: pd.DataFrame, iteration: int | None = None) -> pd.DataFrame:
-    """The rows of every configuration at one iteration, and those of codecs not refined, by image.
+    """The rows of every configuration at one iteration (the last that was read off where None), and those of
+    codecs not refined, by image.
 
     Where a seed has several runs that pass the iteration, the one with the smallest budget counts, so that
     an image's value does not depend on which other studies went further.
-
-    Args:
-        iteration: read off, or a point of the curve; the last one that was read off where None.
     """
     refined = rows[rows["iterations"] > 0]
     known = sorted(refined.loc[refined["read_off"] & (refined["iteration"] > 0), "iteration"].unique())
@@ -190,7 +181,7 @@ def check_pairs(
     """Refuse rows whose sides do not belong together: two of one image that differ in one of `SIDES`.
 
     Args:
-        rows: with configuration, image and ``by``; one without the number of its algorithm is of algorithm 1.
+        rows: one without the number of its algorithm is of algorithm 1.
         reference: the configuration that the others are compared with.
         by: further columns in which both sides agree.
         exempt: those of `SIDES` that may differ, since they are what is compared.
@@ -223,15 +214,10 @@ def paired(
     relative: bool = True,
     exempt: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """Differences of every other configuration from a reference on the same image.
+    """Differences of every other configuration from a reference on the same image, in percent of it or in the
+    column's unit: by configuration, ``by`` and image, in order, these, reference, value, change.
 
-    Args:
-        rows: at one iteration, or with the iteration in ``by``.
-        reference, by, exempt: as for `check_pairs`.
-        relative: in percent of the reference, else in the column's unit.
-
-    Returns:
-        By configuration, ``by`` and image, in order: these, reference, value, change.
+    Rows are at one iteration, or ``by`` has the iteration; other arguments are those of `check_pairs`.
     """
     known = rows["configuration"].unique()
     if reference not in known:
@@ -293,15 +279,11 @@ def _both(rows: pd.DataFrame, anchor: str, name: str, psnr: str) -> pd.DataFrame
 
 
 def bd_per_image(rows: pd.DataFrame, anchor: str, name: str, psnr: str = "psnr") -> pd.DataFrame:
-    """BD-rate and BD-PSNR of one configuration against another, image by image.
+    """BD-rate (percent) and BD-PSNR (dB) of one configuration against another at one iteration, image by
+    image; NaN where fewer than four λ (points) are common or a curve is not monotone.
 
     Args:
-        rows: at one iteration; the points of a curve differ in lmbda.
         psnr: ``psnr`` (floats, the paper's) or ``psnr_8bit``.
-
-    Returns:
-        image, points (λ in common), bd_rate in percent and bd_psnr in dB; NaN where fewer than four λ are
-        common or a curve is not monotone.
     """
     lines = []
     for image, values in _both(rows, anchor, name, psnr).iterrows():
@@ -319,16 +301,13 @@ def bd_summary(table: pd.DataFrame) -> dict[str, float]:
 
 
 def bd_of_means(rows: pd.DataFrame, anchor: str, name: str, psnr: str = "psnr") -> dict[str, float]:
-    """BD-rate and BD-PSNR between the curves of means over images, which is how papers report them.
-
-    Returns:
-        images (those with all λ of both), points, and bd_rate (percent) and bd_psnr (dB) with intervals.
-    """
+    """BD-rate (percent) and BD-PSNR (dB) between the curves of means over the images with all λ of both,
+    which is how papers report them, with intervals."""
     wide = _both(rows, anchor, name, psnr).dropna()
     if wide.empty:
         raise UserError(f"no image has all points of both {anchor!r} and {name!r}: run the study to its end")
     samples = pd.DataFrame(resampled_means(wide), columns=wide.columns)
     curves = [[*zip(samples["bpp", x].to_numpy(), samples[psnr, x].to_numpy())] for x in (anchor, name)]  # noqa: B905
     found = np.array([deltas(*pair) for pair in zip(*curves, strict=True)]).T
-    result: dict[str, float] = {"images": len(wide), "points": len(wide["bpp", name].columns)}
-    return result | with_interval("bd_rate", found[0]) | with_interval("bd_psnr", found[1])
+    ends = with_interval("bd_rate", found[0]) | with_interval("bd_psnr", found[1])
+    return {"images": len(wide), "points": len(wide["bpp", name].columns)} | ends

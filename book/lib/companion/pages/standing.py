@@ -23,26 +23,12 @@ _DECODERS = {
 
 
 def against(anchor: str, placed: Curves, published: pd.DataFrame) -> pd.DataFrame:
-    """BD-rate in percent of every codec against a published one, the best first.
-
-    Args:
-        anchor: a codec of ``published``.
-        placed: our curves, as `beside_published.place` returns them.
-        published: as `reference.published` returns it.
-
-    Returns:
-        name, kind (``published`` or ``this project``) and change, with an interval of what refinement changes
-        for our refined curves.
-    """
-    curve = reference.curve(published, anchor)
-    lines = [
-        {
-            "name": name,
-            "kind": "published",
-            "change": statistics.bd_rate(curve, reference.curve(published, codec)),
-        }
-        for codec, name in published.groupby("codec", sort=False)["name"].first().items()
-    ]
+    """BD-rate in percent of every codec against a published one, the best first; that of our refined curves
+    (``placed``) with an interval of what refinement changes."""
+    curve, lines = reference.curve(published, anchor), []
+    for codec, name in published.groupby("codec", sort=False)["name"].first().items():
+        change = statistics.bd_rate(curve, reference.curve(published, codec))
+        lines.append({"name": name, "kind": "published", "change": change})
     for name, sides in placed.items():
         values = beside_published.against(anchor, published, "change", *(side.to_numpy() for side in sides))
         lines.append({"name": name, "kind": "this project"} | values)
@@ -56,12 +42,7 @@ def longest(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def each_against(own: pd.DataFrame, theirs: pd.DataFrame) -> pd.Series:
-    """BD-rate in percent of our curves against published ones, photograph by photograph, by image.
-
-    Args:
-        own: image, bpp and psnr_8bit of one configuration.
-        theirs: image, bpp and psnr_db.
-    """
+    """BD-rate in percent, by image, of one configuration's curves against others with psnr_db."""
     curves: Mapping[str, pd.DataFrame] = dict(list(theirs.sort_values("bpp").groupby("image")))
     found = {
         image: statistics.bd_rate(
@@ -75,10 +56,9 @@ def each_against(own: pd.DataFrame, theirs: pd.DataFrame) -> pd.Series:
 
 
 def decoding_costs() -> pd.DataFrame:
-    """Multiplications that decoding takes for each pixel, counted: name, widths, macs in thousands.
+    """Multiplications that decoding takes for each pixel, counted, in thousands, the cheapest decoder first.
 
     Entropy coding is not counted, and a context model's networks as if all positions were found at once.
-    Bundled codecs of the same widths share a line; the cheapest decoder comes first.
     """
     ours: dict[tuple[str, int, int], list[str]] = {}
     for card in cards():
