@@ -1,12 +1,15 @@
 """The page beyond the paper, on rows made up by hand: whose budgets are compared, and what is said about
 them."""
 
+import json
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
-from companion import tables
+from companion import configurations, tables
 from companion.pages import beyond, rate_distortion
-from sgaplus import plans, rounding
+from sgaplus import plans, rounding, schedules
 from sgaplus.errors import UserError
 from sgaplus.studies.schema import load_study
 
@@ -125,14 +128,6 @@ def test_targets_compare_few_iterations_with_many(rows):
         beyond.reached(beyond.budgets(rows), "STE")
 
 
-def test_the_figure_has_a_panel_for_each_set_of_images(rows):
-    figure = beyond.figure(beyond.budgets(rows))
-    assert [axes.get_title() for axes in figure.axes] == ["Kodak", "CLIC 2025"]
-    left = {line.get_label(): line for line in figure.axes[0].lines}
-    assert left["fast"].get_xdata().tolist() == [50, 2000]
-    assert left[SSL].get_ydata() == pytest.approx([-2, 100 * (0.98**2 - 1), -10])
-
-
 def test_trials_are_read_and_shown(tmp_path):
     line = {"what": "larger steps", "setting": "lr = 0.1", "budget": 100, "images": 10, "change_percent": 1.5}
     line |= {"low": 0.5, "high": 2.5, "against": "SSL(2.3) after 500", "note": "", "git_commit": "abc"}
@@ -153,3 +148,23 @@ def test_the_study_has_every_target():
         for grid in published:
             assert {t for _, t in beyond.TARGETS} <= {*grid.read_offs, grid.iterations}
             assert budgets <= {*grid.read_offs, grid.iterations}
+
+
+def row(plan: plans.Plan, iterations: int = 500) -> dict:
+    """A stored row."""
+    specification = {name: json.dumps(value) for name, value in plan.as_dict().items()}
+    return {**specification, "label": plan.label, "iterations": iterations, "iteration": iterations}
+
+
+def test_configurations_in_words_and_numbers():
+    changed = plans.plan("ssl:a=3", temperature=schedules.Exponential(tau_max=0.4), lr=0.02)
+    three = plans.plan("three-class:base=ssl,a=1.4")
+    base = replace(plans.plan("map"), label=plans.BASE)
+    chosen = [row(plans.plan("ssl")), row(changed), row(base, 0), row(plans.fast(100), 100), row(three)]
+    rows = pd.DataFrame(chosen)
+    found = configurations.described(rows)
+    assert found["configuration"].tolist() == rows["label"].tolist()
+    assert found["family"].tolist() == ["ssl", "ssl", "base", "quadratic", "three-class"]
+    assert found["a"].tolist()[:2] == [2.3, 3.0]
+    assert found["tau_max"].iloc[1] == 0.4 and found["rate"].iloc[1] == 0.02
+    assert [configurations.label(name) for name in ("ssl", "fast")] == [SSL, "fast"]

@@ -4,12 +4,14 @@ import base64
 import io
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 from great_tables import GT
 from matplotlib import pyplot as plt
 
-from companion import cells, figures, parameters, tables
+from companion import cells, figures, palette, parameters, tables
+from sgaplus import rounding
 from sgaplus.errors import UserError
 
 STORED = pd.DataFrame(
@@ -54,42 +56,24 @@ def csv_in(markup: str) -> pd.DataFrame:
 
 def test_a_figure_has_an_anchor_an_alternative_and_a_caption(shown, line):
     cells.show(line, name="x", alt='A "line"', caption="τ < 1 & `falling`", command="sgaplus x > y")
-    [data] = shown
-    assert re.match(
-        '<figure class="plot" id="fig-x"><img src="data:image/(png|svg\\+xml);base64,', data["text/html"]
-    )
-    assert 'alt="A &quot;line&quot;" loading="lazy"' in data["text/html"]
-    assert re.search('width="[0-9]+" height="[0-9]+"', data["text/html"])
-    assert (
-        '<a class="number" href="#fig-x">Figure</a> τ &lt; 1 &amp; <code>falling</code>' in data["text/html"]
-    )
-    assert "<code>sgaplus x &gt; y</code>" in data["text/html"]
-    assert data["text/plain"] == 'τ < 1 & `falling` [A "line"]'
+    markup = shown[0]["text/html"]
+    assert markup.startswith('<figure class="plot" id="fig-x"><img src="data:image/svg+xml;base64,')
+    for part in ('alt="A &quot;line&quot;"', "τ &lt; 1 &amp; <code>falling</code>", "sgaplus x &gt; y"):
+        assert part in markup
+    assert shown[0]["text/plain"] == 'τ < 1 & `falling` [A "line"]'
+    cells.show(plt.figure(figsize=(1, 1)), name="y", alt="a", caption="c", photo=True)
+    assert 'class="photo"' in shown[1]["text/html"] and "image/png" in shown[1]["text/html"]
 
 
 def test_the_drawer_has_the_rows_and_what_computed_them(shown, line):
-    cells.show(line, name="x", alt="a", caption="c", rows=STORED)
-    markup = shown[0]["text/html"]
-    drawer = markup[markup.index('<details class="provenance"><summary>') :]
-    for fact in ("3 rows of 2 jobs on 2 images", "rd, profile cpu", "0123456", "a processor", "7 seconds"):
-        assert fact in drawer
-    found = csv_in(drawer)
-    assert list(found["loss"]) == pytest.approx([1, 1 / 3, 2]) and "git_commit" not in found
-
-
-def test_a_derived_frame_has_the_rows_that_it_is_made_of(shown, line):
     cells.show(line, name="x", alt="a", caption="c", rows=pd.DataFrame({"gain": [-1.5]}), source=STORED)
-    derived, stored = shown[0]["text/html"].split("3 rows of 2 jobs")
+    derived, stored = shown[0]["text/html"].split("3 rows of 2 jobs on 2 images")
+    for fact in ("rd, profile cpu", "0123456", "a processor", "7 seconds"):
+        assert fact in stored
     assert list(csv_in(derived)["gain"]) == [-1.5]
-    assert list(csv_in(stored)["image"]) == ["a", "a", "b"] and 'download="rows.csv"' in stored
-
-
-def test_lines_are_vectors_and_photographs_are_pixels(shown, line):
-    cells.show(line, name="x", alt="a", caption="c")
-    picture = plt.figure(figsize=(1, 1))
-    cells.show(picture, name="y", alt="a", caption="c", photo=True)
-    assert "image/svg+xml" in shown[0]["text/html"]
-    assert 'class="photo"' in shown[1]["text/html"] and "image/png" in shown[1]["text/html"]
+    found = csv_in(stored)
+    assert list(found["loss"]) == pytest.approx([1, 1 / 3, 2]) and "git_commit" not in found
+    assert 'download="rows.csv"' in stored
 
 
 def test_panels_have_a_variant_for_phones(shown):
@@ -135,3 +119,29 @@ def test_a_page_ends_with_its_parameters(shown, monkeypatch):
     markup = shown[0]["text/html"]
     assert '<details class="parameters">' in markup and "papermill &lt;x&gt;" in markup
     assert "study = &#x27;rd&#x27;\nlate = None" in markup
+
+
+def test_probability_space_draws_the_methods_own_probabilities():
+    figure = figures.probability_space([rounding.Linear()])
+    (axes,) = figure.axes
+    lines = {line.get_linestyle(): line for line in axes.lines}
+    v = np.linspace(-0.5, 1.5, 1001)
+    assert np.allclose(np.nan_to_num(lines["-"].get_ydata()), np.clip(1 - np.abs(v), 0, 1), atol=1e-4)
+    assert np.allclose(np.nan_to_num(lines["--"].get_ydata()), np.clip(1 - np.abs(v - 1), 0, 1), atol=1e-4)
+
+
+def test_three_classes_reach_beyond_the_neighbours():
+    method = rounding.ThreeClass(rounding.Linear(), r=0.9, n=1.0)
+    figure = figures.probability_space([method])
+    assert [axes.get_yscale() for axes in figure.axes] == ["linear", "log"]
+    zero = next(line for line in figure.axes[0].lines if line.get_linestyle() == "-")
+    at_one = zero.get_ydata()[np.argmin(np.abs(zero.get_xdata() - 1))]
+    assert at_one == pytest.approx(0.1 / 1.2, abs=0.01)
+
+
+def test_a_methods_colour_is_its_own_whatever_the_order():
+    methods = [rounding.SSL(2.3), rounding.Atanh()]
+    for order in (methods, methods[::-1]):
+        for figure in (figures.probability_space(order), figures.rounding_slopes(order)):
+            colours = {line.get_label(): line.get_color() for line in figure.axes[0].lines}
+            assert all(colours[m.label] == palette.METHODS[m.label][0] for m in methods)
