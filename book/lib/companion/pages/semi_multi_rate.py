@@ -21,17 +21,15 @@ from ..configurations import BASE
 from ..tables import Col
 
 CODEC = ["configuration", "codec_lmbda"]
+_PLACE = ("codec_lmbda", "lmbda")  # rows and columns of heat maps
+_AXES = {"xlabel": "λ of the loss", "ylabel": "λ of the codec"}
 
 
 def select(
     rows: pd.DataFrame, others: pd.DataFrame | None = None, iteration: int | None = None
 ) -> pd.DataFrame:
-    """The read-offs of one iteration (the last where None), on images refined at other λ than the codec's.
-
-    Args:
-        rows: of the study.
-        others: of another study, which adds codecs at their own λ on the same images.
-    """
+    """The read-offs of one iteration (the last where None), on images refined at other λ than the codec's;
+    ``others``, of another study, add codecs at their own λ on the same images."""
     if not ((rows["lmbda"] != rows["codec_lmbda"]) & (rows["configuration"] != BASE)).any():
         raise UserError("nothing was refined at another lambda than the codec's: run the study to its end")
     table = rows
@@ -105,11 +103,8 @@ def figure(rows: pd.DataFrame, curves: pd.DataFrame) -> Figure:
 
 
 def gain_figure(rows: pd.DataFrame, curves: pd.DataFrame, tolerance: float = 0.0) -> Figure:
-    """PSNR above the family's at the same rate, with 95 % bootstrap bands over images.
-
-    Dotted lines are the rates of the codecs without refinement, the grey line is what the reach tolerates (dB
-    under the family).
-    """
+    """PSNR above the family's at the same rate. Dotted lines are the rates of the codecs without refinement,
+    the grey line is what the reach tolerates (dB under the family)."""
 
     def draw(axes: Axes, lines: pd.DataFrame, trained: float, look: Any) -> None:
         band = equal_rate.band(family(rows), lines)
@@ -145,14 +140,10 @@ REACHES = {
 
 
 def reaches(rows: pd.DataFrame, curves: pd.DataFrame, tolerance: float = 0.0) -> pd.DataFrame:
-    """How far each codec reaches, where it is at most ``tolerance`` dB under the family at the same rate.
+    """`REACHES`: how far each codec reaches, where it is at most ``tolerance`` dB under the family at the
+    same rate; NaN where the point of the codec's own λ falls short.
 
-    Returns:
-        `CODEC`, images; own, the rate without refinement in bpp; low and high, the reach in bpp, and
-        as factors of own; open, at which end the comparison ends and the reach may go on, since the family or
-        the refined codec go no further; sure_low and sure_high, the reach of the lower end of the 95 % band
-        of the gain; lmbdas, the λ whose mean points lie in the reach. NaN where the point of the codec's own
-        λ falls short.
+    The reach may go on (open) where the family or the refined codec go no further.
     """
     found = []
     for (name, trained), refined in curves.groupby(CODEC):
@@ -199,10 +190,9 @@ def mismatches(rows: pd.DataFrame) -> pd.DataFrame:
     """What it costs to use a codec at another λ than the one that it was trained for.
 
     Returns:
-        By λ of the codec, other λ for which there is a codec, and configuration (the base too): codec_lmbda,
-        lmbda, configuration, images; matched, the paired change in percent of the loss at that λ from the
-        codec trained for it, refined likewise; and unrefined, from that codec without refinement; with
-        intervals; NaN where there is no such codec.
+        By λ of the codec, other λ for which there is a codec, and configuration (the base too): the paired
+        change in percent of the loss at that λ from the codec trained for it, refined likewise (matched), and
+        not refined (unrefined); with intervals; NaN where there is no such codec.
     """
     own, found = pool.own(rows), []
     for (trained, lmbda), moved in rows[rows["lmbda"] != rows["codec_lmbda"]].groupby(equal_rate.POINT):
@@ -226,13 +216,14 @@ def mismatches(rows: pd.DataFrame) -> pd.DataFrame:
 def price_figure(table: pd.DataFrame) -> Figure:
     """`mismatches` of codecs that are treated likewise: a panel per configuration, one scale of colours."""
     table = table.dropna(subset=["matched"])
-    style = {"form": "+.0f", "vmin": table["matched"].min(), "vmax": table["matched"].max()}
-
-    def draw(axes: Axes, lines: pd.DataFrame) -> None:
-        figures.heat_map(axes, lines, "codec_lmbda", "lmbda", "matched", **style)
-
-    axis = {"xlabel": "λ of the loss", "ylabel": "λ of the codec"}
-    return figures.panels(palette.parts(table), draw, size=(4.2, 2.4), columns=2, **axis)
+    style = {"vmin": table["matched"].min(), "vmax": table["matched"].max()}
+    return figures.panels(
+        palette.parts(table),
+        lambda axes, part: figures.heat_map(axes, part, *_PLACE, "matched", "+.0f", **style),
+        size=(4.2, 2.4),
+        columns=2,
+        **_AXES,
+    )
 
 
 RIVALS = {
@@ -243,26 +234,19 @@ RIVALS = {
 
 
 def rivals(rows: pd.DataFrame, name: str, reference: str) -> pd.DataFrame:
-    """One refined configuration against another with the same codec at the same λ, on the same images.
-
-    Returns:
-        One row per codec and λ: codec_lmbda, lmbda, images, change (percent of the true loss) with its
-        interval, verdict.
-    """
+    """One refined configuration against another by codec and λ, on the same images."""
     both = rows[rows["configuration"].isin([name, reference])]
     return statistics.paired_means(both, "loss", reference, equal_rate.POINT).drop(columns="configuration")
 
 
 def rivals_figure(table: pd.DataFrame) -> Figure:
     """`rivals` as a heat map of codec and λ; what is not significant stands in parentheses."""
-    most = table["change"].abs().max()
-    clear = table["verdict"].isin(["lower", "higher"])
-    texts = table["change"].map("{:+.1f}".format)
-    texts = texts.where(clear, "(" + texts + ")")
-
-    def draw(axes: Axes, lines: pd.DataFrame) -> None:
-        style = {"cmap": "RdBu_r", "vmin": -most, "vmax": most}
-        figures.heat_map(axes, lines, "codec_lmbda", "lmbda", "change", "+.1f", texts="text", **style)
-
-    axis = {"xlabel": "λ of the loss", "ylabel": "λ of the codec"}
-    return figures.panels({"": table.assign(text=texts)}, draw, size=(7.5, 2.2), **axis)
+    most, texts = table["change"].abs().max(), table["change"].map("{:+.1f}".format)
+    texts = texts.where(table["verdict"].isin(["lower", "higher"]), "(" + texts + ")")
+    style = {"texts": "text", "cmap": "RdBu_r", "vmin": -most, "vmax": most}
+    return figures.panels(
+        {"": table.assign(text=texts)},
+        lambda axes, part: figures.heat_map(axes, part, *_PLACE, "change", "+.1f", **style),
+        size=(7.5, 2.2),
+        **_AXES,
+    )
