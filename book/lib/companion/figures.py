@@ -1,5 +1,4 @@
-"""Figures from tables and methods alone: means with intervals by seaborn, one look and one legend for all
-pages.
+"""Figures from tables and methods alone, by seaborn, with one look and one legend for all pages.
 
 A figure is `panels` of what one function draws: `lines`, `bands`, `points_with_means`, `heat_map`. Nothing
 here computes a result but means over images and their intervals.

@@ -1,5 +1,4 @@
-"""The map of the paper: each figure and table with a page of this book, a thumbnail and how far it is
-reproduced."""
+"""The map of the paper: each figure and table with its page, a thumbnail and how far it is reproduced."""
 
 import base64
 import html

@@ -1,5 +1,4 @@
-"""A page's parameters: what its template declares, what papermill gave, and the command that gives the same
-again."""
+"""A page's parameters: what its template declares, what papermill gave, and the command for the same."""
 
 import ast
 import json

@@ -1,8 +1,4 @@
-"""All stored rows of a profile together: what a claim rests on, whichever study computed it.
-
-Also how smoothly the true loss of rows falls over the iterations, and how far the method's own loss is from
-it.
-"""
+"""All stored rows of a profile together: what a claim rests on, whichever study computed it."""
 
 import json
 import math

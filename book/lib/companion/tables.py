@@ -1,5 +1,4 @@
-"""The book's tables: a frame and a declaration of its columns become a table with intervals, notes and a CSV
-link."""
+"""The book's tables: a frame and a declaration of its columns become one with intervals, notes, a CSV."""
 
 import math
 from collections.abc import Mapping

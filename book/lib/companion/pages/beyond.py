@@ -1,5 +1,4 @@
-"""The page beyond the paper: the preset `fast` against published methods at equal budget, and what else was
-tried."""
+"""The page beyond the paper: the preset `fast` against published methods, and what else was tried."""
 
 import itertools
 from collections.abc import Callable, Sequence

@@ -1,5 +1,4 @@
-"""The page on real bits: where the bits of a file beyond the estimate go, and a cross-check by another
-coder."""
+"""The page on real bits: where the bits beyond the estimate go, and a cross-check by another coder."""
 
 from collections.abc import Sequence
 from pathlib import Path

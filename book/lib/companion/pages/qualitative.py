@@ -1,5 +1,4 @@
-"""The page with one photograph before and after refinement (paper, Figure 4): pictures decoded from stored
-files."""
+"""The page with one photograph before and after refinement (paper, Figure 4), decoded from stored files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,6 +1,4 @@
-"""The last four of the ten questions: training against refining, parts of the gain, data sets, bytes and
-seconds. A table without rows is empty.
-"""
+"""The last four of the ten questions. A table without rows is empty."""
 
 from typing import Any
 
