@@ -7,7 +7,6 @@ import json
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sgaplus import rounding
@@ -37,15 +36,12 @@ def grid(rows: pd.DataFrame, setting: str, iteration: int | None = None) -> pd.D
 
 
 def summary(rows: pd.DataFrame, setting: str, reference: float | None = None) -> pd.DataFrame:
-    """Every cell of a `grid`.
-
-    Args:
-        reference: the setting that the others are compared with; the method's best where None.
+    """Every cell of a `grid`, by label and setting, in order.
 
     Returns:
-        By label and setting, in order: these, images; loss with its interval; seeds, spread (standard
-        deviation over them, NaN for one); best, whether it is the method's lowest mean; change with its
-        interval, the paired difference from that setting in percent of it, NaN for itself.
+        images; loss with its interval; seeds, spread (standard deviation over them, NaN for one); best,
+        whether it is the method's lowest mean; change with its interval, the paired difference from the
+        setting ``reference`` (the method's best where None) in percent, NaN for itself.
     """
     by, found = ["label", setting], []
     table = statistics.means(rows, "loss", by).merge(statistics.seed_spread(rows, "loss", by), on=by)
@@ -62,13 +58,11 @@ def summary(rows: pd.DataFrame, setting: str, reference: float | None = None) ->
 
 
 def ranges(rows: pd.DataFrame, setting: str) -> pd.DataFrame:
-    """How sensitive a method is to its setting: the largest minus the smallest mean true loss over the grid.
+    """How sensitive a method is to its setting: the largest minus the smallest mean true loss over the
+    `grid`.
 
-    Returns:
-        By method in `grid`, the smallest range first: label, images, best and worst (settings), range with
-        its interval, and difference, its range minus the smallest one, with its interval, NaN for the first.
-        All cells share the images of a resample. A range is biased upwards in a resample, so only the
-        difference is a test.
+    The smallest range comes first; difference is from it, NaN for itself. A range is biased upwards in a
+    resample, so only the difference is a test.
     """
     wide = rows.pivot_table(index="image", columns=["label", setting], values="loss")
     means = pd.DataFrame(statistics.resampled_means(wide), columns=wide.columns)
@@ -95,24 +89,25 @@ def heat_map(table: pd.DataFrame, setting: str, name: str) -> Figure:
     """By how many percent the true loss of every cell of `summary` is above the method's best."""
     table = table.fillna({"change": 0.0})
 
-    def draw(axes: Axes, part: pd.DataFrame) -> None:
-        figures.heat_map(axes, part, "label", setting, "change", "+.2f", cmap="Oranges")
-
     height = 0.8 + 0.45 * table["label"].nunique()
-    parts = {"loss above that of the method's best setting (%)": table}
-    return figures.panels(parts, draw, xlabel=name, size=(7.5, height))
+    return figures.panels(
+        {"loss above that of the method's best setting (%)": table},
+        lambda axes, part: figures.heat_map(axes, part, "label", setting, "change", "+.2f", cmap="Oranges"),
+        xlabel=name,
+        size=(7.5, height),
+    )
 
 
 def curves(rows: pd.DataFrame, setting: str, name: str) -> Figure:
     """True loss against the base's over the iterations, a panel for each setting, a line for each method."""
     table = descent.changes(labelled(rows, setting))
-
-    def draw(axes: Axes, part: pd.DataFrame) -> None:
-        figures.lines(axes, part, "iteration", "change", "label")
-
-    parts = {f"{name} {value:g}": part for value, part in table.groupby(setting)}
-    label = "true R-D loss − base's (%)"
-    return figures.panels(parts, draw, xlabel="iteration", ylabel=label, sharey=True)
+    return figures.panels(
+        {f"{name} {value:g}": part for value, part in table.groupby(setting)},
+        lambda axes, part: figures.lines(axes, part, "iteration", "change", "label"),
+        xlabel="iteration",
+        ylabel="true R-D loss − base's (%)",
+        sharey=True,
+    )
 
 
 def at_best(rows: pd.DataFrame, setting: str, reference: str) -> pd.DataFrame:
