@@ -58,11 +58,7 @@ MEASURED = {
 
 
 def load(folder: Path, name: str) -> pd.DataFrame:
-    """A stored table.
-
-    Raises:
-        UserError: it is not there.
-    """
+    """A stored table."""
     path = folder / f"{name}.csv"
     if not path.is_file():
         raise UserError(f"there is no {path}: run `python -m companion.scaling_runs {name} {path}`")
@@ -71,8 +67,7 @@ def load(folder: Path, name: str) -> pd.DataFrame:
 
 def shards(protocol: pd.DataFrame, rate: float) -> list[float]:
     """Seconds of every shard in order, for a GPU of so many multiplications per second."""
-    seconds = (protocol["operations"] / rate).repeat(protocol["count"])
-    return seconds.tolist()
+    return (protocol["operations"] / rate).repeat(protocol["count"]).tolist()
 
 
 def makespan(seconds: Sequence[float], gpus: int) -> float:
@@ -101,17 +96,9 @@ def by_study(protocol: pd.DataFrame, rate: float) -> pd.DataFrame:
     return each.groupby("study", sort=False)[["jobs", "shards", "hours"]].sum().reset_index()
 
 
-def simulated(folder: Path) -> pd.DataFrame:
-    """The simulations, with percent and milliseconds."""
-    rows = load(folder, "simulate")
-    return rows.assign(busy=100 * rows["busy"], cpu=1e3 * rows["cpu"])
-
-
 def measured(folder: Path) -> pd.DataFrame:
-    """The measurements here, medians over repetitions; empty where there is none.
-
-    The column ``outside`` has the seconds in which a worker computed no shard.
-    """
+    """The measurements here, medians over repetitions; ``outside`` are seconds in which a worker computed no
+    shard."""
     if not (folder / "measure.csv").is_file():
         return pd.DataFrame()
     rows = load(folder, "measure")
@@ -136,11 +123,12 @@ def figure(protocol: pd.DataFrame, rate: float) -> Figure:
     """Hours of the protocol over GPUs."""
     hours = estimate(protocol, rate, 0.0, [2**n for n in range(11)])
 
-    def draw(axes: Axes) -> None:
+    def draw(axes: Axes, hours: pd.DataFrame) -> None:
         axes.plot(hours["gpus"], hours["hours"], color=palette.colour(4), marker="o", label="estimate")
         ideal = hours["hours"].iloc[0] / hours["gpus"]
         axes.plot(hours["gpus"], ideal, color="0.5", linestyle="--", label="hours of one GPU, divided")
         axes.set(xscale="log", yscale="log", xlabel="GPUs")
 
-    parts = {"Hours of the paper's protocol": draw}
-    return figures.panels(parts, lambda axes, draw: draw(axes), size=(5.0, 3.2), columns=1, legend=2)
+    return figures.panels(
+        {"Hours of the paper's protocol": hours}, draw, size=(5.0, 3.2), columns=1, legend=2
+    )
