@@ -30,7 +30,7 @@ def make(architecture: str, N: int = 8, M: int = 12) -> Any:
     if architecture.startswith("cheng2020"):
         return cls(N)
     if architecture.startswith("elic2022"):
-        return cls(N, M, groups=[2, 4, 3, M - 9])
+        return cls(N, M, groups=[2, 4, M - 6])
     if architecture in ("bmshj2018-hyperprior-vbr", "mbt2018-mean-vbr"):
         return cls(N, M, vr_entbttlnck=True)
     return cls(N, M)

@@ -26,12 +26,6 @@ def test_the_estimate_counts_idle_gpus():
     assert table["energy"].tolist() == pytest.approx([6.5, 7, 128])
 
 
-def test_studies_add_up():
-    table = scaling.by_study(PROTOCOL, 1e9 / 3600).set_index("study")
-    assert table.loc["rd"].tolist() == pytest.approx([54, 3, 10])
-    assert table.loc["clic"].tolist() == pytest.approx([3, 3, 3])
-
-
 def test_the_overhead_of_a_shard_is_what_one_worker_takes_beyond_one_process(tmp_path):
     columns = {"jobs": 12, "shards": 4, "idle": 0.1, "load": 1.0}
     walls = {(0, 20.5, 20.0), (1, 22.0, 19.5), (2, 11.0, 20.0)}

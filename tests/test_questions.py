@@ -62,15 +62,6 @@ def test_the_third_integer_has_a_zone():
     assert (found["neighbours"] > found["whole"]).all()
 
 
-def test_noise_and_flatness_are_what_the_page_says():
-    (axes,) = questions.curves(questions.slope_of_ssl(), "what", "a", "percent").axes
-    farther, flat = (line.get_ydata() for line in axes.lines)
-    assert (np.diff(farther) < 0).all() and (np.diff(flat) >= 0).all()
-    (axes,) = questions.curves(questions.randomness(), "method", "tau", "error").axes
-    at_one = {line.get_label(): line.get_ydata()[-1] for line in axes.lines}
-    assert sorted(at_one, key=at_one.get) == ["SSL (a = 2.3)", "cosine", "linear", "atanh (SGA)"]
-
-
 def test_the_gain_is_split_into_rate_and_distortion():
     """The base's loss is 2 with 0.5 bpp; SSL's 1.8 with 0.4 bpp: −5 % in rate, −5 % in distortion."""
     jobs = []

@@ -132,20 +132,16 @@ def test_what_a_profile_takes(studies):
 
 
 def test_a_dry_run_does_nothing(studies, command, monkeypatch):
+    """Workers elsewhere have GPUs that this computer lacks."""
     monkeypatch.setenv("COLUMNS", "200")
-    code, out, err = command("reproduce", "--dry-run", "--device", "cpu", "--results", studies)
-    assert code == 0, err
-    assert out.index(" rd ") < out.index(" ssl-a ")
-    assert re.search(r"about [\d.]+ hours .*, 0\.4 GB to download \(mbt2018-mean, kodak\)", out)
-    assert not studies.exists() and not sources.folder_of("kodak").exists()
-
-
-def test_workers_elsewhere_have_gpus_that_this_computer_lacks(studies, command, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     for device, where in (("cuda", "GPU"), ("auto", "GPU"), ("cpu", "CPU")):
         arguments = ("--scheduler", "tcp://127.0.0.1:1", "--results", studies, "--device", device)
         code, out, err = command("reproduce", *arguments, "--dry-run")
         assert (code, err) == (0, "") and f"profile paper on a {where}" in out
+        assert out.index(" rd ") < out.index(" ssl-a ")
+        assert re.search(r"about [\d.]+ hours .*, 0\.4 GB to download \(mbt2018-mean, kodak\)", out)
+    assert not studies.exists() and not sources.folder_of("kodak").exists()
 
 
 def test_a_profile_that_no_study_has(studies, command):

@@ -30,11 +30,6 @@ def test_the_interval_covers_the_mean_about_as_often_as_few_says(images):
     assert covered / 300 == pytest.approx(statistics.few(images)[0], abs=0.04)
 
 
-def test_one_image_has_no_interval():
-    assert statistics.estimate(named([1.0]))[0] == 1
-    assert np.isnan(statistics.estimate(named([1.0]))[1:]).all()
-
-
 def test_the_interval_of_a_quantity_does_not_depend_on_what_stands_beside_it():
     table = pd.DataFrame(np.random.default_rng(3).normal(size=(8, 3)), index=[f"k{i}" for i in range(8)])
     together = statistics.ends(statistics.resampled_means(table))
