@@ -1,16 +1,24 @@
-"""The page on the speed of a step: what it reads, what follows from it, and which commands measure."""
+"""Speed and scale: what their pages read, what follows from it, and what the benchmarks of both measure."""
 
 import json
+import os
 import shlex
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import typer
 
-from companion.pages import speed
-from sgaplus.bench import benchmark
+from companion.pages import scaling, speed
+from sgaplus import hardware
+from sgaplus.bench import benchmark, instructions
+from sgaplus.bench.measurement import Settings
 from sgaplus.cli.app import app
-from sgaplus.errors import UserError
+from sgaplus.errors import SystemFault, UserError
+from sgaplus.studies.execution.journal import Journal
+from sgaplus.studies.execution.shards import Done
 
 GPU = {"device": "a GPU", "device_type": "cuda", "batch_size": 24}
 
@@ -128,3 +136,110 @@ def test_the_command_line_takes_the_commands(tmp_path):
     assert (bundled["codec"], bundled["lmbda"], bundled["quality"]) == ("mshyper-s", 0.02, None)
     assert (zoo["codec"], zoo["lmbda"], zoo["quality"], zoo["device"]) == ("mbt2018-mean", None, 6, "cuda")
     assert [c["out"] for c in (plain, zoo, bundled)] == [tmp_path / f"{name}.json" for name in "acb"]
+
+
+TINY = Settings(N=8, M=12, width=64, height=64)
+
+
+@pytest.fixture
+def processor(monkeypatch):
+    """Without matrix tiles, with two cores."""
+    monkeypatch.setattr(hardware, "cpu_flags", lambda: {"avx2", "avx512bw", "avx512_bf16"})
+    monkeypatch.setattr(hardware, "processor", lambda: "A (R) processor")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
+
+
+def test_every_instruction_set_is_a_process_of_its_own(processor, tmp_path, monkeypatch):
+    calls = []
+
+    def run(command, env, **_):
+        name = Path(command[command.index("--out") + 1]).name
+        given = {"dtype": command[command.index("--dtype") + 1], "instructions": env[instructions._NAME]}
+        given |= {"threads": int(env["OMP_NUM_THREADS"]), "auto": "bfloat16", "pairs": 3, "warmup": 4}
+        calls.append((env["ONEDNN_MAX_CPU_ISA"], env["ATEN_CPU_CAPABILITY"], *list(given.values())[:3:2]))
+        ours = (0.25,) if given["dtype"] == "bfloat16" else (0.2,)
+        write_measurement(tmp_path, name.removesuffix(".json"), ours=ours, **given)
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(instructions.subprocess, "run", run)
+    found = instructions.measure(tmp_path, TINY)
+    sets = [("AVX512_CORE_BF16", "avx512"), ("AVX512_CORE", "avx512"), ("AVX2", "avx2")]
+    assert calls == [(*s, f, t) for s in sets for t in (1, 2) for f in ("float32", "bfloat16")]
+    table = instructions.compared(found)
+    assert table[["instructions", "threads"]].to_records(index=False).tolist() == [
+        (name, threads) for name in ("AVX-512 BF16", "AVX-512", "AVX2") for threads in (1, 2)
+    ]
+    assert table["float32, times"].tolist() == [5.0] * 6 and table["bfloat16, times"].tolist() == [4.0] * 6
+    assert table["auto"].tolist() == ["bfloat16"] * 6 and table["lost, %"].tolist() == pytest.approx([25] * 6)
+    (tmp_path / "A-R-processor_AVX2_2-threads_N8_M12_64x64_bfloat16.json").unlink()
+    instructions.measure(tmp_path, TINY)
+    assert len(calls) == 13, "what is there is not measured again"
+    with pytest.raises(UserError, match=r"other settings \(steps\): use another folder"):
+        instructions.measure(tmp_path, replace(TINY, steps=9))
+
+
+def test_what_fails_is_said(processor, tmp_path, monkeypatch):
+    failed = SimpleNamespace(returncode=1, stderr="a word\nerror: no such thing\n")
+    monkeypatch.setattr(instructions.subprocess, "run", lambda *_, **__: failed)
+    with pytest.raises(SystemFault, match=r"AVX-512 BF16 .*no such thing"):
+        instructions.measure(tmp_path, TINY)
+    monkeypatch.setattr(hardware, "cpu_flags", lambda: frozenset())
+    with pytest.raises(UserError, match="unknown"):
+        instructions.measure(tmp_path, TINY)
+
+
+@pytest.mark.slow
+def test_the_limits_reach_the_libraries(tmp_path, monkeypatch):
+    """A real process, of the oldest instructions that there are."""
+    if not instructions.available():
+        pytest.skip("is tested on Linux")
+    monkeypatch.setattr(instructions, "available", lambda: [instructions.KNOWN[-1]])
+    monkeypatch.setattr(instructions, "FORMATS", ("float32",))
+    settings = Settings(pairs=1, steps=1, warmup=1, N=8, M=12, width=128, height=64)
+    [measured] = instructions.measure(tmp_path, settings, threads=(1,))
+    assert measured.summary["instructions"] == "AVX2" and measured.summary["ratio"] > 0
+    [path] = tmp_path.iterdir()
+    assert json.loads(path.read_text())["summary"]["threads"] == 1
+
+
+COLUMNS = ["study", "jobs", "megapixel_iterations", "operations", "count"]
+LINES = [("rd", 24, 10.0, 4e9, 2), ("rd", 6, 5.0, 2e9, 1), ("clic", 1, 1.0, 1e9, 3)]
+PROTOCOL = pd.DataFrame(LINES, columns=COLUMNS)
+
+
+def test_shards_go_to_whichever_gpu_is_free_and_the_estimate_counts_idle_ones():
+    seconds = scaling.shards(PROTOCOL, 1e9)
+    assert seconds == [4, 4, 2, 1, 1, 1]
+    assert [scaling.makespan(seconds, gpus) for gpus in (1, 2, 3, 64)] == [13, 7, 5, 4]
+    table = scaling.estimate(PROTOCOL, 1e9 / 3600, 500.0, [1, 2, 64]).set_index("gpus")
+    assert table["hours"].tolist() == pytest.approx([13, 7, 4])
+    assert table["busy"].tolist() == pytest.approx([100, 100 * 13 / 14, 100 * 13 / 256])
+    assert table["energy"].tolist() == pytest.approx([6.5, 7, 128])
+
+
+def test_the_overhead_of_a_shard_is_what_one_worker_takes_beyond_one_process(tmp_path):
+    columns = {"jobs": 12, "shards": 4, "idle": 0.1, "load": 1.0}
+    walls = {(0, 20.5, 20.0), (1, 22.0, 19.5), (2, 11.0, 20.0)}
+    table = pd.DataFrame([{"workers": n, "wall": wall, "busy": busy} | columns for n, wall, busy in walls])
+    table.to_csv(tmp_path / "measure.csv", index=False)
+    found = scaling.measured(tmp_path)
+    assert found["outside"].tolist() == pytest.approx([0.5, 2.5, 1.0])
+    assert scaling.overhead(found) == pytest.approx(0.5)
+
+
+def test_a_table_that_is_not_stored_names_its_command(tmp_path):
+    with pytest.raises(UserError, match=r"python -m companion\.scaling_runs simulate"):
+        scaling.load(tmp_path, "simulate")
+
+
+def test_idle_time_is_what_workers_did_not_compute(monkeypatch):
+    clock = iter([0.0, 10.0, 20.0])
+    monkeypatch.setattr("sgaplus.studies.execution.journal.time.monotonic", lambda: next(clock))
+    journal = Journal()
+    journal.look(2)
+    journal.done(Done("a", 12.0))
+    journal.done(Done("b", 6.0))
+    journal.look(1)
+    summary = journal.summary()
+    assert summary.idle == pytest.approx(1 - 18 / 30)
+    assert summary.seconds == {"a": 12.0, "b": 6.0}

@@ -260,13 +260,3 @@ def test_arguments_that_cannot_be(image, change, message):
     settings = {"codecs": [make(0.01)], "image": image, "bpp": 1.0, **change}
     with pytest.raises(UserError, match=message):
         target_rate.encode_to(settings.pop("codecs"), settings.pop("image"), **settings)
-
-
-def test_a_photograph_of_bytes_is_the_same_as_one_of_floats():
-    codec, generator = make(0.01), torch.Generator().manual_seed(0)
-    samples = torch.randint(0, 256, (3, 64, 64), generator=generator, dtype=torch.uint8)
-    first, *others = (
-        target_rate.encode_to([codec], x, max_bytes=10**6, iterations=1).file
-        for x in (samples, samples.numpy(), samples.float() / 255)
-    )
-    assert others == [first] * 2
