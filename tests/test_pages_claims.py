@@ -6,12 +6,7 @@ import pandas as pd
 import pytest
 
 from companion import pool, provenance
-from companion.pages import (
-    claims,
-    grids,
-    ssl_a,
-    three_class,
-)
+from companion.pages import claims, grids, ssl_a, three_class
 from companion.verdicts import Claim, Finding, Verdict, not_run
 from sgaplus.errors import UserError
 from tests.test_tables import cells_of
@@ -44,10 +39,7 @@ def test_the_ledger_is_a_matrix_of_claims_data_sets_and_read_offs(claim):
     formulas = (Finding("a slope", 1.0, outcome=Verdict.HOLDS),)
     ledger = [claim, replace(claim, number=2, findings=tecnick), replace(claim, number=3, findings=formulas)]
     rows = cells_of(claims.matrix(ledger))
-    assert rows[:2] == [
-        ["claim", "Kodak", "Tecnick", "from the formulas"],
-        ["500", "2000", "500", "2000"],
-    ]
+    assert rows[:2] == [["claim", "Kodak", "Tecnick", "from the formulas"], ["500", "2000", "500", "2000"]]
     assert [row[1:] for row in rows[2:5]] == [
         ["◔ holds in part (1 of 2)", "– not run", "", "", ""],
         ["", "", "✗ contradicted (0 of 1), after 100", "– not run", ""],

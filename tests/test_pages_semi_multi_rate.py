@@ -19,19 +19,10 @@ OWN = 0.005
 
 
 def line(name, trained, tested, bpp, psnr, loss, image):
-    scale = {"a": 1.0, "b": 2.0}[image]
-    return {
-        "configuration": name,
-        "image": image,
-        "codec_lmbda": trained,
-        "lmbda": tested,
-        "bpp": bpp,
-        "psnr": psnr,
-        "loss": scale * loss,
-        "seed": 0,
-        "read_off": True,
-        "key": f"{name} {trained} {tested} {image}",
-    } | dict.fromkeys(("iteration", "iterations"), 0 if name == "base" else 500)
+    found = {"configuration": name, "image": image, "codec_lmbda": trained, "lmbda": tested, "seed": 0}
+    found |= {"bpp": bpp, "psnr": psnr, "loss": loss * {"a": 1, "b": 2}[image], "read_off": True}
+    found |= {"key": f"{name} {trained} {tested} {image}"}
+    return found | dict.fromkeys(("iteration", "iterations"), 0 if name == "base" else 500)
 
 
 @pytest.fixture

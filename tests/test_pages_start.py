@@ -112,18 +112,9 @@ def test_a_status_says_how_many_photographs_and_iterations_are_stored():
     assert state == "not run" and "sgaplus study run rd" in detail
 
 
-LINE = {
-    "key": "k1",
-    "image": "kodim01@256",
-    "codec": "mshyper-s",
-    "codec_lmbda": 0.01,
-    "dtype": "bfloat16",
-    "device": "a processor, 1 thread",
-    "sgaplus_version": "0.1.0",
-    "git_commit": "0123456789abcdef",
-    "torch_version": "2.15.0",
-    "written": "2026-11-20T23:59:59+00:00",
-}
+LINE = {"key": "k1", "image": "kodim01@256", "codec": "mshyper-s", "codec_lmbda": 0.01, "dtype": "bfloat16"}
+LINE |= {"device": "a processor, 1 thread", "sgaplus_version": "0.1.0", "git_commit": "0123456789abcdef"}
+LINE |= {"torch_version": "2.15.0", "written": "2026-11-20T23:59:59+00:00"}
 
 
 def test_provenance_counts_and_names_each_thing_once():

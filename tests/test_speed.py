@@ -35,13 +35,8 @@ def write_measurement(folder, name, ours=(0.2, 0.25, 0.3), **changes):
         | {"pairs": len(ours), "steps": 5, "warmup": 2, "seed": 0}
         | {"width": 1000, "height": 1000, "batch_size": 1}
         | {"codec": "random weights", "lmbda": 0.01, "quality": None, "N": 128, "M": 192}
-        | {
-            "method": "ssl:a=2.3",
-            "dtype": "bfloat16",
-            "device_type": "cpu",
-            "device": "a processor",
-            "threads": 2,
-        }
+        | {"method": "ssl:a=2.3", "dtype": "bfloat16", "device_type": "cpu", "device": "a processor"}
+        | {"threads": 2}
         | {"parts": {"convolutions": 0.6, "normalisation": 0.3, "rest": 0.1}}
         | {"compiled": False, "compile_seconds": None}
         | {"ours_peak_bytes": 2**30, "reference_peak_bytes": 2**31, "sgaplus_version": "0.1.0"}

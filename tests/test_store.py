@@ -68,22 +68,10 @@ def test_rows_know_where_they_come_from_and_a_preset_is_the_plan_that_it_stands_
 
 
 def test_every_part_of_the_specification_changes_the_key(job):
-    other = {
-        "codec": "d",
-        "codec_lmbda": 0.02,
-        "codec_sha256": "2",
-        "image_sha256": "3",
-        "method": {"method": "ssl", "a": 2.4},
-        "temperature": {"schedule": "constant", "value": 0.5},
-        "lr": {"schedule": "constant", "value": 0.004},
-        "lmbda": 0.02,
-        "iterations": 11,
-        "dtype": "bfloat16",
-        "seed": 1,
-        "optimizer": "soap",
-        "algorithm": 2,
-        "distortion": "ms-ssim",
-    }
+    other = {"codec": "d", "codec_lmbda": 0.02, "codec_sha256": "2", "image_sha256": "3", "lmbda": 0.02}
+    other |= {"method": {"method": "ssl", "a": 2.4}, "temperature": {"schedule": "constant", "value": 0.5}}
+    other |= {"lr": {"schedule": "constant", "value": 0.004}, "iterations": 11, "dtype": "bfloat16"}
+    other |= {"seed": 1, "optimizer": "soap", "algorithm": 2, "distortion": "ms-ssim"}
     found = {job.key} | {dataclasses.replace(job, **{name: value}).key for name, value in other.items()}
     assert len(found) == len(other) + 1
     same = {"image": "renamed", "label": "in other words", "read_offs": (6,), "trace_every": 6}

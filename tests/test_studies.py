@@ -149,18 +149,6 @@ def test_the_paper_s_grids_are_complete(planned):
     assert semi == {(train, test) for train in (0.0035, 0.013, 0.0483) for test in LAMBDAS["mse"]}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("profile", "images"), [("paper", 24), ("cpu", 8)])
-def test_studies_share_the_jobs_that_their_comments_say(planned, profile, images):
-    def key_set(name: str) -> set[str]:
-        return {task.job.key for task in planned(name, profile)}
-
-    rd = key_set("rd")
-    assert key_set("convergence") <= rd and (profile == "cpu" or key_set("qualitative") <= rd)
-    for name, methods in (("stability", 3), ("ssl-a", 2), ("learning-rate", 2)):
-        assert len(rd & key_set(name)) == methods * images
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -295,14 +283,6 @@ def test_the_order_is_seeds_then_lambdas_then_methods(tmp_path, bundled):
     # The base has no randomness, so that all seeds share it.
     shared = [(*cell[:3], 0, 0) if cell[2] == "base" else cell for cell in expected]
     assert cells == list(dict.fromkeys(shared))
-
-
-def test_schedules_that_are_not_published_are_named(tmp_path, bundled):
-    study = tiny(
-        tmp_path, methods=["base", "linear"], temperatures=["exponential:c=0.001", "0.5"], lrs=[0.005, 0.02]
-    )
-    labels = list(dict.fromkeys(task.job.label for task in planning.plan(study, "cpu")))
-    assert labels == ["base", "linear", "linear, lr 0.02", "linear, τ 0.5", "linear, τ 0.5, lr 0.02"]
 
 
 @pytest.mark.slow

@@ -29,18 +29,11 @@ def cells_of(table: GT) -> list[list[str]]:
 
 @pytest.fixture
 def frame() -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "lmbda": [0.01, 0.01, 0.02, 0.02],
-            "configuration": ["base", "linear", "base", "linear"],
-            "loss": [2.0, 1.5, 3.0, 3.5],
-            "gain": [np.nan, -1.234, np.nan, 0.5],
-            "gain_low": [np.nan, -2.0, np.nan, np.nan],
-            "gain_high": [np.nan, -0.5, np.nan, np.nan],
-            "bytes": [1234567, 12, 3, 4],
-            "fits": [True, False, True, False],
-        }
-    )
+    nan = np.nan
+    table = {"lmbda": [0.01, 0.01, 0.02, 0.02], "configuration": ["base", "linear", "base", "linear"]}
+    table |= {"loss": [2.0, 1.5, 3.0, 3.5], "gain": [nan, -1.234, nan, 0.5]}
+    table |= {"gain_low": [nan, -2.0, nan, nan], "gain_high": [nan, -0.5, nan, nan]}
+    return pd.DataFrame(table | {"bytes": [1234567, 12, 3, 4], "fits": [True, False] * 2})
 
 
 COLUMNS = {
