@@ -5,7 +5,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from companion import pool, provenance
+from companion import pool, provenance, statistics
 from companion.pages import claims, grids, ssl_a, three_class
 from companion.verdicts import Claim, Finding, Verdict, not_run
 from sgaplus.errors import UserError
@@ -88,6 +88,13 @@ def test_crops_and_whole_photographs_are_scopes_of_their_own():
 def test_claims_are_about_codecs_at_their_own_lambda():
     rows = pd.DataFrame({"lmbda": [0.01, 0.01], "codec_lmbda": [0.01, 0.02]})
     assert len(pool.own(rows)) == 1
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_resamples():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(statistics, "RESAMPLES", 50)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from companion.pages import claims, reproduce, your_photograph
 from companion.verdicts import Claim, Finding, Verdict
 from sgaplus.errors import SystemFault, UserError
 from sgaplus.io import CHECKOUT
-from sgaplus.studies.schema import load_studies
+from sgaplus.studies.schema import load_study
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -29,12 +29,11 @@ def test_a_strip_has_a_tile_for_each_claim_with_its_verdicts_in_words():
     assert 'data-verdict="holds"' in markup and "#claim-9" in markup and "9 claim of 9" in markup
 
 
-def test_every_study_has_a_line_with_its_command_rows_and_hours():
-    table = reproduce.studies("cpu").set_index("study")
-    assert set(table.index) == {study.name for study in load_studies() if "cpu" in study.profiles}
-    rd = table.loc["rd"]
+def test_a_study_has_a_line_with_its_command_rows_and_hours(monkeypatch):
+    monkeypatch.setattr("sgaplus.studies.reproduce.studies_of", lambda _: [load_study("rd")])
+    [rd] = reproduce.studies("cpu").to_dict("records")
     assert rd["command"] == "sgaplus study run rd --profile cpu" and rd["rows"] > 1000 and rd["spent"] > 1
-    assert (table.loc[table["left"] == 0, "memory"].isna()).all()
+    assert rd["left"] > 0 or pd.isna(rd["memory"])
 
 
 def test_a_command_is_run_and_what_it_took_is_measured(tmp_path):

@@ -35,8 +35,10 @@ def curves(rows) -> dict[str, pd.DataFrame]:
     return rate_distortion.curves(rows)
 
 
-def test_whole_photographs_and_crops_are_never_mixed(stored):
-    assert set(rate_distortion.select(stored)["image"]) == {"a", "b", "c"}
+def test_whole_photographs_crops_and_other_lambda_are_never_mixed(stored):
+    other = stored[stored["configuration"] == "good"].assign(lmbda=0.08)
+    chosen = rate_distortion.select(pd.concat([stored, other]))
+    assert set(chosen["image"]) == {"a", "b", "c"} and set(chosen["lmbda"]) == set(LAMBDAS)
     crops = rate_distortion.select(stored, "crops")
     assert set(crops["image"]) == {"a@64", "b@64"}
     with pytest.raises(UserError, match="use whole or crops"):
@@ -68,11 +70,6 @@ def test_crops_stand_beside_photographs_where_they_have_more_methods(stored):
     more = pd.concat(more, ignore_index=True)
     found = curves_shown.on_crops(more, "Kodak", ["base"], whole)
     assert found.pictures == "crops" and "2 crops" in found.said and "linear" in found.said
-
-
-def test_lines_at_another_lambda_are_left_out(stored):
-    other = stored[stored["configuration"] == "good"].assign(lmbda=0.08)
-    assert set(rate_distortion.select(pd.concat([stored, other]))["lmbda"]) == set(LAMBDAS)
 
 
 def test_curves_are_over_the_images_that_all_have(rows):
