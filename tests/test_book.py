@@ -45,13 +45,9 @@ async () => {
   }
 }
 """
-# A new size and new colours have arrived; colours change over some time.
-STILL = """
-() => new Promise(done => requestAnimationFrame(() => setTimeout(() => {
-  for (const animation of document.getAnimations()) animation.finish();
-  setTimeout(done, 20);
-}, 20)))
-"""
+# Colours change at once, and have changed with the next frame.
+AT_ONCE = "*, *::before, *::after { transition: none !important; animation: none !important }"
+STILL = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 INSPECT = """
 () => {
   const article = document.querySelector("article, main");
@@ -160,6 +156,7 @@ def look(browser, address: str) -> Visit:
     tab.on("requestfailed", lambda request: visit.complaints.append(f"{request.url} {request.failure}"))
     tab.on("websocket", lambda socket: visit.asked.append(socket.url))
     tab.goto(address)
+    tab.add_style_tag(content=AT_ONCE)
     tab.evaluate(SETTLE)
     for width, scheme in VIEWS:
         tab.set_viewport_size({"width": width, "height": SCREEN})
