@@ -52,17 +52,16 @@ def from_start(trace: pd.DataFrame) -> pd.DataFrame:
 
 
 def figure(trace: pd.DataFrame) -> Figure:
-    """True loss, discretisation gap, PSNR and rate over iterations, mean over images (paper, Figure 2).
-
-    Values are differences from the codec's own (iteration 0) except for the gap, so that the bands, 95 %
-    bootstrap intervals over images, show the spread of the gain and not that of the images.
-    """
+    """`from_start` over iterations, mean over images (paper, Figure 2)."""
     table = from_start(trace)
-
-    def draw(axes: Axes, column: str) -> None:
-        figures.lines(axes, table.dropna(subset=[column]), "iteration", column)
-
-    return figures.panels(_PANELS, draw, size=(4.4, 3.2), columns=2, sharex=True, zero=True)
+    return figures.panels(
+        _PANELS,
+        lambda axes, name: figures.lines(axes, table.dropna(subset=[name]), "iteration", name),
+        size=(4.4, 3.2),
+        columns=2,
+        sharex=True,
+        zero=True,
+    )
 
 
 def differences(trace: pd.DataFrame, reference: str) -> pd.DataFrame:
@@ -115,15 +114,10 @@ ON_THE_WAY = {
 
 
 def at_end(trace: pd.DataFrame) -> pd.DataFrame:
-    """What the curves of `traces` come to, one line per configuration in the book's order.
+    """`AT_END` and `ON_THE_WAY`, what the curves of `traces` come to, by configuration in the book's order.
 
-    Returns:
-        configuration, images, loss (mean at the last iteration); gain, the change of the true loss from
-        iteration 0 in percent; against, the paired difference from the configuration of the lowest mean loss
-        in percent, and its verdict; gap, in the loss's unit; tau, the temperature, NaN for methods without
-        one; rising, the share in percent of the steps between neighbouring traced iterations over which an
-        image's true loss rises; climbed, the sum of these rises in percent of the image's loss at iteration
-        0. Those that are means of each image's value have intervals.
+    ``rising`` is the share of the steps between neighbouring traced iterations over which an image's true
+    loss rises; ``climbed``, the sum of these rises, is in percent of the image's loss at iteration 0.
     """
     table, by = from_start(trace), ["configuration", "image"]
     steps = table.groupby(by)["loss"].diff()
@@ -155,13 +149,8 @@ def at_end(trace: pd.DataFrame) -> pd.DataFrame:
 
 
 def reaching(trace: pd.DataFrame) -> pd.DataFrame:
-    """Iterations until a configuration is at or below the true loss that another has at its end.
-
-    Returns:
-        One line per configuration and one column per target, both in the book's order: the first traced
-        iteration on the curve of means over images, – where it does not get there, and of how many images the
-        own curve gets there. The first column is ``configuration``.
-    """
+    """Iterations until a configuration (the rows) is at or below the true loss that another (the columns) has
+    at its end, on the curve of means over images, and of how many images the own curve gets there."""
     means = trace.pivot_table(index="iteration", columns="configuration", values="loss")
     names = palette.in_order(means.columns)
     ends = trace[trace["iteration"] == trace["iteration"].max()].pivot_table(
