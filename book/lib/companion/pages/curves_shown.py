@@ -1,9 +1,7 @@
-"""What the pages on rate and distortion show of one kind of pictures: the answer, curves with a switch
-between numbers of iterations, Bjøntegaard deltas and losses."""
+"""What the pages on rate and distortion show of one kind of pictures, with a switch between iterations."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import pandas as pd
 
@@ -17,19 +15,16 @@ from .rate_distortion import CROPS, WHOLE, Curves, select
 
 @dataclass(frozen=True)
 class Part:
-    """What a page shows of pictures of one kind.
-
-    Attributes:
-        pictures: `WHOLE` or `CROPS`.
-        on: the images, in words.
-        anchors: the configurations that the others are compared with.
-        rows: `select` at each number of iterations, the one to be shown first before the others.
-    """
+    """What a page shows of pictures of one kind (``on``, in words) by the number of iterations, the one to be
+    shown first before the others."""
 
     pictures: str
     on: str
-    anchors: tuple[str, ...]
-    rows: Mapping[int, pd.DataFrame]
+    rows: dict[int, pd.DataFrame]
+    curves: dict[int, Curves]
+    by_image: dict[int, pd.DataFrame]
+    deltas: dict[int, pd.DataFrame]
+    losses: dict[int, pd.DataFrame]
 
     @property
     def iteration(self) -> int:
@@ -40,23 +35,7 @@ class Part:
     def images(self) -> int:
         return self.curves[self.iteration][BASE]["image"].nunique()
 
-    @cached_property
-    def curves(self) -> dict[int, Curves]:
-        return {t: rd.curves(rows) for t, rows in self.rows.items()}
-
-    @cached_property
-    def by_image(self) -> dict[int, pd.DataFrame]:
-        return {t: rd.per_image(found, self.anchors) for t, found in self.curves.items()}
-
-    @cached_property
-    def deltas(self) -> dict[int, pd.DataFrame]:
-        return {t: rd.deltas(found, self.by_image[t]).assign(iteration=t) for t, found in self.curves.items()}
-
-    @cached_property
-    def losses(self) -> dict[int, pd.DataFrame]:
-        return {t: rd.losses(rows).assign(iteration=t) for t, rows in self.rows.items()}
-
-    @cached_property
+    @property
     def drawn(self) -> pd.DataFrame:
         """The rows of all curves."""
         return pd.concat(map(rd.rows_of, self.curves.values()), ignore_index=True)
@@ -74,12 +53,8 @@ def part(
     pictures: str = WHOLE,
     iteration: int | None = None,
 ) -> Part:
-    """The pictures of a kind at an iteration; where None at the paper's read-offs at which a method has a
-    curve, the one with the most methods first, of these the last.
-
-    Args:
-        title: the data set, in words.
-    """
+    """The pictures of a kind of a data set (``title``, in words) at an iteration; where None at the paper's
+    read-offs at which a method has a curve, the one with the most methods first, of these the last."""
     chosen = select(rows, pictures, iteration)
     found = {int(chosen["iteration"].max()): chosen}
     if iteration is None:
@@ -88,10 +63,13 @@ def part(
         further = {*READ_OFFS} & {*counts.index[counts > 1]} - {*found}
         found |= {t: select(rows, pictures, t) for t in further}
     drawn = {t: rd.curves(table) for t, table in found.items()}
-    order = sorted(found, key=lambda t: (-len(drawn[t]), -t))
-    count = drawn[order[0]][BASE]["image"].nunique()
+    drawn = dict(sorted(drawn.items(), key=lambda item: (-len(item[1]), -item[0])))
+    count = next(iter(drawn.values()))[BASE]["image"].nunique()
     on = f"{title} ({provenance.count(count, 'crop' if pictures == CROPS else 'photograph')})"
-    return Part(pictures, on, tuple(anchors), {t: found[t] for t in order})
+    by_image = {t: rd.per_image(curves, anchors) for t, curves in drawn.items()}
+    deltas = {t: rd.deltas(curves, by_image[t]).assign(iteration=t) for t, curves in drawn.items()}
+    losses = {t: rd.losses(found[t]).assign(iteration=t) for t in drawn}
+    return Part(pictures, on, {t: found[t] for t in drawn}, drawn, by_image, deltas, losses)
 
 
 def on_crops(rows: pd.DataFrame, title: str, anchors: Sequence[str], beside: Part) -> Part | None:

@@ -1,5 +1,4 @@
-"""Rate and distortion (paper, Figure 3a and 3b, Table 1): curves, gains over them, Bjøntegaard deltas,
-losses.
+"""Rate and distortion (paper, Figure 3a and 3b, Table 1): curves, gains, Bjøntegaard deltas, losses.
 
 PSNR is that of floats, as in the paper, unless something else is said. *Curves* are the lines of each
 configuration, by its name.
@@ -34,11 +33,8 @@ def _own(rows: pd.DataFrame, pictures: str) -> pd.DataFrame:
 
 
 def read_offs(rows: pd.DataFrame, pictures: str = WHOLE) -> list[int]:
-    """The iterations at which every method has results on as many images and λ as at any, in order.
-
-    Args:
-        pictures: ``whole`` photographs, or ``crops``, whose names end in ``@`` and the side in pixels.
-    """
+    """The iterations at which every method has results on as many images and λ as at any, in order, on
+    ``whole`` photographs or ``crops``, whose names end in ``@`` and the side in pixels."""
     own = _own(rows, pictures)
     read = own[own["read_off"] & (own["iteration"] > 0)]
     points = read[["configuration", "lmbda", "image", "iteration"]].drop_duplicates()
@@ -182,22 +178,17 @@ def show_deltas(lines: pd.DataFrame, csv: str, source: pd.DataFrame) -> None:
 def deltas_figure(images: pd.DataFrame) -> Figure:
     """BD-rate of `per_image`, a panel for each anchor: points, and mean with its interval over images."""
     table = images.dropna(subset=["bd_rate"])
-    parts = {f"against {anchor}": part for anchor, part in table.groupby("anchor", sort=False)}
-
-    def draw(axes: Axes, part: pd.DataFrame) -> None:
-        figures.points_with_means(axes, part, "bd_rate")
-
-    size = (4.5, 0.8 + 0.42 * table["configuration"].nunique())
-    return figures.panels(parts, draw, xlabel="BD-rate (%)", size=size)
+    return figures.panels(
+        {f"against {anchor}": part for anchor, part in table.groupby("anchor", sort=False)},
+        lambda axes, part: figures.points_with_means(axes, part, "bd_rate"),
+        xlabel="BD-rate (%)",
+        size=(4.5, 0.8 + 0.42 * table["configuration"].nunique()),
+    )
 
 
 def losses(rows: pd.DataFrame) -> pd.DataFrame:
-    """Every configuration at every λ at which something was refined, on the images that all have there.
-
-    Returns:
-        lmbda, configuration, images, the means loss, bpp, psnr, psnr_8bit, and change with its interval: the
-        paired change of the loss from the base in percent, NaN for the base.
-    """
+    """Means of every configuration at every λ at which something was refined, on the images that all have
+    there, and change, the paired one of the loss from the base in percent, with its interval."""
     found = []
     for lmbda, group in rows.groupby("lmbda"):
         names = palette.in_order(group["configuration"])
@@ -226,11 +217,8 @@ def coverage(found: Curves, dataset: str, study: str) -> str:
 
 
 def headline(lines: pd.DataFrame, losses: pd.DataFrame, on: str, iteration: int) -> str:
-    """What refinement saves at equal quality by `deltas`, and what moves at equal λ by `losses`.
-
-    Args:
-        on: the images, in words.
-    """
+    """What refinement saves at equal quality by `deltas`, and what moves at equal λ by `losses`, on images in
+    words."""
     against = lines[lines["anchor"] == BASE].dropna(subset=["means_bd_rate"]).sort_values("means_bd_rate")
     if against.empty:
         return "There is no BD-rate here: it needs four λ, and a PSNR that grows with the rate."
