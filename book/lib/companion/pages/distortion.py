@@ -50,14 +50,8 @@ def curves(points: pd.DataFrame) -> Figure:
 def region(
     image: torch.Tensor, box: tuple[int, int, int, int], lmbda: float, iterations: int, inside: float
 ) -> tuple[pd.DataFrame, dict[str, torch.Tensor]]:
-    """A photograph at one size, with and without a region of interest: a row for each, and the pictures.
-
-    Args:
-        image: (3, H, W).
-        box: the region: left, top, width, height.
-        lmbda: of the codec; the size is that of the file that plain refinement writes.
-        inside: the weight there.
-    """
+    """A photograph (3, H, W) at the size of the file that plain refinement writes, with and without a region
+    of interest (left, top, width, height) and the weight ``inside``: a row for each, and the pictures."""
     codec = load_codec("mshyper-s", lmbda=lmbda)
     size = (image.shape[1], image.shape[2])
     weights = distortion.regions(size, [box], inside=inside)
