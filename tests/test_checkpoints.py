@@ -39,31 +39,32 @@ def write_checkpoint(path, content):
     return path
 
 
-KEYS = ["state_dict", "model_state_dict", "model", "net", "generator", "weights.best"]
-
-
-@pytest.mark.parametrize("under", [None, *KEYS])
-def test_checkpoints_of_ones_own(tmp_path, under):
+@pytest.mark.parametrize(
+    ("under", "prefix"),
+    [
+        (None, "module."),
+        ("state_dict", "_orig_mod."),
+        ("model_state_dict", "module._orig_mod."),
+        ("model", "net."),
+        ("net", "model.codec."),
+        ("generator", ""),
+        ("weights.best", ""),
+    ],
+)
+def test_checkpoints_of_ones_own(tmp_path, under, prefix):
+    """With the prefix of a wrapper; without one, a part of the model was compiled."""
     model = untrained()
-    state = model.state_dict()
     optimizer = torch.optim.Adam(model.parameters())
     model(torch.rand(1, 3, 64, 64))["x_hat"].sum().backward()
     optimizer.step()
+    compiled = ("g_s.", "g_s._orig_mod." if not prefix else "g_s.")
+    state = {prefix + name.replace(*compiled): value for name, value in model.state_dict().items()}
     beside = {"step": 3, "optimizer_state_dict": optimizer.state_dict()}
     path = write_checkpoint(tmp_path / "own.pt", {under: state, **beside} if under else state)
     codec = load_codec(path, 0.02, device="cpu", dtype="float32")
     assert (codec.name, codec.lmbda) == ("own", 0.02)
     assert io.sha256(path) in codec.also
     assert_same_parameters(codec, dict(model.named_parameters()))
-
-
-@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "net.", "model.codec.", ""])
-def test_the_prefix_of_a_wrapper_is_stripped(tmp_path, prefix):
-    """Without one, a part of the model was compiled."""
-    compiled = ("g_s.", "g_s._orig_mod." if not prefix else "g_s.")
-    renamed = {prefix + name.replace(*compiled): value for name, value in untrained().state_dict().items()}
-    codec = load_codec(write_checkpoint(tmp_path / "own.pt", {"state_dict": renamed}), 0.02)
-    assert_same_parameters(codec, dict(untrained().named_parameters()))
 
 
 HARMLESS = {
