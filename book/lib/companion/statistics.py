@@ -165,14 +165,9 @@ def seed_spread(rows: pd.DataFrame, column: str, by: Sequence[str]) -> pd.DataFr
 
 def rank_correlation(x: pd.Series, y: pd.Series) -> tuple[float, float, float]:
     """Spearman's rank correlation of two quantities over images, and its interval."""
-
-    def rho(*sides: np.ndarray) -> float:
-        return spearmanr(*sides).statistic
-
-    found = bootstrap(
-        (x, y), rho, n_resamples=RESAMPLES, paired=True, vectorized=False, method="percentile", rng=0
-    )
-    return rho(x, y), *found.confidence_interval
+    how = {"n_resamples": RESAMPLES, "paired": True, "vectorized": False, "method": "percentile", "rng": 0}
+    found = bootstrap((x, y), lambda *sides: spearmanr(*sides).statistic, **how)
+    return spearmanr(x, y).statistic, *found.confidence_interval
 
 
 def check_pairs(

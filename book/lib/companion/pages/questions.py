@@ -1,5 +1,4 @@
-"""The first six of the ten questions: what the methods' formulas say of shapes, draws, classes and
-temperature."""
+"""The first six of the ten questions: what the methods' formulas say."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -38,12 +37,8 @@ def methods() -> list[rounding.TwoClass]:
 def curves(
     table: pd.DataFrame, by: str, x: str, y: str, axis: Mapping[str, Any] = MappingProxyType({}), **how: Any
 ) -> Figure:
-    """A line for each ``by``, in a panel for each ``panel`` where the table has one.
-
-    Args:
-        axis: for `matplotlib.axes.Axes.set`.
-        how: for `figures.panels`.
-    """
+    """A line for each ``by``, in a panel for each ``panel`` where the table has one; ``axis`` is for
+    `matplotlib.axes.Axes.set`, ``how`` for `figures.panels`."""
     parts = dict(list(table.groupby("panel", sort=False))) if "panel" in table else {"": table}
 
     def draw(axes: Axes, part: pd.DataFrame) -> None:
@@ -59,7 +54,6 @@ def curves(
 
 # Question 1
 
-
 SHAPES = {
     "middle": Col("at ½", 2, under="slope of p(⌈v⌉)"),
     "near": Col("at 0.01", 3, under="slope of p(⌈v⌉)"),
@@ -71,12 +65,8 @@ SHAPES = {
 
 
 def shapes() -> pd.DataFrame:
-    """Each method's probability in numbers.
-
-    Returns:
-        method and `SHAPES`: exponent is k of dp/dv ∝ distanceᵏ at an integer, wrong a mean over v at τ = 1,
-        left the largest difference of the probabilities from the closest SSL.
-    """
+    """`SHAPES` of each method: exponent is k of dp/dv ∝ distanceᵏ at an integer, wrong a mean over v at τ =
+    1."""
     at = torch.tensor([0.5, 0.01], dtype=torch.float64)
     lines = []
     for method in [*methods(), rounding.SSL(4 / 3)]:
@@ -89,7 +79,6 @@ def shapes() -> pd.DataFrame:
 
 # Question 2
 
-
 BUDGETS = {
     "middle": Col("in the middle half", 0, under="% of the mean derivative"),
     "ends": Col("within 0.05 of an integer", 1, under="% of the mean derivative"),
@@ -101,11 +90,8 @@ BUDGETS = {
 
 
 def budgets(tau: float) -> pd.DataFrame:
-    """Where a method spends the mean derivative of its draws, which is 1 over any unit interval: method,
-    `BUDGETS`.
-
-    The ratio is 0 where there is no derivative.
-    """
+    """Where a method spends the mean derivative of its draws, which is 1 over any unit interval; the ratio is
+    0 where there is no derivative."""
     marks = torch.tensor([0.05, 0.25, 0.5, 0.75, 0.95], dtype=torch.float64)
     lines = []
     for method in methods():
@@ -119,8 +105,7 @@ def budgets(tau: float) -> pd.DataFrame:
 
 
 def moments(tau: float) -> pd.DataFrame:
-    """Over v: mean and standard deviation of a draw's derivative, and that of the draw: method, v, slope,
-    slope_sd, value_sd."""
+    """Over v: mean and standard deviation of a draw's derivative (slope), and that of the draw (value)."""
     x = closed_forms.midpoints(99)
     parts = [
         pd.DataFrame({"method": method.label, "v": x.numpy()} | closed_forms.moments(method, x, tau, 4001))
@@ -143,7 +128,6 @@ def gradients(table: pd.DataFrame) -> Figure:
 
 # Question 3
 
-
 THIRDS = {
     "zone": Col("width of the zone, 1/r − 1", 3),
     "neighbours": Col("at an integer", under="probability of each neighbour"),
@@ -163,22 +147,17 @@ def thirds() -> pd.DataFrame:
 
 
 def third_class(r: Sequence[float], n: Sequence[float]) -> pd.DataFrame:
-    """Probability of the third integer over the distance from the nearest one, for linear: panel, setting,
-    distance, probability.
-
-    Args:
-        r: each at the authors' best n.
-        n: each at the authors' best r.
-    """
+    """Probability of the third integer over the distance from the nearest one, for linear: each r at the
+    authors' best n, and each n at their best r."""
     best, w = rounding.ThreeClass(), np.linspace(0, 0.3, 301)
     settings = [(f"over r, at n = {best.n:g}", f"r = {value:g}", value, best.n) for value in r]
     settings += [(f"over n, at r = {best.r:g}", f"n = {value:g}", best.r, value) for value in n]
     parts = []
     for panel, setting, stretch, power in settings:
         method = rounding.ThreeClass(rounding.Linear(), stretch, power)
-        mass = method.probabilities(torch.tensor(w, dtype=torch.float64))[:, 0]
-        line = {"panel": panel, "setting": setting, "distance": w, "probability": mass}
-        parts.append(pd.DataFrame(line))
+        mass = method.probabilities(torch.from_numpy(w))[:, 0]
+        found = {"panel": panel, "setting": setting, "distance": w, "probability": mass}
+        parts.append(pd.DataFrame(found))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -186,7 +165,7 @@ def third_class(r: Sequence[float], n: Sequence[float]) -> pd.DataFrame:
 
 
 def randomness() -> pd.DataFrame:
-    """How far a draw is from the rounded value over τ, mean over the noise and over v: method, tau, error."""
+    """How far a draw is from the rounded value over τ, mean over the noise and over v (error)."""
     taus, x = np.linspace(0.1, 1, 19), closed_forms.midpoints(49)
     lines = [
         (method.label, tau, float(closed_forms.moments(method, x, tau, 1001)["error"].mean()))

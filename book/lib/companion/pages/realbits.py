@@ -17,12 +17,8 @@ ALLOWED_RATIO, ALLOWED_BYTES, ALLOWED_FROM = 1.010, 40, 0.0025
 
 
 def points(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row per file.
-
-    Returns:
-        image, configuration, codec, codec_lmbda, lmbda, stream, pixels, estimated and real (bytes of the
-        file), excess (bytes), percent (excess of the estimate), allowed (bytes), slack (allowed minus real).
-    """
+    """One row per file: estimated and real bytes, excess (bytes), percent (excess of the estimate), allowed
+    bytes, slack (allowed minus real)."""
     table = rows[rows["stream"].notna()].drop_duplicates("stream")  # studies share jobs
     if table.empty:
         raise UserError("no row of this study names a file: run a study that keeps them, such as `rd`")
@@ -52,16 +48,8 @@ def excess_figure(table: pd.DataFrame) -> Figure:
 
     def draw(axes: Axes, part: pd.DataFrame) -> None:
         x = part["estimated"] / 1000
-        sns.scatterplot(
-            part.assign(x=x),
-            x="x",
-            y="percent",
-            hue="configuration",
-            style="configuration",
-            **looks,
-            alpha=0.75,
-            ax=axes,
-        )
+        by = {"hue": "configuration", "style": "configuration"}
+        sns.scatterplot(part.assign(x=x), x="x", y="percent", **by, **looks, alpha=0.75, ax=axes)
         if part["lmbda"].min() >= ALLOWED_FROM:
             x = np.geomspace(x.min(), x.max(), 200)
             label = f"allowed: {100 * (ALLOWED_RATIO - 1):.0f} % and {ALLOWED_BYTES} bytes"
