@@ -1,5 +1,4 @@
-"""The claims ledger: verdicts as a table, and for each claim its criterion, its numbers and where they are
-shown."""
+"""The claims ledger: verdicts as a table, and for each claim its criterion and its numbers."""
 
 import html
 from collections import Counter
@@ -131,14 +130,6 @@ def _place(finding: Finding) -> str:
 def _cell(conditions: Sequence[Finding]) -> str:
     early = {finding.iteration for finding in conditions} - {None, *verdict_rules.READ_OFFS}
     return f"{_said(together(conditions))}{_count(conditions)}" + (f", after {max(early)}" if early else "")
-
-
-def show_matrix(ledger: Sequence[Claim], rows: pd.DataFrame) -> None:
-    """Display `matrix` with all findings as CSV, and what the rows are of."""
-    caption = (
-        "Verdicts by data set and number of iterations, with how many of the conditions that were run hold."
-    )
-    cells.show_table(matrix(ledger), frame(ledger), name="claims", caption=caption, source=rows)
 
 
 def strip(ledger: Sequence[Claim]) -> str:
