@@ -9,14 +9,15 @@ FOLDER = Path(os.environ.get("SGAPLUS_MOODS", "."))
 
 
 def dask_setup(worker):
-    import torch
+    from sgaplus.studies.execution import cluster, shards
 
-    from sgaplus.studies.execution import shards
-
-    refine = shards.refine
+    refine, identity = shards.refine, cluster.identity
     limit_files(None)
-    if (FOLDER / f"other-{worker.name}").exists():
-        torch.__version__ = "1.13.1"
+
+    def another():
+        return identity() | ({"torch": "1.13.1"} if (FOLDER / f"other-{worker.name}").exists() else {})
+
+    cluster.identity = another
 
     def moody(codec, images, *arguments, progress, **settings):
         limit_files(100 if (FOLDER / "disk").exists() else None)

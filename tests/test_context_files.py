@@ -98,12 +98,12 @@ def test_any_number_of_threads_and_another_processor_decode_the_same_bits(tmp_pa
         path = tmp_path / f"{name}.pth"
         torch.save(untrained(name).state_dict(), path)
         codec = sgaplus.load_codec(path, 0.01, device="cpu", dtype="float32")
-        latents = hard_latents(codec, picture(*SIZE))
+        latents = hard_latents(codec, picture(64, 128))
         try:
             for threads in (1, 2):
                 torch.set_num_threads(threads)
                 fresh = dataclasses.replace(codec, _made={})
-                data = bitstream.encode(fresh, latents, SIZE)
+                data = bitstream.encode(fresh, latents, (64, 128))
                 found = bitstream.read_latents(data, fresh)
                 first_data, first = ours.setdefault(name, (data, found))
                 assert data == first_data
