@@ -219,16 +219,10 @@ def test_what_happens_in_the_middle(call, photo, monkeypatch, error, message, co
 
     monkeypatch.setattr("sgaplus.refinement.refine", fail)
     assert_refused(call("refine", photo), message, code)
-
-
-def test_a_bug_can_be_looked_into(call, photo, monkeypatch):
-    def fail(*_, **__):
-        raise TypeError("a bug")
-
-    monkeypatch.setattr("sgaplus.refinement.refine", fail)
-    monkeypatch.setenv("SGAPLUS_TRACEBACK", "1")
-    with pytest.raises(TypeError, match="a bug"):
-        cli.main(["refine", str(photo)])
+    if isinstance(error, TypeError):
+        monkeypatch.setenv("SGAPLUS_TRACEBACK", "1")
+        with pytest.raises(TypeError, match="two"):
+            cli.main(["refine", str(photo)])
 
 
 def test_commands_that_do_not_exist(call):
