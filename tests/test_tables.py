@@ -158,3 +158,11 @@ def test_legends_have_the_books_order_and_numbers_go_from_dark_to_light():
     assert palette.for_seaborn(["x", "atanh (SGA)", "base"])["hue_order"] == ["base", "atanh (SGA)", "x"]
     brightness = [sum(colour) for colour in palette.ordered([500, 25, 100]).values()]
     assert list(palette.ordered([500, 25])) == [25, 500] and brightness == sorted(brightness)
+
+
+def test_brackets_are_explained_where_they_hold_an_interval():
+    rows = pd.DataFrame(
+        [{"page": "[1. a claim](#claim-1)", "change": -1.0, "change_low": -2.0, "change_high": 0.5}]
+    )
+    assert "In brackets" in tables.ci_table(rows, {"page": "page", "change": "change"}).as_raw_html()
+    assert "In brackets" not in tables.ci_table(rows, {"page": "page"}).as_raw_html()

@@ -1,6 +1,7 @@
 """The book's tables: a frame and a declaration of its columns become one with intervals, notes, a CSV."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -124,7 +125,7 @@ def ci_table(
             heading = said.split(",")[0].split(" (")[0]
             bold.append(f"{'lowest' if column.best == 'min' else 'highest'} {heading}")
     notes = [note] if note else []
-    if any("[" in text for text in shown.to_numpy().ravel()):
+    if any(re.search(r"[\d%]\s\[", text) for text in shown.to_numpy().ravel()):  # not a link
         notes.append(f"In brackets: {brackets}.")
     if bold:
         notes.append(f"Bold: {', '.join(dict.fromkeys(bold))}{' of each group' if group else ''}.")
