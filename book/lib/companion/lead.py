@@ -8,19 +8,10 @@ from sgaplus.codecs.series import Series
 
 from . import palette, pool, statistics
 from .configurations import label
-from .tables import Col
 
 ATANH, SSL = label("atanh"), label("ssl")
 # What the comparisons need.
 STUDIES = ("rd", "convergence", "clic", "stability", "fast")
-COLUMNS = {
-    "data": "data",
-    "settings": "settings",
-    "iteration": "iterations",
-    "images": "images",
-    "change": Col("change of the true loss, %", 2, sign=True),
-    "verdict": "verdict",
-}
 
 
 def load(profile: str, results: str | None = None, codec: str | Series | None = None) -> pd.DataFrame:
@@ -32,7 +23,7 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
     """The true loss of SSL against that of atanh on the same image, in percent, at the λ of the ablations.
 
     The best τ_max of a method is chosen on the same images, under one schedule for all methods. One row per
-    comparison that `pool.load` has rows for: `COLUMNS`, lmbda and the interval.
+    comparison that `pool.load` has rows for: the table ``lead``, lmbda and the interval.
     """
     found, lmbda = [], pool.lmbda_of(rows)
 

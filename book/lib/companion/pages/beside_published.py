@@ -67,16 +67,8 @@ def against(
     return statistics.with_interval(name, np.array(values))
 
 
-SGA = {
-    "curve": "curve",
-    "iterations": "iterations",
-    "photographs": "photographs",
-    "bd_rate": Col("BD-rate of SGA against its base, %", 1, sign=True),
-}
-
-
 def sga(dataset: str, lines: pd.DataFrame, name: str, images: int, iteration: int) -> pd.DataFrame:
-    """`SGA`: the published BD-rate against its own base, and that of ``name`` in `rate_distortion.deltas`
+    """The published BD-rate against its own base, and that of ``name`` in `rate_distortion.deltas`
     where ``images``, refined to an iteration, are all whole photographs of the data set."""
     total = SOURCES[dataset].images
     found = [{"curve": "published, of means", "iterations": 2000, "photographs": total}]

@@ -12,38 +12,17 @@ from sgaplus.errors import UserError
 from sgaplus.plans import Plan
 
 from .. import figures, palette, pool, statistics
-from ..tables import Col
 from . import descent, rate_distortion
 
 PRESET = "fast"
 # Budgets of the preset, and the iteration of a published method whose true loss they are to reach.
 TARGETS = ((25, 500), (50, 500), (100, 2000), (400, 2000), (2000, 2000))
-PLANS = {
-    "tau_first": Col("first", 3, significant=True, under="temperature τ"),
-    "tau_last": Col("last", 3, significant=True, under="temperature τ"),
-    "lr": Col("first learning rate", 3, significant=True),
-}
-REACHED = {
-    "budget": "iterations",
-    "target": "of the published method",
-    "images": "images",
-    "change": Col("change of the true loss, %", 2, sign=True),
-    "verdict": "true loss",
-}
-FILES = {"images": "photographs", "bd_rate": Col("BD-rate in the bytes of files, %", 1, sign=True)}
-TRIALS = {
-    "what": "tried",
-    "setting": "setting",
-    "images": "images",
-    "change_percent": Col("change of the true loss, %", 2, sign=True),
-    "note": "note",
-}
 
 
 def preset_plans(
     preset: Callable[[int], Plan], iterations: Sequence[int] = (10, 25, 100, 2000)
 ) -> pd.DataFrame:
-    """A preset's choices for some budgets: iterations and `PLANS`."""
+    """A preset's choices for some budgets: iterations and the table ``fast-plans``."""
     lines = []
     for budget in iterations:
         plan = preset(budget)
@@ -102,7 +81,7 @@ def at_equal_budget(table: pd.DataFrame, references: Sequence[str]) -> pd.DataFr
 
 
 def reached(table: pd.DataFrame, reference: str) -> pd.DataFrame:
-    """`REACHED` by data set: the preset in `budgets` after few iterations against a published method after
+    """By data set the preset in `budgets` after few iterations against a published method after
     many, for those of `TARGETS` that are there."""
     lines = []
     for name, (budget, target) in itertools.product(_sets(table), TARGETS):

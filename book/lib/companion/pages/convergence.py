@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from sgaplus.errors import UserError
 
 from .. import figures, moving, palette, pool, statistics
-from ..tables import Col
 
 _PANELS = {
     "true R-D loss − base's": "delta_loss",
@@ -99,22 +98,10 @@ _END += [
     f"{x}{end}" for x in ("gain", "gap", "rising", "climbed", "against") for end in ("", "_low", "_high")
 ]
 _END += ["verdict", "tau"]
-AT_END = {
-    "loss": Col("true R-D loss", 4, best="min"),
-    "gain": Col("change from the base, %", 2, sign=True, best="min"),
-    "against": Col("against the lowest, %", 2, sign=True),
-    "verdict": "paired",
-}
-ON_THE_WAY = {
-    "gap": Col("method's loss − true loss", 4, sign=True),
-    "tau": Col("τ", 2),
-    "rising": Col("steps that rise, %", 0, best="min"),
-    "climbed": Col("sum of rises, % of the base's loss", 2, best="min"),
-}
 
 
 def at_end(trace: pd.DataFrame) -> pd.DataFrame:
-    """`AT_END` and `ON_THE_WAY`, what the curves of `traces` come to, by configuration in the book's order.
+    """What the curves of `traces` come to, and how, by configuration in the book's order.
 
     ``rising`` is the share of the steps between neighbouring traced iterations over which an image's true
     loss rises; ``climbed``, the sum of these rises, is in percent of the image's loss at iteration 0.

@@ -12,8 +12,7 @@ from matplotlib.figure import Figure
 
 from sgaplus import rounding
 
-from .. import closed_forms, figures, palette, pool, verdict_rules
-from ..tables import Col
+from .. import closed_forms, figures, palette, pool, tables, verdict_rules
 from ..verdicts import Claim
 from .claims import verdict
 
@@ -54,19 +53,9 @@ def curves(
 
 # Question 1
 
-SHAPES = {
-    "middle": Col("at ½", 2, under="slope of p(⌈v⌉)"),
-    "near": Col("at 0.01", 3, under="slope of p(⌈v⌉)"),
-    "exponent": Col("power", 2, under="slope of p(⌈v⌉)"),
-    "wrong": Col("farther integer's p", 3),
-    "a": Col("a", 2, under="closest SSL"),
-    "left": Col("off by at most", 3, under="closest SSL"),
-}
-
 
 def shapes() -> pd.DataFrame:
-    """`SHAPES` of each method: exponent is k of dp/dv ∝ distanceᵏ at an integer, wrong a mean over v at τ =
-    1."""
+    """Shapes at τ = 1: exponent is k of dp/dv ∝ distanceᵏ at an integer, wrong a mean over v."""
     at = torch.tensor([0.5, 0.01], dtype=torch.float64)
     lines = []
     for method in [*methods(), rounding.SSL(4 / 3)]:
@@ -74,19 +63,10 @@ def shapes() -> pd.DataFrame:
         a, left = closed_forms.closest_a(method)
         exponent, wrong = closed_forms.end_exponent(method), closed_forms.wrong_class(method)
         lines.append((method.label, middle, near, exponent, wrong, a, left))
-    return pd.DataFrame(lines, columns=["method", *SHAPES])
+    return pd.DataFrame(lines, columns=["method", *tables.columns_of("shapes")])
 
 
 # Question 2
-
-BUDGETS = {
-    "middle": Col("in the middle half", 0, under="% of the mean derivative"),
-    "ends": Col("within 0.05 of an integer", 1, under="% of the mean derivative"),
-    "noise": Col("mean over v", 3, under="standard deviation of a draw"),
-    "settled": Col("0.05 from an integer", 3, under="standard deviation of a draw"),
-    "at_middle": Col("at ½", 2, under="mean / root mean square of ds/dv"),
-    "at_end": Col("0.05 from an integer", 2, under="mean / root mean square of ds/dv"),
-}
 
 
 def budgets(tau: float) -> pd.DataFrame:
@@ -101,7 +81,7 @@ def budgets(tau: float) -> pd.DataFrame:
         noise = float(closed_forms.moments(method, closed_forms.midpoints(99), tau, 4001)["value_sd"].mean())
         shares = 100 * (value[3] - value[1]), 100 * (value[0] + 1 - value[4])
         lines.append((method.label, *shares, noise, at["value_sd"][0], ratio[2], ratio[0]))
-    return pd.DataFrame(lines, columns=["method", *BUDGETS])
+    return pd.DataFrame(lines, columns=["method", *tables.columns_of("budgets")])
 
 
 def moments(tau: float) -> pd.DataFrame:
@@ -128,12 +108,6 @@ def gradients(table: pd.DataFrame) -> Figure:
 
 # Question 3
 
-THIRDS = {
-    "zone": Col("width of the zone, 1/r − 1", 3),
-    "neighbours": Col("at an integer", under="probability of each neighbour"),
-    "whole": Col("the same with r = 1", under="probability of each neighbour"),
-}
-
 
 def thirds() -> pd.DataFrame:
     """Probability of the third integer at the authors' best r and n, with and without stretching."""
@@ -143,7 +117,7 @@ def thirds() -> pd.DataFrame:
         whole = rounding.ThreeClass(method.base, 1.0, method.n)
         masses = (closed_forms.third_mass(kind) for kind in (method, whole))
         lines.append((method.label, 1 / method.r - 1, *masses))
-    return pd.DataFrame(lines, columns=["method", *THIRDS])
+    return pd.DataFrame(lines, columns=["method", *tables.columns_of("third-class")])
 
 
 def third_class(r: Sequence[float], n: Sequence[float]) -> pd.DataFrame:

@@ -6,9 +6,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .. import figures, palette, pool, reference, statistics
+from .. import figures, palette, pool, reference, statistics, tables
 from ..configurations import BASE, label
-from ..tables import Col
 
 SSL = label("ssl")
 
@@ -23,20 +22,13 @@ def at_lambda(rows: pd.DataFrame, iteration: int, what: str, dataset: str = "kod
 
 # Question 8
 
-PARTS = {
-    "loss": Col("true loss", 2, sign=True, best="min", under="change, % of the base's loss"),
-    "rate": Col("of it rate", 2, sign=True, under="change, % of the base's loss"),
-    "distortion": Col("of it distortion", 2, sign=True, under="change, % of the base's loss"),
-    "gap": Col("method's loss − true loss, %", 2, sign=True),
-}
-
 
 def parts(rows: pd.DataFrame, iteration: int) -> pd.DataFrame:
-    """`PARTS` of the gain of each method on Kodak at λ = 0.01, means over the images that all have."""
+    """The parts of the gain of each method on Kodak at λ = 0.01, means over the images that all have."""
     names = [BASE, *(label(spec) for spec in ("ste", "uniform", *pool.GRID))]
     chosen = at_lambda(rows[rows["configuration"].isin(names)], iteration, "configuration")
     if BASE not in set(chosen["configuration"]) or chosen["configuration"].nunique() < 2:
-        return pd.DataFrame(columns=["configuration", "images", *PARTS])
+        return pd.DataFrame()
     statistics.check_pairs(chosen, BASE)
     means = pool.with_gap(chosen).pivot_table(
         index="image", columns="configuration", values=["loss", "bpp", "gap"], dropna=False
@@ -54,16 +46,9 @@ def parts(rows: pd.DataFrame, iteration: int) -> pd.DataFrame:
 
 # Question 9
 
-DATA_SETS = {
-    "images": "images",
-    "bpp": Col("bpp, not refined", 3),
-    "psnr": Col("PSNR, not refined, dB", 2),
-    "bd_rate": Col("BD-rate of SGA, %", 1, sign=True),
-}
-
 
 def data_sets(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rates and PSNR without refinement at λ = 0.01, and the published gains: what, `DATA_SETS`."""
+    """Rates and PSNR without refinement at λ = 0.01, and the published gains."""
     lines: list[dict[str, Any]] = []
     for dataset in ("kodak", "tecnick"):
         table = reference.published(dataset)
@@ -110,16 +95,6 @@ def gain_by_image(table: pd.DataFrame) -> Figure:
 
 # Question 10
 
-PRACTICE = {
-    "kilobytes": Col("base", 1, under="kB per megapixel"),
-    "refined": Col("refined", 1, under="kB per megapixel"),
-    "psnr": Col("PSNR, 8 bit, dB", 2, sign=True, under="change of"),
-    "ms_ssim": Col("MS-SSIM", 4, sign=True, under="change of"),
-    "loss": Col("loss, %", 2, sign=True, under="change of"),
-    "seconds": Col("per image", 1, under="seconds"),
-    "per_percent": Col("per percent of loss", 1, under="seconds"),
-}
-
 
 def practice(rows: pd.DataFrame, iteration: int) -> pd.DataFrame:
     """What refinement with SSL changes on Kodak, by λ, on the scope with the most λ (photographs first):
@@ -129,7 +104,7 @@ def practice(rows: pd.DataFrame, iteration: int) -> pd.DataFrame:
         scope: group.loc[group["configuration"] == SSL, "lmbda"].nunique() for scope, group in groups.items()
     }
     if not any(counts.values()):
-        return pd.DataFrame(columns=["scope", "lmbda", "images", *PRACTICE])
+        return pd.DataFrame()
     scope = max(counts, key=lambda name: (counts[name], name == pool.WHOLE))
     statistics.check_pairs(groups[scope], BASE, ["lmbda"])
     values = ["loss", "bpp", "psnr_8bit", "ms_ssim", "seconds"]
@@ -142,4 +117,4 @@ def practice(rows: pd.DataFrame, iteration: int) -> pd.DataFrame:
     seconds = after["seconds"].groupby("lmbda").median()
     found = by_lambda.mean().assign(scope=scope, images=by_lambda.size(), seconds=seconds)
     found["per_percent"] = (-seconds / found["loss"]).where(found["loss"] < 0)
-    return found.reset_index()[["scope", "lmbda", "images", *PRACTICE]]
+    return found.reset_index()[["scope", "lmbda", "images", *tables.columns_of("practice")]]

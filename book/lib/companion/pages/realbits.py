@@ -10,7 +10,6 @@ from sgaplus.errors import UserError
 
 from .. import figures, palette, statistics
 from ..configurations import BASE
-from ..tables import Col
 
 # What a file may have beyond the estimate, of λ from 0.0025 on: one percent and 40 bytes.
 ALLOWED_RATIO, ALLOWED_BYTES, ALLOWED_FROM = 1.010, 40, 0.0025
@@ -94,18 +93,8 @@ def example(table: pd.DataFrame) -> pd.Series:
     return table.sort_values("configuration", key=lambda c: c == BASE, kind="stable").iloc[0]
 
 
-SIZES = {
-    "files": "files",
-    "over": f"larger than {ALLOWED_RATIO:.3f} × estimate + {ALLOWED_BYTES} bytes",
-    "under": "smaller than estimated",
-    "worst": "file nearest to that limit, or farthest beyond it",
-    "real": Col("bytes", under="of that file"),
-    "estimated": Col("estimated", 0, under="of that file"),
-}
-
-
 def sizes(table: pd.DataFrame) -> pd.DataFrame:
-    """How many files of `points` are too large, at λ from `ALLOWED_FROM` on and below it: λ, `SIZES`."""
+    """How many files of `points` are too large, at λ from `ALLOWED_FROM` on and below it."""
     asked, lines = table["lmbda"] >= ALLOWED_FROM, []
     for words, part in ((f"λ ≥ {ALLOWED_FROM:g}", table[asked]), ("smaller λ", table[~asked])):
         if len(part):

@@ -5,20 +5,9 @@ import pandas as pd
 from sgaplus.studies import reproduce, stored
 from sgaplus.studies.schema import Study
 
-from ..tables import Col
-
-COLUMNS = {
-    "shows": "gives",
-    "jobs": "jobs",
-    "rows": "rows so far",
-    "spent": Col("so far", 1, under="hours"),
-    "left": Col("left", 1, under="hours"),
-    "memory": Col("GB of memory", 0),
-}
-
 
 def studies(profile: str) -> pd.DataFrame:
-    """`COLUMNS` of each study of a profile in the order of its worth. Hours left rest on those of the stored
+    """A line for each study of a profile in the order of its worth. Hours left rest on those of the stored
     rows, or are assumed where nothing is ``measured``."""
     found = reproduce.studies_of(profile)
     known = stored.tables(stored.results(found[0]))

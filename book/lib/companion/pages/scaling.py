@@ -14,47 +14,6 @@ from matplotlib.figure import Figure
 from sgaplus.errors import UserError
 
 from .. import figures, palette
-from ..tables import Col
-
-PACES = {
-    "codec": "codec",
-    "dtype": "format",
-    "jobs": Col("jobs", 0),
-    "seconds": Col("median", 2, significant=True, under="s per megapixel-iteration"),
-    "lower": Col("lower quartile", 2, significant=True, under="s per megapixel-iteration"),
-    "upper": Col("upper quartile", 2, significant=True, under="s per megapixel-iteration"),
-    "rate": Col("10⁹ multiplications per s", 1),
-}
-ESTIMATE = {
-    "gpus": Col("GPUs", 0),
-    "hours": Col("hours", 1),
-    "busy": Col("busy, %", 0),
-    "energy": Col("energy, kWh", 1),
-}
-PROTOCOL = {
-    "study": "study",
-    "jobs": Col("jobs", 0),
-    "shards": Col("shards", 0),
-    "hours": Col("hours on one GPU", 2),
-}
-SIMULATED = {
-    "workers": Col("workers", 0),
-    "seconds": Col("mean shard, s", 0),
-    "shards": Col("shards", 0),
-    "busy": Col("busy, %", 1),
-    "shards_per_second": Col("shards per second", 1),
-    "cpu": Col("ms of one core for a shard", 1),
-    "load": Col("load of the computer", 0),
-}
-MEASURED = {
-    "way": "way",
-    "wall": Col("wall-clock, s", 0),
-    "busy": Col("computing, s", 0),
-    "outside": Col("otherwise, s", 1),
-    "per_minute": Col("jobs per minute", 1),
-    "idle": Col("idle, %", 1),
-    "load": Col("load of the computer", 0),
-}
 
 
 def load(folder: Path, name: str) -> pd.DataFrame:

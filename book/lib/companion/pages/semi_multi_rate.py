@@ -18,7 +18,6 @@ from sgaplus.errors import UserError
 
 from .. import equal_rate, figures, palette, pool, statistics
 from ..configurations import BASE
-from ..tables import Col
 
 CODEC = ["configuration", "codec_lmbda"]
 _PLACE = ("codec_lmbda", "lmbda")  # rows and columns of heat maps
@@ -126,21 +125,8 @@ def _rate_of(rows: pd.DataFrame, trained: float) -> float:
     return float(own.loc[own["codec_lmbda"] == trained, "bpp"].mean())
 
 
-REACHES = {
-    "own": Col("bpp, not refined", 3),
-    "low": Col("from", 3, under="reach, bpp"),
-    "high": Col("to", 3, under="reach, bpp"),
-    "open": Col("goes on", under="reach, bpp"),
-    "low_factor": Col("from", 2, under="reach / bpp, not refined"),
-    "high_factor": Col("to", 2, under="reach / bpp, not refined"),
-    "sure_low": Col("from", 3, under="reach of the lower band, bpp"),
-    "sure_high": Col("to", 3, under="reach of the lower band, bpp"),
-    "lmbdas": Col("λ within reach"),
-}
-
-
 def reaches(rows: pd.DataFrame, curves: pd.DataFrame, tolerance: float = 0.0) -> pd.DataFrame:
-    """`REACHES`: how far each codec reaches, where it is at most ``tolerance`` dB under the family at the
+    """How far each codec reaches, where it is at most ``tolerance`` dB under the family at the
     same rate; NaN where the point of the codec's own λ falls short.
 
     The reach may go on (open) where the family or the refined codec go no further.
@@ -176,14 +162,6 @@ def _around(band: pd.DataFrame, column: str, least: float, at: float) -> tuple[f
     runs = np.cumsum(np.diff(fits, prepend=fits[0]))
     rates = band.loc[runs == runs[position], "bpp"]
     return float(rates.iloc[0]), float(rates.iloc[-1])
-
-
-_CHANGE = "change of the loss from the codec trained for that λ, %"
-MISMATCHES = {
-    "configuration": "method",
-    "matched": Col("treated likewise", 2, sign=True, under=_CHANGE),
-    "unrefined": Col("not refined", 2, sign=True, under=_CHANGE),
-}
 
 
 def mismatches(rows: pd.DataFrame) -> pd.DataFrame:
@@ -224,13 +202,6 @@ def price_figure(table: pd.DataFrame) -> Figure:
         columns=2,
         **_AXES,
     )
-
-
-RIVALS = {
-    "lmbda": Col("λ of the loss"),
-    "change": Col("change of the true loss, %", 2, sign=True),
-    "verdict": "verdict",
-}
 
 
 def rivals(rows: pd.DataFrame, name: str, reference: str) -> pd.DataFrame:

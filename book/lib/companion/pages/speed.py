@@ -19,43 +19,8 @@ from sgaplus.bench.measurement import Settings
 from sgaplus.errors import UserError
 
 from .. import figures, palette
-from ..tables import Col
 
 _RANDOM = "random weights"
-# How the columns of `load` and `compiled` are shown.
-TIMES = {
-    "batch_size": "pictures at a time",
-    "format": "format",
-    "reference_ms": Col("plain loop", 3, significant=True, under="step of a picture, ms"),
-    "ours_ms": Col("this package", 3, significant=True, under="step of a picture, ms"),
-    "ratio": Col("median [all pairs]", 2, under="times as fast"),
-    "ratio_true_loss": Col("with true loss", 2, under="times as fast"),
-    "bound": Col("convolutions alone, times as fast as this package", 2),
-}
-DETAILS = {
-    "batch_size": "pictures at a time",
-    "format": "format",
-    "per_megapixel": Col("s per megapixel", 3, significant=True),
-    "reference_mib": Col("plain loop", 0, under="peak memory, MiB"),
-    "ours_mib": Col("this package", 0, under="peak memory, MiB"),
-    "percent": Col("convolutions alone, % of the step", 0),
-    "gflops": Col("step", 0, under="GFLOP/s"),
-    "ceiling_gflops": Col("convolutions", 0, under="GFLOP/s"),
-}
-COMPILED = {
-    "batch_size": "pictures at a time",
-    "dtype": "format",
-    "gain": Col("times as fast", 2),
-    "compile": Col("time to compile, s", 0),
-    "pays": Col("pays off after steps", 0),
-}
-INSTRUCTIONS = {
-    "threads": Col("threads", 0),
-    "float32, times": Col("float32", 2, under="times as fast as the plain loop"),
-    "bfloat16, times": Col("bfloat16", 2, under="times as fast as the plain loop"),
-    "auto": "auto picks",
-    "lost, %": Col("auto is slower by, %", 1),
-}
 
 
 def instruction_sets(folder: Path) -> pd.DataFrame:
@@ -82,7 +47,7 @@ def load(folder: str | Path, command: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The measurements in ``folder``, files that ``sgaplus bench --out ….json`` (``command``) has written.
 
     Returns:
-        One line per file: the summary of `measurement.Measurement`, and what `TIMES` and `DETAILS` show.
+        One line per file: the summary of `measurement.Measurement`, and what the tables ``step-speed…`` show.
         ``ratio_true_loss`` is the ratio if our loop, too, computed the true loss at every step. And one line
         per pair, with ``file``.
     """
