@@ -125,8 +125,7 @@ def compute(codecs: Series, root: str | Path | None = None) -> None:
 
 
 def load(codecs: Series, names: list[str] | None = None, root: str | Path | None = None) -> list[Pair]:
-    """The stored photographs of a series, all where ``names`` is None, decoded from their files; none where
-    nothing of the series is stored."""
+    """The stored photographs of a series, all where ``names`` is None, decoded from their files."""
     place = folder(codecs, root)
     if not (place / "rows.json").is_file():
         return []

@@ -59,8 +59,7 @@ def panels(
 
 
 def narrow(figure: Figure) -> Figure | None:
-    """A figure of `panels` or `pictures` again as wide as a phone: a panel per row, letters that can be read
-    there."""
+    """A figure of `panels` or `pictures` again as wide as a phone: a panel per row, legible letters."""
     if figure not in _NARROW:
         return None
     with sns.plotting_context("notebook", font_scale=_LETTERS):

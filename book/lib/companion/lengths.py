@@ -72,8 +72,7 @@ def symbols_of(data: bytes, codec: Codec) -> Symbols:
 
 @torch.no_grad()
 def _factorized_bits(codec: Codec, coder: Coder, latent: Tensor) -> np.ndarray:
-    """Of each value of the latent that is coded first, (C, h, w) in units of its grid's step; also far out in
-    the tails."""
+    """Of each value, also in the tails, of the latent that is coded first, (C, h, w) in steps of its grid."""
     model, decoding = codec.model, coder.decoding
     prior, step = (decoding.bottleneck, decoding.z_step) if decoding else (model.entropy_bottleneck, 1.0)
     prior, values = copy.deepcopy(prior).cpu().double(), latent.flatten(1)[:, None]
@@ -110,8 +109,7 @@ def lengths(data: bytes, symbols: Symbols) -> dict[str, float]:
 
 
 def gaussian_bits(symbols: np.ndarray, scales: np.ndarray) -> np.ndarray:
-    """−log₂ of the mass that N(0, σ²) * U(−½, ½) has at each integer symbol, (n,); also far out in the
-    tails."""
+    """−log₂ of the mass of N(0, σ²) * U(−½, ½) at each integer symbol, (n,), also far out in the tails."""
     distance, scale = torch.from_numpy(np.abs(symbols).astype(float)), torch.from_numpy(scales)
     upper = torch.special.log_ndtr((0.5 - distance) / scale)
     lower = torch.special.log_ndtr((-0.5 - distance) / scale)

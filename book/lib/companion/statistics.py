@@ -295,14 +295,14 @@ def bd_summary(table: pd.DataFrame) -> dict[str, float]:
     return {"images": len(whole)} | intervals(whole) | extremes
 
 
-def bd_of_means(rows: pd.DataFrame, anchor: str, name: str, psnr: str = "psnr") -> dict[str, float]:
+def bd_of_means(rows: pd.DataFrame, anchor: str, name: str) -> dict[str, float]:
     """BD-rate (percent) and BD-PSNR (dB) between the curves of means over the images with all λ of both,
     which is how papers report them, with intervals."""
-    wide = _both(rows, anchor, name, psnr).dropna()
+    wide = _both(rows, anchor, name, "psnr").dropna()
     if wide.empty:
         raise UserError(f"no image has all points of both {anchor!r} and {name!r}: run the study to its end")
     samples = pd.DataFrame(resampled_means(wide), columns=wide.columns)
-    curves = [[*zip(samples["bpp", x].to_numpy(), samples[psnr, x].to_numpy())] for x in (anchor, name)]  # noqa: B905
+    curves = [[*zip(samples["bpp", x].to_numpy(), samples["psnr", x].to_numpy())] for x in (anchor, name)]  # noqa: B905
     found = np.array([deltas(*pair) for pair in zip(*curves, strict=True)]).T
     ends = with_interval("bd_rate", found[0]) | with_interval("bd_psnr", found[1])
     return {"images": len(wide), "points": len(wide["bpp", name].columns)} | ends

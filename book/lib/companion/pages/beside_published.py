@@ -82,8 +82,7 @@ def sga(dataset: str, lines: pd.DataFrame, name: str, images: int, iteration: in
 
 
 def show(rows: pd.DataFrame, dataset: str, drawn: Sequence[str], name: str) -> None:
-    """Display figure and table; nothing where not all photographs of the data set were refined, over which
-    published means are."""
+    """Display figure and table where all photographs of the data set were refined, as of published means."""
     total = SOURCES[dataset].images
     if not len(drawn) or rows["image"].str.contains("@").any() or rows["image"].nunique() < total:
         return

@@ -81,8 +81,7 @@ def at_equal_budget(table: pd.DataFrame, references: Sequence[str]) -> pd.DataFr
 
 
 def reached(table: pd.DataFrame, reference: str) -> pd.DataFrame:
-    """By data set the preset in `budgets` after few iterations against a published method after
-    many, for those of `TARGETS` that are there."""
+    """By data set and `TARGETS`: the preset after few iterations against a published method after many."""
     lines = []
     for name, (budget, target) in itertools.product(_sets(table), TARGETS):
         at = {PRESET: budget, reference: target}
@@ -125,8 +124,7 @@ def in_files(rates: rate_distortion.Curves, anchors: Sequence[str]) -> pd.DataFr
 
 
 def read_trials(folder: str | Path) -> pd.DataFrame:
-    """What was tried on the way, from ``trials.csv``; ``change_percent`` is the mean paired change of the
-    true loss against what ``against`` says."""
+    """What was tried on the way, from ``trials.csv``: mean paired changes of the true loss."""
     path = Path(folder) / "trials.csv"
     if not path.is_file():
         raise UserError(f"there is no {path}: name the folder that holds trials.csv")

@@ -135,8 +135,7 @@ def parts_figure(table: pd.DataFrame) -> Figure:
 
 
 def shares(table: pd.DataFrame) -> pd.DataFrame:
-    """What each part adds over all files, the largest first: % of the estimate; least and most bits of
-    one."""
+    """What each part adds over all files, the largest first, in % of the estimate; least and most bits."""
     added = _added(table)
     share = 100 * added.sum() / table["estimated"].sum()
     found = pd.DataFrame({"share": share, "least": added.min(), "most": added.max()})

@@ -21,16 +21,13 @@ from .. import figures, palette, statistics
 from ..tables import Col
 from . import descent
 
-# All 24 photographs of Kodak have this size, upright or not.
-_KODAK = 768 * 512
-
 
 def megapixels(image: str) -> float:
     """Of an image of a study by its name: a centre crop (``…@256``) or a whole photograph of Kodak."""
     if crop := re.fullmatch(r".+@(\d+)", image):
         return int(crop[1]) ** 2 / 1e6
     if re.fullmatch(r"kodim\d\d", image):
-        return _KODAK / 1e6
+        return 768 * 512 / 1e6  # upright or not
     raise UserError(f"the size of {image} is not known: use rows of Kodak or of crops")
 
 

@@ -70,8 +70,7 @@ def shapes() -> pd.DataFrame:
 
 
 def budgets(tau: float) -> pd.DataFrame:
-    """Where a method spends the mean derivative of its draws, which is 1 over any unit interval; the ratio is
-    0 where there is no derivative."""
+    """Where a method spends the mean derivative of its draws, which is 1 over any unit interval."""
     marks = torch.tensor([0.05, 0.25, 0.5, 0.75, 0.95], dtype=torch.float64)
     lines = []
     for method in methods():
@@ -96,14 +95,10 @@ def moments(tau: float) -> pd.DataFrame:
 
 def gradients(table: pd.DataFrame) -> Figure:
     """`moments`, a panel for each."""
-    columns = {
-        "mean of ds/dv": "slope",
-        "standard deviation of ds/dv": "slope_sd",
-        "standard deviation of s": "value_sd",
-    }
-    found = dict(list(table.groupby("method", sort=False)))
-    parts = {title: {name: of[column] for name, of in found.items()} for title, column in columns.items()}
-    return figures.over_fraction(parts, table["v"].unique(), "", 5, (2.8, 2.8))
+    wide = table.pivot_table(index="v", columns="method", sort=False)
+    names = ("mean of ds/dv", "standard deviation of ds/dv", "standard deviation of s")
+    parts = dict(zip(names, (wide[name] for name in ("slope", "slope_sd", "value_sd")), strict=True))
+    return figures.over_fraction(parts, wide.index, "", 5, (2.8, 2.8))
 
 
 # Question 3
@@ -121,11 +116,11 @@ def thirds() -> pd.DataFrame:
 
 
 def third_class(r: Sequence[float], n: Sequence[float]) -> pd.DataFrame:
-    """Probability of the third integer over the distance from the nearest one, for linear: each r at the
-    authors' best n, and each n at their best r."""
+    """Linear's third integer over the distance from the nearest one: each r and n at the other's best."""
     best, w = rounding.ThreeClass(), np.linspace(0, 0.3, 301)
-    settings = [(f"over r, at n = {best.n:g}", f"r = {value:g}", value, best.n) for value in r]
-    settings += [(f"over n, at r = {best.r:g}", f"n = {value:g}", best.r, value) for value in n]
+    over_r, over_n = f"over r, at n = {best.n:g}", f"over n, at r = {best.r:g}"
+    settings = [(over_r, f"r = {value:g}", value, best.n) for value in r]
+    settings += [(over_n, f"n = {value:g}", best.r, value) for value in n]
     parts = []
     for panel, setting, stretch, power in settings:
         method = rounding.ThreeClass(rounding.Linear(), stretch, power)

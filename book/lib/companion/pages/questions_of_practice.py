@@ -12,10 +12,10 @@ from ..configurations import BASE, label
 SSL = label("ssl")
 
 
-def at_lambda(rows: pd.DataFrame, iteration: int, what: str, dataset: str = "kodak") -> pd.DataFrame:
-    """The rows at the λ of the ablations, of the scope with the most different values of ``what``, whole
-    photographs if several have as many; scopes are never mixed."""
-    groups = dict(pool.scopes(pool.ablations(rows), iteration, dataset))
+def at_lambda(rows: pd.DataFrame, iteration: int, what: str) -> pd.DataFrame:
+    """The rows of Kodak at the λ of the ablations, of the scope with the most different values of ``what``,
+    whole photographs if several have as many; scopes are never mixed."""
+    groups = dict(pool.scopes(pool.ablations(rows), iteration))
     scope = max(groups, key=lambda name: (groups[name][what].nunique(), name == pool.WHOLE), default=None)
     return groups.get(scope, rows.iloc[:0])
 
@@ -65,8 +65,7 @@ def data_sets(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_image(rows: pd.DataFrame, iteration: int) -> pd.DataFrame:
-    """Every image at λ = 0.01 in the scope with the most images: bpp (of the base), change (of the true loss
-    by SSL, %)."""
+    """Images of the largest scope at the ablations' λ: bpp of the base, change of the loss by SSL (%)."""
     found = []
     for dataset in pool.DATASETS:
         for scope, group in pool.scopes(pool.ablations(rows), iteration, dataset):

@@ -58,8 +58,7 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def largest(kinds: pd.DataFrame, codecs: Series) -> pd.DataFrame:
-    """Of `summary` the kind of the largest pictures on each processor, with the codecs, or with any bundled
-    one where they are bundled."""
+    """Of `summary` the largest pictures on each processor, with the codecs, or any where they are bundled."""
     bundled = families()
     own = kinds[kinds["codec"].isin(bundled if codecs.name in bundled else [codecs.name])]
     pixels = own["width"] * own["height"]

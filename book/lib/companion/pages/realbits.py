@@ -23,11 +23,8 @@ def points(rows: pd.DataFrame) -> pd.DataFrame:
         raise UserError("no row of this study names a file: run a study that keeps them, such as `rd`")
     pixels = 8 * table["real_bytes"] / table["real_bpp"]
     names = ["image", "configuration", "codec", "codec_lmbda", "lmbda", "stream"]
-    found = table[names].assign(
-        pixels=pixels.round().astype(int),
-        estimated=table["bpp"] * pixels / 8,
-        real=table["real_bytes"].astype(int),
-    )
+    bytes_of = {"estimated": table["bpp"] * pixels / 8, "real": table["real_bytes"].astype(int)}
+    found = table[names].assign(pixels=pixels.round().astype(int), **bytes_of)
     found = found.assign(
         excess=found["real"] - found["estimated"],
         percent=100 * (found["real"] / found["estimated"] - 1),
@@ -64,8 +61,7 @@ def excess_figure(table: pd.DataFrame) -> Figure:
 
 
 def against_base(table: pd.DataFrame) -> pd.DataFrame:
-    """Excess of refined files minus that of the base's, on the same image: lmbda, configuration, images,
-    change (bytes) with its interval, verdict."""
+    """Excess of refined files minus that of the base's, on the same image, in bytes."""
     if not {BASE} < set(table["configuration"]):
         return pd.DataFrame(columns=["lmbda", "configuration", "images", "change", "verdict"])
     found = statistics.paired_means(table, "excess", BASE, ["lmbda"], relative=False)

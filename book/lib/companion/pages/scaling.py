@@ -56,8 +56,7 @@ def by_study(protocol: pd.DataFrame, rate: float) -> pd.DataFrame:
 
 
 def measured(folder: Path) -> pd.DataFrame:
-    """The measurements here, medians over repetitions; ``outside`` are seconds in which a worker computed no
-    shard."""
+    """The measurements here, medians over repetitions; ``outside``: seconds without a shard."""
     if not (folder / "measure.csv").is_file():
         return pd.DataFrame()
     rows = load(folder, "measure")

@@ -31,12 +31,12 @@ def select(
     ``others``, of another study, add codecs at their own λ on the same images."""
     if not ((rows["lmbda"] != rows["codec_lmbda"]) & (rows["configuration"] != BASE)).any():
         raise UserError("nothing was refined at another lambda than the codec's: run the study to its end")
-    table = rows
     if others is not None:
         added = pool.own(others[others["image"].isin(rows["image"])])
         added = added[added["configuration"].isin(rows["configuration"])]
-        table = pd.concat([rows, added], ignore_index=True)
-        table = table.drop_duplicates(["key", "iteration"], ignore_index=True)
+        table = pd.concat([rows, added]).drop_duplicates(["key", "iteration"], ignore_index=True)
+    else:
+        table = rows
     last = int(rows.loc[rows["read_off"], "iteration"].max())
     return statistics.at(table, last if iteration is None else iteration)
 
@@ -137,11 +137,7 @@ def reaches(rows: pd.DataFrame, curves: pd.DataFrame, tolerance: float = 0.0) ->
         at = means.set_index("lmbda")["bpp"].get(trained, own)
         low, high = _around(band, "gain", -tolerance, at)
         sure_low, sure_high = _around(band, "gain_low", -tolerance, at)
-        ends = [
-            side
-            for side, end, rate in (("below", low, band["bpp"].min()), ("above", high, band["bpp"].max()))
-            if end == rate
-        ]
+        ends = ["below"] * bool(low == band["bpp"].min()) + ["above"] * bool(high == band["bpp"].max())
         within = [f"{value:g}" for value in sorted(means.loc[means["bpp"].between(low, high), "lmbda"])]
         found.append(
             {"configuration": name, "codec_lmbda": trained, "images": refined["image"].nunique(), "own": own}
@@ -153,8 +149,7 @@ def reaches(rows: pd.DataFrame, curves: pd.DataFrame, tolerance: float = 0.0) ->
 
 
 def _around(band: pd.DataFrame, column: str, least: float, at: float) -> tuple[float, float]:
-    """Ends of the connected rates at which a column is no less, around the one nearest to ``at``; NaN if that
-    is not."""
+    """Ends of the connected rates at which a column is no less, around the rate nearest to ``at``, or NaN."""
     fits = (band[column] >= least).to_numpy()
     position = int(np.abs(np.log(band["bpp"] / at)).argmin()) if len(band) else 0
     if not len(band) or not fits[position]:
@@ -195,13 +190,11 @@ def price_figure(table: pd.DataFrame) -> Figure:
     """`mismatches` of codecs that are treated likewise: a panel per configuration, one scale of colours."""
     table = table.dropna(subset=["matched"])
     style = {"vmin": table["matched"].min(), "vmax": table["matched"].max()}
-    return figures.panels(
-        palette.parts(table),
-        lambda axes, part: figures.heat_map(axes, part, *_PLACE, "matched", "+.0f", **style),
-        size=(4.2, 2.4),
-        columns=2,
-        **_AXES,
-    )
+
+    def draw(axes: Axes, part: pd.DataFrame) -> None:
+        figures.heat_map(axes, part, *_PLACE, "matched", "+.0f", **style)
+
+    return figures.panels(palette.parts(table), draw, size=(4.2, 2.4), columns=2, **_AXES)
 
 
 def rivals(rows: pd.DataFrame, name: str, reference: str) -> pd.DataFrame:
@@ -215,9 +208,8 @@ def rivals_figure(table: pd.DataFrame) -> Figure:
     most, texts = table["change"].abs().max(), table["change"].map("{:+.1f}".format)
     texts = texts.where(table["verdict"].isin(["lower", "higher"]), "(" + texts + ")")
     style = {"texts": "text", "cmap": "RdBu_r", "vmin": -most, "vmax": most}
-    return figures.panels(
-        {"": table.assign(text=texts)},
-        lambda axes, part: figures.heat_map(axes, part, *_PLACE, "change", "+.1f", **style),
-        size=(7.5, 2.2),
-        **_AXES,
-    )
+
+    def draw(axes: Axes, part: pd.DataFrame) -> None:
+        figures.heat_map(axes, part, *_PLACE, "change", "+.1f", **style)
+
+    return figures.panels({"": table.assign(text=texts)}, draw, size=(7.5, 2.2), **_AXES)

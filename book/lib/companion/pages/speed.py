@@ -28,18 +28,17 @@ def instruction_sets(folder: Path) -> pd.DataFrame:
 
     A processor of another file counts as another one. Empty where nothing is stored.
     """
-    stored = [measurement.read(path) for path in sorted(folder.glob("*.json"))]
     by_processor: dict[str, list[measurement.Measurement]] = {}
-    for found in stored:
+    for path in sorted(folder.glob("*.json")):
+        found = measurement.read(path)
         s = found.summary
         what = f"{s['device'].rpartition(',')[0]}; N = {s['N']}, M = {s['M']}; {s['width']} × {s['height']}"
         by_processor.setdefault(what, []).append(found)
-    tables = [instructions.compared(found).assign(processor=what) for what, found in by_processor.items()]
-    if not tables:
+    if not by_processor:
         return pd.DataFrame()
-    table = pd.concat(tables, ignore_index=True)
+    tables = [instructions.compared(found).assign(processor=what) for what, found in by_processor.items()]
     order = {known.name: i for i, known in enumerate(instructions.KNOWN)}
-    table = table.assign(order=table["instructions"].map(order))
+    table = pd.concat(tables).assign(order=lambda table: table["instructions"].map(order))
     return table.sort_values(["processor", "order", "threads"], ignore_index=True)
 
 
@@ -161,12 +160,10 @@ def commands(rows: pd.DataFrame, folder: str | Path) -> str:
     lines = []
     for row in rows.to_dict("records"):
         given = {f.name: row[f.name] for f in fields(Settings)} | {"device": row["device_type"]}
-        by_quality = not pd.isna(row["quality"])
+        by_quality, untrained = not pd.isna(row["quality"]), row["codec"] == _RANDOM
         given["quality"] = int(row["quality"]) if by_quality else None
-        if by_quality or row["codec"] == _RANDOM:
-            given["lmbda"] = None
-        if row["codec"] == _RANDOM:
-            given["codec"] = None
+        given["lmbda"] = None if by_quality or untrained else row["lmbda"]
+        given["codec"] = None if untrained else row["codec"]
         out = (Path(folder) / row["file"]).as_posix()
         lines.append(shlex.join(["sgaplus", "bench", *Settings(**given).arguments(), "--out", out]))
     return "\n".join(lines)

@@ -1,6 +1,5 @@
 """Where refinement stands: published codecs on Kodak beside refined ones, and what decoding them costs."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -43,14 +42,13 @@ def longest(rows: pd.DataFrame) -> pd.DataFrame:
 
 def each_against(own: pd.DataFrame, theirs: pd.DataFrame) -> pd.Series:
     """BD-rate in percent, by image, of one configuration's curves against others with psnr_db."""
-    curves: Mapping[str, pd.DataFrame] = dict(list(theirs.sort_values("bpp").groupby("image")))
+    ours, others = (dict(iter(rows.sort_values("bpp").groupby("image"))) for rows in (own, theirs))
     found = {
         image: statistics.bd_rate(
-            (curves[image]["bpp"].to_numpy(), curves[image]["psnr_db"].to_numpy()),
-            (rows["bpp"].to_numpy(), rows["psnr_8bit"].to_numpy()),
+            others[image][["bpp", "psnr_db"]].to_numpy().T, rows[["bpp", "psnr_8bit"]].to_numpy().T
         )
-        for image, rows in own.sort_values("bpp").groupby("image")
-        if image in curves
+        for image, rows in ours.items()
+        if image in others
     }
     return pd.Series(found).rename_axis("image")
 

@@ -15,8 +15,7 @@ ANY, REFINED, ONE = "any rate, base", "any rate, refined", "one rate, refined at
 
 def curves(rows: pd.DataFrame) -> pd.DataFrame:
     """The last rows of each run by ``curve``, on the photographs that have all three: base at every rate,
-    refined at the rate's own λ, and refined from the one rate that was refined at other λ, its own among
-    them."""
+    refined at the rate's own λ, and all of the one rate that was refined at other λ too."""
     last = rows[rows["iteration"] == rows["iterations"]]
     refined = last[last["configuration"] != BASE]
     elsewhere = refined[refined["lmbda"] != refined["codec_lmbda"]]
@@ -24,13 +23,9 @@ def curves(rows: pd.DataFrame) -> pd.DataFrame:
         raise UserError("no rate was refined at another lambda: run the study to its end")
     own = refined["lmbda"] == refined["codec_lmbda"]
     one = refined["codec_lmbda"] == elsewhere["codec_lmbda"].iloc[0]
-    found = [
-        last[last["configuration"] == BASE].assign(curve=ANY),
-        refined[own].assign(curve=REFINED),
-        refined[one].assign(curve=ONE),
-    ]
-    table = pd.concat(found, ignore_index=True)
-    whole = table.groupby("image")["curve"].nunique() == len(found)
+    curves = {ANY: last[last["configuration"] == BASE], REFINED: refined[own], ONE: refined[one]}
+    table = pd.concat([rows.assign(curve=name) for name, rows in curves.items()], ignore_index=True)
+    whole = table.groupby("image")["curve"].nunique() == len(curves)
     return table[table["image"].isin(whole.index[whole])].reset_index(drop=True)
 
 

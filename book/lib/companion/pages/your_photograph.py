@@ -17,8 +17,7 @@ _OF_TERMINALS = ("FORCE_COLOR", "CLICOLOR_FORCE", "CLICOLOR", "TTY_COMPATIBLE", 
 
 @dataclass(frozen=True)
 class Ran:
-    """A command, what it wrote, and what it took: seconds by the clock and of all threads together
-    (``processor``), the most memory."""
+    """A command, what it wrote, its seconds by the clock and of all threads (``processor``), peak memory."""
 
     command: str
     output: str
