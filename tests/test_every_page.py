@@ -14,7 +14,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
 from companion import cells, equal_bytes, statistics
-from companion.pages import bitledger
+from companion.pages import realbits
 from companion.parameters import declared
 from sgaplus import parquet
 from sgaplus.codecs.series import series
@@ -172,7 +172,7 @@ def test_pages_decode_the_files_of_any_codec(architecture, turn, photographs, tm
             in shown
         )
         assert ("CompressAI does not read these strings" in shown) != plain
-        assert shown.count(bitledger.NO_SCALES) == (2 if "factorized" in architecture else 0)
+        assert shown.count(realbits.NO_SCALES) == (2 if "factorized" in architecture else 0)
         assert ("constriction writes" in shown) != ("factorized" in architecture)
 
 

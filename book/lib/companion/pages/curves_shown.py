@@ -46,11 +46,7 @@ class Part:
 
 
 def part(
-    rows: pd.DataFrame,
-    title: str,
-    anchors: Sequence[str],
-    pictures: str = WHOLE,
-    iteration: int | None = None,
+    rows: pd.DataFrame, title: str, anchors: Sequence[str], pictures=WHOLE, iteration: int | None = None
 ) -> Part:
     """The pictures of a kind of a data set (``title``, in words) at an iteration; where None at the paper's
     read-offs at which a method has a curve, the one with the most methods first, of these the last."""
