@@ -56,13 +56,8 @@ def moments(method: TwoClass, x: Tensor, tau: float, points: int = 20_001) -> di
     """Mean and standard deviation of a draw and of its derivative, and its distance from ⌊v⌉; (m,) each."""
     values, slopes = draws(method, x, tau, points)
     error = (values - torch.round(x.double())[:, None]).abs()
-    found = {
-        "value": values.mean(1),
-        "value_sd": values.std(1, correction=0),
-        "slope": slopes.mean(1),
-        "slope_sd": slopes.std(1, correction=0),
-        "error": error.mean(1),
-    }
+    found = {"value": values.mean(1), "value_sd": values.std(1, correction=0), "slope": slopes.mean(1)}
+    found |= {"slope_sd": slopes.std(1, correction=0), "error": error.mean(1)}
     return {name: tensor.numpy() for name, tensor in found.items()}
 
 

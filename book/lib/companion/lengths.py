@@ -59,8 +59,8 @@ def symbols_of(data: bytes, codec: Codec) -> Symbols:
         drive_y(coder, parameters_of(coder, latents["z"]), given)
     first = (latents[coder.first] - coder.medians).round()
     return Symbols(
-        first=_whole(first),
-        y=np.concatenate([_whole(part) for part in symbols] or [np.zeros(0, np.int64)]),
+        first=first.flatten().numpy().astype(np.int64),
+        y=np.concatenate([part.flatten().numpy() for part in symbols] or [np.zeros(0)]).astype(np.int64),
         first_tables=np.repeat(np.arange(len(first)), first[0].numel()),
         y_tables=np.concatenate(tables or [np.zeros(0, np.int64)]),
         first_bits=_factorized_bits(codec, coder, latents[coder.first]),
@@ -86,10 +86,6 @@ def _factorized_bits(codec: Codec, coder: Coder, latent: Tensor) -> np.ndarray:
 def _difference(upper: Tensor, lower: Tensor) -> Tensor:
     """log(exp(upper) − exp(lower))."""
     return upper + torch.log1p(-torch.exp(lower - upper))
-
-
-def _whole(symbols: Tensor) -> np.ndarray:
-    return symbols.flatten().numpy().astype(np.int64)
 
 
 def lengths(data: bytes, symbols: Symbols) -> dict[str, float]:

@@ -10,7 +10,6 @@ import html
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,13 +52,7 @@ def show(kind: str, data: Any, twin: Twin) -> None:
 
 
 def lines(
-    frame: pd.DataFrame,
-    *,
-    twin: Twin,
-    xlabel: str = "",
-    ylabel: str = "",
-    logarithmic: bool = False,
-    **columns: str | None,
+    frame: pd.DataFrame, *, twin: Twin, xlabel="", ylabel="", logarithmic=False, **columns: str | None
 ) -> None:
     """Display lines that are read off by mouse, finger or keys; ``columns`` are those of `lines_data`."""
     words = {"xlabel": xlabel, "ylabel": ylabel, "log": logarithmic}
@@ -103,12 +96,7 @@ def space_data(a: float = 2.3, tau: float = 1.0) -> dict[str, Any]:
 
 
 def before_after(
-    names: list[str] | None = None,
-    *,
-    codecs: Series,
-    name: str = "before-after",
-    light: bool = False,
-    results: str | Path | None = None,
+    names: list[str] | None = None, *, codecs: Series, name="before-after", light=False, results=None
 ) -> list[equal_bytes.Pair]:
     """Display photographs before and after refinement in files of equal size, as the stored files decode,
     with a seam to drag, a loupe and error maps; where none are stored of the codec, how to make them.

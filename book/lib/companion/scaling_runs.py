@@ -117,16 +117,9 @@ def simulate(workers: int, seconds: float) -> dict[str, object]:
         first, last = spans.groupby("worker")["start"].min().max(), engine.last
         inside = (spans["end"].clip(upper=last) - spans["start"].clip(lower=first)).clip(lower=0).sum()
         engine.close()
-    return {
-        "workers": workers,
-        "seconds": seconds,
-        "shards": shards,
-        "busy": inside / ((last - first) * workers),
-        "shards_per_second": shards / wall,
-        "cpu": cpu / shards,
-        "load": os.getloadavg()[0],
-        **origin(),
-    }
+    found = {"workers": workers, "seconds": seconds, "shards": shards}
+    found |= {"busy": inside / ((last - first) * workers), "shards_per_second": shards / wall}
+    return found | {"cpu": cpu / shards, "load": os.getloadavg()[0]} | origin()
 
 
 def measure(root: Path, workers: int | None) -> dict[str, object]:
@@ -140,25 +133,20 @@ def measure(root: Path, workers: int | None) -> dict[str, object]:
             engine = stack.enter_context(cluster.connected(address))
         begun = time.time()
         running.run(study, "cpu", device="cpu", root=root, engine=engine, summarise=found.append)
+        wall = time.time() - begun
     [summary], [grid] = found, study.profile("cpu").grids
-    return {
-        "workers": workers or 0,
-        "wall": time.time() - begun,
-        "busy": sum(summary.seconds.values()),
-        "jobs": summary.stored,
-        "shards": len(grid.methods) * len(grid.train_lmbdas),
-        "idle": summary.idle,
-        "load": os.getloadavg()[0],
-        **origin(),
-    }
+    shards = len(grid.methods) * len(grid.train_lmbdas)
+    row = {"workers": workers or 0, "wall": wall, "busy": sum(summary.seconds.values())}
+    row |= {"jobs": summary.stored, "shards": shards, "idle": summary.idle, "load": os.getloadavg()[0]}
+    return row | origin()
 
 
-def protocol(profile: str = "paper") -> pd.DataFrame:
-    """The shards of all studies, each job once, and their count; operations are those of the synthesis."""
+def protocol() -> pd.DataFrame:
+    """The shards of the paper's protocol, each job once, and their count; operations of the synthesis."""
     seen: set[str] = set()
     rows = []
-    for study in reproduce.studies_of(profile):
-        tasks = [task for task in planning.plan(study, profile) if task.job.key not in seen]
+    for study in reproduce.studies_of("paper"):
+        tasks = [task for task in planning.plan(study, "paper") if task.job.key not in seen]
         seen |= {task.job.key for task in tasks}
         for group in planning.together(tasks, Room("cuda")):
             cost = planning.cost(group)

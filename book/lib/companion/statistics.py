@@ -90,9 +90,8 @@ def few(images: int) -> tuple[float, float]:
 def interval(
     value: float, low: float, high: float, decimals: int = 2, sign: bool = True, form: str = ""
 ) -> str:
-    """A value with its interval in words, ``−7.03 [−7.60, −6.52]``; alone for one image, a dash for NaN;
-    ``form`` is a format specification in place of ``decimals`` and ``sign``. It does not break across
-    lines."""
+    """A value with its interval, ``−7.03 [−7.60, −6.52]``, which does not break across lines; alone for one
+    image, a dash for NaN. ``form`` takes the place of ``decimals`` and ``sign``."""
     if np.isnan(value):
         return "–"
     form = form or f"{'+' if sign else ''}.{decimals}f"
@@ -202,12 +201,7 @@ def check_pairs(
 
 
 def paired(
-    rows: pd.DataFrame,
-    column: str,
-    reference: str | float,
-    by: Sequence[str] = (),
-    relative: bool = True,
-    exempt: Sequence[str] = (),
+    rows: pd.DataFrame, column: str, reference: str | float, by: Sequence[str] = (), relative=True, exempt=()
 ) -> pd.DataFrame:
     """Differences of every other configuration from a reference on the same image, in percent of it or in the
     column's unit: by configuration, ``by`` and image, in order, these, reference, value, change.

@@ -109,12 +109,9 @@ def slopes(curve: pd.DataFrame) -> pd.DataFrame:
     """
     steps = {name: np.diff(curve[name].to_numpy(), axis=1) for name in ("bpp", "psnr", "mse")}
     lmbda = curve["bpp"].columns.to_numpy()
-    table = pd.DataFrame({"lower": lmbda[:-1], "upper": lmbda[1:]})
-    table = table.assign(
-        delta_bpp=steps["bpp"][0],
-        delta_psnr=steps["psnr"][0],
-        **statistics.with_interval("slope", steps["bpp"] / (255**2 * -steps["mse"])),
-    )
+    changes = {"delta_bpp": steps["bpp"][0], "delta_psnr": steps["psnr"][0]}
+    changes |= statistics.with_interval("slope", steps["bpp"] / (255**2 * -steps["mse"]))
+    table = pd.DataFrame({"lower": lmbda[:-1], "upper": lmbda[1:]} | changes)
     return table.assign(between=table["slope"].between(table["lower"], table["upper"]))
 
 

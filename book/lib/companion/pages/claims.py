@@ -111,9 +111,8 @@ def matrix(ledger: Sequence[Claim]) -> GT:
         line["claim"] = f"[{claim.number}. {claim.title or claim.says}](#claim-{claim.number})"
         for place, part in cells_of.items():
             early = {finding.iteration for finding in part} - {None, *verdict_rules.READ_OFFS}
-            line[place] = f"{_said(together(part))}{_count(part)}" + (
-                f", after {max(early)}" if early else ""
-            )
+            said = f"{_said(together(part))}{_count(part)}"
+            line[place] = f"{said}, after {max(early)}" if early else said
         lines.append(line)
     return tables.ci_table(pd.DataFrame(lines), columns).fmt_markdown("claim")
 

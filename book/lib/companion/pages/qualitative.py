@@ -52,9 +52,8 @@ def versions(
     lmbda = kept["lmbda"].min() if lmbda is None else lmbda
     kept = kept[kept["lmbda"] == lmbda]
     image = kept["image"].min() if image is None and len(kept) else image
-    kept = (
-        kept[kept["image"] == image].drop_duplicates("configuration").set_index("configuration", drop=False)
-    )
+    kept = kept[kept["image"] == image].drop_duplicates("configuration")
+    kept = kept.set_index("configuration", drop=False)
     if BASE not in kept.index or len(kept) < 2:
         raise UserError(
             f"{image} has no files of the base and of a refinement at λ = {lmbda}: run the study to its end"
