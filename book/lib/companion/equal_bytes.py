@@ -136,9 +136,8 @@ def load(codecs: Series, names: list[str] | None = None, root: str | Path | None
     for name in names or rows:
         row = rows[name]
         codec = codecs.member(row["codec_lmbda"]).load("cpu", "float32")
-        pictures = {
-            side: bitstream.decode((place / f"{name}.{side}.sga").read_bytes(), codec) for side in SIDES
-        }
+        files = {side: (place / f"{name}.{side}.sga").read_bytes() for side in SIDES}
+        pictures = {side: bitstream.decode(data, codec) for side, data in files.items()}
         original = _photograph(name) if row["dataset"] == "sample" else None
         errors = {
             side: np.asarray(Image.open(place / f"{name}.{side}.error.webp").convert("L"))

@@ -299,9 +299,7 @@ def rd_curves(
         levels = [*ours.filter(like="psnr").to_numpy().ravel(), *published.loc[there, "psnr"]]
         axes.set(xlim=(low, high), ylim=(min(levels) - 0.5, max(levels) + 0.5))
 
-    return panels(
-        {"": ours}, draw, rate=True, ylabel="PSNR of the 8-bit image (dB)", size=(7.5, 5.0), legend=2
-    )
+    return panels({"": ours}, draw, rate=True, ylabel="PSNR of the 8-bit image (dB)", size=(7.5, 5), legend=2)
 
 
 def rate_axis(axes: Axes) -> None:

@@ -124,9 +124,8 @@ def ci_table(
     groups = pd.Series(_heads(frame, group) if group else [""] * len(frame))
     heads = {"_group": groups} if group else {}
     heads |= {"_row": _heads(frame, row)} if row else {}
-    table = GT(
-        shown.assign(**heads), groupname_col="_group" if group else None, rowname_col="_row" if row else None
-    )
+    stubs = {"groupname_col": "_group" if group else None, "rowname_col": "_row" if row else None}
+    table = GT(shown.assign(**heads), **stubs)
     table = table.cols_label({name: _label(column.label) for name, column in columns.items()})
     table = table.tab_stubhead(_label(stub)) if row and stub else table
     for over in dict.fromkeys(column.under for column in columns.values() if column.under):

@@ -319,10 +319,8 @@ def sga_gain(rows: pd.DataFrame, profile: str, published: Mapping[str, pd.DataFr
         for iteration in READ_OFFS:
             found += _bd_rates(rows, profile, dataset, iteration, value)
     kodak = published["kodak"]
-    for part, which in (("lowest", slice(4)), ("highest", slice(-4, None))):
-        found.append(
-            Finding(f"published: the same on Kodak, {part} four λ", reference.sga_gain(kodak, which))
-        )
+    for part, four in (("lowest", slice(4)), ("highest", slice(-4, None))):
+        found.append(Finding(f"published: the same on Kodak, {part} four λ", reference.sga_gain(kodak, four)))
     ends = reference.sga_losses(kodak).iloc[[0, -1]]
     text = f"published: change of L on Kodak at λ = {ends.index[1]:g} − that at λ = {ends.index[0]:g}"
     found.append(Finding(text, float(ends.iloc[1] - ends.iloc[0]), unit="pp"))

@@ -123,9 +123,8 @@ def of_images(
     table = pd.DataFrame(table)
     mean, low, high = statistics.estimate(table.mean(axis=1))
     outcome, note = side(low, high, below), "one image has no interval" if len(table) == 1 else ""
-    apart = [
-        name for name in table if side(*statistics.estimate(table[name])[1:], below) is Verdict.CONTRADICTED
-    ]
+    sides = {name: side(*statistics.estimate(table[name])[1:], below) for name in table}
+    apart = [name for name, found in sides.items() if found is Verdict.CONTRADICTED]
     if apart and outcome is not Verdict.CONTRADICTED:
         outcome, note = Verdict.MIXED, f"contradicted at λ = {', '.join(f'{name:g}' for name in apart)}"
     more = {"dataset": "kodak", "note": note} | more

@@ -38,11 +38,9 @@ def place(rows: pd.DataFrame) -> Curves:
 
 def figure(placed: Curves, published: pd.DataFrame, drawn: Sequence[str]) -> Figure:
     """Our curves and published ones, in the range of rates of ours and a little beyond."""
-    ours = [
-        pd.DataFrame({"name": name, "bpp": bpp.iloc[0], "psnr": psnr.iloc[0]})
-        for name, (bpp, psnr) in placed.items()
-    ]
-    return figures.rd_curves(pd.concat(ours), published, drawn, palette.looks(placed))
+    ours = {name: {"bpp": bpp.iloc[0], "psnr": psnr.iloc[0]} for name, (bpp, psnr) in placed.items()}
+    parts = [pd.DataFrame(curve).assign(name=name) for name, curve in ours.items()]
+    return figures.rd_curves(pd.concat(parts), published, drawn, palette.looks(placed))
 
 
 def compare(placed: Curves, published: pd.DataFrame, drawn: Sequence[str]) -> tuple[pd.DataFrame, int]:

@@ -62,9 +62,7 @@ def figure(table: pd.DataFrame) -> Figure:
         figures.plain_numbers(axes.xaxis)
 
     label = "true R-D loss − base's (%)"
-    return figures.panels(
-        {name: name for name in _sets(table)}, draw, ylabel=label, columns=2, size=(4.2, 3.6)
-    )
+    return figures.panels({name: name for name in _sets(table)}, draw, ylabel=label, size=(4.2, 3.6))
 
 
 def at_equal_budget(table: pd.DataFrame, references: Sequence[str]) -> pd.DataFrame:

@@ -46,10 +46,8 @@ def widths(rows: pd.DataFrame) -> dict[str, str]:
     """N and M of the bundled codecs that rows are of; empty where they are of others."""
     used = set(rows[["codec", "codec_lmbda"]].drop_duplicates().itertuples(index=False, name=None))
     own = [card for card in cards() if (card.name, card.lmbda) in used]
-    return {
-        name: " and ".join(f"{width}" for width in sorted({getattr(card, name) for card in own}))
-        for name in "NM"
-    }
+    found = {name: sorted({getattr(card, name) for card in own}) for name in "NM"}
+    return {name: " and ".join(map(str, values)) for name, values in found.items()}
 
 
 def quiet_seconds(measured: pd.DataFrame, dtype: str) -> pd.DataFrame:

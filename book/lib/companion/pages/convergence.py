@@ -59,13 +59,8 @@ def figure(trace: pd.DataFrame) -> Figure:
     return figures.panels(_PANELS, draw, size=(4.4, 3.2), columns=2, sharex=True, zero=True)
 
 
-def differences(trace: pd.DataFrame, reference: str) -> pd.DataFrame:
-    """True loss of every configuration in `traces` against one, on the same image and iteration, in %."""
-    return statistics.paired(trace, "loss", reference, by=["iteration"])
-
-
 def differences_figure(table: pd.DataFrame, reference: str) -> Figure:
-    """The mean of `differences` over images."""
+    """True loss against one method on the same image and iteration, in %, mean over images."""
 
     def draw(axes: Axes, rows: pd.DataFrame) -> None:
         figures.lines(axes, rows, "iteration", "change")
@@ -84,7 +79,7 @@ def lines(trace: pd.DataFrame) -> pd.DataFrame:
 
 
 def differences_lines(table: pd.DataFrame, reference: str) -> pd.DataFrame:
-    """`differences` for `moving.lines`: `moving.with_means`, with the reference at zero."""
+    """The same for `moving.lines`: `moving.with_means`, with the reference at zero."""
     zero = table.drop_duplicates("iteration")[["iteration"]].assign(configuration=reference, value=0.0)
     return pd.concat([moving.with_means(table, "iteration", "change"), zero], ignore_index=True)
 

@@ -154,9 +154,8 @@ def slope_of_ssl() -> pd.DataFrame:
         "probability of the farther integer": closed_forms.wrong_class,
         "share of v with dp/dv below 0.1": closed_forms.flat_share,
     }
-    found = [
-        (a, name, 100 * of(rounding.SSL(a))) for name, of in lines.items() for a in np.geomspace(0.3, 10, 41)
-    ]
+    slopes = np.geomspace(0.3, 10, 41)
+    found = [(a, name, 100 * of(rounding.SSL(a))) for name, of in lines.items() for a in slopes]
     return pd.DataFrame(found, columns=["a", "what", "percent"])
 
 

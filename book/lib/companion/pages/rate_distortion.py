@@ -25,9 +25,8 @@ def _own(rows: pd.DataFrame, pictures: str) -> pd.DataFrame:
         raise UserError(f"unknown pictures '{pictures}': use {WHOLE} or {CROPS}")
     chosen = pool.own(rows[rows["image"].str.contains("@") == (pictures == CROPS)])
     if not (chosen["iterations"] > 0).any():
-        raise UserError(
-            f"nothing was refined on {pictures} pictures: use {CROPS if pictures == WHOLE else WHOLE}"
-        )
+        other = CROPS if pictures == WHOLE else WHOLE
+        raise UserError(f"nothing was refined on {pictures} pictures: use {other}")
     return chosen
 
 

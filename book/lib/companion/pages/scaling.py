@@ -87,6 +87,4 @@ def figure(protocol: pd.DataFrame, rate: float) -> Figure:
         axes.plot(hours["gpus"], ideal, color="0.5", linestyle="--", label="hours of one GPU, divided")
         axes.set(xscale="log", yscale="log", xlabel="GPUs")
 
-    return figures.panels(
-        {"Hours of the paper's protocol": hours}, draw, size=(5.0, 3.2), columns=1, legend=2
-    )
+    return figures.panels({"Hours of the paper's protocol": hours}, draw, size=(5.0, 3.2), legend=2)

@@ -178,9 +178,8 @@ def mismatches(rows: pd.DataFrame) -> pd.DataFrame:
                     sides = [target.assign(configuration="target"), group.assign(configuration="moved")]
                     # Two codecs are what is compared.
                     change = statistics.paired(pd.concat(sides), "loss", "target", exempt=["codec_sha256"])
-                    line |= statistics.intervals(
-                        change.set_index("image")[["change"]].set_axis([column], axis=1)
-                    )
+                    values = change.set_index("image")["change"]
+                    line |= statistics.intervals(values.to_frame(column))
             if len(line) > 4:
                 found.append(line)
     return pd.DataFrame(found)

@@ -114,9 +114,7 @@ def rate_figure(points: pd.DataFrame) -> Figure:
             line = means[means["curve"] == name].sort_values("bpp")
             axes.plot(line["bpp"], line["psnr_8bit"], **look, lw=1.8, ms=5, label=name)
 
-    return figures.panels(
-        {"": means}, draw, rate=True, ylabel="PSNR of the 8-bit image (dB)", size=(7.5, 4.6)
-    )
+    return figures.panels({"": means}, draw, rate=True, ylabel="PSNR of the 8-bit image (dB)", size=(7, 4.6))
 
 
 def rate_changes(points: pd.DataFrame) -> pd.DataFrame:
