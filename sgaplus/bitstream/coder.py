@@ -31,9 +31,9 @@ import torch
 from compressai.models import FactorizedPrior, FactorizedPriorReLU, MeanScaleHyperprior, ScaleHyperprior
 from torch import Tensor
 
-from ..codecs.codec import Codec, latent_channels
+from ..codecs.codec import Codec
 from ..codecs.families import FAMILIES
-from ..codecs.models import Latents
+from ..codecs.models import Latents, latent_channels
 from ..codecs.order import Decoding, Found, Group, drive
 from ..errors import SystemFault, UserError
 from . import rans

@@ -8,13 +8,11 @@ try:
         benchmarking,
         coding,
         listing,
-        racing,
         refining,
         reproducing,
         studying,
         terminal,
         training,
-        verifying,
     )
     from .app import app
 except KeyboardInterrupt:  # what `terminal.run` says of one that comes later

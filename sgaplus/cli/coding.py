@@ -43,16 +43,8 @@ def encode(
     codec: options.CodecName = "mshyper-s",
     lmbda: options.CodecLmbda = None,
     quality: options.Quality = None,
-    method: options.Method = None,
-    preset: options.Preset = None,
-    iterations: Annotated[
-        int | None,
-        option(
-            "Optimisation steps; 0 writes the codec's own latents. Default: 50, or 500 with --method. "
-            "With a target, each refinement takes so many steps.",
-            options.REFINEMENT,
-        ),
-    ] = None,
+    method: options.Method = "fast",
+    iterations: options.Iterations = None,
     seed: options.Seed = 0,
     distortion: distorting.Name = None,
     roi: distorting.Regions = None,
@@ -64,7 +56,8 @@ def encode(
     """Refine a photograph and write it as a file.
 
     The file has a short header and the refined latents, in CompressAI's entropy code. It decodes to the
-    same latents on every machine, and encoding ends with decoding it as a check.
+    same latents on every machine, and encoding ends with decoding it as a check. 0 iterations write the
+    codec's own latents.
 
     With a **target**, the command searches for the codec of that name and the λ that meet it. It takes at
     most 12 refinements, usually 2 to 5, and each continues the last one. If the target is missed, the closest
@@ -84,7 +77,7 @@ def encode(
     terminal.check_target(out, ".sga")
     targets = {"bpp": target_bpp, "psnr": target_psnr, "max_bytes": max_bytes}
     wanted = {name: value for name, value in targets.items() if value is not None}
-    plan, iterations = options.plan_of(method, preset, iterations)
+    plan, iterations = options.plan_of(method, iterations)
     weighed = distorting.chosen(context, distortion, roi, roi_weight, weights)
     image = images.read_image(photo)
     settings = {"iterations": iterations, "seed": seed, "distortion": weighed.of([image])}

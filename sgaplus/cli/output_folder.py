@@ -225,7 +225,7 @@ def refine_all(
         KeyboardInterrupt: it ended the steps of a batch, of which the best so far is written.
     """
     for batch in _batches(todo, batch_size):
-        read, interrupted = [], False
+        read = []
         for image in batch:
             try:
                 read.append(Photograph(image, image.sha256, image.read()))
@@ -235,11 +235,7 @@ def refine_all(
             if isinstance(result, Exception):
                 yield photograph.image, result
             else:
-                rows = folder.put(photograph, *result)
-                interrupted |= folder.interrupted(rows)
-                yield photograph.image, rows
-        if interrupted:
-            raise KeyboardInterrupt
+                yield photograph.image, folder.put(photograph, *result)
 
 
 def _batches(todo: Sequence[ImageFile], size: int) -> list[list[ImageFile]]:
@@ -259,7 +255,7 @@ def _batches(todo: Sequence[ImageFile], size: int) -> list[list[ImageFile]]:
 def _refined(
     batch: Sequence[Photograph], refine: Refine
 ) -> Iterator[tuple[Photograph, tuple[Tensor, pd.DataFrame] | Exception]]:
-    """Each photograph of a batch with its picture and rows, or with why there are none."""
+    """Each photograph of a batch with its picture and rows, or with why there are none; then Ctrl-C."""
     if not batch:
         return
     try:
@@ -267,6 +263,8 @@ def _refined(
         rows = dict(list(run.rows.groupby("image")))
         for photograph, picture in zip(batch, run.reconstructions, strict=True):
             yield photograph, (picture, rows[photograph.name])
+        if run.stopped:
+            raise KeyboardInterrupt
         return
     except (SystemFault, RuntimeError, MemoryError) as error:
         if not isinstance(error, SystemFault) and not hardware.memory_is_full(error):

@@ -209,8 +209,3 @@ def freeze(model: CompressionModel) -> CompressionModel:
     """Prepare a CompressAI model for refinement in place: evaluation mode, fast GDN, no weight gradients."""
     replace_gdn(model).to(memory_format=torch.channels_last).eval()
     return model.requires_grad_(False)
-
-
-def latent_channels(model: Any) -> int:
-    """Of y: what the synthesis takes."""
-    return next(layer.in_channels for layer in model.g_s.modules() if hasattr(layer, "in_channels"))

@@ -77,7 +77,10 @@ class Member:
 
     def load(self, device: str = "auto", dtype: str = "auto") -> Codec:
         """The codec, downloaded if it is not here."""
-        return replace(self._load(), name=self.name).to(device, dtype)
+        from .. import hardware
+
+        with hardware.undisturbed():
+            return replace(self._load(), name=self.name).to(device, dtype)
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,20 +18,22 @@ from .batch import Batch
 from .checkpoints import Checkpoints, columns, table_of
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Best:
-    """The best hard latents seen so far, image by image."""
+    """The best hard latents seen so far, image by image; never changed, so that Ctrl-C finds it whole."""
 
     rows: pd.DataFrame
     latents: Latents
     x_hat: Tensor
 
-    def update(self, rows: pd.DataFrame, latents: Latents, x_hat: Tensor) -> None:
-        better = (rows["loss"] < self.rows["loss"]).to_numpy()
-        self.rows.loc[better, rows.columns] = rows[better]
-        chosen = torch.tensor(better, device=x_hat.device).reshape(-1, 1, 1, 1)
-        self.latents = {k: torch.where(chosen, latents[k], v) for k, v in self.latents.items()}
-        self.x_hat = torch.where(chosen, x_hat, self.x_hat)
+    def or_better(self, rows: pd.DataFrame, latents: Latents, x_hat: Tensor) -> Best:
+        better = rows["loss"] < self.rows["loss"]
+        chosen = torch.tensor(better.to_numpy(), device=x_hat.device).reshape(-1, 1, 1, 1)
+        return Best(
+            rows.where(better, self.rows),
+            {k: torch.where(chosen, latents[k], v) for k, v in self.latents.items()},
+            torch.where(chosen, x_hat, self.x_hat),
+        )
 
 
 def _drop_broken(variables: Sequence[Tensor]) -> Tensor:
@@ -152,7 +154,7 @@ def refine_batch(
     observe: Callable[[int, Latents], None] = lambda iteration, latents: None,
     stoppable: bool = False,
     keeper: Keeper | None = None,
-) -> tuple[pd.DataFrame, Best]:
+) -> tuple[pd.DataFrame, Best, bool]:
     """Refine a batch.
 
     Args:
@@ -165,7 +167,7 @@ def refine_batch(
 
     Returns:
         A row per image and evaluated iteration; ``seconds`` are those of the steps, without the true losses,
-        divided by the images. Beside it the best that was seen.
+        divided by the images. Beside it the best that was seen, and whether a KeyboardInterrupt was heard.
 
     Raises:
         SystemFault: an image's loss, or its gradients in more than `MOST_BROKEN_STEPS` steps, are not finite.
@@ -200,11 +202,12 @@ def refine_batch(
             tau=tau,
             method_loss=loss.double().cpu().numpy(),
         )
+        progress.best = progress.best.or_better(rows, latents, x_hat)
         progress.tables.append(rows)
-        progress.best.update(rows, latents, x_hat)
         started = hardware.now(batch.x.device)
 
     last: tuple[Tensor, float] | None = None
+    stopped = False
     try:
         for done, loss, tau in _optimise(batch, optimizer, iterations, progress.done):
             progress.done, last = done, (loss, tau)
@@ -218,6 +221,7 @@ def refine_batch(
     except KeyboardInterrupt:
         if not stoppable or last is None:
             raise
+        stopped = True
         if progress.done != progress.tables[-1]["iteration"].iloc[0]:
             look(*last)
-    return pd.concat(progress.tables, ignore_index=True), progress.best
+    return pd.concat(progress.tables, ignore_index=True), progress.best, stopped

@@ -13,8 +13,8 @@ from ..codecs.bundled import save_network
 from ..codecs.checkpoints import read_safetensors
 from ..codecs.gains import LMBDA, PREFIX, at
 from ..errors import SystemFault, UserError
-from .evaluation import plain_codec, rd_point
 from .lineage import UNTRAINED, Lineage, curve_path, write_curve
+from .objective import plain_codec, rd_point
 from .recipes import Recipe
 from .run import Run
 
