@@ -121,11 +121,7 @@ def _channels(symbols_shape: tuple[int, ...]) -> np.ndarray:
 
 
 def tables_of(coder: Coder, group: Group) -> np.ndarray:
-    """The table of each value of a group, flat.
-
-    Raises:
-        UserError: its means or scales are not finite.
-    """
+    """The table of each value of a group, flat."""
     if not (group.means.isfinite().all() and group.scales.isfinite().all()):
         raise UserError(rans.BROKEN)
     scales, _ = gaussian()

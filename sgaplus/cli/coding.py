@@ -17,7 +17,6 @@ from .terminal import option
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..bitstream.container import Container
     from ..codecs.codec import Codec
     from ..plans import Plan
     from ..target_rate import File as TargetFile
@@ -168,6 +167,7 @@ def decode(
     - `sgaplus decode photo.sga -o photo.png`
     """
     from .. import bitstream
+    from ..codecs.weights import load_codec
     from ..data import images
 
     terminal.check_target(out, ".png")
@@ -176,7 +176,11 @@ def decode(
     limit = int(1e6 * number(max_megapixels, "--max-megapixels"))
     data = _read(file)
     content = bitstream.unpack(data, max_pixels=limit)
-    loaded = _codec(content, codec, lmbda, quality).to(device, dtype)
+    same = codec == content.name and lmbda is None and quality is None
+    if codec is None or same:
+        loaded = bitstream.find_codec(content, fetch=same).to(device, dtype)
+    else:
+        loaded = load_codec(codec, lmbda, quality=quality, device=device, dtype=dtype)
     with terminal.counting("decoding") as progress:
         picture = bitstream.decode(content, loaded, progress=progress)
     images.write_image(out, picture)
@@ -199,17 +203,6 @@ def info(file: File) -> None:
         f"bytes: {found['bytes']} ({found['header_bytes']} header, {found['z_bytes']} z, {found['y_bytes']}"
         f" y), {found['bpp']:.4f} bpp"
     )
-
-
-def _codec(content: Container, name: str | None, lmbda: float | None, quality: int | None) -> Codec:
-    from .. import bitstream
-    from ..codecs import weights
-
-    if name == content.name and lmbda is None and quality is None:
-        return bitstream.find_codec(content, fetch=True)
-    if name is not None:
-        return weights.load_codec(name, lmbda, quality=quality)
-    return bitstream.find_codec(content)
 
 
 def _read(path: Path) -> bytes:

@@ -31,7 +31,9 @@ from . import terminal
 
 # Names of the text in a PNG with a picture's record, and of the table's column that tells settings apart.
 _RECORD, _SETTINGS = "sgaplus", "settings"
-_TEXTS = ("image", "method", "codec", _SETTINGS)
+# A photograph may be called 007, or NA; numbers keep every bit.
+_CSV: dict[str, Any] = {"keep_default_na": False, "na_values": [""], "float_precision": "round_trip"}
+_CSV["dtype"] = dict.fromkeys(("image", "method", "codec", _SETTINGS), str)
 # Endings of the table.
 SUFFIXES = (".csv", ".parquet")
 
@@ -147,7 +149,11 @@ class Folder:
         if not self.table.exists():
             return pd.DataFrame(columns=["image"])
         try:
-            table = _read_table(self.table)
+            table = (
+                pd.read_parquet(self.table)
+                if self.table.suffix == ".parquet"
+                else pd.read_csv(self.table, **_CSV)
+            )
             settings = set(table[_SETTINGS])
         except OSError as error:
             raise io.unreadable(self.table, error) from error
@@ -300,10 +306,3 @@ def _differing(before: Settings, now: Settings) -> Iterator[str]:
         if old != new:
             plain = not any(isinstance(value, dict) or name.endswith("sha256") for value in (old, new))
             yield f"{name} {old}, not {new}" if plain else name
-
-
-def _read_table(path: Path) -> pd.DataFrame:
-    if path.suffix == ".parquet":
-        return pd.read_parquet(path)
-    exact: dict[str, Any] = {"keep_default_na": False, "na_values": [""], "float_precision": "round_trip"}
-    return pd.read_csv(path, dtype=dict.fromkeys(_TEXTS, str), **exact)

@@ -29,11 +29,7 @@ def rates(path: Path) -> tuple[float, ...]:
 
 
 def lambda_of(path: Path) -> float:
-    """What a card beside a checkpoint or its name says of its λ.
-
-    Raises:
-        UserError: nothing.
-    """
+    """What a card beside a checkpoint or its name says of its λ."""
     card = path.with_suffix(".json")
     if card.is_file():
         return bundled.read_cards(card)[0].lmbda

@@ -260,9 +260,7 @@ def _missing(codec: Codec, image: Tensor, wanted: Target) -> float:
 
 
 def _check_reach(wanted: Target, last: File) -> None:
-    """Raises:
-    UserError: the target lies beyond the ``last`` file of the series; a limit above it is kept.
-    """
+    """Refuse a target beyond the ``last`` file of the series; a limit above it is kept."""
     if wanted.limit and math.log(len(last.data)) <= wanted.high:
         return
     found = f"{len(last.data)} bytes, {last.bpp:.4g} bpp" if wanted.rate else f"{last.psnr:.2f} dB"

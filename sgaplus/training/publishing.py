@@ -24,9 +24,6 @@ def publishable(model: torch.nn.Module) -> dict[str, Tensor]:
 
     Buffers hold constants below float16's range (the likelihood's bound of 1e-9) and tables that
     `update` recomputes: both belong to the class, not to the weights.
-
-    Raises:
-        SystemFault: a weight is too large for float16.
     """
     parameters = {
         name: (value if name.startswith("entropy_bottleneck") else value.half()).detach().contiguous().cpu()

@@ -39,9 +39,7 @@ _KNOWN = (ChannelGroupsLatentCodec, CheckerboardLatentCodec, GaussianConditional
 
 
 def _prepare(model: Any, lmbda: float) -> None:
-    """Raises:
-    UserError: the model's latent codecs are others than those above.
-    """
+    """Refuse a model whose latent codecs are others than those above."""
     codec: Any = getattr(model, "latent_codec", None)
     if type(codec) is not HyperpriorLatentCodec or type(codec.latent_codec["hyper"]) is not HyperLatentCodec:
         raise UserError(f"{type(model).__name__} has no HyperpriorLatentCodec over a HyperLatentCodec")
