@@ -12,7 +12,7 @@ between devices, numbers of threads and batch sizes. So here, on both sides:
 - h_s of a scale or mean-scale hyperprior computes in plain float64. Two orders of summation then differ by
   some 1e-15, a ten-millionth of a ten-millionth of what separates the tables: about one image in 10⁸ or fewer
   would have an index that depends on the machine.
-- The tables are the same everywhere (see `tables`).
+- The tables are the same everywhere (see `rans`).
 
 The values of y are written in their decoding order (see `codecs.order`), in each group channel by channel.
 Without a context model and with one rate, CompressAI reads them (see `plain`).
@@ -38,7 +38,7 @@ from ..codecs.order import Decoding, Found, Group, drive
 from ..errors import SystemFault, UserError
 from . import rans
 from .exact import exact
-from .tables import factorized, gaussian
+from .rans import factorized, gaussian
 
 Progress = Callable[[int, int], None]
 

@@ -72,6 +72,10 @@ class Codec:
             object.__setattr__(self, "_made", {"model": self.model})
         object.__setattr__(self, "_fixed", self._made.setdefault(self.dtype, {}))
 
+    def __reduce__(self) -> tuple:
+        """Without what was made of the weights, which other processes and copies make for themselves."""
+        return Codec, (self.name, self.lmbda, self.model, self.sha256, self.dtype, self.card, self.also)
+
     @property
     def stride(self) -> int:
         """Image sides are padded to a multiple of this many pixels."""

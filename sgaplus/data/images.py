@@ -7,6 +7,7 @@ an ICC profile is followed as a viewer follows it.
 
 import contextlib
 import logging
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -33,6 +34,8 @@ _MODE_NAMES = {
 _ALPHA_MODES = ("RGBA", "RGBa", "LA", "La", "PA")
 # Bytes of one text or profile of a PNG, and of all, beyond which it counts as an attack on the memory.
 _LONGEST, _ALL = 2**27, 2**28
+# Python's filters of warnings and Pillow's limits are those of all threads.
+_ALONE = threading.RLock()
 _EXIF_ORIENTATION = 0x0112
 # Orientations that differ from 1, and how such an image becomes upright.
 _TURNS = {
@@ -180,7 +183,7 @@ def _pillow_errors(path: Path) -> Iterator[None]:
     log, handler = logging.getLogger("PIL"), logging.NullHandler()
     log.addHandler(handler)  # without any, Python prints errors that are logged
     try:
-        with warnings.catch_warnings(), _long_texts_allowed():
+        with _ALONE, warnings.catch_warnings(), _long_texts_allowed():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             _check_file(path)
