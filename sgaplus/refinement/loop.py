@@ -76,18 +76,11 @@ def _optimise(
 
 @dataclass(eq=False)
 class _Progress:
-    """How far a refinement is.
+    """How far a refinement is."""
 
-    Attributes:
-        done: steps.
-        seconds: that they took.
-        tables: of each evaluated iteration.
-        best: that was seen.
-    """
-
-    done: int
-    seconds: float
-    tables: list[pd.DataFrame]
+    done: int  # steps
+    seconds: float  # that they took
+    tables: list[pd.DataFrame]  # of each evaluated iteration
     best: Best
 
 
@@ -134,16 +127,11 @@ def _restored(batch: Batch, optimizer: torch.optim.Optimizer, state: dict[str, A
 
 @dataclass(frozen=True, eq=False)
 class Keeper:
-    """Where a batch's checkpoints are, and what its caller keeps in them.
-
-    Attributes:
-        checkpoints, path: where.
-        kept: plain values, which are put back when the batch goes on from there.
-    """
+    """Where a batch's checkpoints are, and what its caller keeps in them."""
 
     checkpoints: Checkpoints
     path: Path
-    kept: dict[Any, Any]
+    kept: dict[Any, Any]  # plain values, which are put back when the batch goes on from there
 
 
 def refine_batch(
