@@ -15,7 +15,7 @@ from .. import hardware
 from ..codecs.models import Latents
 from ..optimizers import OPTIMIZERS
 from .batch import Batch
-from .checkpoints import Checkpoints, columns, table_of
+from .checkpoints import Checkpoints
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,8 +90,8 @@ def _saved(batch: Batch, optimizer: torch.optim.Optimizer, progress: _Progress, 
     return {
         "done": progress.done,
         "seconds": progress.seconds,
-        "tables": [columns(table) for table in progress.tables],
-        "best": {"rows": columns(best.rows), "latents": best.latents, "x_hat": best.x_hat},
+        "tables": [table.to_dict("list") for table in progress.tables],
+        "best": {"rows": best.rows.to_dict("list"), "latents": best.latents, "x_hat": best.x_hat},
         "latents": {name: value.detach() for name, value in batch.latents.items()},
         "optimizer": optimizer.state_dict(),
         "generators": [generator.get_state() for generator in batch.generators],
@@ -120,8 +120,8 @@ def _restored(batch: Batch, optimizer: torch.optim.Optimizer, state: dict[str, A
     return _Progress(
         state["done"],
         state["seconds"],
-        [table_of(table) for table in state["tables"]],
-        Best(table_of(best["rows"]), latents, here(best["x_hat"])),
+        [pd.DataFrame(table) for table in state["tables"]],
+        Best(pd.DataFrame(best["rows"]), latents, here(best["x_hat"])),
     )
 
 

@@ -254,7 +254,7 @@ def refine(
             size = (len(group) + 1) // 2
             warnings.warn(
                 f"{len(group)} images at once do not fit in the GPU's memory: going on with {size}",
-                stacklevel=2,
+                stacklevel=3,  # whoever called `refine`, not its decorator
             )
             waiting = [g[i : i + size] for g in [group, *waiting] for i in range(0, len(g), size)]
             continue
