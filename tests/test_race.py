@@ -11,7 +11,7 @@ from companion import tables
 from companion.pages import races
 from sgaplus import datasets, refine
 from sgaplus.bench import baseline, race
-from sgaplus.cli.app import app
+from sgaplus.cli.terminal import app
 from sgaplus.codecs.bundled import cards
 from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.codecs.series import series

@@ -14,7 +14,6 @@ try:
         terminal,
         training,
     )
-    from .app import app
 except KeyboardInterrupt:  # what `terminal.run` says of one that comes later
     sys.stderr.write("error: stopped: no file was left half-written\n")
     sys.exit(2)
@@ -26,4 +25,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: those of the process where None.
     """
-    sys.exit(terminal.run(app, arguments))
+    sys.exit(terminal.run(terminal.app, arguments))

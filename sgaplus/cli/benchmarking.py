@@ -8,9 +8,8 @@ import typer
 
 from .. import io
 from . import terminal
-from .app import app
 from .options import CODEC, CodecLmbda, CodecName, Compiled, Device, Dtype, Photos, Quality
-from .terminal import option
+from .terminal import app, option
 
 _FORMATS = {"plain": "{:.1f}", "preset": "{:.1f}", "ratio": "{:.1f}", "loss": "{:+.2f}"}
 

@@ -12,8 +12,7 @@ from .. import io
 from ..errors import SystemFault, UserError
 from ..parsing import number
 from . import distorting, options, terminal
-from .app import app
-from .terminal import option
+from .terminal import app, option
 
 if TYPE_CHECKING:
     from .. import refinement

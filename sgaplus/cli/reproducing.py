@@ -11,10 +11,9 @@ import typer
 
 from ..errors import SystemFault, UserError
 from . import terminal
-from .app import app
 from .options import CODEC, Compiled, Device
 from .studying import Log, Results, SchedulerAt, Workers, engine_of, kind_of, run_study
-from .terminal import option
+from .terminal import app, option
 
 if TYPE_CHECKING:
     from ..studies.reproduce import Need

@@ -12,9 +12,8 @@ import typer
 
 from ..errors import SystemFault, UserError
 from . import terminal
-from .app import app
 from .options import Compiled, Device
-from .terminal import option
+from .terminal import app, option
 
 if TYPE_CHECKING:
     from ..studies import running, schema
