@@ -91,6 +91,14 @@ def test_checkpoints_in_folders_of_a_sweep(tmp_path, monkeypatch):
         assert one.lmbdas == (0.01, 0.02) and len({member.sha256 for member in one.members}) == 2
 
 
+def test_a_list_may_be_longer_than_a_files_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lmbdas = (0.01, 0.02, 0.03)
+    for lmbda in lmbdas:
+        Path(f"{lmbda:x>99}.pth").touch()
+    assert series(",".join(f"{lmbda:x>99}.pth={lmbda}" for lmbda in lmbdas)).lmbdas == lmbdas
+
+
 @pytest.mark.parametrize(
     ("spec", "facts"),
     [

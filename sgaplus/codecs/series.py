@@ -11,6 +11,7 @@ network with gains (`gains`) is a series of its λ and has those in between, as 
 from __future__ import annotations
 
 import itertools
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -168,7 +169,7 @@ def series(spec: Spec | Series, lmbda: float | None = None, folder: Path | None 
     folder = Path() if folder is None else folder
     if isinstance(spec, Mapping):
         return _of_checkpoints({folder / path: value for path, value in spec.items()})
-    if isinstance(spec, str) and "=" in spec and not (folder / spec).exists():
+    if isinstance(spec, str) and "=" in spec and not os.path.lexists(folder / spec):
         spec = spec.split(",")
     if isinstance(spec, str | Path):
         return _named(spec, lmbda, folder)
@@ -177,7 +178,7 @@ def series(spec: Spec | Series, lmbda: float | None = None, folder: Path | None 
     paths: dict[Path, str | None] = {}
     for item in spec:
         path, _, value = str(item).rpartition("=")
-        whole = not path or (folder / item).exists()  # a folder may be called lmbda=0.01
+        whole = not path or os.path.lexists(folder / item)  # a folder may be called lmbda=0.01
         paths[folder / (item if whole else path)] = None if whole else value
     return _of_checkpoints(paths)
 
