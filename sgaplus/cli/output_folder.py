@@ -149,11 +149,8 @@ class Folder:
         if not self.table.exists():
             return pd.DataFrame(columns=["image"])
         try:
-            table = (
-                pd.read_parquet(self.table)
-                if self.table.suffix == ".parquet"
-                else pd.read_csv(self.table, **_CSV)
-            )
+            parquet = self.table.suffix == ".parquet"
+            table = pd.read_parquet(self.table) if parquet else pd.read_csv(self.table, **_CSV)
             settings = set(table[_SETTINGS])
         except OSError as error:
             raise io.unreadable(self.table, error) from error
