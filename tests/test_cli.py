@@ -138,7 +138,7 @@ def test_the_smallest_image(call, tmp_path):
         (["--refine-lmbda", "0"], "--refine-lmbda must be a finite number greater than 0"),
         (["--iterations", "-1"], "iterations must be .* at least 0"),
         (["--iterations", "many"], r"Invalid value for '--iterations'.*\(see sgaplus refine --help\)"),
-        (["--batch-size", "0"], "--batch-size'.*x>=1"),
+        (["--batch-size", "0"], "--batch-size'.* 1"),
         (["--codec", "jpeg"], "unknown codec 'jpeg': use mshyper-s"),
         (["--codec", "mbt2018-mean"], "several qualities"),
         (["--dtype", "int8"], "unknown dtype 'int8'"),
