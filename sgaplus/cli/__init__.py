@@ -20,9 +20,5 @@ except KeyboardInterrupt:  # what `terminal.run` says of one that comes later
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit with its code; no mistake shows a traceback.
-
-    Args:
-        arguments: those of the process where None.
-    """
+    """Run the command line and exit with its code; no mistake shows a traceback."""
     sys.exit(terminal.run(terminal.app, arguments))
