@@ -42,8 +42,9 @@ $(READY): requirements.lock pyproject.toml
 	  || { echo 'sgaplus $(WHICH); $(VENV) has another one: remove it and run make again.' >&2; exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip
 	@echo 'Installing the pinned packages into $(VENV), once …'
-	@$(BIN)/python -m pip install --quiet -r requirements.lock \
+	@$(BIN)/python -m pip install --quiet --no-compile -r requirements.lock \
 	  || { echo 'The pinned packages could not be installed: is the package registry in reach?' >&2; exit 1; }
+	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true # on all cores; some files are for other Pythons
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -57,8 +58,8 @@ book: $(READY)
 pdf: book
 	@$(BIN)/python -m companion.pdf
 
-# One process per core; the tests of a file stay together, since they share what they set up; tests/conftest.py
-# says which files begin.
+# One process more than cores; the tests of a file stay together, as they share what they set up; tests/conftest.py
+# says why, and which files begin.
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 test: $(READY)

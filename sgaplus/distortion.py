@@ -78,9 +78,7 @@ class Distortion:
         return value
 
     def check(self, x_hat: Tensor, x: Tensor) -> None:
-        """Raises:
-        UserError: of these images the distortion is no finite number, or has no gradient that is.
-        """
+        """Refuse a function that gives no finite number of these images, or no gradient that is."""
         if self.function is None:
             return
         with torch.enable_grad():

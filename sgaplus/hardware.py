@@ -174,6 +174,26 @@ def full_float32(device: torch.device) -> Iterator[None]:
         cudnn.allow_tf32 = True
 
 
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Compute as this package means it, whatever the caller has set in PyTorch: a decorator, too.
+
+    Another default type or device, autocast, and modes without gradients would change numbers without a word.
+    """
+    before = torch.get_default_dtype()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        for kind in filter(torch.is_autocast_enabled, ("cpu", "cuda")):
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        if before != torch.float32:
+            torch.set_default_dtype(torch.float32)
+            stack.callback(torch.set_default_dtype, before)
+        yield
+
+
 def channels_last(x: Tensor) -> Tensor:
     """``x`` (B, C, H, W) with the channels innermost in memory, the layout fast convolutions want."""
     return x.contiguous(memory_format=torch.channels_last)

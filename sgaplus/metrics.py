@@ -68,6 +68,7 @@ def psnr_8bit(x: Tensor, x_hat: Tensor) -> Tensor:
     return psnr(x, to_8bit(x_hat))
 
 
+@hardware.undisturbed()
 def ms_ssim(x: Tensor, x_hat: Tensor) -> Tensor:
     """MS-SSIM of the clamped 8-bit reconstruction, (B,); NaN for images under 161 pixels a side."""
     x, x_hat = _pair(x, x_hat)

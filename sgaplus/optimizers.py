@@ -19,26 +19,13 @@ class ChannelSOAP(torch.optim.Optimizer):
     C channels by h·w positions, only its channels are rotated, and each image has a basis of its own. The
     rotation takes care of what the synthesis network couples: channels whose gradients vary together.
 
-    Args:
-        params: tensors (B, C, h, w).
-        lr: learning rate, the length of a step along each eigenvector.
-        betas: decay of the first and second moment.
-        basis_beta: decay of the channels' second moments G·Gᵀ, whose eigenvectors are the basis.
-        every: steps between two computations of the basis; the first four steps each have one.
-        eps: as Adam's.
+    A step along each eigenvector is ``lr`` long. ``basis_beta`` is the decay of the channels' second moments
+    G·Gᵀ, and ``every`` counts the steps between two computations of the basis; the first four have one each.
     """
 
-    def __init__(
-        self,
-        params: Sequence[Tensor],
-        lr: float,
-        betas: tuple[float, float] = (0.8, 0.98),
-        basis_beta: float = 0.95,
-        every: int = 10,
-        eps: float = 1e-8,
-    ):
-        defaults = {"lr": lr, "betas": betas, "basis_beta": basis_beta, "every": every, "eps": eps}
-        super().__init__(params, defaults)
+    def __init__(self, params: Sequence[Tensor], lr: float):
+        settings = {"betas": (0.8, 0.98), "basis_beta": 0.95, "every": 10, "eps": 1e-8}
+        super().__init__(params, {"lr": lr, **settings})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]

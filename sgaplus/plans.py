@@ -19,6 +19,9 @@ from .schedules import Constant, Cosine, Exponential, ExponentialTo, Schedule
 
 # The label of a codec without refinement.
 BASE = "base"
+# The methods that do not look at the temperature, and what stands in its place.
+WITHOUT_TEMPERATURE = (rounding.StraightThrough, rounding.UniformNoise, rounding.MAP)
+_NONE = Constant(1.0)
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,8 @@ class Plan:
         Method and schedules may be specifications, so that ``Plan(**plan.as_dict())`` equals the plan.
 
     Raises:
-        UserError: a specification is wrong, the temperature is above 1, or there is no such optimiser.
+        UserError: a specification is wrong, the temperature is above 1 or given although the method does not
+            look at it, or there is no such optimiser.
     """
 
     method: Method
@@ -50,6 +54,8 @@ class Plan:
         object.__setattr__(self, "method", rounding.parse(self.method))
         object.__setattr__(self, "temperature", schedules.parse(self.temperature))
         object.__setattr__(self, "lr", schedules.parse(self.lr))
+        if isinstance(self.method, WITHOUT_TEMPERATURE) and self.temperature != _NONE:
+            raise UserError(f"{self.method.label} has no temperature: leave {self.temperature.short} out")
         for t, which in enumerate(("first", "last")):  # in between it only rises or only falls
             number(self.temperature(t, 1), f"the {which} temperature", high=1.0, closed=True)
         object.__setattr__(self, "label", self.label or _label(self))
@@ -61,13 +67,11 @@ class Plan:
 
 
 _SGA_PLUS = {"temperature": Exponential(c=1e-3, tau_max=1.0), "lr": Constant(5e-3)}
-# The methods that do not look at the temperature.
-WITHOUT_TEMPERATURE = (rounding.StraightThrough, rounding.UniformNoise, rounding.MAP)
-_NO_TEMPERATURE = {"temperature": Constant(1.0), "lr": Constant(5e-3)}
+_NO_TEMPERATURE = {"temperature": _NONE, "lr": Constant(5e-3)}
 # The published settings of every method: SGA+ from its authors' code, all others from Yang's (2020). Those of
 # the quadratic one are ours.
 PUBLISHED: dict[type[Method], dict[str, Any]] = {
-    rounding.StraightThrough: {"temperature": Constant(1.0), "lr": Constant(1e-4)},
+    rounding.StraightThrough: {"temperature": _NONE, "lr": Constant(1e-4)},
     rounding.UniformNoise: _NO_TEMPERATURE,
     rounding.MAP: _NO_TEMPERATURE,
     rounding.DeterministicAnnealing: {"temperature": Exponential(c=4e-3, tau_max=0.2), "lr": Constant(5e-3)},
@@ -128,7 +132,9 @@ def plan(
         return replace(spec, **given, label="") if given else spec
     if isinstance(spec, str) and spec in PRESETS:
         if given:
-            raise UserError(f"the preset '{spec}' has settings of its own: leave out {', '.join(given)}")
+            raise UserError(
+                f"the preset '{spec}' has settings of its own: leave out {', '.join(given)}, or name a method"
+            )
         if iterations is None:
             raise UserError(f"the preset '{spec}' depends on the number of iterations: give it too")
         return PRESETS[spec](iterations)

@@ -135,9 +135,6 @@ def current(table: pd.DataFrame, root: Path) -> pd.DataFrame:
 
     Args:
         root: where they are stored.
-
-    Raises:
-        UserError: a row is of other weights.
     """
     for _, line in table[["codec", "codec_lmbda", "codec_sha256"]].drop_duplicates().iterrows():
         if is_outdated(*line):

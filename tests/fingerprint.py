@@ -235,7 +235,7 @@ def _refined(plan: plans.Plan, dtype: str) -> Lines:
         start = codec.to("cpu", "float32").analyse(x)
     before = {name: latent.clone() for name, latent in start.items()}
     batch = Batch(codec, x, ["a"], plan, codec.lmbda, start, [torch.Generator().manual_seed(5)])
-    table, best = refine_batch(batch, STEPS, set(range(1, STEPS + 1)), lambda step: None)
+    table, best, _ = refine_batch(batch, STEPS, set(range(1, STEPS + 1)), lambda step: None)
     losses = [*table["method_loss"].iloc[1:], *table["loss"], *best.rows["loss"]]
     moves = []
     for name, latent in batch.latents.items():

@@ -24,7 +24,7 @@ def dask_setup(worker):
 
         def held(done, total):
             if (FOLDER / f"slow-{worker.name}").exists():
-                time.sleep(0.2)
+                time.sleep(0.05)
             if (FOLDER / "hold").exists():
                 (FOLDER / f"held-{worker.name}").write_text(str(os.getpid()))
                 while (FOLDER / "hold").exists():

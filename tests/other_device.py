@@ -55,9 +55,9 @@ def test_what_mixes_devices_is_refused(device):
 
 @pytest.mark.parametrize("architecture", EACH_FAMILY)
 def test_refinement(architecture, device, images):
-    codec = codec_of(architecture)
-    for method, iterations in (("ssl", 2), ("fast", 2)):
-        settings = {"iterations": iterations, "trace_every": 1, "streams": architecture == "mbt2018-mean"}
+    codec, plain = codec_of(architecture), architecture == "mbt2018-mean"
+    for method in ("fast", "ssl") if plain else ("fast",):  # fast needs the most of a family
+        settings = {"iterations": 2, "trace_every": 1, "streams": plain}
         wanted = refine(codec, images, method, **settings)
         with elsewhere.Mode():
             moved = codec.to(device)

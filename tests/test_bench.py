@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sgaplus import hardware, refine
 from sgaplus.bench import benchmark as bench
-from sgaplus.bench import ceiling, measurement, profile
+from sgaplus.bench import ceiling, measurement
 from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.errors import UserError
 from tests.conftest import WIDTHS, untrained
@@ -65,7 +65,7 @@ def test_a_line_per_pair_quotients_of_its_columns_and_a_summary(measured):
     assert s["ours_peak_bytes"] <= s["reference_peak_bytes"]
     assert s["flops"] == step_flops(8, 12, 128 * 64)
     assert s["bfloat16_hardware"] is hardware.cpu_has_bfloat16()
-    assert tuple(s["parts"]) == profile.PARTS and sum(s["parts"].values()) == pytest.approx(1)
+    assert tuple(s["parts"]) == ceiling.PARTS and sum(s["parts"].values()) == pytest.approx(1)
 
 
 @pytest.mark.slow
@@ -74,7 +74,7 @@ def test_a_compiled_loop_is_measured_with_the_time_to_compile(measured, traced_a
     s = bench.run(replace(TINY, pairs=1, compiled=True)).summary
     assert s["compiled"] and s["compile_seconds"] > 0
     assert s["flops"] == measured.summary["flops"]
-    assert {"convolutions", profile.OTHER} <= s["parts"].keys() <= set(profile.PARTS) - {"normalisation"}
+    assert {"convolutions", ceiling.OTHER} <= s["parts"].keys() <= set(ceiling.PARTS) - {"normalisation"}
     text = measurement.text(measurement.Measurement(measured.table, s))
     assert "1 at a time, compiled: " in text and f"compiling takes {s['compile_seconds']:.1f} s" in text
     assert not measured.summary["compiled"] and measured.summary["compile_seconds"] is None

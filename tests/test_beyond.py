@@ -134,7 +134,7 @@ def test_trials_are_read_and_shown(tmp_path):
     failed = line | {"what": "no luck", "change_percent": None, "low": None, "high": None, "note": "stopped"}
     pd.DataFrame([line, failed]).assign(device="a processor").to_csv(tmp_path / "trials.csv", index=False)
     trials = beyond.read_trials(tmp_path)
-    html = tables.ci_table(trials, beyond.TRIALS).as_raw_html()
+    html = tables.ci_table(trials, "fast-trials").as_raw_html()
     assert "+1.50" in html and "stopped" in html and "nan" not in html.lower()
     with pytest.raises(UserError, match=r"there is no .*trials\.csv"):
         beyond.read_trials(tmp_path / "elsewhere")

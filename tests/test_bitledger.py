@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from companion import lengths
-from companion.pages import bitledger
+from companion.pages import realbits
 from sgaplus import bitstream
 from sgaplus.bitstream import coder
 from sgaplus.codecs.codec import Codec, freeze
@@ -90,32 +90,32 @@ def test_every_class_of_codecs_is_counted(architecture):
 
 @pytest.fixture
 def counted(points, coded, tmp_path) -> pd.DataFrame:
-    """`bitledger.count` of files that are all the same."""
+    """`realbits.count` of files that are all the same."""
     codec, data = coded
     (tmp_path / "streams").mkdir()
     for stream in points["stream"]:
         (tmp_path / stream).write_bytes(data)
     codecs = SimpleNamespace(member=lambda _: SimpleNamespace(load=lambda *_: codec))
     with pytest.raises(UserError, match="no file is of c: name images of the study"):
-        bitledger.count(points, codecs, ["c"], tmp_path)
-    assert set(bitledger.count(points, codecs, ["b"], tmp_path)["image"]) == {"b"}
-    table = bitledger.count(points, codecs, None, tmp_path)
+        realbits.count(points, codecs, ["c"], tmp_path)
+    assert set(realbits.count(points, codecs, ["b"], tmp_path)["image"]) == {"b"}
+    table = realbits.count(points, codecs, None, tmp_path)
     return table.assign(estimated=table["exact"] - 10)
 
 
 def test_the_parts_add_up(counted):
-    parts = bitledger.parts(counted)
-    assert parts[list(bitledger.PARTS)].sum(axis=1).to_numpy() == pytest.approx(parts["total"].to_numpy())
+    parts = realbits.parts(counted)
+    assert parts[list(realbits.PARTS)].sum(axis=1).to_numpy() == pytest.approx(parts["total"].to_numpy())
     total = 100 * (counted["file"] / counted["estimated"] - 1)
     assert parts["total"].tolist() == pytest.approx([total.iloc[0]] * 4)
     assert parts["header"].tolist() == pytest.approx([25600 / counted["estimated"].iloc[0]] * 4)
-    shares = bitledger.shares(counted).set_index("part")
+    shares = realbits.shares(counted).set_index("part")
     assert list(shares["share"].abs()) == sorted(shares["share"].abs(), reverse=True)
     assert shares.loc["header", ["least", "most"]].tolist() == [256, 256]
     assert shares.loc["float64 in place of float32, any probability", ["least", "most"]].tolist() == [10, 10]
     assert shares["share"].sum() == pytest.approx(total.iloc[0])
     cost = 100 * (counted["levels"] / counted["exact"] - 1).iloc[0]
-    assert bitledger.levels(counted)["64"].tolist() == pytest.approx([cost] * 4)
+    assert realbits.levels(counted)["64"].tolist() == pytest.approx([cost] * 4)
 
 
 def test_constriction_agrees(counted):
@@ -124,6 +124,6 @@ def test_constriction_agrees(counted):
     assert counted["expected"].iloc[0] == pytest.approx(
         (counted["exact"] * counted["y_share"]).iloc[0], rel=0.01
     )
-    found = bitledger.check(counted)
+    found = realbits.check(counted)
     assert (found["least"], found["most"]) == (over.min(), over.max())
     assert 0 < found["relative"] < 1 and abs(found["floor"]) < 1

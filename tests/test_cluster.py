@@ -62,8 +62,8 @@ def undisturbed(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def shared_farm(tmp_path_factory):
-    patience = cluster.CONNECTING, cluster.WORKERS
-    cluster.CONNECTING, cluster.WORKERS = 120.0, 120.0  # however slow the computer is
+    patience = cluster.CONNECTING, cluster.WORKERS, cluster.LOOKS
+    cluster.CONNECTING, cluster.WORKERS, cluster.LOOKS = 120.0, 120.0, 0.2  # however slow the computer is
     farm = Farm(tmp_path_factory.mktemp("farm"))
     try:
         with cluster.connected(farm.address) as engine:
@@ -71,7 +71,7 @@ def shared_farm(tmp_path_factory):
         yield farm
     finally:
         farm.close()
-        cluster.CONNECTING, cluster.WORKERS = patience
+        cluster.CONNECTING, cluster.WORKERS, cluster.LOOKS = patience
 
 
 @pytest.fixture
@@ -236,7 +236,7 @@ def test_a_scheduler_that_is_killed_and_comes_back(undisturbed, study, farm, tmp
     farm.release()
     while not background.done():
         farm.supervise()
-        time.sleep(0.2)
+        time.sleep(0.05)
     assert background.result() == 0
     assert_undisturbed(tmp_path, undisturbed)
 
@@ -276,7 +276,7 @@ def test_a_cluster_of_this_computer_that_is_killed_as_a_whole(undisturbed, study
 
 
 def test_a_scheduler_that_is_not_there(undisturbed, study, tmp_path, monkeypatch):
-    monkeypatch.setattr(cluster, "CONNECTING", 1.0)
+    monkeypatch.setattr(cluster, "CONNECTING", 0.2)
     address = f"tcp://127.0.0.1:{free_port()}"
     for where in (address, "nowhere.json", "strange"):
         with pytest.raises(UserError, match=f"no scheduler answers at {where}"):
@@ -284,7 +284,7 @@ def test_a_scheduler_that_is_not_there(undisturbed, study, tmp_path, monkeypatch
 
 
 def test_a_cluster_without_workers(monkeypatch):
-    monkeypatch.setattr(cluster, "WORKERS", 1.0)
+    monkeypatch.setattr(cluster, "WORKERS", 0.2)
     with (
         LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0") as empty,
         pytest.raises(UserError, match="has no workers"),

@@ -1,13 +1,16 @@
 """A codec as an adapter: padding, other number formats and devices, what is made of its weights."""
 
+import copy
 import dataclasses
+import pickle
 
 import pytest
 import torch
-from compressai.models import MeanScaleHyperprior
+from compressai.models import MeanScaleHyperprior, MeanScaleHyperpriorVbr
 
-from sgaplus import hardware
+from sgaplus import bitstream, hardware
 from sgaplus.codecs import codec as codecs
+from sgaplus.codecs.checkpoints import content_hash
 from sgaplus.codecs.codec import Codec, freeze
 
 
@@ -40,6 +43,19 @@ def test_another_codec_is_made_and_the_original_stays(codec):
     latents = rough.analyse(image)
     torch.testing.assert_close(rough.to(dtype="float32").analyse(image)["y"], codec.analyse(image)["y"])
     assert not torch.equal(latents["y"], codec.analyse(image)["y"])
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda codec: pickle.loads(pickle.dumps(codec))])
+def test_a_codec_that_has_written_a_file_goes_to_other_processes(copied):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = freeze(MeanScaleHyperpriorVbr(8, 12))
+    codec = Codec("own", 0.01, model, content_hash(model), card={"metric": "mse"})
+    latents = codec.decode(codec.analyse(torch.rand(1, 3, 64, 64))).latents
+    data = bitstream.encode(codec, latents)
+    other = copied(codec)
+    assert other.model is not codec.model and other.card == codec.card
+    assert bitstream.encode(other, latents) == data
 
 
 def test_moving_a_codec_leaves_the_original_where_it_was(codec, monkeypatch):

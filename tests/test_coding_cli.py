@@ -53,7 +53,7 @@ def test_without_iterations_the_codecs_own_latents_are_written(call, coded, phot
     ("options", "expected"),
     [
         ([], ("fast", 50)),
-        (["--preset", "fast"], ("fast", 50)),
+        (["--method", "fast"], ("fast", 50)),
         (["--method", "atanh"], ("atanh (SGA)", 500)),
         (["--iterations", 7], ("fast", 7)),
     ],
@@ -125,10 +125,6 @@ def test_a_checkpoint_is_named_on_both_sides(call, photo, tmp_path):
         (["encode", "PHOTO"], "Missing option"),
         (["encode", "missing.png", "-o", "p.sga"], "there is no file missing.png"),
         (["encode", "PHOTO", "-o", "p.sga", "--method", "guess"], "unknown method"),
-        (
-            ["encode", "PHOTO", "-o", "p.sga", "--preset", "fast", "--method", "ssl"],
-            "--preset stands in place",
-        ),
         (["encode", "PHOTO", "-o", "p.sga", "--target-bpp", 1, "--max-bytes", 9], "exactly one target"),
         (["encode", "PHOTO", "-o", "p.sga", "--target-psnr", 30, "--lmbda", 0.07], "choose one of 0.01"),
         (

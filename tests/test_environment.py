@@ -125,6 +125,15 @@ def copy_makefile(folder):
         shutil.copy(ROOT / name, folder)
 
 
+def failure(folder, *arguments, **settings):
+    """What make says when it fails in a folder, whichever make runs these tests."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS")}
+    settings |= {"env": environment, "capture_output": True, "text": True}
+    result = subprocess.run(["make", *arguments], cwd=folder, **settings)
+    assert result.returncode != 0
+    return result.stderr
+
+
 @POSIX
 def test_make_says_what_it_needs(tmp_path):
     """Another Python, or none, is refused in one sentence before anything is installed."""
@@ -133,11 +142,7 @@ def test_make_says_what_it_needs(tmp_path):
     old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.2 && exit 0\nexit 1\n')
     old.chmod(0o755)
     for python, message in ((old, "found Python 3.9.2"), ("", "install one of them")):
-        result = subprocess.run(
-            ["make", "test", f"PYTHON={python}"], cwd=tmp_path, capture_output=True, text=True, check=False
-        )
-        assert result.returncode != 0
-        sentence = result.stderr.splitlines()[0]
+        sentence = failure(tmp_path, "test", f"PYTHON={python}").splitlines()[0]
         assert sentence.startswith("sgaplus needs Python 3.11 or 3.12")
         assert message in sentence
         assert not (tmp_path / ".venv").exists()
@@ -154,13 +159,10 @@ def test_make_says_that_the_folder_cannot_be_written_to(installed):
             (Path(folder) / ".venv").mkdir()
             (Path(folder) / ".venv" / "ready").touch()
         Path(folder).chmod(0o555)
-        result = subprocess.run(
-            ["make", "book"], cwd=folder, capture_output=True, text=True, check=False, **nobody
-        )
+        said = failure(folder, "book", **nobody)
         Path(folder).chmod(0o755)
-        assert result.returncode != 0
-        assert f"annot write to {folder}" in result.stderr.splitlines()[0]
-        assert "venv of Python" not in result.stderr
+        assert f"annot write to {folder}" in said.splitlines()[0]
+        assert "venv of Python" not in said
 
 
 def test_the_newest_version_of_the_changelog_is_this_one():

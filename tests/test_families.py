@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from companion.pages import families
-from sgaplus.cli.app import app
+from sgaplus.cli.terminal import app
 from sgaplus.codecs import bundled as shipped
 from tests.conftest import WIDTHS, untrained, write_codec
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import sgaplus
-from companion import launch
+from companion.pages import your_photograph
 from tests.conftest import POSIX
 
 ROOT = Path(__file__).parents[1]
@@ -104,11 +104,11 @@ def test_the_notebook_for_colab_installs_this_commit(site, tmp_path):
 def test_buttons_lead_to_the_published_edition(monkeypatch):
     for name in ("GITHUB_REPOSITORY", "SGAPLUS_BOOK_URL"):
         monkeypatch.delenv(name, raising=False)
-    assert launch.buttons() == ""
+    assert your_photograph.buttons() == ""
     monkeypatch.setenv("GITHUB_REPOSITORY", "someone/sgaplus")
     monkeypatch.setenv("SGAPLUS_BOOK_URL", "https://someone.github.io/sgaplus/v0.2/")
     monkeypatch.setenv("SGAPLUS_BOOK_COMMIT", "abc123")
-    shown = launch.buttons()
+    shown = your_photograph.buttons()
     assert "/someone/sgaplus/blob/gh-pages/v0.2/your-photograph.ipynb" in shown
     assert "/gh/someone/sgaplus/abc123?labpath=notebooks%2Fyour_photograph.ipynb" in shown
 

@@ -7,9 +7,11 @@ import errno
 import io
 import logging
 import struct
+import time
 import warnings
 import zlib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ import tifffile
 import torch
 from PIL import Image, ImageCms, PngImagePlugin
 
+from sgaplus.data import images
 from sgaplus.data.images import (
     SUFFIXES,
     ImageNote,
@@ -443,3 +446,16 @@ def test_every_plain_form_is_written(tmp_path, kind):
     write_image(tmp_path / "x.png", forms[kind])
     wanted = forms[kind].float() if kind == "bfloat16" else levels
     assert torch.equal(to_uint8(read_image(tmp_path / "x.png")), to_uint8(wanted))
+
+
+def test_reading_in_threads_leaves_the_filters_of_warnings(photo, monkeypatch):
+    check, moments, before = images._check_file, iter([0.1, 0.3]), list(warnings.filters)
+
+    def slow(path):
+        time.sleep(next(moments))
+        check(path)
+
+    monkeypatch.setattr(images, "_check_file", slow)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(images.read_image, [photo, photo]))
+    assert warnings.filters == before

@@ -238,8 +238,7 @@ def pairs():
 
 
 def before_after(pairs: list[equal_bytes.Pair], light: bool = False) -> str:
-    twin = moving.pictures(pairs, "before-after", light)
-    return moving.markup("before-after", moving.before_after_data(pairs), twin)
+    return moving.markup("before-after", *moving.of_pairs(pairs, "before-after", light))
 
 
 def test_seam_moves_by_keys_and_by_dragging(opened, pairs):

@@ -5,6 +5,7 @@ import json
 import pandas as pd
 import pytest
 
+from companion import statistics
 from companion.pages import convergence
 from sgaplus.errors import UserError
 
@@ -39,12 +40,12 @@ def test_what_is_read_off(trace):
     assert means[gap, "rough"] == pytest.approx([-0.3] * 4)
     assert means[psnr, "smooth"] == pytest.approx([0, 1, 2, 3, 4])
     assert means[bpp, "rough"] == pytest.approx([0, -0.075, -0.225, -0.15, -0.3])
-    lines = convergence.differences_lines(convergence.differences(trace, "smooth"), "smooth")
+    lines = convergence.differences_lines(statistics.paired(trace, "loss", "smooth", ["iteration"]), "smooth")
     own = lines[lines["image"].isna()].groupby("configuration")["value"].agg(list)
     assert own["rough"] == pytest.approx([0, 100 * (95 / 90 - 1), 6.25, 20, 100 * (8 / 7 - 1)])
     assert own["smooth"] == [0] * 5
     with pytest.raises(UserError, match="no row is of 'STE'"):
-        convergence.differences(trace, "STE")
+        statistics.paired(trace, "loss", "STE", ["iteration"])
 
 
 def test_what_the_curves_come_to(trace):

@@ -7,7 +7,7 @@ import torch
 
 from companion import variable_training
 from companion.configurations import BASE
-from companion.pages import semi_multi_rate, variable_rate
+from companion.pages import semi_multi_rate, standing
 from sgaplus import distortion
 from sgaplus.codecs.series import series
 from sgaplus.errors import UserError
@@ -136,23 +136,23 @@ def made(one: float) -> pd.DataFrame:
 
 
 def test_changes_are_those_of_the_rates():
-    points = variable_rate.curves(made(0.9))
-    curves = variable_rate.ANY, variable_rate.REFINED, variable_rate.ONE
+    points = standing.rate_curves(made(0.9))
+    curves = standing.ANY, standing.REFINED, standing.ONE
     assert points.groupby("curve").size().to_dict() == dict.fromkeys(curves, 10)
-    table = variable_rate.changes(points).set_index("curve")
+    table = standing.rate_changes(points).set_index("curve")
     np.testing.assert_allclose(table[["change", "change_low", "change_high"]], -10, atol=1e-6)
     assert (table["images"] == 2).all()
-    worse = variable_rate.changes(variable_rate.curves(made(1.2))).set_index("curve")["change"]
-    assert worse[variable_rate.REFINED] == pytest.approx(-10) and worse[variable_rate.ONE] > 5
-    assert len(variable_rate.figure(points).axes) == 1
+    worse = standing.rate_changes(standing.rate_curves(made(1.2))).set_index("curve")["change"]
+    assert worse[standing.REFINED] == pytest.approx(-10) and worse[standing.ONE] > 5
+    assert len(standing.rate_figure(points).axes) == 1
 
 
 def test_a_photograph_counts_with_all_three_curves():
     rows = made(0.9)
     rows = rows[(rows["image"] == "a") | (rows["configuration"] == BASE)]
-    assert set(variable_rate.curves(rows)["image"]) == {"a"}
+    assert set(standing.rate_curves(rows)["image"]) == {"a"}
     with pytest.raises(UserError, match="another lambda"):
-        variable_rate.curves(rows[rows["lmbda"] == rows["codec_lmbda"]])
+        standing.rate_curves(rows[rows["lmbda"] == rows["codec_lmbda"]])
 
 
 @pytest.mark.slow

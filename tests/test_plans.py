@@ -157,6 +157,9 @@ def test_every_number_of_iterations_has_a_plan(name, budget):
         ({"spec": "ssl", "temperature": "exponential-to:end=2"}, "last temperature"),
         ({"spec": "ssl", "optimizer": "sgd"}, "unknown optimizer 'sgd': use one of adam, soap"),
         ({"spec": plan("ssl"), "temperature": schedules.Constant(2.0)}, "first temperature"),
+        ({"spec": "ste", "temperature": 0.5}, "STE has no temperature: leave 0.5 out"),
+        ({"spec": "uniform", "temperature": "exponential"}, "uniform noise has no temperature"),
+        ({"spec": plan("map"), "temperature": "0.2"}, "MAP has no temperature"),
     ],
 )
 def test_what_is_no_plan(arguments, message):

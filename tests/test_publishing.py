@@ -14,8 +14,8 @@ from sgaplus.codecs import bundled as shipped
 from sgaplus.codecs import checkpoints, gains, weights
 from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.errors import SystemFault, UserError
-from sgaplus.training.evaluation import rd_point
 from sgaplus.training.lineage import CURVE, Lineage, curve_path, lineage_of, write_curve
+from sgaplus.training.objective import rd_point
 from sgaplus.training.publishing import publish, publishable, start_from
 from sgaplus.training.recipes import Recipe
 from sgaplus.training.run import Run

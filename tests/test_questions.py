@@ -8,7 +8,6 @@ import torch
 
 from companion import closed_forms, pool
 from companion.pages import questions
-from companion.pages import questions_of_practice as practice
 from sgaplus import rounding
 from tests.test_verdict_rules import CLIC, KODAK, TECNICK, job, table
 
@@ -69,9 +68,11 @@ def test_the_gain_is_split_into_rate_and_distortion():
         jobs.append(job(image, "base", {0: 2.0}))
         jobs.append(job(image, "ssl", {0: 2.0, 500: 1.8}, bpp=0.4, method_loss=1.7))
         jobs.append(job(image, "atanh", {0: 2.0, 500: 1.9}, method_loss=2.2))
-    assert practice.parts(_EMPTY, 500).empty and practice.practice(_EMPTY, 500).empty
-    found = practice.parts(table(jobs), 500).set_index("configuration")
-    assert found.loc["SSL (a = 2.3)", list(practice.PARTS)].tolist() == pytest.approx([-10, -5, -5, -5])
+    assert questions.parts(_EMPTY, 500).empty and questions.practice(_EMPTY, 500).empty
+    found = questions.parts(table(jobs), 500).set_index("configuration")
+    assert found.loc["SSL (a = 2.3)", ["loss", "rate", "distortion", "gap"]].tolist() == pytest.approx(
+        [-10, -5, -5, -5]
+    )
     assert found.loc["atanh (SGA)", "gap"] == pytest.approx(15)
 
 
@@ -87,14 +88,14 @@ def gains(rising):
 
 @pytest.mark.slow
 def test_the_gain_goes_with_the_rate():
-    found = practice.by_image(gains(1), 500)
+    found = questions.by_image(gains(1), 500)
     # Tecnick's centre is of another size and is left out.
     assert set(found["dataset"]) == {"kodak", "clic2025"} and len(found) == 9
     assert found["bpp"].corr(found["change"], method="spearman") == pytest.approx(-1)
 
 
 def test_rates_of_the_data_sets_and_published_gains():
-    found = practice.data_sets(gains(1)).set_index("what")
+    found = questions.data_sets(gains(1)).set_index("what")
     published = found[found["images"].isna()]
     assert published["bd_rate"].tolist() == pytest.approx([-15.22, -18.70], abs=0.01)
     assert found.loc["Kodak, centres of 256 × 256 pixels", "bpp"] == pytest.approx(0.35)
@@ -112,11 +113,11 @@ def test_bytes_and_seconds():
             image = name.split("@")[0]
             jobs += [job(image, "base", {0: 2.0}, **base), job(image, "ssl", {0: 2.0, 500: 1.8}, **changed)]
     rows = table(jobs)
-    found = practice.practice(rows, 500)
+    found = questions.practice(rows, 500)
     first = found.iloc[0]
     assert first["scope"] == "whole photographs" and list(found["lmbda"]) == [0.01, 0.04]
     # 0.8 bits per pixel are 100 kB per megapixel.
     assert first[["kilobytes", "refined"]].tolist() == pytest.approx([100, 90])
     assert first["per_percent"] == pytest.approx(2)
     assert first[["psnr", "ms_ssim", "loss"]].tolist() == pytest.approx([0.5, 0.01, -10])
-    assert set(practice.at_lambda(rows, 500, "image")["scope"]) == {"whole photographs"}
+    assert set(questions.at_lambda(rows, 500, "image")["scope"]) == {"whole photographs"}

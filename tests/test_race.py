@@ -11,7 +11,7 @@ from companion import tables
 from companion.pages import races
 from sgaplus import datasets, refine
 from sgaplus.bench import baseline, race
-from sgaplus.cli.app import app
+from sgaplus.cli.terminal import app
 from sgaplus.codecs.bundled import cards
 from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.codecs.series import series
@@ -160,7 +160,7 @@ def test_the_page_has_medians_and_an_interval(tmp_path, bundled):
     assert line["change"] == pytest.approx(-2) and line["verdict"] == "lower"
     assert -3.01 <= line["change_low"] < -2 < line["change_high"] <= -0.99
     assert (line["reference_seconds"], line["seconds"]) == (330, 10)
-    for frame, columns in ((races.summary(rows), races.SUMMARY), (rows, races.RACES)):
+    for frame, columns in ((races.summary(rows), "race-means"), (rows, "race")):
         html = tables.ci_table(frame, columns, row=races.KIND).as_raw_html()
         assert "100 iterations of fast against 500 steps" in html and "−2.00" in html
 

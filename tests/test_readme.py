@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import bjontegaard
+import pandas as pd
 import pytest
 
 import sgaplus
@@ -40,6 +41,16 @@ def test_the_preset_reaches_a_lower_loss_in_fewer_iterations():
         rows = rows[(rows["iterations"] == int(iterations)) & (rows["iteration"] == int(iterations))]
         losses.append(rows.groupby("codec_lmbda")["loss"].mean())
     assert len(losses[0]) == 7 and (losses[0] < losses[1]).all()
+
+
+def test_the_preset_is_as_much_sooner_as_the_stored_races_say():
+    [said] = re.findall(r"A plain loop takes (\d+) to (\d+) times as long", PROSE)
+    races = pd.read_csv(ROOT / "data/results/race/photographs.csv")
+    assert set(races["device"]) == {"AMD EPYC, 1 thread"} and set(races["preset"]) == {"fast"}
+    assert set(races["iterations"]) == {25} and set(races["reference_iterations"]) == {500}
+    medians = (races["reference_seconds"] / races["seconds"]).groupby(races["width"]).agg(["median", "size"])
+    assert (medians["size"] == 4).all()
+    assert sorted(medians["median"].round()) == [float(ratio) for ratio in said]
 
 
 def test_every_folder_of_the_table_is_there():

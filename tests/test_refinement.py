@@ -1,6 +1,8 @@
 """The refinement loop on a small untrained codec: what it promises, and what it refuses."""
 
+import contextlib
 import dataclasses
+import functools
 import math
 import sys
 
@@ -27,6 +29,42 @@ def picture(height: int, width: int, seed: int = 0) -> torch.Tensor:
     coarse = torch.rand(1, 3, 6, 6, generator=torch.Generator().manual_seed(seed))
     smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic")
     return smooth[0].clamp(0, 1)
+
+
+@contextlib.contextmanager
+def double():
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        torch.no_grad,
+        torch.inference_mode,
+        functools.partial(torch.autocast, "cpu", torch.bfloat16),
+        functools.partial(torch.device, "meta"),
+        double,
+    ],
+)
+def test_what_the_caller_has_set_in_pytorch_changes_nothing(bundled, setting):
+    image = picture(164, 164)
+
+    def numbers():
+        codec = sgaplus.load_codec("mshyper-s", dtype="float32")
+        run = refine(codec, [image], "fast", iterations=2)
+        data = sgaplus.encode(codec, run.latents[0], image.shape)
+        similarity = sgaplus.metrics.ms_ssim(image, run.reconstructions[0])
+        return run.rows["loss"].tolist(), data, sgaplus.decode(data).tolist(), similarity.tolist()
+
+    expected = numbers()
+    with setting():
+        found = numbers()
+    assert found == expected
 
 
 def test_rows_say_what_the_latents_cost(codec):
@@ -266,7 +304,7 @@ def test_a_batch_too_large_for_the_memory_is_halved(codec, monkeypatch):
     monkeypatch.setattr(module, "refine_batch", small)
     with pytest.warns(UserWarning, match="do not fit in the GPU's memory: going on with") as said:
         run = refine(codec, images, "ssl", iterations=3, batch_size=5, progress=lambda *c: calls.append(c))
-    assert sizes == [5, 3, 2, 1, 2] and len(said) == 2
+    assert sizes == [5, 3, 2, 1, 2] and [one.filename for one in said] == [__file__] * 2
     assert calls[-1] == (15, 15)
     assert run.rows["loss"].to_numpy() == pytest.approx(wanted.rows["loss"].to_numpy(), rel=1e-5)
 
@@ -315,6 +353,38 @@ def test_a_stopped_refinement_has_the_best_so_far(codec):
     assert [x.shape for x in run.reconstructions] == [(3, 64, 64)] * 3
     with pytest.raises(KeyboardInterrupt):
         refine(codec, images, **arguments)
+
+
+def test_ctrl_c_in_the_last_look_at_an_image_is_heard(codec, monkeypatch):
+    true, looks = loop.Batch.true, []
+
+    def interrupted(batch):
+        looks.append(batch)
+        if len(looks) == 2:
+            raise KeyboardInterrupt
+        return true(batch)
+
+    monkeypatch.setattr(loop.Batch, "true", interrupted)
+    images = [picture(64, 64, seed) for seed in range(2)]
+    run = refine(codec, images, iterations=2, trace_every=2, stoppable=True, batch_size=1)
+    assert run.stopped and run.rows.groupby("image")["iteration"].apply(list).tolist() == [[0, 2], [0]]
+
+
+def test_ctrl_c_while_the_best_is_noted_leaves_it_whole(codec, monkeypatch):
+    where, calls = torch.where, []
+
+    def interrupted(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return where(*arguments)
+
+    monkeypatch.setattr(torch, "where", interrupted)
+    run = refine(codec, [picture(64, 64)], iterations=4, trace_every=2, stoppable=True)
+    found = codec.decode({name: value[None] for name, value in run.latents[0].items()})
+    bpp = found.all_bits.item() / 64**2
+    assert run.stopped and run.best["bpp"].item() == pytest.approx(bpp, rel=1e-5)
+    assert torch.allclose(found.x_hat[0], run.reconstructions[0], atol=1e-5)
 
 
 @pytest.mark.parametrize("trace_every", [1, 4])

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -75,6 +76,27 @@ def test_a_list_of_checkpoints(tmp_path, monkeypatch):
     found.append(series(["own/low.pth=0.01", "own/high.pth=0.02"], folder=tmp_path))
     assert {(one.name, one.lmbdas) for one in found} == {("own", (0.01, 0.02))}
     assert len({member.sha256 for one in found for member in one.members}) == 2
+
+
+def test_checkpoints_in_folders_of_a_sweep(tmp_path, monkeypatch):
+    """Hydra calls them lmbda=0.01; and what is loaded later is where it was when it was named."""
+    names = [f"lr=0.1/model_lambda{lmbda}.pth" for lmbda in (0.01, 0.02)]
+    for seed, name in enumerate(names):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_checkpoint(tmp_path / name, untrained(seed=seed).state_dict())
+    monkeypatch.chdir(tmp_path)
+    found = [series(names), series([Path(name) for name in names]), series(",".join(names))]
+    monkeypatch.chdir("/")
+    for one in found:
+        assert one.lmbdas == (0.01, 0.02) and len({member.sha256 for member in one.members}) == 2
+
+
+def test_a_list_may_be_longer_than_a_files_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lmbdas = (0.01, 0.02, 0.03)
+    for lmbda in lmbdas:
+        Path(f"{lmbda:x>99}.pth").touch()
+    assert series(",".join(f"{lmbda:x>99}.pth={lmbda}" for lmbda in lmbdas)).lmbdas == lmbdas
 
 
 @pytest.mark.parametrize(

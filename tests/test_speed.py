@@ -15,7 +15,7 @@ from companion.pages import scaling, speed
 from sgaplus import hardware
 from sgaplus.bench import benchmark, instructions
 from sgaplus.bench.measurement import Settings
-from sgaplus.cli.app import app
+from sgaplus.cli.terminal import app
 from sgaplus.errors import SystemFault, UserError
 from sgaplus.studies.execution.journal import Journal
 from sgaplus.studies.execution.shards import Done

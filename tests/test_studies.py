@@ -165,7 +165,9 @@ def test_the_paper_s_grids_are_complete(planned):
         ({"crop": 32}, "greater than or equal to 64"),
         ({"seeds": [-1]}, "greater than or equal to 0"),
         ({"streams": "yes"}, r"grids.0.streams\): .*valid boolean"),
-        ({"methods": ["ssl", "fast"], "lrs": [0.01]}, "preset 'fast' brings its own schedules"),
+        ({"methods": ["ssl", "fast"], "lrs": [0.01]}, "preset 'fast' has settings of its own: leave out lr"),
+        ({"methods": ["ssl", "ste"], "temperatures": [0.5]}, r"grids.0\): STE has no temperature"),
+        ({"lrs": ["none"]}, r"grids.0\): unknown schedule 'none'"),
     ],
 )
 def test_a_wrong_grid_is_refused_with_its_place(tmp_path, change, message):

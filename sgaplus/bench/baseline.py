@@ -47,11 +47,7 @@ def _forward(model: MeanScaleHyperprior, y: Tensor, z: Tensor, quantise) -> tupl
 
 
 def plain_model(codec: Codec) -> MeanScaleHyperprior:
-    """The codec's model as CompressAI makes it: its own layers, weights that require gradients.
-
-    Raises:
-        UserError: the codec is no mean-scale hyperprior.
-    """
+    """The codec's model as CompressAI makes it: its own layers, weights that require gradients."""
     if type(codec.model) is not MeanScaleHyperprior:
         raise UserError(f"the plain loop knows mean-scale hyperpriors alone: {codec.name} is none")
     with torch.random.fork_rng(devices=[]):  # its own weights are random at first

@@ -37,9 +37,8 @@ from ..jobs import provenance
 from ..refinement import Progress, default_batch_size, refine
 from . import instructions
 from .baseline import METHOD, plain_model, reference_refine
-from .ceiling import Convolution, Recorder, ceiling
+from .ceiling import Convolution, Recorder, ceiling, profiler_of, shares
 from .measurement import Measurement, Settings
-from .profile import profiler_of, shares
 
 
 def convolutions(codec: Codec, images: list[Tensor]) -> Counter[Convolution]:
@@ -59,7 +58,7 @@ def convolutions(codec: Codec, images: list[Tensor]) -> Counter[Convolution]:
 
 
 def parts(codec: Codec, images: list[Tensor], settings: Settings) -> dict[str, float]:
-    """The shares of `profile.PARTS` in the steps of `refinement.refine` on ``images`` that are timed."""
+    """The shares of `ceiling.PARTS` in the steps of `refinement.refine` on ``images`` that are timed."""
     profiler, last = profiler_of(codec.device), settings.warmup + settings.steps
     marks = {len(images) * settings.warmup: profiler.start, len(images) * last: profiler.stop}
 

@@ -1,7 +1,7 @@
-"""What a device could do: the time that a program's convolutions take by themselves.
+"""What a device could do, the time of a program's convolutions by themselves, and where the time goes.
 
 The convolutions are recorded while the program runs, then each is timed alone with its own shapes, number
-format and memory layout on random values.
+format and memory layout on random values. PyTorch's profiler says in which part of a step the time goes.
 """
 
 from collections import Counter
@@ -11,12 +11,25 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.profiler_util import FunctionEvent
+from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from ..hardware import now
 
 _CONVOLUTIONS = (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default)
+
+# What the name of an operator, or of one that called it, contains; the first that fits counts. Copies that a
+# convolution makes of its arguments are the convolution's.
+_MARKS = {
+    "convolutions": "conv",
+    "normalisation": "_DivisiveNorm",
+    "likelihood of y": "_GaussianBits",
+    "optimiser": "Optimizer.step",
+}
+OTHER = "rest"
+PARTS = (*_MARKS, OTHER)
 
 
 @dataclass(frozen=True)
@@ -85,3 +98,33 @@ def ceiling(calls: Mapping[Convolution, int], device: torch.device, repeats: int
             convolution.function(*arguments)
         seconds += count * (now(device) - started) / repeats
     return seconds
+
+
+def _part(event: FunctionEvent) -> str:
+    """The part that an operator or the innermost of its callers belongs to."""
+    caller: FunctionEvent | None = event
+    while caller is not None:
+        for part, mark in _MARKS.items():
+            if mark in caller.name:
+                return part
+        caller = caller.cpu_parent
+    return OTHER
+
+
+def profiler_of(device: torch.device) -> profile:
+    """A profiler to be started and stopped."""
+    return profile(activities=[ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * (device.type == "cuda")])
+
+
+def shares(profiler: profile, device: torch.device) -> dict[str, float]:
+    """The share of each of `PARTS` in the time that operators took, without the profiler's own.
+
+    On CUDA the time of kernels counts, else that of the operators on the processor. Parts without any are
+    left out: of a compiled step some have no operators of their own.
+    """
+    times = dict.fromkeys(PARTS, 0.0)
+    for event in profiler.events():
+        own = event.self_device_time_total if device.type == "cuda" else event.self_cpu_time_total
+        times[_part(event)] += own
+    total = sum(times.values())
+    return {part: time / total for part, time in times.items() if time > 0}

@@ -12,7 +12,7 @@ between devices, numbers of threads and batch sizes. So here, on both sides:
 - h_s of a scale or mean-scale hyperprior computes in plain float64. Two orders of summation then differ by
   some 1e-15, a ten-millionth of a ten-millionth of what separates the tables: about one image in 10⁸ or fewer
   would have an index that depends on the machine.
-- The tables are the same everywhere (see `tables`).
+- The tables are the same everywhere (see `rans`).
 
 The values of y are written in their decoding order (see `codecs.order`), in each group channel by channel.
 Without a context model and with one rate, CompressAI reads them (see `plain`).
@@ -31,14 +31,14 @@ import torch
 from compressai.models import FactorizedPrior, FactorizedPriorReLU, MeanScaleHyperprior, ScaleHyperprior
 from torch import Tensor
 
-from ..codecs.codec import Codec, latent_channels
+from ..codecs.codec import Codec
 from ..codecs.families import FAMILIES
-from ..codecs.models import Latents
+from ..codecs.models import Latents, latent_channels
 from ..codecs.order import Decoding, Found, Group, drive
 from ..errors import SystemFault, UserError
 from . import rans
 from .exact import exact
-from .tables import factorized, gaussian
+from .rans import factorized, gaussian
 
 Progress = Callable[[int, int], None]
 
@@ -121,11 +121,7 @@ def _channels(symbols_shape: tuple[int, ...]) -> np.ndarray:
 
 
 def tables_of(coder: Coder, group: Group) -> np.ndarray:
-    """The table of each value of a group, flat.
-
-    Raises:
-        UserError: its means or scales are not finite.
-    """
+    """The table of each value of a group, flat."""
     if not (group.means.isfinite().all() and group.scales.isfinite().all()):
         raise UserError(rans.BROKEN)
     scales, _ = gaussian()

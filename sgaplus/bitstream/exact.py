@@ -49,11 +49,7 @@ def _rounded(x: Tensor, bits: int) -> Tensor:
 
 
 def exact(network: nn.Module) -> nn.Module:
-    """A copy of ``network`` on the CPU whose results are the same everywhere; it takes float64.
-
-    Raises:
-        UserError: it has a layer of which that is not known.
-    """
+    """A copy of ``network`` on the CPU whose results are the same everywhere; it takes float64."""
     copied = copy.deepcopy(network).cpu()
     if isinstance(copied, _SUMS):
         return _Exact(copied)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..codecs.codec import Codec
 from ..errors import UserError
 from .coder import coder_of
-from .tables import gaussian
+from .rans import gaussian
 
 
 def compressai_weights(codec: Codec) -> dict[str, Tensor]:

@@ -6,15 +6,25 @@ what lies behind in memory, or ends the process. Reading is strict. A string tha
 encoder for just these tables ends in another state than the encoder began with, and is refused; the chance
 that it is not is about 2⁻³¹.
 
+Tables made in float32 have last digits that depend on the processor. So the Gaussian ones and their 64 scales
+are stored (``gaussian.npz``) as CompressAI 1.2.8 makes them on x86. Those of the factorised prior are made in
+float64, and rounding to 16 bits then gives the same tables everywhere.
+
 rANS: Duda, arXiv 1311.2540; the implementation that CompressAI builds on is ryg_rans by Fabian Giesen.
 """
 
+import copy
+import functools
 from array import array
 from bisect import bisect_right
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import torch
 from compressai import ans
+from compressai.entropy_models import EntropyBottleneck, EntropyBottleneckVbr
+from torch import Tensor
 
 from ..errors import UserError
 
@@ -41,6 +51,28 @@ class Tables:
 
     cdfs: list[list[int]]
     offsets: list[int]
+
+
+@functools.cache
+def gaussian() -> tuple[Tensor, Tables]:
+    """The 64 scales, float64 (64,), and the table of each: N(0, σ²) * U(−½, ½) around 0 in 16 bits."""
+    with np.load(Path(__file__).with_name("gaussian.npz"), allow_pickle=False) as stored:
+        scales = torch.from_numpy(stored["scales"]).double()
+        rows = np.split(stored["frequencies"].astype(int), np.cumsum(stored["sizes"] - 1)[:-1])
+    cdfs = [[0, *np.cumsum(row).tolist()] for row in rows]
+    # 2c + 1 symbols around 0, then the escape: the cdf has 2c + 3 entries.
+    return scales, Tables(cdfs, [-(len(cdf) - 3) // 2 for cdf in cdfs])
+
+
+def factorized(bottleneck: EntropyBottleneck | EntropyBottleneckVbr, step: float = 1.0) -> Tables:
+    """The table of each channel of a factorised prior, whose latents lie on a grid of this step."""
+    bottleneck = copy.deepcopy(bottleneck).cpu().double()
+    if isinstance(bottleneck, EntropyBottleneckVbr):
+        bottleneck.update_variable(force=True, qs=torch.tensor(step, dtype=torch.float64))
+    else:
+        bottleneck.update(force=True)
+    rows = zip(bottleneck.quantized_cdf.tolist(), bottleneck.cdf_length.tolist(), strict=True)
+    return Tables([row[:size] for row, size in rows], bottleneck.offset.tolist())
 
 
 def encode(symbols: np.ndarray, indexes: np.ndarray, tables: Tables) -> bytes:

@@ -17,6 +17,7 @@ from ..codecs.families import vbr
 from ..codecs.models import Latents
 from ..codecs.series import families, series
 from ..errors import UserError
+from ..hardware import undisturbed
 from ..parsing import whole
 from . import container
 from .coder import Progress, coder_of, decode_latents, encode_latents
@@ -33,6 +34,7 @@ def check(codec: Codec) -> None:
     _identity(codec)
 
 
+@undisturbed()
 def encode(
     codec: Codec, latents: Latents, size: Sequence[int] | None = None, *, progress: Progress | None = None
 ) -> bytes:
@@ -106,6 +108,7 @@ def decode(
     return reconstruction(data, codec, max_pixels=max_pixels, progress=progress).clamp(0, 1)
 
 
+@undisturbed()
 def reconstruction(
     data: bytes | Container,
     codec: Codec | None = None,
@@ -124,6 +127,7 @@ def reconstruction(
     return x_hat.cpu().contiguous()
 
 
+@undisturbed()
 def read_latents(
     data: bytes | Container, codec: Codec | None = None, *, max_pixels: int = MAX_PIXELS
 ) -> Latents:

@@ -8,24 +8,17 @@ try:
         benchmarking,
         coding,
         listing,
-        racing,
         refining,
         reproducing,
         studying,
         terminal,
         training,
-        verifying,
     )
-    from .app import app
 except KeyboardInterrupt:  # what `terminal.run` says of one that comes later
     sys.stderr.write("error: stopped: no file was left half-written\n")
     sys.exit(2)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit with its code; no mistake shows a traceback.
-
-    Args:
-        arguments: those of the process where None.
-    """
-    sys.exit(terminal.run(app, arguments))
+    """Run the command line and exit with its code; no mistake shows a traceback."""
+    sys.exit(terminal.run(terminal.app, arguments))

@@ -11,13 +11,11 @@ from .. import io
 from ..errors import SystemFault, UserError
 from ..parsing import number
 from . import distorting, options, terminal
-from .app import app
-from .terminal import option
+from .terminal import app, option
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..bitstream.container import Container
     from ..codecs.codec import Codec
     from ..plans import Plan
     from ..target_rate import File as TargetFile
@@ -43,16 +41,8 @@ def encode(
     codec: options.CodecName = "mshyper-s",
     lmbda: options.CodecLmbda = None,
     quality: options.Quality = None,
-    method: options.Method = None,
-    preset: options.Preset = None,
-    iterations: Annotated[
-        int | None,
-        option(
-            "Optimisation steps; 0 writes the codec's own latents. Default: 50, or 500 with --method. "
-            "With a target, each refinement takes so many steps.",
-            options.REFINEMENT,
-        ),
-    ] = None,
+    method: options.Method = "fast",
+    iterations: options.Iterations = None,
     seed: options.Seed = 0,
     distortion: distorting.Name = None,
     roi: distorting.Regions = None,
@@ -64,7 +54,8 @@ def encode(
     """Refine a photograph and write it as a file.
 
     The file has a short header and the refined latents, in CompressAI's entropy code. It decodes to the
-    same latents on every machine, and encoding ends with decoding it as a check.
+    same latents on every machine, and encoding ends with decoding it as a check. 0 iterations write the
+    codec's own latents.
 
     With a **target**, the command searches for the codec of that name and the λ that meet it. It takes at
     most 12 refinements, usually 2 to 5, and each continues the last one. If the target is missed, the closest
@@ -84,7 +75,7 @@ def encode(
     terminal.check_target(out, ".sga")
     targets = {"bpp": target_bpp, "psnr": target_psnr, "max_bytes": max_bytes}
     wanted = {name: value for name, value in targets.items() if value is not None}
-    plan, iterations = options.plan_of(method, preset, iterations)
+    plan, iterations = options.plan_of(method, iterations)
     weighed = distorting.chosen(context, distortion, roi, roi_weight, weights)
     image = images.read_image(photo)
     settings = {"iterations": iterations, "seed": seed, "distortion": weighed.of([image])}
@@ -175,6 +166,7 @@ def decode(
     - `sgaplus decode photo.sga -o photo.png`
     """
     from .. import bitstream
+    from ..codecs.weights import load_codec
     from ..data import images
 
     terminal.check_target(out, ".png")
@@ -183,7 +175,11 @@ def decode(
     limit = int(1e6 * number(max_megapixels, "--max-megapixels"))
     data = _read(file)
     content = bitstream.unpack(data, max_pixels=limit)
-    loaded = _codec(content, codec, lmbda, quality).to(device, dtype)
+    same = codec == content.name and lmbda is None and quality is None
+    if codec is None or same:
+        loaded = bitstream.find_codec(content, fetch=same).to(device, dtype)
+    else:
+        loaded = load_codec(codec, lmbda, quality=quality, device=device, dtype=dtype)
     with terminal.counting("decoding") as progress:
         picture = bitstream.decode(content, loaded, progress=progress)
     images.write_image(out, picture)
@@ -206,17 +202,6 @@ def info(file: File) -> None:
         f"bytes: {found['bytes']} ({found['header_bytes']} header, {found['z_bytes']} z, {found['y_bytes']}"
         f" y), {found['bpp']:.4f} bpp"
     )
-
-
-def _codec(content: Container, name: str | None, lmbda: float | None, quality: int | None) -> Codec:
-    from .. import bitstream
-    from ..codecs import weights
-
-    if name == content.name and lmbda is None and quality is None:
-        return bitstream.find_codec(content, fetch=True)
-    if name is not None:
-        return weights.load_codec(name, lmbda, quality=quality)
-    return bitstream.find_codec(content)
 
 
 def _read(path: Path) -> bytes:

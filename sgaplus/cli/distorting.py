@@ -54,9 +54,7 @@ class Chosen:
 def chosen(
     context: typer.Context, name: str | None, roi: Sequence[str] | None, factor: float, weights: Path | None
 ) -> Chosen:
-    """Raises:
-    UserError: the options contradict each other, or one of them is wrong.
-    """
+    """What the options say, unless they contradict each other."""
     from .. import distortion
     from ..data import images
 

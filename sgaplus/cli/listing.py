@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from . import terminal
-from .app import app
+from .terminal import app
 
 codecs_app = typer.Typer(invoke_without_command=True)
 data_app = typer.Typer(no_args_is_help=True, help="Data sets: list and download them.")

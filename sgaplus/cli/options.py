@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import UserError
 from .terminal import option
 
 if TYPE_CHECKING:
@@ -34,21 +33,18 @@ Quality = Annotated[
 Photos = Annotated[
     list[str], typer.Argument(help="Photographs, folders of them, or data sets by name.", show_default=False)
 ]
-Preset = Annotated[
-    str | None,
+Method = Annotated[
+    str,
     option(
-        "Method, temperature and learning rate in one: fast, which adapts to --iterations (10 or more). "
-        "Default: fast, unless --method is given.",
+        "How rounding is relaxed during optimisation. fast sets the schedules too and adapts to --iterations"
+        " (10 or more). SGA+: ssl or ssl:a=2.3, linear, cosine, three-class:base=linear; SGA: atanh;"
+        " baselines: ste, uniform, da, map; ours: quadratic.",
         REFINEMENT,
     ),
 ]
-Method = Annotated[
-    str | None,
-    option(
-        "How rounding is relaxed during optimisation. SGA+: ssl or ssl:a=2.3, linear, cosine, "
-        "three-class:base=linear; SGA: atanh; baselines: ste, uniform, da, map; ours: quadratic.",
-        REFINEMENT,
-    ),
+Iterations = Annotated[
+    int | None,
+    option("Optimisation steps; the paper uses 500 and 2000. Default: 50 of fast, else 500.", REFINEMENT),
 ]
 Seed = Annotated[int, option("Random seed.", REFINEMENT)]
 Device = Annotated[str, option("cpu, cuda (an NVIDIA GPU), or auto: the GPU if there is one.", HARDWARE)]
@@ -66,20 +62,10 @@ Compiled = Annotated[
 ]
 
 
-def plan_of(
-    method: str | None, preset: str | None, iterations: int | None, **schedules: str | None
-) -> tuple[Plan, int]:
-    """The plan that ``--method`` or ``--preset`` names, else the preset fast, and its iterations.
-
-    Raises:
-        UserError: both are given, there is no such preset, or the plan is wrong.
-    """
+def plan_of(method: str, iterations: int | None, **schedules: str | None) -> tuple[Plan, int]:
+    """The plan that ``--method`` names, and its iterations."""
     from .. import plans
 
-    if preset is not None and method is not None:
-        raise UserError("--preset stands in place of --method: give one of them")
-    if preset is not None and preset not in plans.PRESETS:
-        raise UserError(f"unknown preset '{preset}': use one of {', '.join(plans.PRESETS)}")
     if iterations is None:
-        iterations = 50 if method is None else 500
-    return plans.plan(method or preset or "fast", iterations, **schedules), iterations
+        iterations = 50 if method in plans.PRESETS else 500
+    return plans.plan(method, iterations, **schedules), iterations

@@ -31,7 +31,9 @@ from . import terminal
 
 # Names of the text in a PNG with a picture's record, and of the table's column that tells settings apart.
 _RECORD, _SETTINGS = "sgaplus", "settings"
-_TEXTS = ("image", "method", "codec", _SETTINGS)
+# A photograph may be called 007, or NA; numbers keep every bit.
+_CSV: dict[str, Any] = {"keep_default_na": False, "na_values": [""], "float_precision": "round_trip"}
+_CSV["dtype"] = dict.fromkeys(("image", "method", "codec", _SETTINGS), str)
 # Endings of the table.
 SUFFIXES = (".csv", ".parquet")
 
@@ -147,7 +149,8 @@ class Folder:
         if not self.table.exists():
             return pd.DataFrame(columns=["image"])
         try:
-            table = _read_table(self.table)
+            parquet = self.table.suffix == ".parquet"
+            table = pd.read_parquet(self.table) if parquet else pd.read_csv(self.table, **_CSV)
             settings = set(table[_SETTINGS])
         except OSError as error:
             raise io.unreadable(self.table, error) from error
@@ -225,7 +228,7 @@ def refine_all(
         KeyboardInterrupt: it ended the steps of a batch, of which the best so far is written.
     """
     for batch in _batches(todo, batch_size):
-        read, interrupted = [], False
+        read = []
         for image in batch:
             try:
                 read.append(Photograph(image, image.sha256, image.read()))
@@ -235,11 +238,7 @@ def refine_all(
             if isinstance(result, Exception):
                 yield photograph.image, result
             else:
-                rows = folder.put(photograph, *result)
-                interrupted |= folder.interrupted(rows)
-                yield photograph.image, rows
-        if interrupted:
-            raise KeyboardInterrupt
+                yield photograph.image, folder.put(photograph, *result)
 
 
 def _batches(todo: Sequence[ImageFile], size: int) -> list[list[ImageFile]]:
@@ -259,7 +258,7 @@ def _batches(todo: Sequence[ImageFile], size: int) -> list[list[ImageFile]]:
 def _refined(
     batch: Sequence[Photograph], refine: Refine
 ) -> Iterator[tuple[Photograph, tuple[Tensor, pd.DataFrame] | Exception]]:
-    """Each photograph of a batch with its picture and rows, or with why there are none."""
+    """Each photograph of a batch with its picture and rows, or with why there are none; then Ctrl-C."""
     if not batch:
         return
     try:
@@ -267,6 +266,8 @@ def _refined(
         rows = dict(list(run.rows.groupby("image")))
         for photograph, picture in zip(batch, run.reconstructions, strict=True):
             yield photograph, (picture, rows[photograph.name])
+        if run.stopped:
+            raise KeyboardInterrupt
         return
     except (SystemFault, RuntimeError, MemoryError) as error:
         if not isinstance(error, SystemFault) and not hardware.memory_is_full(error):
@@ -302,10 +303,3 @@ def _differing(before: Settings, now: Settings) -> Iterator[str]:
         if old != new:
             plain = not any(isinstance(value, dict) or name.endswith("sha256") for value in (old, new))
             yield f"{name} {old}, not {new}" if plain else name
-
-
-def _read_table(path: Path) -> pd.DataFrame:
-    if path.suffix == ".parquet":
-        return pd.read_parquet(path)
-    exact: dict[str, Any] = {"keep_default_na": False, "na_values": [""], "float_precision": "round_trip"}
-    return pd.read_csv(path, dtype=dict.fromkeys(_TEXTS, str), **exact)

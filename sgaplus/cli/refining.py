@@ -12,8 +12,7 @@ from .. import io
 from ..errors import SystemFault, UserError
 from ..parsing import number
 from . import distorting, options, terminal
-from .app import app
-from .terminal import option
+from .terminal import app, option
 
 if TYPE_CHECKING:
     from .. import refinement
@@ -31,18 +30,11 @@ def refine(
     rows: Annotated[
         str, option("File name of the table in that folder; it ends in .csv or .parquet.")
     ] = "rows.csv",
-    iterations: Annotated[
-        int | None,
-        option(
-            "Optimisation steps; the paper uses 500 and 2000. Default: 50, or 500 with --method.",
-            options.REFINEMENT,
-        ),
-    ] = None,
+    iterations: options.Iterations = None,
     codec: options.CodecName = "mshyper-s",
     lmbda: options.CodecLmbda = None,
     quality: options.Quality = None,
-    preset: options.Preset = None,
-    method: options.Method = None,
+    method: options.Method = "fast",
     refine_lmbda: Annotated[
         float | None,
         option(
@@ -77,6 +69,7 @@ def refine(
             "Maximum number of photographs of one size that are refined together. Default: 24 on a GPU, else"
             " 1. Results differ by floating-point rounding only, most in bfloat16.",
             options.HARDWARE,
+            min=1,
         ),
     ] = None,
     device: options.Device = "auto",
@@ -100,20 +93,14 @@ def refine(
     - `sgaplus refine photo.png --codec mbt2018-mean --quality 3 --out mbt2018`
     - `sgaplus refine portrait.png --roi 180,60,240,300`
     """
-    from .. import hardware, plans, refinement
+    from .. import hardware, refinement
     from ..codecs.weights import load_codec
     from ..data import datasets
     from . import output_folder
 
     if Path(rows).suffix not in output_folder.SUFFIXES:
         raise UserError(f"--rows must end in {' or '.join(output_folder.SUFFIXES)}, not '{rows}'")
-    if batch_size is not None and batch_size < 1:
-        raise UserError(f"--batch-size must be at least 1, not {batch_size}")
-    if method is None:
-        terminal.refuse(context, "it changes the settings of a --method, give its name", "temperature", "lr")
-    plan, iterations = options.plan_of(method, preset, iterations, temperature=temperature, lr=lr)
-    if isinstance(plan.method, plans.WITHOUT_TEMPERATURE):
-        terminal.refuse(context, f"{plan.method.label} has no temperature, leave it out", "temperature")
+    plan, iterations = options.plan_of(method, iterations, temperature=temperature, lr=lr)
     if refine_lmbda is not None:
         number(refine_lmbda, "--refine-lmbda")
     weighed = distorting.chosen(context, distortion, roi, roi_weight, weights)

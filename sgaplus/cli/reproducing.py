@@ -1,20 +1,26 @@
-"""``sgaplus reproduce``"""
+"""``sgaplus reproduce`` and ``verify``"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from ..errors import SystemFault, UserError
 from . import terminal
-from .app import app
-from .options import Compiled, Device
+from .options import CODEC, Compiled, Device
 from .studying import Log, Results, SchedulerAt, Workers, engine_of, kind_of, run_study
-from .terminal import option
+from .terminal import app, option
 
 if TYPE_CHECKING:
     from ..studies.reproduce import Need
+
+# Narrow names, so that the table fits 80 columns.
+_NAMES = {"codec_lmbda": "λ", "label": "method", "difference": "dB"}
+_FORMATS = {"λ": "{:g}", "bytes": "{:.0f}", "dB": "{:.1e}"}
 
 
 @app.command()
@@ -101,3 +107,42 @@ def _make_pages(profile: str) -> None:
         return
     count = build.execute_all(profile=profile, log=terminal.say)
     terminal.show(f"{count} pages were made: `make book PROFILE={profile}` puts them into _build/html")
+
+
+@app.command()
+def verify(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="Verify only the files in this folder. Default: all files.", show_default=False),
+    ] = None,
+    codec: Annotated[
+        str | None,
+        option(
+            "Verify only the files of this codec; checkpoints of your own are decoded only if named here."
+            " Default: the files of all codecs.",
+            CODEC,
+        ),
+    ] = None,
+    results: Results = None,
+) -> None:
+    """Decode the stored files and compare them with the rows that name them.
+
+    A file is verified if its length, checksum and codec are those of its row, if it decodes, and if the
+    picture has the row's PSNR. The PSNR needs the photograph (`sgaplus data list`): **compared** is the
+    number of files for which it is on this computer, **dB** the largest difference. **bytes** is the mean
+    size of a file. Files that no row names are reported, too.
+
+    - `sgaplus verify`
+    - `sgaplus verify data/results/streams/mshyper-s_lambda0.01`
+    - `sgaplus verify --codec ./checkpoints`
+    """
+    from ..studies import verify as verification
+
+    with terminal.counting("decoding") as progress:
+        table = verification.verify(results, folder, codec=codec, progress=progress)
+    summary = verification.summary(table).drop(columns="decoded").rename(columns=_NAMES)
+    terminal.show(terminal.table(summary, **_FORMATS))
+    for line in table[table["problem"] != ""].itertuples():
+        terminal.say(f"{line.stream}: {line.problem}")
+    verification.require(table)
+    terminal.show(f"all {len(table)} files are verified")

@@ -12,9 +12,8 @@ import typer
 
 from ..errors import SystemFault, UserError
 from . import terminal
-from .app import app
 from .options import Compiled, Device
-from .terminal import option
+from .terminal import app, option
 
 if TYPE_CHECKING:
     from ..studies import running, schema
@@ -247,12 +246,17 @@ def run_study(
             log=log,
             summarise=_tell if engine or log else None,
             progress=progress,
-            report=lambda event: terminal.say(_line(event)),
+            report=_say,
         )
     end = f", {missing} are left to another process" if missing else ""
     terminal.show(
         f"{study.name}, profile {profile}: rows are in {stored.store_of(study, profile, results).root}{end}"
     )
+
+
+def _say(event: running.Event) -> None:
+    left = "" if event.seconds_left is None else f", {event.seconds_left / 60:.0f} minutes left"
+    terminal.say(f"{event.done} of {event.of} jobs{left}: {event.what}")
 
 
 def _tell(summary: Summary) -> None:
@@ -271,8 +275,3 @@ def _default(study: schema.Study) -> str:
 
     wanted = "paper" if hardware.resolve_device().type == "cuda" else "cpu"
     return wanted if wanted in study.profiles else next(iter(study.profiles))
-
-
-def _line(event: running.Event) -> str:
-    left = "" if event.seconds_left is None else f", {event.seconds_left / 60:.0f} minutes left"
-    return f"{event.done} of {event.of} jobs{left}: {event.what}"

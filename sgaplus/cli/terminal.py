@@ -1,4 +1,4 @@
-"""What the command line prints, and how it ends: every mistake is one sentence and an exit code.
+"""The application that the commands join: what it prints, and how it ends, every mistake in one sentence.
 
 Exit codes: 0, 2 for what the user can mend, 1 for what is not the user's fault.
 """
@@ -12,14 +12,14 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from .. import io
+from .. import __version__, io
 from ..errors import ImageNote, SystemFault, UserError, first_line
 
 if TYPE_CHECKING:
@@ -198,3 +198,24 @@ def refuse(context: typer.Context, why: str, *names: str) -> None:
         source = context.get_parameter_source(parameter.name or "")
         if parameter.name in names and source and source.name == "COMMANDLINE":
             raise UserError(f"{parameter.opts[0]} would do nothing: {why}")
+
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False)
+
+
+@app.callback(invoke_without_command=True)
+def _main(version: Annotated[bool, option("Show the version.", None, "--version")] = False) -> None:
+    """Refine the latents of neural image codecs: fewer bits and better pictures for the same decoder.
+
+    A neural codec turns a photograph into *latents*, the numbers stored in its file, by one pass through a
+    network that was trained for all photographs. Refinement (the methods SGA and SGA+) then optimises these
+    numbers for one photograph. It minimises λ · distortion + bits: a larger **λ** (lmbda) gives more weight
+    to quality.
+
+    - `sgaplus codecs` lists the codecs
+    - `sgaplus refine photo.png` refines a photograph and writes the result to `refined/`
+    - `sgaplus refine --help` explains every option
+    """
+    if version:
+        show(f"sgaplus {__version__}")
+        raise typer.Exit

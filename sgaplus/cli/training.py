@@ -13,9 +13,8 @@ from .. import io
 from ..errors import UserError
 from ..parsing import number
 from . import terminal
-from .app import app
 from .options import Device, Dtype
-from .terminal import option
+from .terminal import app, option
 
 if TYPE_CHECKING:
     from torch import Tensor

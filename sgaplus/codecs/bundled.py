@@ -68,11 +68,7 @@ def cards(folder: Path | None = None) -> list[Card]:
 
 
 def read_cards(path: Path) -> list[Card]:
-    """The cards in a JSON file, by rising λ. One from before there were networks holds a single λ.
-
-    Raises:
-        UserError: it holds none.
-    """
+    """The cards in a JSON file, by rising λ. One from before there were networks holds a single λ."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         lmbdas, points = content.pop("lmbdas", None), content.pop("kodak")
@@ -106,9 +102,6 @@ def between(family: Sequence[Card], lmbda: float) -> Card:
 
     Of two networks the one that has the nearest trained λ takes it, beyond its own range with its log gains
     extrapolated (`gains.at`).
-
-    Raises:
-        UserError: λ is out of range.
     """
     several = [card for card in family if len(card.lmbdas) > 1]
     low, high = several[0].lmbda, several[-1].lmbda

@@ -213,11 +213,7 @@ def untrained(cls: type, weights: Mapping[str, Tensor]) -> CompressionModel:
 
 
 def recognise(weights: Mapping[str, Tensor]) -> CompressionModel:
-    """An untrained model whose parameters have the names and shapes of ``weights``.
-
-    Raises:
-        UserError: no architecture that can be refined has.
-    """
+    """An untrained model whose parameters have the names and shapes of ``weights``."""
     shapes = {name: value.shape for name, value in weights.items()}
     for cls in FAMILIES:
         try:
@@ -273,9 +269,7 @@ def load_parameters(model: CompressionModel, weights: Mapping[str, Tensor]) -> N
 
 
 def _load_buffer(name: str, own: Tensor, given: Tensor) -> None:
-    """Raises:
-    UserError: a model with ``given`` in place of its ``own`` cannot be refined.
-    """
+    """Take a buffer, unless a model with ``given`` in place of its ``own`` cannot be refined."""
     last = name.rpartition(".")[2]
     if last == "scale_table":
         return
@@ -299,9 +293,6 @@ def _load_buffer(name: str, own: Tensor, given: Tensor) -> None:
 
 
 def _load_scales(name: str, conditional: GaussianConditional, table: Tensor) -> None:
-    """Raises:
-    UserError: ``table`` is no table of scales.
-    """
     own = conditional.scale_table
     if torch.equal(table, own.to(table.dtype)):
         return

@@ -72,6 +72,10 @@ class Codec:
             object.__setattr__(self, "_made", {"model": self.model})
         object.__setattr__(self, "_fixed", self._made.setdefault(self.dtype, {}))
 
+    def __reduce__(self) -> tuple:
+        """Without what was made of the weights, which other processes and copies make for themselves."""
+        return Codec, (self.name, self.lmbda, self.model, self.sha256, self.dtype, self.card, self.also)
+
     @property
     def stride(self) -> int:
         """Image sides are padded to a multiple of this many pixels."""
@@ -209,8 +213,3 @@ def freeze(model: CompressionModel) -> CompressionModel:
     """Prepare a CompressAI model for refinement in place: evaluation mode, fast GDN, no weight gradients."""
     replace_gdn(model).to(memory_format=torch.channels_last).eval()
     return model.requires_grad_(False)
-
-
-def latent_channels(model: Any) -> int:
-    """Of y: what the synthesis takes."""
-    return next(layer.in_channels for layer in model.g_s.modules() if hasattr(layer, "in_channels"))

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import UserError, first_line
+from ..hardware import undisturbed
 from .choice import Choice
 from .codec import Codec
 from .models import Decoded, Latents
@@ -28,6 +29,7 @@ STEPS = 30
 Evaluate = Callable[[Tensor], Mapping[str, Any]]
 
 
+@undisturbed()
 def check(codec: Codec, images: Tensor | None = None, evaluate: Evaluate | None = None) -> dict[str, float]:
     """Check a codec on a few images; raises at the first thing that is wrong.
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from . import checkpoints
-from .codec import latent_channels
+from .models import latent_channels
 
 
 @dataclass(frozen=True)

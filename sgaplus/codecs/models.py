@@ -64,6 +64,11 @@ def hard(v: Tensor, name: str) -> Tensor:
     return torch.round(v)
 
 
+def latent_channels(model: Any) -> int:
+    """Of y: what the synthesis takes."""
+    return next(layer.in_channels for layer in model.g_s.modules() if hasattr(layer, "in_channels"))
+
+
 def from_state_dict(cls: Any, weights: Mapping[str, Tensor]) -> CompressionModel:
     """A model of the class whose weights these are, as CompressAI's classes make one."""
     return cls.from_state_dict(dict(weights))

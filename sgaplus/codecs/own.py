@@ -9,6 +9,7 @@ from compressai.models import CompressionModel
 from .. import io
 from ..distortion import LAMBDAS
 from ..errors import UserError
+from ..hardware import undisturbed
 from . import bundled, checkpoints, gains, zoo
 from .codec import Codec, freeze
 from .effort import Effort, of_model
@@ -29,11 +30,7 @@ def rates(path: Path) -> tuple[float, ...]:
 
 
 def lambda_of(path: Path) -> float:
-    """What a card beside a checkpoint or its name says of its λ.
-
-    Raises:
-        UserError: nothing.
-    """
+    """What a card beside a checkpoint or its name says of its λ."""
     card = path.with_suffix(".json")
     if card.is_file():
         return bundled.read_cards(card)[0].lmbda
@@ -75,6 +72,7 @@ def _at(sha256: str, lmbda: float, variable: bool) -> str:
     return gains.at_rate(sha256, lmbda) if variable else sha256
 
 
+@undisturbed()
 def _read(path: Path, lmbda: float) -> tuple[CompressionModel, str, str]:
     """The model in a checkpoint, at ``lmbda`` where it has gains, with its identity and a second one.
 

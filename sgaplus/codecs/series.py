@@ -11,12 +11,14 @@ network with gains (`gains`) is a series of its λ and has those in between, as 
 from __future__ import annotations
 
 import itertools
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import io
 from ..distortion import LAMBDAS
 from ..errors import UserError
 from ..parsing import number
@@ -77,7 +79,10 @@ class Member:
 
     def load(self, device: str = "auto", dtype: str = "auto") -> Codec:
         """The codec, downloaded if it is not here."""
-        return replace(self._load(), name=self.name).to(device, dtype)
+        from .. import hardware
+
+        with hardware.undisturbed():
+            return replace(self._load(), name=self.name).to(device, dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,18 +169,22 @@ def series(spec: Spec | Series, lmbda: float | None = None, folder: Path | None 
     folder = Path() if folder is None else folder
     if isinstance(spec, Mapping):
         return _of_checkpoints({folder / path: value for path, value in spec.items()})
-    if isinstance(spec, str) and "=" in spec and not (folder / spec).exists():
+    if isinstance(spec, str) and "=" in spec and not os.path.lexists(folder / spec):
         spec = spec.split(",")
     if isinstance(spec, str | Path):
         return _named(spec, lmbda, folder)
     if not isinstance(spec, Sequence) or not spec or not all(isinstance(item, str | Path) for item in spec):
         raise UserError("a codec is named by a word or a path, several by a list of paths, each with its λ")
-    pairs = [str(item).rpartition("=") for item in spec]
-    return _of_checkpoints({folder / (path or value): value if path else None for path, _, value in pairs})
+    paths: dict[Path, str | None] = {}
+    for item in spec:
+        path, _, value = str(item).rpartition("=")
+        whole = not path or os.path.lexists(folder / item)  # a folder may be called lmbda=0.01
+        paths[folder / (item if whole else path)] = None if whole else value
+    return _of_checkpoints(paths)
 
 
 def _named(spec: str | Path, lmbda: float | None, folder: Path) -> Series:
-    name, path = str(spec), folder / spec
+    name, path = str(spec), folder / io.user_path(spec)
     known = families()
     if name in known:
         return _of_family(name, known[name])
@@ -300,10 +309,11 @@ def _own_name(name: str) -> str:
 def _of_file(name: str, path: Path, lmbda: float) -> Member:
     from . import own
 
+    path = path.absolute()  # the working folder may be another one when it is loaded
     return Member(
         name,
         lmbda,
-        path=path.absolute(),
+        path=path,
         _load=lambda: own.load(path, lmbda),
         _sha256=lambda: own.about(path, lmbda)[0],
         _size=lambda: path.stat().st_size,

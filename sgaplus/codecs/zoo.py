@@ -31,16 +31,11 @@ def published() -> dict[tuple[str, int], dict[str, str]]:
         return {(row["name"], int(row["quality"])): row for row in csv.DictReader(table)}
 
 
-def _urls() -> dict[str, dict[str, dict[int, str]]]:
-    found: dict[str, dict[str, dict[int, str]]] = {}
-    for (name, quality), row in published().items():
-        for metric in filter(row.get, LAMBDAS):
-            found.setdefault(name, {}).setdefault(metric, {})[quality] = f"{_ADDRESS}/{row[metric]}"
-    return found
-
-
 # The address of each file by name, metric and quality.
-URLS = _urls()
+URLS: dict[str, dict[str, dict[int, str]]] = {}
+for (_name, _quality), _row in published().items():
+    for _metric in filter(_row.get, LAMBDAS):
+        URLS.setdefault(_name, {}).setdefault(_metric, {})[_quality] = f"{_ADDRESS}/{_row[_metric]}"
 # The names, all of models that can be refined.
 ZOO = tuple(URLS)
 # Those of variable rate, one file for all λ; qualities are the λ that it was trained for.
@@ -53,11 +48,7 @@ def zoo_folder() -> Path:
 
 
 def qualities(name: str, metric: str) -> list[int]:
-    """Those of a zoo codec for a metric.
-
-    Raises:
-        UserError: there are no weights for it.
-    """
+    """Those of a zoo codec for a metric."""
     urls = URLS[name]
     if metric not in urls:
         raise UserError(f"the zoo has no {name} for {metric}: it has weights for {' and '.join(urls)}")
@@ -65,9 +56,7 @@ def qualities(name: str, metric: str) -> list[int]:
 
 
 def check_quality(name: str, quality: int, metric: str) -> None:
-    """Raises:
-    UserError: the zoo has no such codec.
-    """
+    """Refuse what the zoo does not have."""
     known = qualities(name, metric)
     if quality not in known:
         raise UserError(

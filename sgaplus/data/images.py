@@ -7,19 +7,19 @@ an ICC profile is followed as a viewer follows it.
 
 import contextlib
 import logging
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
-from PIL.PngImagePlugin import PngInfo
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from .. import io
 from ..errors import ImageNote, UserError
-from . import colour, metadata
+from . import colour
 
 # What Pillow calls its modes, for the notes; "RGB" needs none.
 _MODE_NAMES = {
@@ -32,6 +32,21 @@ _MODE_NAMES = {
     "HSV": "HSV",
 }
 _ALPHA_MODES = ("RGBA", "RGBa", "LA", "La", "PA")
+# Bytes of one text or profile of a PNG, and of all, beyond which it counts as an attack on the memory.
+_LONGEST, _ALL = 2**27, 2**28
+# Python's filters of warnings and Pillow's limits are those of all threads.
+_ALONE = threading.RLock()
+_EXIF_ORIENTATION = 0x0112
+# Orientations that differ from 1, and how such an image becomes upright.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 # Endings of photographs, whether Pillow reads them here (see `readable_suffixes`) or not.
 SUFFIXES = (
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".avif"),
@@ -96,10 +111,10 @@ def _decoded(path: Path, notes: list[str], stretch: bool) -> np.ndarray:
         deep_grey = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
         if (frames := getattr(image, "n_frames", 1)) > 1:
             notes.append(f"only the first of its {frames} frames is read")
-        turned = metadata.orientation(image) in metadata.TURNS
+        turned = _orientation(image) in _TURNS
         image.load()
         stated = colour.stated(image)
-        turn = metadata.TURNS.get(metadata.orientation(image))  # Pillow has turned a TIFF by now
+        turn = _TURNS.get(_orientation(image))  # Pillow has turned a TIFF by now
         upright = image.copy() if turn is None else image.transpose(turn)
     if turned:
         notes.append("it is turned upright as its EXIF orientation says")
@@ -113,6 +128,27 @@ def _decoded(path: Path, notes: list[str], stretch: bool) -> np.ndarray:
     if ";16" in raw:
         notes.append("16-bit colour is read with 8 bits")
     return np.asarray(_to_rgb(upright, stated, notes), dtype=np.float32) / 255
+
+
+def _orientation(image: Image.Image) -> int:
+    """As EXIF or XMP states it; 1 where they state none or are damaged: metadata are not the picture."""
+    try:
+        return image.getexif().get(_EXIF_ORIENTATION, 1)
+    except (MemoryError, OSError):
+        raise
+    except Exception:  # Pillow's parsers raise anything on damaged metadata
+        return 1
+
+
+@contextlib.contextmanager
+def _long_texts_allowed() -> Iterator[None]:
+    """Pillow refuses a PNG with more than a megabyte of text."""
+    before = PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY
+    PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = _LONGEST, _ALL
+    try:
+        yield
+    finally:
+        PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = before
 
 
 def _deep_grey(samples: np.ndarray, white: int, stretch: bool, notes: list[str]) -> np.ndarray:
@@ -147,7 +183,7 @@ def _pillow_errors(path: Path) -> Iterator[None]:
     log, handler = logging.getLogger("PIL"), logging.NullHandler()
     log.addHandler(handler)  # without any, Python prints errors that are logged
     try:
-        with warnings.catch_warnings(), metadata.long_ones_allowed():
+        with _ALONE, warnings.catch_warnings(), _long_texts_allowed():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             _check_file(path)
@@ -263,7 +299,7 @@ def write_image(path: str | Path, x: Tensor, texts: Mapping[str, str] | None = N
     if not bool(torch.isfinite(x).all()):
         raise UserError(f"cannot write {path}: the image holds values that are not finite")
     pixels = to_uint8(x.detach()).permute(1, 2, 0).contiguous().cpu().numpy()
-    chunks = PngInfo()
+    chunks = PngImagePlugin.PngInfo()
     for keyword, text in (texts or {}).items():
         chunks.add_text(keyword, text)
     with io.atomic(path) as temporary:

@@ -94,11 +94,7 @@ def root() -> Path:
 
 
 def folder_of(name: str) -> Path:
-    """The folder of a named data set, whether it exists or not.
-
-    Raises:
-        UserError: there is no data set of that name.
-    """
+    """The folder of a named data set, whether it exists or not."""
     if name == "sample":
         return Path(str(importlib.resources.files("skimage"))) / "data"
     if name not in SOURCES:
@@ -131,11 +127,7 @@ def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
 
 
 def read_sums(path: Path) -> dict[str, str]:
-    """A file in the format of ``sha256sum``; no file is an empty one.
-
-    Raises:
-        UserError: it is something else.
-    """
+    """A file in the format of ``sha256sum``; no file is an empty one."""
     if not path.is_file():
         return {}
     try:

@@ -146,9 +146,7 @@ class Batch:
         return rows, decoded.latents, x_hat
 
     def check_gradients(self) -> None:
-        """Raises:
-        SystemFault: an image's gradients were not finite in more than `MOST_BROKEN_STEPS` steps.
-        """
+        """A fault where an image's were not finite in more than `MOST_BROKEN_STEPS` steps."""
         for name, count in zip(self.names, self.broken_steps.tolist(), strict=True):
             if count > MOST_BROKEN_STEPS:
                 raise SystemFault(

@@ -16,14 +16,13 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 
 from .. import io
 from ..errors import SystemFault, UserError
 
 # Raise it with the layout of what is saved.
-_LAYOUT = 2
+_LAYOUT = 3
 
 
 class Checkpoints:
@@ -74,13 +73,3 @@ class Checkpoints:
         self._paths.clear()
         with contextlib.suppress(OSError):  # others have theirs there, or there was none
             self._folder.rmdir()
-
-
-def columns(table: pd.DataFrame) -> dict[str, Any]:
-    """A table as plain values, every bit of which is kept."""
-    return {name: (str(table[name].dtype), table[name].tolist()) for name in table.columns}
-
-
-def table_of(saved: dict[str, Any]) -> pd.DataFrame:
-    """What `columns` was given."""
-    return pd.DataFrame({name: pd.Series(values, dtype=kind) for name, (kind, values) in saved.items()})

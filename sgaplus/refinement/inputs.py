@@ -13,8 +13,6 @@ from ..data.images import as_samples
 from ..errors import UserError
 from ..parsing import whole
 
-_HOW = "read files with sgaplus.read_image"
-
 
 def images_of(images: Any) -> list[Tensor]:
     """The images as float32 tensors (3, H, W) in [0, 1], without gradients.
@@ -29,7 +27,8 @@ def images_of(images: Any) -> list[Tensor]:
     if isinstance(images, Tensor | np.ndarray):
         images = [images]  # with one index for each of a batch
     elif isinstance(images, str | bytes | Path | Mapping) or not isinstance(images, Iterable):
-        raise UserError(f"images must be tensors (3, H, W), not {_kind(images)}: {_HOW}")
+        kind = repr(images) if isinstance(images, str | Path) else type(images).__name__
+        raise UserError(f"images must be tensors (3, H, W), not {kind}: read files with sgaplus.read_image")
     found: list[Tensor] = []
     for item in images:
         samples = as_samples(item, f"image {len(found)}").detach().float()
@@ -41,11 +40,7 @@ def images_of(images: Any) -> list[Tensor]:
 
 
 def names_of(names: Any, count: int) -> list[str]:
-    """The names of ``count`` images in the tables; by default ``image-0``, …
-
-    Raises:
-        UserError: there are more or fewer, or two are the same.
-    """
+    """The names of ``count`` images in the tables; by default ``image-0``, …"""
     if names is None:
         return [f"image-{i}" for i in range(count)]
     single = isinstance(names, str | Path) or not isinstance(names, Iterable)
@@ -62,9 +57,6 @@ def read_offs_of(read_offs: Any, iterations: int) -> list[int]:
 
     Args:
         read_offs: whole numbers, or a single one.
-
-    Raises:
-        UserError: one is no whole number from 0 to ``iterations``.
     """
     if read_offs is None:
         return [500] if iterations >= 500 else []
@@ -87,7 +79,3 @@ def _checked(image: Tensor, index: int) -> Tensor:
     if not image.isfinite().all() or image.min() < 0 or image.max() > 1:
         raise UserError(f"image {index} must have values in [0, 1]")
     return image
-
-
-def _kind(value: Any) -> str:
-    return repr(value) if isinstance(value, str | Path) else type(value).__name__

@@ -15,23 +15,25 @@ from .. import hardware
 from ..codecs.models import Latents
 from ..optimizers import OPTIMIZERS
 from .batch import Batch
-from .checkpoints import Checkpoints, columns, table_of
+from .checkpoints import Checkpoints
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Best:
-    """The best hard latents seen so far, image by image."""
+    """The best hard latents seen so far, image by image; never changed, so that Ctrl-C finds it whole."""
 
     rows: pd.DataFrame
     latents: Latents
     x_hat: Tensor
 
-    def update(self, rows: pd.DataFrame, latents: Latents, x_hat: Tensor) -> None:
-        better = (rows["loss"] < self.rows["loss"]).to_numpy()
-        self.rows.loc[better, rows.columns] = rows[better]
-        chosen = torch.tensor(better, device=x_hat.device).reshape(-1, 1, 1, 1)
-        self.latents = {k: torch.where(chosen, latents[k], v) for k, v in self.latents.items()}
-        self.x_hat = torch.where(chosen, x_hat, self.x_hat)
+    def or_better(self, rows: pd.DataFrame, latents: Latents, x_hat: Tensor) -> Best:
+        better = rows["loss"] < self.rows["loss"]
+        chosen = torch.tensor(better.to_numpy(), device=x_hat.device).reshape(-1, 1, 1, 1)
+        return Best(
+            rows.where(better, self.rows),
+            {k: torch.where(chosen, latents[k], v) for k, v in self.latents.items()},
+            torch.where(chosen, x_hat, self.x_hat),
+        )
 
 
 def _drop_broken(variables: Sequence[Tensor]) -> Tensor:
@@ -74,18 +76,11 @@ def _optimise(
 
 @dataclass(eq=False)
 class _Progress:
-    """How far a refinement is.
+    """How far a refinement is."""
 
-    Attributes:
-        done: steps.
-        seconds: that they took.
-        tables: of each evaluated iteration.
-        best: that was seen.
-    """
-
-    done: int
-    seconds: float
-    tables: list[pd.DataFrame]
+    done: int  # steps
+    seconds: float  # that they took
+    tables: list[pd.DataFrame]  # of each evaluated iteration
     best: Best
 
 
@@ -95,8 +90,8 @@ def _saved(batch: Batch, optimizer: torch.optim.Optimizer, progress: _Progress, 
     return {
         "done": progress.done,
         "seconds": progress.seconds,
-        "tables": [columns(table) for table in progress.tables],
-        "best": {"rows": columns(best.rows), "latents": best.latents, "x_hat": best.x_hat},
+        "tables": [table.to_dict("list") for table in progress.tables],
+        "best": {"rows": best.rows.to_dict("list"), "latents": best.latents, "x_hat": best.x_hat},
         "latents": {name: value.detach() for name, value in batch.latents.items()},
         "optimizer": optimizer.state_dict(),
         "generators": [generator.get_state() for generator in batch.generators],
@@ -125,23 +120,18 @@ def _restored(batch: Batch, optimizer: torch.optim.Optimizer, state: dict[str, A
     return _Progress(
         state["done"],
         state["seconds"],
-        [table_of(table) for table in state["tables"]],
-        Best(table_of(best["rows"]), latents, here(best["x_hat"])),
+        [pd.DataFrame(table) for table in state["tables"]],
+        Best(pd.DataFrame(best["rows"]), latents, here(best["x_hat"])),
     )
 
 
 @dataclass(frozen=True, eq=False)
 class Keeper:
-    """Where a batch's checkpoints are, and what its caller keeps in them.
-
-    Attributes:
-        checkpoints, path: where.
-        kept: plain values, which are put back when the batch goes on from there.
-    """
+    """Where a batch's checkpoints are, and what its caller keeps in them."""
 
     checkpoints: Checkpoints
     path: Path
-    kept: dict[Any, Any]
+    kept: dict[Any, Any]  # plain values, which are put back when the batch goes on from there
 
 
 def refine_batch(
@@ -152,7 +142,7 @@ def refine_batch(
     observe: Callable[[int, Latents], None] = lambda iteration, latents: None,
     stoppable: bool = False,
     keeper: Keeper | None = None,
-) -> tuple[pd.DataFrame, Best]:
+) -> tuple[pd.DataFrame, Best, bool]:
     """Refine a batch.
 
     Args:
@@ -165,7 +155,7 @@ def refine_batch(
 
     Returns:
         A row per image and evaluated iteration; ``seconds`` are those of the steps, without the true losses,
-        divided by the images. Beside it the best that was seen.
+        divided by the images. Beside it the best that was seen, and whether a KeyboardInterrupt was heard.
 
     Raises:
         SystemFault: an image's loss, or its gradients in more than `MOST_BROKEN_STEPS` steps, are not finite.
@@ -200,11 +190,12 @@ def refine_batch(
             tau=tau,
             method_loss=loss.double().cpu().numpy(),
         )
+        progress.best = progress.best.or_better(rows, latents, x_hat)
         progress.tables.append(rows)
-        progress.best.update(rows, latents, x_hat)
         started = hardware.now(batch.x.device)
 
     last: tuple[Tensor, float] | None = None
+    stopped = False
     try:
         for done, loss, tau in _optimise(batch, optimizer, iterations, progress.done):
             progress.done, last = done, (loss, tau)
@@ -218,6 +209,7 @@ def refine_batch(
     except KeyboardInterrupt:
         if not stoppable or last is None:
             raise
+        stopped = True
         if progress.done != progress.tables[-1]["iteration"].iloc[0]:
             look(*last)
-    return pd.concat(progress.tables, ignore_index=True), progress.best
+    return pd.concat(progress.tables, ignore_index=True), progress.best, stopped

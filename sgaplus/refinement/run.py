@@ -27,7 +27,7 @@ from ..codecs.checkpoints import content_hash
 from ..codecs.codec import Codec, codec_of
 from ..codecs.models import Latents
 from ..errors import UserError
-from ..hardware import channels_last
+from ..hardware import channels_last, undisturbed
 from ..parsing import number, whole
 from ..plans import Plan
 from ..rounding import Method
@@ -54,6 +54,7 @@ class Run:
         reconstructions: for each image what the decoder makes of them, (3, H, W), not clamped.
         streams: where files were asked for, the content of each (see `bitstream`) by image and iteration,
             one for each of ``rows``.
+        stopped: whether Ctrl-C ended it.
     """
 
     rows: pd.DataFrame
@@ -62,6 +63,7 @@ class Run:
     latents: list[Latents]
     reconstructions: list[Tensor]
     streams: dict[tuple[str, int], bytes]
+    stopped: bool = False
 
 
 def image_seed(seed: int, image: Tensor) -> int:
@@ -103,6 +105,7 @@ def default_batch_size(codec: Codec) -> int:
     return 24 if codec.device.type == "cuda" else 1
 
 
+@undisturbed()
 def refine(
     codec: Codec,
     images: Sequence[Tensor],
@@ -187,7 +190,7 @@ def refine(
     best_rows: list[pd.DataFrame] = []
     written: dict[tuple[str, int], bytes] = {}
 
-    def run(group: list[int]) -> tuple[pd.DataFrame, Best]:
+    def run(group: list[int]) -> tuple[pd.DataFrame, Best, bool]:
         x = channels_last(torch.stack([images[i] for i in group]).to(codec.device))  # as x̂ is
         with torch.no_grad():
             exact = codec.to(codec.device, "float32")
@@ -244,19 +247,19 @@ def refine(
     while waiting:
         group = waiting.pop(0)
         try:
-            table, best = run(group)
+            table, best, interrupted = run(group)
         except torch.OutOfMemoryError:
             if len(group) == 1:
                 raise
             size = (len(group) + 1) // 2
             warnings.warn(
                 f"{len(group)} images at once do not fit in the GPU's memory: going on with {size}",
-                stacklevel=2,
+                stacklevel=3,  # whoever called `refine`, not its decorator
             )
             waiting = [g[i : i + size] for g in [group, *waiting] for i in range(0, len(g), size)]
             continue
         tables.append(table)
-        stopped = stopped or int(table["iteration"].max()) < iterations
+        stopped |= interrupted
         best_rows.append(best.rows)
         for position, i in enumerate(group):
             latents[i] = {name: value[position].cpu() for name, value in best.latents.items()}
@@ -278,6 +281,7 @@ def refine(
         latents=[latents[i] for i in range(len(images))],
         reconstructions=[reconstructions[i] for i in range(len(images))],
         streams=written,
+        stopped=stopped,
     )
 
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 import pandas as pd
 import torch
 
-from .. import distortion, hardware, plans
+from .. import distortion, hardware
 from ..codecs.series import Member
 from ..data import sources
 from ..data.datasets import AbsentImage, ImageFile, list_planned
 from ..jobs import Job, job_of, joined
-from ..plans import BASE, Plan
+from ..plans import Plan
 from .schema import Grid, Study
 
 _STEPS_PER_TRUE_LOSS = 2
@@ -102,10 +102,9 @@ def _tasks(study: Study, profile: str, grid: Grid, hashes: Hashes) -> Iterator[T
     images = list_planned(grid.dataset, grid.images, grid.crop)
     series = study.series(profile, grid.codec)
     codecs = [(series.member(lmbda), series.member(lmbda).sha256) for lmbda in grid.train_lmbdas]
-    compared = list(_plans(grid))
     for seed, (codec, sha256) in itertools.product(grid.seeds, codecs):
         for test, metric, (plan, iterations) in itertools.product(
-            grid.test_lmbdas or [None], grid.distortions, compared
+            grid.test_lmbdas or [None], grid.distortions, grid.plans()
         ):
             lmbda = distortion.lambda_in(metric, codec.lmbda, codec.metric) if test is None else test
             for image in images:
@@ -125,17 +124,6 @@ def _tasks(study: Study, profile: str, grid: Grid, hashes: Hashes) -> Iterator[T
                 )
                 ready = bool(sha256) and not isinstance(image, AbsentImage)
                 yield Task(job, image, plan, codec, ready, grid.streams)
-
-
-def _plans(grid: Grid) -> Iterator[tuple[Plan, int]]:
-    """What is compared: plans and their iterations."""
-    for spec in grid.methods:
-        if spec == BASE:
-            # Without iterations any method gives the same.
-            yield plans.plan("map"), 0
-        else:
-            for temperature, lr in itertools.product(grid.temperatures or [None], grid.lrs or [None]):
-                yield plans.plan(spec, grid.iterations, temperature=temperature, lr=lr), grid.iterations
 
 
 def needs(study: Study, profile: str) -> list[str]:

@@ -44,11 +44,7 @@ class Need:
 
 
 def studies_of(profile: str) -> list[Study]:
-    """The studies that have a profile, in the order of their worth; those that `ORDER` lacks come last.
-
-    Raises:
-        UserError: there is none.
-    """
+    """The studies that have a profile, in the order of their worth; those that `ORDER` lacks come last."""
     found = [study for study in schema.load_studies() if profile in study.profiles]
     if not found:
         raise UserError(f"no study has a profile '{profile}': use paper or cpu")

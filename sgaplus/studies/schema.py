@@ -7,6 +7,7 @@ the order of their worth. A grid is the product of its images, methods, schedule
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,13 +17,13 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic import model_validator as validator_of_model
 
-from .. import io, plans, rounding, schedules
+from .. import io, plans, rounding
 from ..codecs import zoo
 from ..codecs.series import SUFFIXES, Series, Spec, families, series
 from ..data.datasets import NAMES
 from ..errors import UserError
 from ..parsing import number
-from ..plans import BASE
+from ..plans import BASE, Plan
 
 SUFFIX = ".yaml"
 _NAME = "(?!streams$)[a-z0-9][a-z0-9-]*"  # a folder of the results, in which files are beside the studies
@@ -64,17 +65,6 @@ def _method(value: str) -> str:
     return value
 
 
-def _temperature(value: str) -> str:
-    # That it starts at 1 or less is a check of plans.
-    plans.plan("ssl", temperature=value)
-    return value
-
-
-def _lr(value: Any) -> str:
-    schedules.parse(value)
-    return str(value)
-
-
 def _different(values: tuple) -> tuple:
     twice = [value for index, value in enumerate(values) if value in values[:index]]
     if twice:
@@ -88,8 +78,7 @@ _Whole = Annotated[int, Field(ge=0, strict=True)]
 _Codec = Annotated[Any, BeforeValidator(_codec)]
 _Lambda = Annotated[float, BeforeValidator(lambda value: number(value, "lambda"))]
 _Method = Annotated[str, AfterValidator(_method)]
-_Temperature = Annotated[str, AfterValidator(_temperature)]
-_LearningRate = Annotated[str, BeforeValidator(_lr)]
+_Schedule = Annotated[str, BeforeValidator(str)]
 
 
 class _Strict(BaseModel):
@@ -123,8 +112,8 @@ class Grid(_Strict):
     images: Annotated[tuple[_Text, ...], Field(min_length=1), _Different] | None = None
     crop: Annotated[int, Field(ge=64, strict=True)] | None = None
     methods: Annotated[tuple[_Method, ...], Field(min_length=1), _Different]
-    temperatures: Annotated[tuple[_Temperature, ...], _Different] = ()
-    lrs: Annotated[tuple[_LearningRate, ...], _Different] = ()
+    temperatures: Annotated[tuple[_Schedule, ...], _Different] = ()
+    lrs: Annotated[tuple[_Schedule, ...], _Different] = ()
     train_lmbdas: Annotated[tuple[_Lambda, ...], Field(min_length=1), _Different]
     test_lmbdas: Annotated[tuple[_Lambda, ...], _Different] = ()
     distortions: Annotated[tuple[Literal["mse", "ms-ssim"], ...], Field(min_length=1), _Different] = ("mse",)
@@ -142,13 +131,25 @@ class Grid(_Strict):
         return self
 
     @validator_of_model(mode="after")
-    def _presets_are_alone(self) -> Grid:
-        named = [name for name in self.methods if name in plans.PRESETS]
-        if named and (self.temperatures or self.lrs):
-            raise UserError(
-                f"preset '{named[0]}' brings its own schedules: give it a grid without temperatures and lrs"
-            )
+    def _plans_are_right(self) -> Grid:
+        self.plans()
         return self
+
+    def plans(self) -> list[tuple[Plan, int]]:
+        """What is compared: plans and their iterations.
+
+        Raises:
+            UserError: a schedule is wrong, or not for a method.
+        """
+        found = []
+        for spec in self.methods:
+            if spec == BASE:
+                found.append((plans.plan("map"), 0))  # without iterations any method gives the same
+                continue
+            for temperature, lr in itertools.product(self.temperatures or [None], self.lrs or [None]):
+                plan = plans.plan(spec, self.iterations, temperature=temperature, lr=lr)
+                found.append((plan, self.iterations))
+        return found
 
 
 class Profile(_Strict):

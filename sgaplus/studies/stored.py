@@ -92,11 +92,7 @@ def stored_rows(
 
 
 def of_series(rows: pd.DataFrame, series: Series) -> pd.DataFrame:
-    """The rows of the codecs of a series.
-
-    Raises:
-        UserError: two of its codecs have the same λ there.
-    """
+    """The rows of the codecs of a series."""
     rows = rows[(rows["codec"] == series.name) & (rows["codec_lmbda"].isin(series.lmbdas) | bool(series.at))]
     hashes = rows.groupby("codec_lmbda")["codec_sha256"].unique()
     for lmbda, found in hashes[hashes.map(len) > 1].items():

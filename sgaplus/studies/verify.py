@@ -88,11 +88,7 @@ def verify(
 
 
 def require(table: pd.DataFrame) -> None:
-    """Make sure that all files in `verify`'s table verify.
-
-    Raises:
-        SystemFault: one does not; the message names the first.
-    """
+    """Make sure that all files in `verify`'s table verify."""
     wrong = table[table["problem"] != ""]
     if len(wrong):
         first = wrong.iloc[0]

@@ -28,6 +28,7 @@ from ..codecs.series import series as codec_series
 from ..codecs.weights import load_codec
 from ..distortion import Distortion, each_of, together
 from ..errors import UserError
+from ..hardware import undisturbed
 from ..parsing import whole
 from ..plans import Plan
 from ..refinement.batch import Batch
@@ -150,7 +151,7 @@ class _Walk:
             if iteration in late:
                 data[iteration] = bitstream.encode(self.codec, latents, self.size)
 
-        table, _ = refine_batch(batch, self.iterations, late, advance, write)
+        table, *_ = refine_batch(batch, self.iterations, late, advance, write)
         self.latents = {name: latent.detach() for name, latent in batch.latents.items()}
         rows = table.set_index("iteration").loc[sorted(late)]
         return [
@@ -170,6 +171,7 @@ class _Walk:
         return 0
 
 
+@undisturbed()
 def encode_to(
     codecs: Codec | Sequence[Codec],
     image: Tensor,
@@ -258,9 +260,7 @@ def _missing(codec: Codec, image: Tensor, wanted: Target) -> float:
 
 
 def _check_reach(wanted: Target, last: File) -> None:
-    """Raises:
-    UserError: the target lies beyond the ``last`` file of the series; a limit above it is kept.
-    """
+    """Refuse a target beyond the ``last`` file of the series; a limit above it is kept."""
     if wanted.limit and math.log(len(last.data)) <= wanted.high:
         return
     found = f"{len(last.data)} bytes, {last.bpp:.4g} bpp" if wanted.rate else f"{last.psnr:.2f} dB"

@@ -61,9 +61,6 @@ def target(
         bpp: real bytes · 8 / pixels, met within 1 %.
         psnr: of the 8-bit picture in dB, met within 0.05 dB.
         max_bytes: never exceeded, and used to at least 99 %.
-
-    Raises:
-        UserError: none or several are given, or one is out of range.
     """
     if sum(value is not None for value in (bpp, psnr, max_bytes)) != 1:
         raise UserError("give exactly one target: bits per pixel, PSNR or maximum size in bytes")

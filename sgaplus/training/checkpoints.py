@@ -49,11 +49,7 @@ def read(path: Path) -> tuple[dict[str, Any], Recipe]:
 
 @contextlib.contextmanager
 def damage_of(path: Path) -> Iterator[None]:
-    """Call the checkpoint damaged where reading its content fails, and for nothing but its content.
-
-    Raises:
-        UserError: it is damaged.
-    """
+    """Call the checkpoint damaged where reading its content fails, and for nothing but its content."""
     try:
         yield
     except Exception as error:  # unpickling raises anything on damaged data

@@ -13,8 +13,8 @@ from ..codecs.bundled import save_network
 from ..codecs.checkpoints import read_safetensors
 from ..codecs.gains import LMBDA, PREFIX, at
 from ..errors import SystemFault, UserError
-from .evaluation import plain_codec, rd_point
 from .lineage import UNTRAINED, Lineage, curve_path, write_curve
+from .objective import plain_codec, rd_point
 from .recipes import Recipe
 from .run import Run
 
@@ -24,9 +24,6 @@ def publishable(model: torch.nn.Module) -> dict[str, Tensor]:
 
     Buffers hold constants below float16's range (the likelihood's bound of 1e-9) and tables that
     `update` recomputes: both belong to the class, not to the weights.
-
-    Raises:
-        SystemFault: a weight is too large for float16.
     """
     parameters = {
         name: (value if name.startswith("entropy_bottleneck") else value.half()).detach().contiguous().cpu()

@@ -34,10 +34,9 @@ from ..codecs.layers import replace_gdn
 from ..errors import SystemFault, UserError
 from . import checkpoints
 from .crops import generator_for, sample_crops
-from .evaluation import centres, plain_codec, rd_point
 from .gains import Gains
 from .lineage import UNTRAINED, Lineage
-from .objective import family_losses, losses
+from .objective import centres, family_losses, losses, plain_codec, rd_point
 from .recipes import Recipe
 
 _MEANS = ("loss", "bpp", "psnr")

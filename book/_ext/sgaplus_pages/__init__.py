@@ -99,6 +99,7 @@ def setup(app: Any) -> dict[str, Any]:
     app.connect("builder-inited", _execute_stale)
     app.connect("builder-inited", _prepare, priority=900)
     app.connect("html-page-context", _add_prose, priority=100)
+    app.connect("html-page-context", site.scripts)
     app.connect("html-page-context", _finish_page, priority=900)
     app.connect("html-collect-pages", site.not_found)
     app.connect("build-finished", _finish_book)

@@ -3,6 +3,7 @@ what search engines and previews read."""
 
 import html
 import os
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +17,7 @@ from . import words
 # Where the book will be published, such as https://example.org/book/; unset, it claims no address.
 ADDRESS_VARIABLE = "SGAPLUS_BOOK_URL"
 _CARD = "_static/card.png"
+_MOVING = re.compile(r'class="moving" data-kind="([\w-]+)"')
 
 
 def address() -> str:
@@ -43,6 +45,20 @@ def head(title: str, body: str, page_address: str | None) -> str:
     markup = [f'<meta name="description" content="{html.escape(said)}" />'] if said else []
     markup += [f'<meta property="{key}" content="{html.escape(value)}" />' for key, value in tags.items()]
     return "\n    ".join(("", *markup))
+
+
+def scripts(app: Any, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Sphinx event ``html-page-context``: ``moving.js`` and ``moving-KIND.js`` where a figure moves alone
+    (`companion.moving`); Jupyter Book puts every script and style sheet of ``_static`` on every page."""
+    kinds = set(_MOVING.findall(context.get("body", "")))
+    wanted = {"moving", *(f"moving-{kind}" for kind in kinds)} if kinds else set()
+
+    def here(file: Any) -> bool:
+        stem = Path(str(getattr(file, "filename", file)).split("?")[0]).stem
+        return not stem.startswith("moving") or stem in wanted
+
+    for files in ("script_files", "css_files"):
+        context[files] = list(filter(here, context[files]))
 
 
 def not_found(app: Any) -> Iterable[tuple[str, dict[str, Any], str]]:

@@ -246,9 +246,7 @@ def _papermill(notebook: Any, page: Page, root: Path, environment: Mapping[str, 
             f"page '{page.name}' failed with {error.ename}: {error.evalue}\n" + "\n".join(lines[-12:])
         ) from None
     except DeadKernelError as error:
-        raise SystemFault(
-            f"page '{page.name}' failed: its kernel died, perhaps for want of memory"
-        ) from error
+        raise SystemFault(f"page '{page.name}' failed: its kernel died, perhaps out of memory") from error
 
 
 def execute_all(

@@ -57,14 +57,7 @@ def show(figure: Any, *, alt: str, caption: str, photo: bool = False, folded: st
 
 
 def figure_of(
-    pictures: str,
-    caption: str,
-    *,
-    name: str,
-    rows: Any = None,
-    source: Any = None,
-    command: str | None = None,
-    photo: bool = False,
+    pictures: str, caption: str, *, name: str, rows=None, source=None, command="", photo=False
 ) -> str:
     """HTML of a figure whose ``pictures`` are HTML already.
 
@@ -81,16 +74,7 @@ def figure_of(
     )
 
 
-def show_table(
-    table: Any,
-    data: Any,
-    *,
-    name: str,
-    caption: str = "",
-    source: Any = None,
-    command: str | None = None,
-    folded: str = "",
-) -> None:
+def show_table(table: Any, data: Any, *, name: str, caption="", source=None, command="", folded="") -> None:
     """Display a table with a number, a caption and where it comes from; its CSV has all numbers.
 
     Args:

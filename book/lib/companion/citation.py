@@ -7,8 +7,7 @@ from typing import Any
 
 
 def bibtex(cff: Mapping[str, Any], root: Path) -> str:
-    """A ``@software`` entry of the content of CITATION.cff; where that has no date, the last commit has
-    it."""
+    """A ``@software`` entry of the content of CITATION.cff, with the last commit's date where it has none."""
     authors = [
         # In braces what is no person's name.
         f"{{{author['name']}}}" if "name" in author else f"{author['family-names']}, {author['given-names']}"

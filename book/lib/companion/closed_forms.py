@@ -56,13 +56,8 @@ def moments(method: TwoClass, x: Tensor, tau: float, points: int = 20_001) -> di
     """Mean and standard deviation of a draw and of its derivative, and its distance from ⌊v⌉; (m,) each."""
     values, slopes = draws(method, x, tau, points)
     error = (values - torch.round(x.double())[:, None]).abs()
-    found = {
-        "value": values.mean(1),
-        "value_sd": values.std(1, correction=0),
-        "slope": slopes.mean(1),
-        "slope_sd": slopes.std(1, correction=0),
-        "error": error.mean(1),
-    }
+    found = {"value": values.mean(1), "value_sd": values.std(1, correction=0), "slope": slopes.mean(1)}
+    found |= {"slope_sd": slopes.std(1, correction=0), "error": error.mean(1)}
     return {name: tensor.numpy() for name, tensor in found.items()}
 
 
@@ -78,21 +73,21 @@ def draw_slope(method: TwoClass, x: Tensor) -> Tensor:
     return slope
 
 
-def wrong_class(method: TwoClass, tau: float = 1.0, points: int = 2_000) -> float:
-    """Probability of the farther integer, mean over v uniform between two integers."""
-    x = midpoints(points)
-    p = ceil_probability(method, x, tau)
+def wrong_class(method: TwoClass) -> float:
+    """Probability of the farther integer at τ = 1, mean over v uniform between two integers."""
+    x = midpoints(2_000)
+    p = ceil_probability(method, x)
     return float(torch.where(x < 0.5, p, 1 - p).mean())
 
 
-def flat_share(method: TwoClass, tau: float = 1.0, below: float = 0.1, points: int = 20_000) -> float:
-    """Share of v, uniform between two integers, at which dp(⌈v⌉)/dv is under ``below``."""
-    return float((probability_slope(method, midpoints(points), tau) < below).double().mean())
+def flat_share(method: TwoClass) -> float:
+    """Share of v, uniform between two integers, at which dp(⌈v⌉)/dv is under 0.1 at τ = 1."""
+    return float((probability_slope(method, midpoints(20_000)) < 0.1).double().mean())
 
 
-def closest_a(method: TwoClass, points: int = 2_000) -> tuple[float, float]:
+def closest_a(method: TwoClass) -> tuple[float, float]:
     """SSL's a closest to another method's p(⌈v⌉), by least squares, and the largest difference left."""
-    x = midpoints(points)
+    x = midpoints(2_000)
     p = ceil_probability(method, x)
 
     def squares(a: float) -> float:
@@ -102,6 +97,6 @@ def closest_a(method: TwoClass, points: int = 2_000) -> tuple[float, float]:
     return a, float((ceil_probability(SSL(a), x) - p).abs().max())
 
 
-def third_mass(method: ThreeClass, w: float = 0.0, tau: float = 1.0) -> float:
-    """Probability of the farthest of three classes at a distance w ≥ 0 from the nearest."""
-    return float(method.probabilities(torch.tensor([w], dtype=torch.float64), tau)[0, 0])
+def third_mass(method: ThreeClass, w: float = 0.0) -> float:
+    """Probability of the farthest of three classes at a distance w ≥ 0 from the nearest, at τ = 1."""
+    return float(method.probabilities(torch.tensor([w], dtype=torch.float64))[0, 0])

@@ -125,8 +125,7 @@ def compute(codecs: Series, root: str | Path | None = None) -> None:
 
 
 def load(codecs: Series, names: list[str] | None = None, root: str | Path | None = None) -> list[Pair]:
-    """The stored photographs of a series, all where ``names`` is None, decoded from their files; none where
-    nothing of the series is stored."""
+    """The stored photographs of a series, all where ``names`` is None, decoded from their files."""
     place = folder(codecs, root)
     if not (place / "rows.json").is_file():
         return []
@@ -137,9 +136,8 @@ def load(codecs: Series, names: list[str] | None = None, root: str | Path | None
     for name in names or rows:
         row = rows[name]
         codec = codecs.member(row["codec_lmbda"]).load("cpu", "float32")
-        pictures = {
-            side: bitstream.decode((place / f"{name}.{side}.sga").read_bytes(), codec) for side in SIDES
-        }
+        files = {side: (place / f"{name}.{side}.sga").read_bytes() for side in SIDES}
+        pictures = {side: bitstream.decode(data, codec) for side, data in files.items()}
         original = _photograph(name) if row["dataset"] == "sample" else None
         errors = {
             side: np.asarray(Image.open(place / f"{name}.{side}.error.webp").convert("L"))

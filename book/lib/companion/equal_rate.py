@@ -22,12 +22,12 @@ def whole_images(*curves: pd.DataFrame) -> list[str]:
     return sorted(set.intersection(*map(set, wide)))
 
 
-def gains(anchor: pd.DataFrame, test: pd.DataFrame, points: int = 60) -> tuple[np.ndarray, np.ndarray]:
+def gains(anchor: pd.DataFrame, test: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """PSNR of one curve minus that of another at the same rate.
 
     Returns:
-        The rates in bpp (points,), at equal distances on a logarithmic scale, and the gain in dB (points,
-        1 + resamples). A resample of costlier images has higher rates: its gains are those at the same places
+        The rates in bpp (60,), at equal distances on a logarithmic scale, and the gain in dB (60, 1 +
+        resamples). A resample of costlier images has higher rates: its gains are those at the same places
         within the range that its own two curves share, NaN where there is none.
     """
     images = whole_images(anchor, test)
@@ -45,7 +45,7 @@ def gains(anchor: pd.DataFrame, test: pd.DataFrame, points: int = 60) -> tuple[n
     high = np.minimum(rate.max(1), test_rate.max(1))
     if low[0] >= high[0]:
         return np.empty(0), np.empty((0, len(means)))
-    grids = np.geomspace(low, np.maximum(low, high), points, axis=1)
+    grids = np.geomspace(low, np.maximum(low, high), 60, axis=1)
     ours, theirs = (
         np.array([_at(*curve) for curve in zip(grids, *pair, strict=True)])
         for pair in ((test_rate, test_decibel), (rate, decibel))

@@ -59,8 +59,7 @@ def panels(
 
 
 def narrow(figure: Figure) -> Figure | None:
-    """A figure of `panels` or `pictures` again as wide as a phone: a panel per row, letters that can be read
-    there."""
+    """A figure of `panels` or `pictures` again as wide as a phone: a panel per row, legible letters."""
     if figure not in _NARROW:
         return None
     with sns.plotting_context("notebook", font_scale=_LETTERS):
@@ -105,11 +104,8 @@ def legend_above(figure: Figure, columns: int = 4) -> None:
     """One legend above all panels, each name once; panels have none of their own."""
     known: dict[str, Any] = {}
     for axes in figure.axes:
-        known |= {
-            name: handle
-            for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)
-            if name not in known
-        }
+        for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
+            known.setdefault(name, handle)
         if axes.get_legend():
             axes.get_legend().remove()
     if known:
@@ -163,14 +159,7 @@ def points_with_means(axes: Axes, rows: pd.DataFrame, value: str, by: str = "con
 
 
 def heat_map(
-    axes: Axes,
-    table: pd.DataFrame,
-    row: str,
-    column: str,
-    value: str,
-    form: str,
-    texts: str = "",
-    **style: Any,
+    axes: Axes, table: pd.DataFrame, row: str, column: str, value: str, form: str, texts="", **style: Any
 ) -> None:
     """Numbers of ``value`` in cells, darker where larger, in the table's order; their texts are in the column
     ``texts``, or the numbers in ``form``."""
@@ -306,15 +295,11 @@ def rd_curves(
             colours = [looks[name]["color"] for name in ours["name"]]
             axes.errorbar(ours["bpp"], ours["psnr"], bars, ecolor=colours, elinewidth=0.8, fmt="none")
         low, high = ours["bpp"].min() / 1.3, ours["bpp"].max() * 1.3
-        levels = [
-            *ours.filter(like="psnr").to_numpy().ravel(),
-            *published["psnr"][published["bpp"].between(low, high)],
-        ]
+        there = published["bpp"].between(low, high)
+        levels = [*ours.filter(like="psnr").to_numpy().ravel(), *published.loc[there, "psnr"]]
         axes.set(xlim=(low, high), ylim=(min(levels) - 0.5, max(levels) + 0.5))
 
-    return panels(
-        {"": ours}, draw, rate=True, ylabel="PSNR of the 8-bit image (dB)", size=(7.5, 5.0), legend=2
-    )
+    return panels({"": ours}, draw, rate=True, ylabel="PSNR of the 8-bit image (dB)", size=(7.5, 5), legend=2)
 
 
 def rate_axis(axes: Axes) -> None:

@@ -1,5 +1,6 @@
 """SSL's lead over atanh at the ablations' λ: as published, with better temperatures, later."""
 
+import itertools
 from pathlib import Path
 
 import pandas as pd
@@ -8,19 +9,10 @@ from sgaplus.codecs.series import Series
 
 from . import palette, pool, statistics
 from .configurations import label
-from .tables import Col
 
 ATANH, SSL = label("atanh"), label("ssl")
 # What the comparisons need.
 STUDIES = ("rd", "convergence", "clic", "stability", "fast")
-COLUMNS = {
-    "data": "data",
-    "settings": "settings",
-    "iteration": "iterations",
-    "images": "images",
-    "change": Col("change of the true loss, %", 2, sign=True),
-    "verdict": "verdict",
-}
 
 
 def load(profile: str, results: str | None = None, codec: str | Series | None = None) -> pd.DataFrame:
@@ -32,22 +24,20 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
     """The true loss of SSL against that of atanh on the same image, in percent, at the λ of the ablations.
 
     The best τ_max of a method is chosen on the same images, under one schedule for all methods. One row per
-    comparison that `pool.load` has rows for: `COLUMNS`, lmbda and the interval.
+    comparison that `pool.load` has rows for: the table ``lead``, lmbda and the interval.
     """
-    found, lmbda = [], pool.lmbda_of(rows)
+    found: list[dict] = []
 
     def add(settings: str, iteration: int, dataset: str, scope: str, change: pd.Series) -> None:
         data = f"{palette.dataset(dataset)}, {scope}"
-        line = {"settings": settings, "iteration": iteration, "data": data, "images": len(change)}
-        line["lmbda"] = lmbda
-        found.append(line | statistics.intervals(change.to_frame("change")))
+        line = {"settings": settings, "iteration": iteration, "data": data, "lmbda": pool.lmbda_of(rows)}
+        found.append(line | {"images": len(change)} | statistics.intervals(change.to_frame("change")))
 
-    for dataset in ("kodak", "clic2020", "clic2025"):
-        for iteration in (500, 2000):
-            for scope, group in pool.scopes(pool.ablations(rows), iteration, dataset):
-                change = pool.differences(group, SSL, ATANH)
-                if change is not None and len(change) > 1:
-                    add("published settings", iteration, dataset, scope, change.iloc[:, 0])
+    for dataset, iteration in itertools.product(("kodak", "clic2020", "clic2025"), (500, 2000)):
+        for scope, group in pool.scopes(pool.ablations(rows), iteration, dataset):
+            change = pool.differences(group, SSL, ATANH)
+            if change is not None and len(change) > 1:
+                add("published settings", iteration, dataset, scope, change.iloc[:, 0])
     grid = pool.temperature_grid(rows, 500)
     if grid is not None:
         best = {name: grid[name].mean().idxmin() for name in (ATANH, SSL)}
@@ -56,8 +46,7 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
         for settings, tau in taus.items():
             change = 100 * (grid[SSL][tau] / grid[ATANH][best[ATANH]] - 1)
             add(settings, 500, "kodak", pool.scope_of(grid.index[0]), change)
-    columns = ["settings", "iteration", "data", "lmbda", "images"]
-    columns += ["change", "change_low", "change_high"]
+    columns = ["settings", "iteration", "data", "lmbda", "images", "change", "change_low", "change_high"]
     return statistics.with_verdicts(pd.DataFrame(found, columns=columns))
 
 

@@ -59,8 +59,8 @@ def symbols_of(data: bytes, codec: Codec) -> Symbols:
         drive_y(coder, parameters_of(coder, latents["z"]), given)
     first = (latents[coder.first] - coder.medians).round()
     return Symbols(
-        first=_whole(first),
-        y=np.concatenate([_whole(part) for part in symbols] or [np.zeros(0, np.int64)]),
+        first=first.flatten().numpy().astype(np.int64),
+        y=np.concatenate([part.flatten().numpy() for part in symbols] or [np.zeros(0)]).astype(np.int64),
         first_tables=np.repeat(np.arange(len(first)), first[0].numel()),
         y_tables=np.concatenate(tables or [np.zeros(0, np.int64)]),
         first_bits=_factorized_bits(codec, coder, latents[coder.first]),
@@ -72,8 +72,7 @@ def symbols_of(data: bytes, codec: Codec) -> Symbols:
 
 @torch.no_grad()
 def _factorized_bits(codec: Codec, coder: Coder, latent: Tensor) -> np.ndarray:
-    """Of each value of the latent that is coded first, (C, h, w) in units of its grid's step; also far out in
-    the tails."""
+    """Of each value, also in the tails, of the latent that is coded first, (C, h, w) in steps of its grid."""
     model, decoding = codec.model, coder.decoding
     prior, step = (decoding.bottleneck, decoding.z_step) if decoding else (model.entropy_bottleneck, 1.0)
     prior, values = copy.deepcopy(prior).cpu().double(), latent.flatten(1)[:, None]
@@ -87,10 +86,6 @@ def _factorized_bits(codec: Codec, coder: Coder, latent: Tensor) -> np.ndarray:
 def _difference(upper: Tensor, lower: Tensor) -> Tensor:
     """log(exp(upper) − exp(lower))."""
     return upper + torch.log1p(-torch.exp(lower - upper))
-
-
-def _whole(symbols: Tensor) -> np.ndarray:
-    return symbols.flatten().numpy().astype(np.int64)
 
 
 def lengths(data: bytes, symbols: Symbols) -> dict[str, float]:
@@ -110,8 +105,7 @@ def lengths(data: bytes, symbols: Symbols) -> dict[str, float]:
 
 
 def gaussian_bits(symbols: np.ndarray, scales: np.ndarray) -> np.ndarray:
-    """−log₂ of the mass that N(0, σ²) * U(−½, ½) has at each integer symbol, (n,); also far out in the
-    tails."""
+    """−log₂ of the mass of N(0, σ²) * U(−½, ½) at each integer symbol, (n,), also far out in the tails."""
     distance, scale = torch.from_numpy(np.abs(symbols).astype(float)), torch.from_numpy(scales)
     upper = torch.special.log_ndtr((0.5 - distance) / scale)
     lower = torch.special.log_ndtr((-0.5 - distance) / scale)

@@ -9,8 +9,7 @@ JavaScript and in Jupyter the twin is what a reader sees.
 import html
 import json
 import math
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,8 @@ from . import cells, equal_bytes, palette, statistics
 
 # HTML of one figure, or what displays it.
 Twin = str | Callable[[], Any]
+# Of a photograph, as ``moving-before-after.js`` knows them.
+_SIDES = (*equal_bytes.SIDES, "base-error", "refined-error", "original")
 
 
 def markup(kind: str, data: Any, twin: str) -> str:
@@ -51,16 +52,9 @@ def show(kind: str, data: Any, twin: Twin) -> None:
 
 
 def lines(
-    frame: pd.DataFrame,
-    *,
-    twin: Twin,
-    xlabel: str = "",
-    ylabel: str = "",
-    logarithmic: bool = False,
-    **columns: str | None,
+    frame: pd.DataFrame, *, twin: Twin, xlabel="", ylabel="", logarithmic=False, **columns: str | None
 ) -> None:
-    """Display lines whose values a reader reads off by mouse, finger or keys, and whose methods can be left
-    out; ``columns`` are those of `lines_data`."""
+    """Display lines that are read off by mouse, finger or keys; ``columns`` are those of `lines_data`."""
     words = {"xlabel": xlabel, "ylabel": ylabel, "log": logarithmic}
     show("lines", lines_data(frame, **columns) | words, twin)
 
@@ -102,12 +96,7 @@ def space_data(a: float = 2.3, tau: float = 1.0) -> dict[str, Any]:
 
 
 def before_after(
-    names: list[str] | None = None,
-    *,
-    codecs: Series,
-    name: str = "before-after",
-    light: bool = False,
-    results: str | Path | None = None,
+    names: list[str] | None = None, *, codecs: Series, name="before-after", light=False, results=None
 ) -> list[equal_bytes.Pair]:
     """Display photographs before and after refinement in files of equal size, as the stored files decode,
     with a seam to drag, a loupe and error maps; where none are stored of the codec, how to make them.
@@ -118,7 +107,7 @@ def before_after(
     """
     pairs, command = equal_bytes.load(codecs, names, results), equal_bytes.command(codecs, results)
     if pairs:
-        show("before-after", before_after_data(pairs), pictures(pairs, name, light, command))
+        show("before-after", *of_pairs(pairs, name, light, command))
     else:
         said = f"Of {codecs.name} no photographs in files of equal size are stored: `{command}` makes them."
         from IPython.display import Markdown, display
@@ -127,48 +116,21 @@ def before_after(
     return pairs
 
 
-def before_after_data(pairs: list[equal_bytes.Pair]) -> dict[str, Any]:
-    """What ``moving-before-after.js`` reads beside the pictures of the twin."""
-    found = [(pair.name, pair.title, _labels(pair), pair.pictures["base"], pair.centre) for pair in pairs]
-    return {"pairs": [pair_data(*about) for about in found]}
-
-
-def pair_data(name: str, title: str, labels: dict[str, str], picture: Any, centre: tuple[int, int]) -> dict:
-    """The entry of a photograph, of which ``picture`` (3, H, W) is one side."""
-    height, width = picture.shape[1:]
-    about = {"name": name, "title": title, "width": width, "height": height}
-    return about | {"centre": centre, "labels": labels}
-
-
-def side_by_side(name: str, title: str, labels: dict[str, str], pictures: dict[str, Any]) -> str:
-    """HTML of a photograph's sides (uint8) with their labels; those beyond before and after are hidden."""
-    images = "".join(
-        f'<span{"" if side in equal_bytes.SIDES else " class=more"}><img data-name="{name}"'
-        f' data-side="{side}" {cells.picture(picture)} loading="lazy" alt="{title}, {labels[side]}">'
-        f"<br>{labels[side]}</span>"
-        for side, picture in pictures.items()
-    )
-    return f'<div class="pair">{images}</div>'
-
-
-def _labels(pair: equal_bytes.Pair) -> dict[str, str]:
-    said = {
-        side: f"{side}: {pair.about[f'{side}_bytes']:,} bytes, {pair.about[f'{side}_psnr_8bit']:.2f} dB"
-        for side in equal_bytes.SIDES
-    }
-    errors = {f"{side}-error": f"error of {text}" for side, text in said.items()}
-    return said | errors | {"original": "original: not compressed"}
-
-
-def pictures(pairs: list[equal_bytes.Pair], name: str, light: bool, command: str = "") -> str:
-    """The static twin: before and after side by side; what only the moving figure shows is there, hidden."""
-    blocks = []
+def of_pairs(
+    pairs: list[equal_bytes.Pair], name: str, light: bool, command: str = ""
+) -> tuple[dict[str, Any], str]:
+    """`seam` of photographs in files of equal size."""
+    photographs = []
     for pair in pairs:
-        sides = dict(pair.pictures)
-        if not light:
-            sides |= {f"{side}-error": pair.errors[side] for side in equal_bytes.SIDES}
-            sides |= {} if pair.original is None else {"original": pair.original}
-        blocks.append(side_by_side(pair.name, pair.title, _labels(pair), sides))
+        said = {
+            side: f"{side}: {pair.about[f'{side}_bytes']:,} bytes, {pair.about[f'{side}_psnr_8bit']:.2f} dB"
+            for side in equal_bytes.SIDES
+        }
+        sides = {text: pair.pictures[side] for side, text in said.items()}
+        more = {f"error of {text}": pair.errors[side] for side, text in said.items()} if not light else {}
+        if pair.original is not None and not light:
+            more["original: not compressed"] = pair.original
+        photographs.append((pair.name, pair.title, pair.centre, sides | more))
     first = pairs[0].about
     caption = (
         f"The same bytes spent twice: left as the codec encodes ({first['codec']}, λ = "
@@ -179,8 +141,34 @@ def pictures(pairs: list[equal_bytes.Pair], name: str, light: bool, command: str
         scale = equal_bytes.ERROR_SCALE
         caption += f" Error maps: mean absolute error of the channels, {scale} times as bright."
     rows = pd.DataFrame([{"key": pair.name} | pair.about | {"box": str(pair.about["box"])} for pair in pairs])
+    return seam(photographs, caption, name=name, rows=rows, command=command)
+
+
+def seam(
+    photographs: Sequence[tuple[str, str, tuple[int, int], Mapping[str, Any]]], caption: str, **about: Any
+) -> tuple[dict[str, Any], str]:
+    """What ``moving-before-after.js`` reads of photographs before and after, and their static twin.
+
+    Args:
+        photographs: name, title, x and y at which the loupe begins, and the sides (uint8) by their labels, in
+            the order of `_SIDES`; those beyond before and after are there for the moving figure alone.
+        about: of `cells.figure_of`.
+    """
+    found, blocks = [], []
+    for name, title, centre, pictures in photographs:
+        labels = dict(zip(_SIDES, pictures, strict=False))
+        height, width = next(iter(pictures.values())).shape[1:]
+        size = {"width": width, "height": height, "centre": centre}
+        found.append({"name": name, "title": title, "labels": labels} | size)
+        images = "".join(
+            f'<span{"" if side in equal_bytes.SIDES else " class=more"}><img data-name="{name}"'
+            f' data-side="{side}" {cells.picture(pictures[label])} loading="lazy" alt="{title}, {label}">'
+            f"<br>{label}</span>"
+            for side, label in labels.items()
+        )
+        blocks.append(f'<div class="pair">{images}</div>')
     twin = f'<div class="twin">{"".join(blocks)}</div>'
-    return cells.figure_of(twin, caption, name=name, rows=rows, command=command, photo=True)
+    return {"pairs": found}, cells.figure_of(twin, caption, photo=True, **about)
 
 
 def lines_data(

@@ -114,9 +114,7 @@ def papermill_command(notebook: str, parameters: Mapping[str, Any]) -> str:
     """The shell command that runs a notebook with these parameters, in YAML, which keeps their types."""
     words = ["papermill", notebook, "out.ipynb"]
     if parameters:
-        written = yaml.safe_dump(
-            dict(parameters), default_flow_style=True, width=float("inf"), allow_unicode=True
-        )
+        written = yaml.safe_dump(dict(parameters), default_flow_style=True, width=1e9, allow_unicode=True)
         words += ["-y", written.strip()]
     return shlex.join(words)
 

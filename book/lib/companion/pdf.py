@@ -22,19 +22,6 @@ _LEFT_OUT = re.compile(
     r'|<details class="(?:provenance|parameters)".*?</details>',
     re.DOTALL,
 )
-_STYLE = """
-@page { size: A4; margin: 20mm 18mm }
-@page { @bottom-center { content: counter(page); font: 9pt sans-serif } }
-@page :first { @bottom-center { content: none } }
-body { padding: 0 !important }
-.page { break-before: page }
-.title { font-size: 20pt; line-height: 1.2 }
-.cover { padding-top: 60mm; text-align: center }
-.sheets { break-before: page }
-.sheets li { display: flex; justify-content: space-between; margin: 0.15em 0 }
-.sheets ul { font-size: 10pt; list-style: none; padding: 0 }
-.sheets strong { display: block; margin-top: 0.7em }
-"""
 
 
 @dataclass(frozen=True)
@@ -107,6 +94,7 @@ def merged(page: Page, anchors: dict[str, str]) -> str:
 
 def document(found: list[Page], head: str, edition: str, numbers: dict[str, int]) -> str:
     """The whole book as one HTML page; ``numbers`` are those that the contents give."""
+    style = Path(__file__).with_name("pdf.css").read_text(encoding="utf-8")
     anchors = {page.file: page.anchor for page in found}
     lines, part = [], ""
     for page in found:
@@ -117,7 +105,7 @@ def document(found: list[Page], head: str, edition: str, numbers: dict[str, int]
         lines.append(f'<li><a href="#{page.anchor}">{html.escape(page.title)}</a><span>{number}</span></li>')
     return (
         f'<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8">{head}'
-        f"<title>{html.escape(found[0].title)}</title><style>{_STYLE}</style></head><body>"
+        f"<title>{html.escape(found[0].title)}</title><style>{style}</style></head><body>"
         f'<div class="bd-content"><div class="bd-article-container"><div class="cover">'
         f'<p class="title">{html.escape(found[0].title)}</p><p>{edition}</p></div>'
         f'<nav class="sheets"><p class="title">Contents</p><ul>{"".join(lines)}</ul></nav>'

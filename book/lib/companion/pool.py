@@ -34,17 +34,13 @@ _COLUMNS += [*configurations.COLUMNS, "dataset", "scope"]
 
 
 def load(
-    profile: str,
-    root: Path | None = None,
-    studies: Sequence[str] | None = None,
-    codec: str | Series | None = None,
+    profile: str, root: Path | None = None, studies: Sequence[str] | None = None, codec=None
 ) -> pd.DataFrame:
     """The rows of all studies in one profile, each job once; empty where nothing is stored.
 
     Args:
-        studies: only these, by name; where None all but those of a codec of variable rate, which is another
-            codec.
-        codec: the series whose rows they are; that of each study's profile where None.
+        studies: only these, by name; where None all but those of a codec of variable rate.
+        codec: the series whose rows they are, or its name; that of each study's profile where None.
 
     Returns:
         `described` rows with ``study`` (the first that holds the job), and `with_scope`.

@@ -20,8 +20,7 @@ def recording(log: Path, root: Path) -> dict[str, str]:
 
 
 def digest(root: Path, name: str) -> str | None:
-    """SHA-256 of a file, or of the names in a folder where ``name`` (relative to ``root``) ends with a slash;
-    None where there is none."""
+    """SHA-256 of a file, or of the names in a folder where ``name`` ends with a slash; None without one."""
     path = root / name
     try:
         if name.endswith("/"):

@@ -1,7 +1,10 @@
 """Published rate-distortion curves, each number with its source (``data/reference`` of a checkout)."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
+import yaml
 
 from sgaplus import io, metrics
 from sgaplus.errors import UserError
@@ -10,36 +13,11 @@ from . import statistics
 
 FOLDER = io.CHECKOUT / "data" / "reference"
 
-# Readable names of all codecs in the file, in an order in which those that figures draw side by side differ
-# in their positions modulo 8, which are their colours (`palette.PUBLISHED`).
-NAMES = {
-    "zoo-mbt2018-mean_mse": "mbt2018-mean (CompressAI zoo)",
-    "yang2020-base": "base of Yang et al. 2020",
-    "yang2020-sga": "SGA of Yang et al. 2020",
-    "vtm": "VTM",
-    "bpg_444_x265_ycbcr": "BPG 4:4:4",
-    "av1": "AV1",
-    "jpeg2000": "JPEG 2000",
-    "jpeg": "JPEG",
-    "hpcm-large": "HPCM-Large (Li et al. 2025)",
-    "zoo-mbt2018_mse": "mbt2018 (CompressAI zoo)",
-    "paper-mbt2018-mean": "mean-scale hyperprior (Minnen et al. 2018)",
-    "hm": "HM",
-    "mlicplusplus": "MLIC++ (Jiang and Wang 2023)",
-    "paper-elic2022_mse": "ELIC (He et al. 2022)",
-    "coolchic-5": "Cool-chic 5.0",
-    "zoo-cheng2020-anchor_mse": "cheng2020-anchor (CompressAI zoo)",
-    "zoo-bmshj2018-hyperprior_mse": "bmshj2018-hyperprior (CompressAI zoo)",
-    "zoo-mbt2018-mean-vbr_mse": "mbt2018-mean, variable rate (CompressAI zoo)",
-    "hpcm-base": "HPCM-Base (Li et al. 2025)",
-    "yang2020-sga-bitsback": "SGA with bits-back coding of Yang et al. 2020",
-    "webp": "WebP",
-}
+NAMES: dict[str, str] = yaml.safe_load(Path(__file__).with_name("published.yaml").read_text(encoding="utf-8"))
 
 
 def published(dataset: str) -> pd.DataFrame:
-    """The published curves on one data set, each ordered by its rate, means over its images; ``name`` is that
-    of the codec as readers know it."""
+    """The published curves on one data set, means over its images, by rate; ``name`` is the readable one."""
     path = FOLDER / "published_rd.csv"
     if not path.is_file():
         raise UserError(

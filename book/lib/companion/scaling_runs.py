@@ -4,7 +4,6 @@ A simulation is this package's loop on a real scheduler of Dask, with workers wh
 shards take as long, relative to each other, as the stored jobs of a study took.
 """
 
-import asyncio
 import contextlib
 import os
 import subprocess
@@ -87,38 +86,14 @@ class _Sleeping(cluster.Cluster):
 
 @contextlib.contextmanager
 def sleepers(workers: int) -> Iterator[str]:
-    """A scheduler and so many workers in a thread of this process; its address."""
+    """A scheduler and so many workers in threads of this process; its address."""
     threading.stack_size(2**19)  # of 1,000 threads
-    loop, stop, started = asyncio.new_event_loop(), asyncio.Event(), threading.Event()
-    address: list[str] = []
-
-    async def live() -> None:
-        async with distributed.Scheduler(
-            protocol="tcp", host="127.0.0.1", dashboard=False, port=0
-        ) as scheduler:
-            address.append(scheduler.address)
-            for start in range(0, workers, 50):
-                some = range(start, min(workers, start + 50))
-                new = [
-                    distributed.Worker(scheduler.address, nthreads=1, name=n, dashboard=False, memory_limit=0)
-                    for n in some
-                ]
-                await asyncio.gather(*new)
-                for worker in new:  # of 1,000 workers these would take this process longer than their shards
-                    worker.periodic_callbacks["heartbeat"].stop()
-            started.set()
-            await stop.wait()
-            await scheduler.close()
-
-    def run() -> None:
-        asyncio.set_event_loop(loop)
-        with contextlib.suppress(Exception):
-            loop.run_until_complete(live())
-
-    threading.Thread(target=run, daemon=True).start()
-    started.wait()
-    yield address[0]
-    loop.call_soon_threadsafe(stop.set)
+    how = {"processes": False, "protocol": "tcp://", "dashboard_address": None, "memory_limit": 0}
+    with distributed.LocalCluster(n_workers=workers, threads_per_worker=1, **how) as here:
+        # Of 1,000 workers these would take this process longer than their shards.
+        for worker in here.workers.values():
+            here.loop.add_callback(worker.periodic_callbacks["heartbeat"].stop)
+        yield here.scheduler_address
 
 
 def simulate(workers: int, seconds: float) -> dict[str, object]:
@@ -142,16 +117,9 @@ def simulate(workers: int, seconds: float) -> dict[str, object]:
         first, last = spans.groupby("worker")["start"].min().max(), engine.last
         inside = (spans["end"].clip(upper=last) - spans["start"].clip(lower=first)).clip(lower=0).sum()
         engine.close()
-    return {
-        "workers": workers,
-        "seconds": seconds,
-        "shards": shards,
-        "busy": inside / ((last - first) * workers),
-        "shards_per_second": shards / wall,
-        "cpu": cpu / shards,
-        "load": os.getloadavg()[0],
-        **origin(),
-    }
+    found = {"workers": workers, "seconds": seconds, "shards": shards}
+    found |= {"busy": inside / ((last - first) * workers), "shards_per_second": shards / wall}
+    return found | {"cpu": cpu / shards, "load": os.getloadavg()[0]} | origin()
 
 
 def measure(root: Path, workers: int | None) -> dict[str, object]:
@@ -165,26 +133,20 @@ def measure(root: Path, workers: int | None) -> dict[str, object]:
             engine = stack.enter_context(cluster.connected(address))
         begun = time.time()
         running.run(study, "cpu", device="cpu", root=root, engine=engine, summarise=found.append)
+        wall = time.time() - begun
     [summary], [grid] = found, study.profile("cpu").grids
-    return {
-        "workers": workers or 0,
-        "wall": time.time() - begun,
-        "busy": sum(summary.seconds.values()),
-        "jobs": summary.stored,
-        "shards": len(grid.methods) * len(grid.train_lmbdas),
-        "idle": summary.idle,
-        "load": os.getloadavg()[0],
-        **origin(),
-    }
+    shards = len(grid.methods) * len(grid.train_lmbdas)
+    row = {"workers": workers or 0, "wall": wall, "busy": sum(summary.seconds.values())}
+    row |= {"jobs": summary.stored, "shards": shards, "idle": summary.idle, "load": os.getloadavg()[0]}
+    return row | origin()
 
 
-def protocol(profile: str = "paper") -> pd.DataFrame:
-    """The shards of a profile's studies, each job once, with their count; operations are multiplications of
-    the synthesis network's forward passes."""
+def protocol() -> pd.DataFrame:
+    """The shards of the paper's protocol, each job once, and their count; operations of the synthesis."""
     seen: set[str] = set()
     rows = []
-    for study in reproduce.studies_of(profile):
-        tasks = [task for task in planning.plan(study, profile) if task.job.key not in seen]
+    for study in reproduce.studies_of("paper"):
+        tasks = [task for task in planning.plan(study, "paper") if task.job.key not in seen]
         seen |= {task.job.key for task in tasks}
         for group in planning.together(tasks, Room("cuda")):
             cost = planning.cost(group)

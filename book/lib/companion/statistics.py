@@ -90,9 +90,8 @@ def few(images: int) -> tuple[float, float]:
 def interval(
     value: float, low: float, high: float, decimals: int = 2, sign: bool = True, form: str = ""
 ) -> str:
-    """A value with its interval in words, ``−7.03 [−7.60, −6.52]``; alone for one image, a dash for NaN;
-    ``form`` is a format specification in place of ``decimals`` and ``sign``. It does not break across
-    lines."""
+    """A value with its interval, ``−7.03 [−7.60, −6.52]``, which does not break across lines; alone for one
+    image, a dash for NaN. ``form`` takes the place of ``decimals`` and ``sign``."""
     if np.isnan(value):
         return "–"
     form = form or f"{'+' if sign else ''}.{decimals}f"
@@ -202,12 +201,7 @@ def check_pairs(
 
 
 def paired(
-    rows: pd.DataFrame,
-    column: str,
-    reference: str | float,
-    by: Sequence[str] = (),
-    relative: bool = True,
-    exempt: Sequence[str] = (),
+    rows: pd.DataFrame, column: str, reference: str | float, by: Sequence[str] = (), relative=True, exempt=()
 ) -> pd.DataFrame:
     """Differences of every other configuration from a reference on the same image, in percent of it or in the
     column's unit: by configuration, ``by`` and image, in order, these, reference, value, change.
@@ -295,14 +289,14 @@ def bd_summary(table: pd.DataFrame) -> dict[str, float]:
     return {"images": len(whole)} | intervals(whole) | extremes
 
 
-def bd_of_means(rows: pd.DataFrame, anchor: str, name: str, psnr: str = "psnr") -> dict[str, float]:
+def bd_of_means(rows: pd.DataFrame, anchor: str, name: str) -> dict[str, float]:
     """BD-rate (percent) and BD-PSNR (dB) between the curves of means over the images with all λ of both,
     which is how papers report them, with intervals."""
-    wide = _both(rows, anchor, name, psnr).dropna()
+    wide = _both(rows, anchor, name, "psnr").dropna()
     if wide.empty:
         raise UserError(f"no image has all points of both {anchor!r} and {name!r}: run the study to its end")
     samples = pd.DataFrame(resampled_means(wide), columns=wide.columns)
-    curves = [[*zip(samples["bpp", x].to_numpy(), samples[psnr, x].to_numpy())] for x in (anchor, name)]  # noqa: B905
+    curves = [[*zip(samples["bpp", x].to_numpy(), samples["psnr", x].to_numpy())] for x in (anchor, name)]  # noqa: B905
     found = np.array([deltas(*pair) for pair in zip(*curves, strict=True)]).T
     ends = with_interval("bd_rate", found[0]) | with_interval("bd_psnr", found[1])
     return {"images": len(wide), "points": len(wide["bpp", name].columns)} | ends

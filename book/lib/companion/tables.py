@@ -1,12 +1,15 @@
 """The book's tables: a frame and a declaration of its columns become one with intervals, notes, a CSV."""
 
+import functools
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
+import yaml
 from great_tables import GT, html, loc, style
 
 from . import cells, palette, statistics
@@ -34,6 +37,22 @@ class Col:
     sign: bool = False
     best: Literal["min", "max"] | None = None
     under: str = ""
+
+
+_FORM = re.compile(r"(?:(\+?)\.(\d)([fg]) )?(?:(min|max) )?(.+)")
+
+
+@functools.cache
+def columns_of(name: str) -> dict[str, Col]:
+    """The columns of a table of the book, as columns.yaml says."""
+    declared = yaml.safe_load(Path(__file__).with_name("columns.yaml").read_text(encoding="utf-8"))[name]
+    found = {}
+    for key, about in declared.items():
+        for column, text in (about if isinstance(about, dict) else {key: about}).items():
+            sign, digits, kind, best, label = _FORM.fullmatch(text).groups()
+            under = key if isinstance(about, dict) else ""
+            found[column] = Col(label, digits and int(digits), kind == "g", bool(sign), best, under)
+    return found
 
 
 def number(value: Any, digits: int | None = None, sign: bool = False, significant: bool = False) -> str:
@@ -80,7 +99,7 @@ def _label(text: str) -> Any:
 
 def ci_table(
     frame: pd.DataFrame,
-    columns: Mapping[str, Col | str],
+    columns: Mapping[str, Col | str] | str,
     *,
     group: str | None = None,
     row: str | None = None,
@@ -91,21 +110,22 @@ def ci_table(
     """A frame as a table: numbers at the right, intervals in brackets, the best of each group in bold.
 
     Args:
-        columns: what is shown; text alone is a heading. A column without any value is left out.
+        columns: what is shown, or a name in columns.yaml; text alone is a heading. A column without any
+            value is left out.
         group, row: a column, or a pattern such as ``λ = {lmbda:g}``: heads groups of rows, and each row.
         stub: heading over the rows' heads.
         note: what a reader must know beside it; what brackets and bold mean is added.
     """
     frame = frame.reset_index(drop=True)
-    columns = {name: Col(column) if isinstance(column, str) else column for name, column in columns.items()}
+    declared = columns_of(columns) if isinstance(columns, str) else columns
+    columns = {name: Col(column) if isinstance(column, str) else column for name, column in declared.items()}
     columns = {name: column for name, column in columns.items() if frame[name].notna().any()}
     shown = pd.DataFrame({name: _texts(frame, name, column) for name, column in columns.items()})
     groups = pd.Series(_heads(frame, group) if group else [""] * len(frame))
     heads = {"_group": groups} if group else {}
     heads |= {"_row": _heads(frame, row)} if row else {}
-    table = GT(
-        shown.assign(**heads), groupname_col="_group" if group else None, rowname_col="_row" if row else None
-    )
+    stubs = {"groupname_col": "_group" if group else None, "rowname_col": "_row" if row else None}
+    table = GT(shown.assign(**heads), **stubs)
     table = table.cols_label({name: _label(column.label) for name, column in columns.items()})
     table = table.tab_stubhead(_label(stub)) if row and stub else table
     for over in dict.fromkeys(column.under for column in columns.values() if column.under):
@@ -134,7 +154,7 @@ def ci_table(
     return table.tab_options(table_font_size="14px")
 
 
-def show(frame: pd.DataFrame, columns: Mapping[str, Col | str], *, name: str, **how: Any) -> None:
+def show(frame: pd.DataFrame, columns: Mapping[str, Col | str] | str, *, name: str, **how: Any) -> None:
     """Display `ci_table` with the whole frame as CSV; ``how`` is for it or `cells.show_table`."""
     page = {key: how.pop(key) for key in ("caption", "source", "command", "folded") if key in how}
     cells.show_table(ci_table(frame, columns, **how), frame, name=name, **page)

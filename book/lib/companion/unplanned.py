@@ -35,35 +35,18 @@ def refine_stored(
     """Refine (`sgaplus.refine`) and store what is not stored yet, image by image; all lines of these jobs.
     One that lacks an iteration runs again and keeps what it had."""
     chosen, held, asked = plans.plan(plan, iterations), store.load(), []
+    own = {"codec": codec.name, "codec_lmbda": codec.lmbda, "codec_sha256": codec.sha256}
+    how = {"iterations": iterations, "trace_every": trace_every or max(1, iterations // 20), "seed": seed}
+    how["read_offs"] = tuple(sorted({t for t in read_offs if 0 < t < iterations}))
     for image in images:
-        job = jobs.job_of(
-            chosen,
-            image,
-            codec=codec.name,
-            codec_lmbda=codec.lmbda,
-            codec_sha256=codec.sha256,
-            lmbda=codec.lmbda,
-            iterations=iterations,
-            read_offs=tuple(sorted({t for t in read_offs if 0 < t < iterations})),
-            trace_every=trace_every or max(1, iterations // 20),
-            dtype=codec.format,
-            seed=seed,
-        )
+        job = jobs.job_of(chosen, image, **own, **how, lmbda=codec.lmbda, dtype=codec.format)
         asked.append(job.key)
         if holding(held, [job]):
             continue
         job = extended(job, held)
         if not store.take(held, [job]):
-            run = sgaplus.refine(
-                codec,
-                [image.read()],
-                chosen,
-                iterations=iterations,
-                read_offs=job.read_offs,
-                trace_every=job.trace_every,
-                seed=seed,
-                names=[image.name],
-            )
+            again = how | {"read_offs": job.read_offs, "trace_every": job.trace_every}
+            run = sgaplus.refine(codec, [image.read()], chosen, **again, names=[image.name])
             store.put(job, jobs.rows_of_run(job, run, codec.device))
     table = store.load()
     return table[table["key"].isin(asked)].reset_index(drop=True)

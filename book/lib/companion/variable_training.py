@@ -51,11 +51,7 @@ def start(weights: dict[str, Tensor]) -> MeanScaleHyperpriorVbr:
 
 
 def train(
-    model: MeanScaleHyperpriorVbr,
-    photographs: Sequence[Tensor],
-    seconds: float,
-    dtype: torch.dtype,
-    crop: int = 256,
+    model: MeanScaleHyperpriorVbr, photographs: Sequence[Tensor], seconds: float, dtype: torch.dtype, crop=256
 ) -> int:
     """Train for a time; the number of steps. ``photographs`` are uint8, (3, H, W)."""
     codec = Codec("mshyper-s-vbr", REFERENCE, model, "", dtype)

@@ -1,8 +1,9 @@
 """The paper's nine claims, each judged by a stated criterion from stored rows or from the closed forms."""
 
-from collections.abc import Iterable, Mapping
+import functools
+import itertools
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -76,24 +77,23 @@ def _missing(what: str, study: str, iteration: int, profile: str, dataset: str =
 
 
 def _conditions(
-    tables: Iterable[tuple[str, pd.DataFrame | None]],
+    rows: pd.DataFrame,
+    profile: str,
     what: str,
     iteration: int,
-    profile: str,
+    difference: Callable[[pd.DataFrame], pd.DataFrame | None],
     study: str = "rd",
     dataset: str = "kodak",
     by_lambda: bool = False,
     **finding: Any,
 ) -> list[Finding]:
-    """A condition for each scope with its (images, λ) of differences, and for each λ if wanted."""
-    found = [
-        of_images(
-            f"{what} ({place(part, dataset, scope)})", part, iteration=iteration, dataset=dataset, **finding
-        )
-        for scope, table in tables
-        if table is not None
-        for part in ([table[[lmbda]] for lmbda in table] if by_lambda else [table])
-    ]
+    """A condition for each scope in which there is a difference, (images, λ), and for each λ if wanted."""
+    found, how = [], {"iteration": iteration, "dataset": dataset} | finding
+    for scope, group in pool.scopes(rows, iteration, dataset):
+        table = difference(group)
+        if table is not None:
+            parts = [table[[lmbda]] for lmbda in table] if by_lambda else [table]
+            found += [of_images(f"{what} ({place(part, dataset, scope)})", part, **how) for part in parts]
     return found or [_missing(f"{what} ({palette.dataset(dataset)})", study, iteration, profile, dataset)]
 
 
@@ -101,38 +101,27 @@ def _compared(
     rows: pd.DataFrame, profile: str, name: str, reference: str, iteration: int, dataset="kodak", **how: Any
 ) -> list[Finding]:
     """Conditions on the true loss: that of one configuration is below the reference's."""
-    tables = (
-        (scope, pool.differences(group, name, reference))
-        for scope, group in pool.scopes(rows, iteration, dataset)
-    )
     what = f"true loss, {name} − {reference}, {iteration} iterations"
-    return _conditions(tables, what, iteration, profile, _study(dataset), dataset, **how)
+    difference = functools.partial(pool.differences, name=name, reference=reference)
+    return _conditions(rows, profile, what, iteration, difference, _study(dataset), dataset, **how)
 
 
 def lowest_loss(rows: pd.DataFrame, profile: str) -> list[Finding]:
     """Claim 1: SSL against atanh, STE and uniform noise on Kodak."""
-    return [
-        finding
-        for iteration in READ_OFFS
-        for reference in (ATANH, STE, UNIFORM)
-        for finding in _compared(rows, profile, SSL, reference, iteration)
-    ]
+    pairs = itertools.product(READ_OFFS, (ATANH, STE, UNIFORM))
+    return [finding for t, other in pairs for finding in _compared(rows, profile, SSL, other, t)]
 
 
 def smooth(rows: pd.DataFrame, profile: str) -> list[Finding]:
     """Claim 2: upward movement of the true loss, and the discretisation gap."""
-    found, sized, pp = [], pool.with_gap(rows), {"unit": "pp"}
+    found, sized = [], pool.with_gap(rows)
+    size = functools.partial(pool.differences, name=SSL, reference=ATANH, column="gap_size", relative=False)
     for t in READ_OFFS:
         found += _upward(rows, profile, t)
-        scopes = dict(pool.scopes(sized, t))
-        sizes = {
-            scope: pool.differences(group, SSL, ATANH, "gap_size", False) for scope, group in scopes.items()
-        }
         what = f"|gap|, {SSL} − {ATANH}, {t} iterations"
-        found += _conditions(sizes.items(), what, t, profile, by_lambda=True, **pp)
-        sums = {scope: _gap_and_gain(group) for scope, group in scopes.items()}
+        found += _conditions(sized, profile, what, t, size, by_lambda=True, unit="pp")
         what = f"|gap| − gain over the base, SSL, {t} iterations"
-        found += _conditions(sums.items(), what, t, profile, "convergence", **pp)
+        found += _conditions(sized, profile, what, t, _gap_and_gain, "convergence", unit="pp")
         for name in (SSL, ATANH):
             taus = rows.loc[(rows["configuration"] == name) & (rows["iteration"] == t), "tau"].unique()
             what = f"temperature of {name} after {t} iterations"
@@ -149,13 +138,12 @@ def _gap_and_gain(group: pd.DataFrame) -> pd.DataFrame | None:
 
 
 def _upward(rows: pd.DataFrame, profile: str, iteration: int) -> list[Finding]:
+    names = [SSL, ATANH, STE, UNIFORM]
     kodak = pool.own(rows[(rows["dataset"] == "kodak") & (rows["iterations"] >= iteration)])
     found: list[Finding] = []
-    for scope, group in kodak.groupby("scope"):
+    for scope, group in kodak[kodak["configuration"].isin(names)].groupby("scope"):
         if not {SSL, ATANH} <= set(group["configuration"]):
             continue
-        names = [SSL, ATANH, STE, UNIFORM]
-        group = group[group["configuration"].isin(names)]
         # Longer runs may be looked at less often, and would count a seed twice.
         least = group.groupby(["configuration", "lmbda"])["iterations"].transform("min")
         table = pool.smoothness(group[group["iterations"] == least], until=iteration)
@@ -167,8 +155,7 @@ def _upward(rows: pd.DataFrame, profile: str, iteration: int) -> list[Finding]:
                     f"{table['spacing'].iloc[0]} ({place(paired, 'kodak', scope)})"
                 )
                 below = True if other == ATANH else None
-                more = {"form": "+.3f", "iteration": iteration, "dataset": "kodak"}
-                found.append(of_images(text, paired, below, "pp", **more))
+                found.append(of_images(text, paired, below, "pp", form="+.3f", iteration=iteration))
     what = f"rises of the true loss, SSL − {ATANH}, {iteration} iterations (Kodak)"
     return found or [_missing(what, "convergence", iteration, profile)]
 
@@ -183,19 +170,18 @@ def temperature(rows: pd.DataFrame, profile: str) -> list[Finding]:
             what = f"range over τ_max, {iteration} iterations (Kodak)"
             found.append(_missing(what, "stability", iteration, profile))
             continue
-        taus = sorted(set(table.columns.get_level_values("tau_max")))
+        names, taus = (table.columns.get_level_values(level) for level in ("name", "tau_max"))
+        over = f"τ_max from {taus.min():g} to {taus.max():g}, {iteration} iterations"
         means = statistics.resampled_means(table)
-        names = table.columns.get_level_values("name")
         ranges = {name: 1000 * np.ptp(means[:, names == name], axis=1) for name in names.unique()}
-        common = {"unit": "× 10⁻³", "iteration": iteration, "dataset": "kodak"}
+        common = {"unit": "× 10⁻³", "iteration": iteration}
         for name, values in ranges.items():
-            over = f"τ_max from {taus[0]:g} to {taus[-1]:g}, {iteration} iterations"
             text = f"range of the mean true loss of {name}, {over}"
             found.append(of_resamples(text, values, len(table), None, form=".2f", **common))
-        pairs = [(linear, other) for other in (atanh, cosine, ssl)] + [(cosine, atanh), (ssl, atanh)]
-        for first, second in pairs:
-            text = f"that range, {first} − {second}, {iteration} iterations"
-            found.append(of_resamples(text, ranges[first] - ranges[second], len(table), True, **common))
+        for first, *others in ((linear, atanh, cosine, ssl), (cosine, atanh), (ssl, atanh)):
+            for other in others:
+                text = f"that range, {first} − {other}, {iteration} iterations"
+                found.append(of_resamples(text, ranges[first] - ranges[other], len(table), **common))
     return found
 
 
@@ -213,7 +199,7 @@ def slope(rows: pd.DataFrame, profile: str) -> list[Finding]:
             change = (100 * (table[end] / table[published] - 1)).rename(pool.lmbda_of(rows))
             where = f"{iteration} iterations (Kodak, λ = {pool.lmbda_of(rows):g})"
             text = f"true loss at a = {end:g} against a = {published:g}, {where}"
-            found.append(of_images(text, change, below=False, iteration=iteration, dataset="kodak"))
+            found.append(of_images(text, change, below=False, iteration=iteration))
         best = table.columns.to_numpy()[statistics.resampled_means(table).argmin(1)]
         text = f"a with the lowest mean true loss among {len(table.columns)}, {iteration} iterations"
         found.append(of_resamples(text, best, len(table), None, "", form=".3g", iteration=iteration))
@@ -236,13 +222,8 @@ def three_class(rows: pd.DataFrame, profile: str) -> list[Finding]:
 def carries_over(rows: pd.DataFrame, profile: str) -> list[Finding]:
     """Claim 6: SSL against its base and against atanh, on Tecnick and CLIC."""
     clic = "clic2020" if (rows["dataset"] == "clic2020").any() else "clic2025"
-    return [
-        finding
-        for dataset in ("tecnick", clic)
-        for iteration in READ_OFFS
-        for reference in (BASE, ATANH)
-        for finding in _compared(rows, profile, SSL, reference, iteration, dataset)
-    ]
+    places = itertools.product(("tecnick", clic), READ_OFFS, (BASE, ATANH))
+    return [line for name, t, other in places for line in _compared(rows, profile, SSL, other, t, name)]
 
 
 def other_lambda(rows: pd.DataFrame, profile: str) -> list[Finding]:
@@ -270,9 +251,9 @@ def _along(own: pd.DataFrame, trained: float, where: str, iteration: int) -> lis
     steps = np.diff(means, axis=1)
     # The interval of that step which is the smallest in the rows themselves.
     least = int(steps[0].argmin())
-    (low, high), (first, *_, last) = list(pairwise(wide))[least], wide
+    (low, high), (first, *_, last) = list(itertools.pairwise(wide))[least], wide
     codec, rest = f"codec of λ = {trained:g}", {"images": len(wide), "unit": "bpp"}
-    rest |= {"iteration": iteration, "dataset": "kodak"}
+    rest |= {"iteration": iteration}
     text = f"{codec}: smallest step in rate, from λ = {low:g} to {high:g} ({where})"
     span = f"{codec}: rate at λ = {last:g} − at λ = {first:g} ({where})"
     return [
@@ -296,7 +277,7 @@ def _limits(group: pd.DataFrame, trained: float, where: str, iteration: int) -> 
                 f" ({where})"
             )
             change = table.set_index("image")["change"].rename(lmbda)
-            found.append(of_images(text, change, None, iteration=iteration, dataset="kodak"))
+            found.append(of_images(text, change, None, iteration=iteration))
     # The farthest is the limit.
     last = [replace(line, outcome=side(line.low, line.high, below=False)) for line in found[-1:]]
     return found[:-1] + last
@@ -306,24 +287,26 @@ def gradient_at_the_ends() -> list[Finding]:
     """Claim 8: slopes next to an integer, from the closed forms."""
     specs = ("atanh", "linear", "cosine", "ssl:a=1.3333333333333333", "ssl")
     methods = [rounding.parse(spec) for spec in specs]
-    near = torch.tensor([methods[0].clip], dtype=torch.float64)
-    exponents, slopes, draws, logarithms = [], [], [], []
+    near, lines = torch.tensor([methods[0].clip], dtype=torch.float64), []
     for method in methods:
-        k = closed_forms.end_exponent(method)
+        name, k = method.label, closed_forms.end_exponent(method)
         # At k = 0 the slope is constant; the fit has rounding errors.
         holds = k < -0.01 if isinstance(method, rounding.Atanh) else k > -0.01
         outcome = Verdict.HOLDS if holds else Verdict.CONTRADICTED
-        text = f"{method.label}: k of dp/dv ∝ distanceᵏ next to an integer"
-        exponents.append(Finding(text, k, unit="", outcome=outcome))
-        text = f"{method.label}: dp/dv at a distance of {methods[0].clip:g}, where the loop clips atanh"
-        value = float(closed_forms.probability_slope(method, near)[0])
-        slopes.append(Finding(text, value, unit="", form=".2g"))
-        text = f"{method.label}: mean derivative of a draw there, the gradient that a latent receives"
-        draws.append(Finding(text, float(closed_forms.draw_slope(method, near)[0]), unit="", form=".2g"))
-        text = f"{method.label}: the same k of the logarithm of the vanishing probability"
+        numbers = {
+            f"{name}: dp/dv at a distance of {methods[0].clip:g}, where the loop clips atanh": (
+                closed_forms.probability_slope(method, near)
+            ),
+            f"{name}: mean derivative of a draw there, the gradient that a latent receives": (
+                closed_forms.draw_slope(method, near)
+            ),
+        }
+        found = [Finding(f"{name}: k of dp/dv ∝ distanceᵏ next to an integer", k, unit="", outcome=outcome)]
+        found += [Finding(text, float(value), unit="", form=".2g") for text, value in numbers.items()]
         k = closed_forms.end_exponent(method, closed_forms.log_probability_slope)
-        logarithms.append(Finding(text, k, unit=""))
-    return exponents + slopes + draws + logarithms
+        text = f"{name}: the same k of the logarithm of the vanishing probability"
+        lines.append([*found, Finding(text, k, unit="")])
+    return [finding for kind in zip(*lines, strict=True) for finding in kind]
 
 
 def sga_gain(rows: pd.DataFrame, profile: str, published: Mapping[str, pd.DataFrame]) -> list[Finding]:
@@ -336,10 +319,8 @@ def sga_gain(rows: pd.DataFrame, profile: str, published: Mapping[str, pd.DataFr
         for iteration in READ_OFFS:
             found += _bd_rates(rows, profile, dataset, iteration, value)
     kodak = published["kodak"]
-    for part, which in (("lowest", slice(4)), ("highest", slice(-4, None))):
-        found.append(
-            Finding(f"published: the same on Kodak, {part} four λ", reference.sga_gain(kodak, which))
-        )
+    for part, four in (("lowest", slice(4)), ("highest", slice(-4, None))):
+        found.append(Finding(f"published: the same on Kodak, {part} four λ", reference.sga_gain(kodak, four)))
     ends = reference.sga_losses(kodak).iloc[[0, -1]]
     text = f"published: change of L on Kodak at λ = {ends.index[1]:g} − that at λ = {ends.index[0]:g}"
     found.append(Finding(text, float(ends.iloc[1] - ends.iloc[0]), unit="pp"))
@@ -381,6 +362,6 @@ def _with_the_rate(rows: pd.DataFrame, profile: str) -> list[Finding]:
             f" iterations (Kodak, {scope})"
         )
         change = (table[high] - table[low]).rename(high)
-        found.append(of_images(text, change, False, "pp", iteration=iteration, dataset="kodak"))
+        found.append(of_images(text, change, False, "pp", iteration=iteration))
     what = "change of the true loss against the base, highest λ − lowest (Kodak)"
     return found or [not_run(what, "rd", profile)]

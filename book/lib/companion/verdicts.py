@@ -8,6 +8,7 @@ A condition about a difference *holds* where its whole 95 % interval is on the c
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -114,7 +115,7 @@ def side(low: float, high: float, below: bool | None) -> Verdict | None:
 
 
 def of_images(
-    what: str, table: pd.DataFrame | pd.Series, below: bool | None = True, unit: str = "%", **more: object
+    what: str, table: pd.DataFrame | pd.Series, below: bool | None = True, unit: str = "%", **more: Any
 ) -> Finding:
     """The finding of a mean over images that should be below zero (or above; None: for context), of one value
     per image or of the mean of a column for each λ. A λ at which the interval alone is on the other side of
@@ -122,19 +123,20 @@ def of_images(
     table = pd.DataFrame(table)
     mean, low, high = statistics.estimate(table.mean(axis=1))
     outcome, note = side(low, high, below), "one image has no interval" if len(table) == 1 else ""
-    apart = [
-        name for name in table if side(*statistics.estimate(table[name])[1:], below) is Verdict.CONTRADICTED
-    ]
+    sides = {name: side(*statistics.estimate(table[name])[1:], below) for name in table}
+    apart = [name for name, found in sides.items() if found is Verdict.CONTRADICTED]
     if apart and outcome is not Verdict.CONTRADICTED:
         outcome, note = Verdict.MIXED, f"contradicted at λ = {', '.join(f'{name:g}' for name in apart)}"
-    return Finding(what, mean, low, high, unit, len(table), outcome, note=note, **more)
+    more = {"dataset": "kodak", "note": note} | more
+    return Finding(what, mean, low, high, unit, len(table), outcome, **more)
 
 
 def of_resamples(
-    what: str, values: np.ndarray, images: int, below: bool | None = True, unit: str = "%", **more: object
+    what: str, values: np.ndarray, images: int, below: bool | None = True, unit: str = "%", **more: Any
 ) -> Finding:
     """The finding of a statistic of `statistics.resampled_means`, (1 + resamples,)."""
     low, high = map(float, statistics.ends(values))
+    more = {"dataset": "kodak"} | more
     return Finding(what, float(values[0]), low, high, unit, images, side(low, high, below), **more)
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..choice import Choice, mean, moved
 from ..models import Networks, Quantiser, hard
-from ..order import Decoding, autoregressive_networks, decoding, rounded, wavefronts
+from ..order import autoregressive_networks, decoding, rounded, wavefronts
 from . import hyperprior
 from .factorized import from_width, from_widths
 
@@ -38,16 +37,12 @@ def _settle(codec: Networks, parameters: Tensor, y: Tensor, quantise: Quantiser)
     return mean(y_hat), moved(y_hat, -means), scales
 
 
-def _decoding(model: Any) -> Decoding:
-    return decoding(model, wavefronts, autoregressive_networks)
-
-
 AUTOREGRESSIVE = hyperprior.family(
     _settle,
     hyperprior.analyse,
     "context_prediction",
     "entropy_parameters",
-    decoding=_decoding,
+    decoding=lambda model: decoding(model, wavefronts, autoregressive_networks),
     build=from_widths,
 )
 CHENG2020 = replace(AUTOREGRESSIVE, build=from_width)

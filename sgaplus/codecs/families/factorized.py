@@ -15,11 +15,7 @@ from ..models import Decoded, Family, Latents, Networks, Quantiser
 
 
 def channels(weights: Mapping[str, Tensor], name: str) -> int:
-    """How many channels a convolution of a state dict has.
-
-    Raises:
-        KeyError: it has no such convolution.
-    """
+    """How many channels a convolution of a state dict has."""
     if weights[name].ndim != 4:
         raise KeyError(name)
     return weights[name].shape[0]

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from ...errors import UserError
 from ..bits import bound_of, factorized_bits, gaussian_bits
 from ..choice import Choice, mean, moved
-from ..models import Decoded, Family, Latents, Networks, Quantiser, hard
+from ..models import Decoded, Family, Latents, Networks, Quantiser, hard, latent_channels
 from ..order import Decoding, Group, Groups, Modules, rounded
 from .factorized import channels, factorized_hat, from_width
 
@@ -39,9 +39,7 @@ _KNOWN = (ChannelGroupsLatentCodec, CheckerboardLatentCodec, GaussianConditional
 
 
 def _prepare(model: Any, lmbda: float) -> None:
-    """Raises:
-    UserError: the model's latent codecs are others than those above.
-    """
+    """Refuse a model whose latent codecs are others than those above."""
     codec: Any = getattr(model, "latent_codec", None)
     if type(codec) is not HyperpriorLatentCodec or type(codec.latent_codec["hyper"]) is not HyperLatentCodec:
         raise UserError(f"{type(model).__name__} has no HyperpriorLatentCodec over a HyperLatentCodec")
@@ -113,7 +111,7 @@ def _decoding(model: Any) -> Decoding:
         raise UserError("latents cannot be written where channel groups have several bounds of their scales")
 
     def groups(networks: Modules, parameters: Tensor) -> Groups:
-        y_hat = parameters.new_zeros(len(parameters), _channels(root, parameters), *parameters.shape[2:])
+        y_hat = parameters.new_zeros(len(parameters), latent_channels(model), *parameters.shape[2:])
         yield from _groups(networks, _Y, root, parameters, y_hat, 0)
         return y_hat
 
@@ -122,15 +120,6 @@ def _decoding(model: Any) -> Decoding:
 
 def _leaves(root: Any) -> list[GaussianConditionalLatentCodec]:
     return [part for _, part in _tree(_Y, root) if type(part) is GaussianConditionalLatentCodec]
-
-
-def _channels(part: Any, side: Tensor) -> int:
-    """Of the latents of a latent codec."""
-    if type(part) is ChannelGroupsLatentCodec:
-        return sum(part.groups)
-    if type(part) is CheckerboardLatentCodec:
-        return part.context_prediction.in_channels
-    return side.shape[1] // len(part.chunks)
 
 
 def _groups(

@@ -263,11 +263,7 @@ class Cluster(Engine):
 
 @contextlib.contextmanager
 def local(workers: int, device: str) -> Iterator[str]:
-    """The address of a cluster on this computer: a process per worker, with a GPU of its own each.
-
-    Raises:
-        UserError: there are fewer GPUs than workers.
-    """
+    """The address of a cluster on this computer: a process per worker, with a GPU of its own each."""
     kind = hardware.resolve_device(device).type
     if kind == "cuda" and workers > torch.cuda.device_count():
         raise UserError(

@@ -239,11 +239,7 @@ def codec_of(task: Task, device: str) -> Codec:
 
 
 def _photograph(task: Task) -> ImageFile:
-    """The image, by its path or else, by its content, in the data sets of this computer.
-
-    Raises:
-        Unfit: it is in neither.
-    """
+    """The image, by its path or else, by its content, in the data sets of this computer."""
     wanted = task.job.image_sha256
     if task.image.path.is_file() and task.image.sha256 == wanted:
         return task.image

@@ -84,8 +84,7 @@ def gaps(curve: pd.DataFrame, published: pd.DataFrame, codec: str) -> dict[str, 
 
 
 def compare(curve: pd.DataFrame, published: pd.DataFrame, codec: str) -> dict[str, float | str]:
-    """A family against one published curve: the range of PSNR that both cover, BD-rate (percent, pchip), and
-    the means over λ of `gaps`, with intervals."""
+    """A family against one published curve: the PSNR in common, BD-rate (percent), means over λ of `gaps`."""
     theirs, ours = reference.curve(published, codec)[1], curve["psnr"].iloc[0]
     line: dict[str, float | str] = {
         "reference": reference.NAMES[codec],
@@ -110,12 +109,9 @@ def slopes(curve: pd.DataFrame) -> pd.DataFrame:
     """
     steps = {name: np.diff(curve[name].to_numpy(), axis=1) for name in ("bpp", "psnr", "mse")}
     lmbda = curve["bpp"].columns.to_numpy()
-    table = pd.DataFrame({"lower": lmbda[:-1], "upper": lmbda[1:]})
-    table = table.assign(
-        delta_bpp=steps["bpp"][0],
-        delta_psnr=steps["psnr"][0],
-        **statistics.with_interval("slope", steps["bpp"] / (255**2 * -steps["mse"])),
-    )
+    changes = {"delta_bpp": steps["bpp"][0], "delta_psnr": steps["psnr"][0]}
+    changes |= statistics.with_interval("slope", steps["bpp"] / (255**2 * -steps["mse"]))
+    table = pd.DataFrame({"lower": lmbda[:-1], "upper": lmbda[1:]} | changes)
     return table.assign(between=table["slope"].between(table["lower"], table["upper"]))
 
 
@@ -132,15 +128,15 @@ def looks(families: Sequence[str]) -> dict[str, dict]:
     return {name: {"color": colour, "marker": marker} for name, (colour, marker) in names}
 
 
-def training(log: pd.DataFrame, window: int = 25) -> Figure:
-    """Training loss in `families.training_log` of all codecs, a running mean over ``window`` entries within a
-    stage: a panel for each family and a line for each λ."""
+def training(log: pd.DataFrame) -> Figure:
+    """Training loss in `families.training_log`, a running mean over 25 entries within a stage: a panel for
+    each family, a line for each λ."""
     if log.empty:
         raise UserError(
             "no training curve lies beside the weights of the bundled codecs: restore data/models"
         )
     colours = palette.ordered(log["lmbda"])
-    means = log.groupby(["family", "lmbda", "stage"])["loss"].rolling(window, min_periods=1, center=True)
+    means = log.groupby(["family", "lmbda", "stage"])["loss"].rolling(25, min_periods=1, center=True)
     log = log.assign(mean=means.mean().droplevel([0, 1, 2]), thousands=log["step"] / 1000)
 
     def draw(axes: Axes, rows: pd.DataFrame) -> None:

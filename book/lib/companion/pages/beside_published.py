@@ -38,11 +38,9 @@ def place(rows: pd.DataFrame) -> Curves:
 
 def figure(placed: Curves, published: pd.DataFrame, drawn: Sequence[str]) -> Figure:
     """Our curves and published ones, in the range of rates of ours and a little beyond."""
-    ours = [
-        pd.DataFrame({"name": name, "bpp": bpp.iloc[0], "psnr": psnr.iloc[0]})
-        for name, (bpp, psnr) in placed.items()
-    ]
-    return figures.rd_curves(pd.concat(ours), published, drawn, palette.looks(placed))
+    ours = {name: {"bpp": bpp.iloc[0], "psnr": psnr.iloc[0]} for name, (bpp, psnr) in placed.items()}
+    parts = [pd.DataFrame(curve).assign(name=name) for name, curve in ours.items()]
+    return figures.rd_curves(pd.concat(parts), published, drawn, palette.looks(placed))
 
 
 def compare(placed: Curves, published: pd.DataFrame, drawn: Sequence[str]) -> tuple[pd.DataFrame, int]:
@@ -67,16 +65,8 @@ def against(
     return statistics.with_interval(name, np.array(values))
 
 
-SGA = {
-    "curve": "curve",
-    "iterations": "iterations",
-    "photographs": "photographs",
-    "bd_rate": Col("BD-rate of SGA against its base, %", 1, sign=True),
-}
-
-
 def sga(dataset: str, lines: pd.DataFrame, name: str, images: int, iteration: int) -> pd.DataFrame:
-    """`SGA`: the published BD-rate against its own base, and that of ``name`` in `rate_distortion.deltas`
+    """The published BD-rate against its own base, and that of ``name`` in `rate_distortion.deltas`
     where ``images``, refined to an iteration, are all whole photographs of the data set."""
     total = SOURCES[dataset].images
     found = [{"curve": "published, of means", "iterations": 2000, "photographs": total}]
@@ -90,8 +80,7 @@ def sga(dataset: str, lines: pd.DataFrame, name: str, images: int, iteration: in
 
 
 def show(rows: pd.DataFrame, dataset: str, drawn: Sequence[str], name: str) -> None:
-    """Display figure and table; nothing where not all photographs of the data set were refined, over which
-    published means are."""
+    """Display figure and table where all photographs of the data set were refined, as of published means."""
     total = SOURCES[dataset].images
     if not len(drawn) or rows["image"].str.contains("@").any() or rows["image"].nunique() < total:
         return

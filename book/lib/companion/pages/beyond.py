@@ -12,38 +12,17 @@ from sgaplus.errors import UserError
 from sgaplus.plans import Plan
 
 from .. import figures, palette, pool, statistics
-from ..tables import Col
 from . import descent, rate_distortion
 
 PRESET = "fast"
 # Budgets of the preset, and the iteration of a published method whose true loss they are to reach.
 TARGETS = ((25, 500), (50, 500), (100, 2000), (400, 2000), (2000, 2000))
-PLANS = {
-    "tau_first": Col("first", 3, significant=True, under="temperature τ"),
-    "tau_last": Col("last", 3, significant=True, under="temperature τ"),
-    "lr": Col("first learning rate", 3, significant=True),
-}
-REACHED = {
-    "budget": "iterations",
-    "target": "of the published method",
-    "images": "images",
-    "change": Col("change of the true loss, %", 2, sign=True),
-    "verdict": "true loss",
-}
-FILES = {"images": "photographs", "bd_rate": Col("BD-rate in the bytes of files, %", 1, sign=True)}
-TRIALS = {
-    "what": "tried",
-    "setting": "setting",
-    "images": "images",
-    "change_percent": Col("change of the true loss, %", 2, sign=True),
-    "note": "note",
-}
 
 
 def preset_plans(
     preset: Callable[[int], Plan], iterations: Sequence[int] = (10, 25, 100, 2000)
 ) -> pd.DataFrame:
-    """A preset's choices for some budgets: iterations and `PLANS`."""
+    """A preset's choices for some budgets: iterations and the table ``fast-plans``."""
     lines = []
     for budget in iterations:
         plan = preset(budget)
@@ -83,9 +62,7 @@ def figure(table: pd.DataFrame) -> Figure:
         figures.plain_numbers(axes.xaxis)
 
     label = "true R-D loss − base's (%)"
-    return figures.panels(
-        {name: name for name in _sets(table)}, draw, ylabel=label, columns=2, size=(4.2, 3.6)
-    )
+    return figures.panels({name: name for name in _sets(table)}, draw, ylabel=label, size=(4.2, 3.6))
 
 
 def at_equal_budget(table: pd.DataFrame, references: Sequence[str]) -> pd.DataFrame:
@@ -102,8 +79,7 @@ def at_equal_budget(table: pd.DataFrame, references: Sequence[str]) -> pd.DataFr
 
 
 def reached(table: pd.DataFrame, reference: str) -> pd.DataFrame:
-    """`REACHED` by data set: the preset in `budgets` after few iterations against a published method after
-    many, for those of `TARGETS` that are there."""
+    """By data set and `TARGETS`: the preset after few iterations against a published method after many."""
     lines = []
     for name, (budget, target) in itertools.product(_sets(table), TARGETS):
         at = {PRESET: budget, reference: target}
@@ -146,8 +122,7 @@ def in_files(rates: rate_distortion.Curves, anchors: Sequence[str]) -> pd.DataFr
 
 
 def read_trials(folder: str | Path) -> pd.DataFrame:
-    """What was tried on the way, from ``trials.csv``; ``change_percent`` is the mean paired change of the
-    true loss against what ``against`` says."""
+    """What was tried on the way, from ``trials.csv``: mean paired changes of the true loss."""
     path = Path(folder) / "trials.csv"
     if not path.is_file():
         raise UserError(f"there is no {path}: name the folder that holds trials.csv")

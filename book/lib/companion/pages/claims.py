@@ -18,14 +18,7 @@ from ..verdicts import Claim, Finding, Verdict, together
 
 _FORMULAS = "from the formulas"
 # Said by shape and by word, never by colour.
-_SHAPES = {
-    Verdict.HOLDS: "✓",
-    Verdict.PARTLY: "◔",
-    Verdict.MIXED: "◐",
-    Verdict.CONTRADICTED: "✗",
-    Verdict.OPEN: "?",
-    Verdict.NOT_RUN: "–",
-}
+_SHAPES = dict(zip(Verdict, "✓◔◐✗?–", strict=True))
 
 
 def load(profile: str, results: str | Path | None = None, codec: str | Series | None = None) -> pd.DataFrame:
@@ -116,7 +109,11 @@ def matrix(ledger: Sequence[Claim]) -> GT:
             cells_of.setdefault(_place(finding), []).append(finding)
         line = dict.fromkeys(columns, "")
         line["claim"] = f"[{claim.number}. {claim.title or claim.says}](#claim-{claim.number})"
-        lines.append(line | {place: _cell(part) for place, part in cells_of.items()})
+        for place, part in cells_of.items():
+            early = {finding.iteration for finding in part} - {None, *verdict_rules.READ_OFFS}
+            said = f"{_said(together(part))}{_count(part)}"
+            line[place] = f"{said}, after {max(early)}" if early else said
+        lines.append(line)
     return tables.ci_table(pd.DataFrame(lines), columns).fmt_markdown("claim")
 
 
@@ -125,11 +122,6 @@ def _place(finding: Finding) -> str:
     first, last = verdict_rules.READ_OFFS
     iteration = last if (finding.iteration or 0) > first else first
     return f"{finding.dataset} {iteration}" if finding.dataset else _FORMULAS
-
-
-def _cell(conditions: Sequence[Finding]) -> str:
-    early = {finding.iteration for finding in conditions} - {None, *verdict_rules.READ_OFFS}
-    return f"{_said(together(conditions))}{_count(conditions)}" + (f", after {max(early)}" if early else "")
 
 
 def strip(ledger: Sequence[Claim]) -> str:
@@ -147,18 +139,7 @@ def strip(ledger: Sequence[Claim]) -> str:
 
 
 def show(claim: Claim) -> None:
-    """Display folded what decides a claim: its criterion and every number behind it."""
-    cells.show_table(
-        findings_table(claim),
-        frame([claim]),
-        name=f"claim-{claim.number}",
-        caption=f"What decides claim {claim.number}, and what is context.",
-        folded=f"Criterion and {provenance.count(len(claim.conditions), 'condition')}",
-    )
-
-
-def findings_table(claim: Claim) -> GT:
-    """A claim's conditions, then what is context, each with its number and interval."""
+    """Display folded what decides a claim: its criterion, its conditions, and what is context."""
     ordered = sorted(claim.findings, key=lambda finding: finding.outcome is None)
     shown = frame([replace(claim, findings=tuple(ordered))])
     shown = shown.assign(
@@ -166,18 +147,17 @@ def findings_table(claim: Claim) -> GT:
         numbers=[finding.numbers for finding in ordered],
         images=[str(finding.images or "–") for finding in ordered],
     )
-    columns = {
-        "role": "condition",
-        "what": "quantity",
-        "numbers": "value [95 % interval]",
-        "images": "images",
-    }
-    columns |= {"note": "note"} if shown["note"].any() else {}
+    columns = {"role": "condition", "what": "quantity", "numbers": "value [95 % interval]"}
+    columns |= {"images": "images"} | ({"note": "note"} if shown["note"].any() else {})
     points = " pp: percentage points." * bool((shown["unit"] == "pp").any())
-    made = tables.ci_table(
-        shown, columns, note=f"Criterion: {claim.criterion}{points}".replace("τ_max", palette.TAU_MAX)
+    note = f"Criterion: {claim.criterion}{points}".replace("τ_max", palette.TAU_MAX)
+    cells.show_table(
+        tables.ci_table(shown, columns, note=note).fmt_markdown([*{"note", "what"} & set(columns)]),
+        frame([claim]),
+        name=f"claim-{claim.number}",
+        caption=f"What decides claim {claim.number}, and what is context.",
+        folded=f"Criterion and {provenance.count(len(claim.conditions), 'condition')}",
     )
-    return made.fmt_markdown([name for name in ("note", "what") if name in columns])
 
 
 def describe(claim: Claim) -> str:

@@ -21,16 +21,13 @@ from .. import figures, palette, statistics
 from ..tables import Col
 from . import descent
 
-# All 24 photographs of Kodak have this size, upright or not.
-_KODAK = 768 * 512
-
 
 def megapixels(image: str) -> float:
     """Of an image of a study by its name: a centre crop (``…@256``) or a whole photograph of Kodak."""
     if crop := re.fullmatch(r".+@(\d+)", image):
         return int(crop[1]) ** 2 / 1e6
     if re.fullmatch(r"kodim\d\d", image):
-        return _KODAK / 1e6
+        return 768 * 512 / 1e6  # upright or not
     raise UserError(f"the size of {image} is not known: use rows of Kodak or of crops")
 
 
@@ -49,10 +46,8 @@ def widths(rows: pd.DataFrame) -> dict[str, str]:
     """N and M of the bundled codecs that rows are of; empty where they are of others."""
     used = set(rows[["codec", "codec_lmbda"]].drop_duplicates().itertuples(index=False, name=None))
     own = [card for card in cards() if (card.name, card.lmbda) in used]
-    return {
-        name: " and ".join(f"{width}" for width in sorted({getattr(card, name) for card in own}))
-        for name in "NM"
-    }
+    found = {name: sorted({getattr(card, name) for card in own}) for name in "NM"}
+    return {name: " and ".join(map(str, values)) for name, values in found.items()}
 
 
 def quiet_seconds(measured: pd.DataFrame, dtype: str) -> pd.DataFrame:

@@ -5,7 +5,6 @@ of the relaxed latents, minus the true loss of the same latents rounded hard.
 """
 
 import json
-from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -14,7 +13,6 @@ from matplotlib.figure import Figure
 from sgaplus.errors import UserError
 
 from .. import figures, moving, palette, pool, statistics
-from ..tables import Col
 
 _PANELS = {
     "true R-D loss − base's": "delta_loss",
@@ -54,23 +52,15 @@ def from_start(trace: pd.DataFrame) -> pd.DataFrame:
 def figure(trace: pd.DataFrame) -> Figure:
     """`from_start` over iterations, mean over images (paper, Figure 2)."""
     table = from_start(trace)
-    return figures.panels(
-        _PANELS,
-        lambda axes, name: figures.lines(axes, table.dropna(subset=[name]), "iteration", name),
-        size=(4.4, 3.2),
-        columns=2,
-        sharex=True,
-        zero=True,
-    )
 
+    def draw(axes: Axes, name: str) -> None:
+        figures.lines(axes, table.dropna(subset=[name]), "iteration", name)
 
-def differences(trace: pd.DataFrame, reference: str) -> pd.DataFrame:
-    """True loss of every configuration in `traces` against one, on the same image and iteration, in %."""
-    return statistics.paired(trace, "loss", reference, by=["iteration"])
+    return figures.panels(_PANELS, draw, size=(4.4, 3.2), columns=2, sharex=True, zero=True)
 
 
 def differences_figure(table: pd.DataFrame, reference: str) -> Figure:
-    """The mean of `differences` over images."""
+    """True loss against one method on the same image and iteration, in %, mean over images."""
 
     def draw(axes: Axes, rows: pd.DataFrame) -> None:
         figures.lines(axes, rows, "iteration", "change")
@@ -89,32 +79,13 @@ def lines(trace: pd.DataFrame) -> pd.DataFrame:
 
 
 def differences_lines(table: pd.DataFrame, reference: str) -> pd.DataFrame:
-    """`differences` for `moving.lines`: `moving.with_means`, with the reference at zero."""
+    """The same for `moving.lines`: `moving.with_means`, with the reference at zero."""
     zero = table.drop_duplicates("iteration")[["iteration"]].assign(configuration=reference, value=0.0)
     return pd.concat([moving.with_means(table, "iteration", "change"), zero], ignore_index=True)
 
 
-_END = ["configuration", "images", "loss"]
-_END += [
-    f"{x}{end}" for x in ("gain", "gap", "rising", "climbed", "against") for end in ("", "_low", "_high")
-]
-_END += ["verdict", "tau"]
-AT_END = {
-    "loss": Col("true R-D loss", 4, best="min"),
-    "gain": Col("change from the base, %", 2, sign=True, best="min"),
-    "against": Col("against the lowest, %", 2, sign=True),
-    "verdict": "paired",
-}
-ON_THE_WAY = {
-    "gap": Col("method's loss − true loss", 4, sign=True),
-    "tau": Col("τ", 2),
-    "rising": Col("steps that rise, %", 0, best="min"),
-    "climbed": Col("sum of rises, % of the base's loss", 2, best="min"),
-}
-
-
 def at_end(trace: pd.DataFrame) -> pd.DataFrame:
-    """`AT_END` and `ON_THE_WAY`, what the curves of `traces` come to, by configuration in the book's order.
+    """What the curves of `traces` come to, and how, by configuration in the book's order.
 
     ``rising`` is the share of the steps between neighbouring traced iterations over which an image's true
     loss rises; ``climbed``, the sum of these rises, is in percent of the image's loss at iteration 0.
@@ -129,40 +100,37 @@ def at_end(trace: pd.DataFrame) -> pd.DataFrame:
     how = {"loss": "last", "gain": "last", "gap": "last", "rising": "mean", "climbed": "sum"}
     images = table.groupby(by).agg(how)
     last = trace[trace["iteration"] == trace["iteration"].max()]
-    means = last.groupby("configuration")["loss"].mean()
-    best, changes = means.idxmin(), pd.DataFrame()
-    if len(means) > 1:
-        changes = statistics.paired_means(last, "loss", best).set_index("configuration")
-    lines = []
-    for name in palette.in_order(means.index):
-        line: dict[str, Any] = {"configuration": name, "images": len(images.loc[name])}
-        line |= {"loss": images.loc[name, "loss"].mean()} | statistics.intervals(images.loc[name, [*how][1:]])
-        if name == best:
-            line["verdict"] = "lowest"
-        else:
-            line |= {key.replace("change", "against"): changes.loc[name, key] for key in [*changes][1:]}
-        own = last[last["configuration"] == name]
-        # A method without a temperature has a constant schedule.
-        annealed = json.loads(own["temperature"].iloc[0])["schedule"] != "constant"
-        lines.append(line | {"tau": own["tau"].mean() if annealed else float("nan")})
-    return pd.DataFrame(lines).reindex(columns=_END)
+    best = last.groupby("configuration")["loss"].mean().idxmin()
+    found = pd.DataFrame(
+        {"configuration": name, "images": len(images.loc[name]), "loss": images.loc[name, "loss"].mean()}
+        | statistics.intervals(images.loc[name].drop(columns="loss"))
+        for name in palette.in_order(images.index.unique("configuration"))
+    )
+    ends = {f"change{end}": f"against{end}" for end in ("", "_low", "_high")}
+    changes = pd.DataFrame(columns=["configuration", "images", *ends])
+    if len(found) > 1:
+        changes = statistics.paired_means(last, "loss", best)
+    found = found.merge(changes.drop(columns="images").rename(columns=ends), on="configuration", how="left")
+    found.loc[found["configuration"] == best, "verdict"] = "lowest"
+    # A method without a temperature has a constant schedule.
+    annealed = last["temperature"].map(lambda text: json.loads(text)["schedule"] != "constant")
+    taus = last[annealed].groupby("configuration")["tau"].mean()
+    return found.assign(tau=found["configuration"].map(taus))
 
 
 def reaching(trace: pd.DataFrame) -> pd.DataFrame:
     """Iterations until a configuration (the rows) is at or below the true loss that another (the columns) has
     at its end, on the curve of means over images, and of how many images the own curve gets there."""
     means = trace.pivot_table(index="iteration", columns="configuration", values="loss")
-    names = palette.in_order(means.columns)
-    ends = trace[trace["iteration"] == trace["iteration"].max()].pivot_table(
-        index="image", columns="configuration", values="loss"
-    )
+    last = trace[trace["iteration"] == trace["iteration"].max()]
+    ends = last.pivot_table(index="image", columns="configuration", values="loss")
     lowest = trace.pivot_table(index="image", columns="configuration", values="loss", aggfunc="min")
-    lines = []
-    for name in names:
-        line = {"configuration": name}
-        for target in names:
-            there = means[name] <= means[target].dropna().iloc[-1]
-            first = f"{there.idxmax()}" if there.any() else "–"
-            line[target] = f"{first} ({(lowest[name] <= ends[target]).sum()} of {len(lowest)})"
-        lines.append(line)
-    return pd.DataFrame(lines)
+    names = palette.in_order(means.columns)
+
+    def reached(name: str, target: str) -> str:
+        there = means[name] <= means[target].dropna().iloc[-1]
+        first = f"{there.idxmax()}" if there.any() else "–"
+        return f"{first} ({(lowest[name] <= ends[target]).sum()} of {len(lowest)})"
+
+    columns = {target: [reached(name, target) for name in names] for target in names}
+    return pd.DataFrame({"configuration": names} | columns)

@@ -7,7 +7,6 @@ import pandas as pd
 
 from .. import cells, moving, provenance, tables
 from ..configurations import BASE
-from ..tables import Col
 from ..verdict_rules import READ_OFFS
 from . import rate_distortion as rd
 from .rate_distortion import CROPS, WHOLE, Curves, select
@@ -47,11 +46,7 @@ class Part:
 
 
 def part(
-    rows: pd.DataFrame,
-    title: str,
-    anchors: Sequence[str],
-    pictures: str = WHOLE,
-    iteration: int | None = None,
+    rows: pd.DataFrame, title: str, anchors: Sequence[str], pictures=WHOLE, iteration: int | None = None
 ) -> Part:
     """The pictures of a kind of a data set (``title``, in words) at an iteration; where None at the paper's
     read-offs at which a method has a curve, the one with the most methods first, of these the last."""
@@ -89,6 +84,7 @@ def show_curves(shown: Part, name: str) -> None:
     first = shown.curves[shown.iteration]
     at = " and ".join(map(str, sorted(bands)))
     moved = [rd.lines(shown.curves[t], band).assign(choice=f"{t} iterations") for t, band in bands.items()]
+    ends = {f", {t} iterations" if several else "": (shown.curves[t], bands[t]) for t in bands}
     moving.lines(
         pd.concat(moved, ignore_index=True),
         x="bpp",
@@ -101,9 +97,7 @@ def show_curves(shown: Part, name: str) -> None:
         xlabel="bits per pixel (logarithmic)",
         logarithmic=True,
         twin=lambda: cells.show(
-            rd.figure_at(
-                {f", {t} iterations" if several else "": (shown.curves[t], bands[t]) for t in bands}
-            ),
+            rd.figure(ends),
             name=f"{name}-curves",
             alt=(
                 f"PSNR over bits per pixel of {', '.join(first)}, and the PSNR that each gains over the base"
@@ -146,13 +140,7 @@ def show_losses(shown: Part, csv: str) -> None:
     at = ", {iteration} iterations" * (len(shown.losses) > 1)
     tables.show(
         table,
-        {
-            "loss": Col("true R-D loss", 4, best="min"),
-            "bpp": Col("bpp", 4),
-            "psnr": Col("float", 2, under="PSNR (dB)"),
-            "psnr_8bit": Col("8 bit", 2, under="PSNR (dB)"),
-            "change": Col("change of the loss from the base, %", 2, sign=True),
-        },
+        "losses",
         group=f"λ = {{lmbda:g}}{at}, images: {{images}}",
         row="configuration",
         stub="method",

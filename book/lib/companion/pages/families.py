@@ -15,10 +15,8 @@ from sgaplus.errors import UserError
 PAPER_LAMBDAS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08)
 
 # The recipe's entries that `sgaplus train` takes by an option of the same name, beside λ.
-_OPTIONS = (
-    *("name", "N", "M", "steps", "warmup", "cooldown", "lr", "crop", "batch", "per_step", "seed"),
-    *("holdout", "average"),
-)
+_OPTIONS = ("name", "N", "M", "steps", "warmup", "cooldown", "lr", "crop", "batch", "per_step", "seed")
+_OPTIONS += ("holdout", "average")
 
 
 def training_log(card: Card) -> pd.DataFrame:
@@ -40,8 +38,7 @@ def training_log(card: Card) -> pd.DataFrame:
 
 
 def overview() -> pd.DataFrame:
-    """One row per bundled codec: its size, the card's Kodak point, steps and hours of all stages of
-    training."""
+    """One row per bundled codec: its size, the card's Kodak point, steps and hours of all its training."""
     rows = []
     for card in cards():
         path = card.path

@@ -28,16 +28,13 @@ def draws(method: TwoClass, taus: Sequence[float], count: int = 60, seed: int = 
     v = torch.linspace(0, 1, 101, dtype=torch.float64).repeat(count, 1)
     noise = method.draw(tuple(v.shape), generator)
 
+    colour = palette.looks([method.label])[method.label]["color"]
+
     def draw(axes: Axes, tau: float) -> None:
-        assert noise is not None
-        colour = palette.looks([method.label])[method.label]["color"]
-        axes.plot(
-            v.flatten(), method.relax(v, tau, noise.double()).flatten(), ".", ms=1.5, color=colour, alpha=0.4
-        )
+        relaxed = method.relax(v, tau, noise.double()).flatten()
+        axes.plot(v.flatten(), relaxed, ".", ms=1.5, color=colour, alpha=0.4)
         axes.plot([0, 0.5, 0.5, 1], [0, 0, 1, 1], color="black", lw=1.2)
         axes.set(xlim=(0, 1), ylim=(-0.05, 1.05), xticks=np.linspace(0, 1, 3))
 
-    parts = {f"τ = {tau:g}": tau for tau in taus}
-    return figures.panels(
-        parts, draw, xlabel="value v", ylabel="relaxed draw s", size=(2.6, 2.6), sharey=True
-    )
+    words = {"xlabel": "value v", "ylabel": "relaxed draw s"}
+    return figures.panels({f"τ = {tau:g}": tau for tau in taus}, draw, size=(2.6, 2.6), sharey=True, **words)

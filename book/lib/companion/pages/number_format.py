@@ -4,16 +4,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from .. import figures, statistics
-from ..tables import Col
 
 REFERENCE, CHANGED = "float32", "bfloat16"
-COLUMNS = {
-    "images": "images",
-    "change": Col("mean change of the true loss, %", 3, sign=True),
-    "largest": Col("largest change of an image, %", 3),
-    REFERENCE: Col(REFERENCE, 1, under="mean seconds of an image"),
-    CHANGED: Col(CHANGED, 1, under="mean seconds of an image"),
-}
 
 
 def changes(rows: pd.DataFrame) -> pd.DataFrame:
@@ -23,7 +15,7 @@ def changes(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """By iteration: `COLUMNS`, with the interval of the mean."""
+    """By iteration: the mean change, with its interval, the largest, and seconds in both formats."""
     table = changes(rows)
     largest = table["change"].abs().groupby(table["iteration"]).max().rename("largest")
     seconds = rows.pivot_table(index="iteration", columns="dtype", values="seconds")

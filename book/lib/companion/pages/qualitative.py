@@ -14,7 +14,7 @@ from sgaplus.errors import UserError
 from sgaplus.studies.stored import results as all_results
 from sgaplus.studies.verify import find_photograph
 
-from .. import cells, moving, palette
+from .. import moving, palette
 from ..configurations import BASE
 
 ORIGINAL = "original"
@@ -52,9 +52,8 @@ def versions(
     lmbda = kept["lmbda"].min() if lmbda is None else lmbda
     kept = kept[kept["lmbda"] == lmbda]
     image = kept["image"].min() if image is None and len(kept) else image
-    kept = (
-        kept[kept["image"] == image].drop_duplicates("configuration").set_index("configuration", drop=False)
-    )
+    kept = kept[kept["image"] == image].drop_duplicates("configuration")
+    kept = kept.set_index("configuration", drop=False)
     if BASE not in kept.index or len(kept) < 2:
         raise UserError(
             f"{image} has no files of the base and of a refinement at λ = {lmbda}: run the study to its end"
@@ -96,26 +95,22 @@ def cut(found: dict[str, Version], corners: Sequence[tuple[int, int]], side: int
 
 
 def before_after(found: dict[str, Version], name: str, source: pd.DataFrame) -> None:
-    """Display the base's picture and the best refinement's, with a seam to drag and a loupe."""
-    refined, photograph = best(found), found[BASE].row["image"]
-    sides = {BASE: found[BASE], "refined": found[refined]}
-    labels = {side: f"{side}: {version.caption}" for side, version in sides.items()}
-    pictures = {side: to_uint8(version.picture) for side, version in sides.items()}
-    pair = moving.pair_data(photograph, photograph, labels, found[BASE].picture, _centre(found))
-    pair["shown"] = pair["width"]
+    """Display the base's picture and the best refinement's, with a seam to drag and a loupe, which begins in
+    the middle of the square that refinement changes most."""
+    base, refined, ((top, left),) = found[BASE], best(found), squares(found, 48, 1)
+    photograph = base.row["image"]
+    pictures = {
+        f"{side}: {version.caption}": to_uint8(version.picture)
+        for side, version in ((BASE, base), ("refined", found[refined]))
+    }
     caption = (
-        f"{photograph} at λ = {found[BASE].row['lmbda']:g}, left by the codec without refinement, right"
-        f" refined with {refined}. Rates are those of the files, PSNR is that of the 8-bit picture."
+        f"{photograph} at λ = {base.row['lmbda']:g}, left by the codec without refinement, right refined with"
+        f" {refined}. Rates are those of the files, PSNR is that of the 8-bit picture."
     )
-    images = moving.side_by_side(photograph, photograph, labels, pictures)
-    twin = cells.figure_of(f'<div class="twin">{images}</div>', caption, name=name, rows=source, photo=True)
-    moving.show("before-after", {"pairs": [pair]}, twin)
-
-
-def _centre(found: dict[str, Version], side: int = 48) -> tuple[int, int]:
-    """x and y of the middle of the square that refinement changes most, where the loupe begins."""
-    ((top, left),) = squares(found, side, 1)
-    return left + side // 2, top + side // 2
+    shown = [(photograph, photograph, (left + 24, top + 24), pictures)]
+    data, twin = moving.seam(shown, caption, name=name, rows=source)
+    data["pairs"][0]["shown"] = base.picture.shape[2]
+    moving.show("before-after", data, twin)
 
 
 def numbers(found: dict[str, Version]) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""The first six of the ten questions: what the methods' formulas say."""
+"""The ten questions: what the formulas say, and what rows do. A table without rows is empty."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from sgaplus import rounding
 
-from .. import closed_forms, figures, palette, pool, verdict_rules
-from ..tables import Col
+from .. import closed_forms, figures, palette, pool, reference, statistics, tables, verdict_rules
+from ..configurations import BASE, label
 from ..verdicts import Claim
 from .claims import verdict
 
@@ -54,19 +54,9 @@ def curves(
 
 # Question 1
 
-SHAPES = {
-    "middle": Col("at ½", 2, under="slope of p(⌈v⌉)"),
-    "near": Col("at 0.01", 3, under="slope of p(⌈v⌉)"),
-    "exponent": Col("power", 2, under="slope of p(⌈v⌉)"),
-    "wrong": Col("farther integer's p", 3),
-    "a": Col("a", 2, under="closest SSL"),
-    "left": Col("off by at most", 3, under="closest SSL"),
-}
-
 
 def shapes() -> pd.DataFrame:
-    """`SHAPES` of each method: exponent is k of dp/dv ∝ distanceᵏ at an integer, wrong a mean over v at τ =
-    1."""
+    """Shapes at τ = 1: exponent is k of dp/dv ∝ distanceᵏ at an integer, wrong a mean over v."""
     at = torch.tensor([0.5, 0.01], dtype=torch.float64)
     lines = []
     for method in [*methods(), rounding.SSL(4 / 3)]:
@@ -74,24 +64,14 @@ def shapes() -> pd.DataFrame:
         a, left = closed_forms.closest_a(method)
         exponent, wrong = closed_forms.end_exponent(method), closed_forms.wrong_class(method)
         lines.append((method.label, middle, near, exponent, wrong, a, left))
-    return pd.DataFrame(lines, columns=["method", *SHAPES])
+    return pd.DataFrame(lines, columns=["method", *tables.columns_of("shapes")])
 
 
 # Question 2
 
-BUDGETS = {
-    "middle": Col("in the middle half", 0, under="% of the mean derivative"),
-    "ends": Col("within 0.05 of an integer", 1, under="% of the mean derivative"),
-    "noise": Col("mean over v", 3, under="standard deviation of a draw"),
-    "settled": Col("0.05 from an integer", 3, under="standard deviation of a draw"),
-    "at_middle": Col("at ½", 2, under="mean / root mean square of ds/dv"),
-    "at_end": Col("0.05 from an integer", 2, under="mean / root mean square of ds/dv"),
-}
-
 
 def budgets(tau: float) -> pd.DataFrame:
-    """Where a method spends the mean derivative of its draws, which is 1 over any unit interval; the ratio is
-    0 where there is no derivative."""
+    """Where a method spends the mean derivative of its draws, which is 1 over any unit interval."""
     marks = torch.tensor([0.05, 0.25, 0.5, 0.75, 0.95], dtype=torch.float64)
     lines = []
     for method in methods():
@@ -101,7 +81,7 @@ def budgets(tau: float) -> pd.DataFrame:
         noise = float(closed_forms.moments(method, closed_forms.midpoints(99), tau, 4001)["value_sd"].mean())
         shares = 100 * (value[3] - value[1]), 100 * (value[0] + 1 - value[4])
         lines.append((method.label, *shares, noise, at["value_sd"][0], ratio[2], ratio[0]))
-    return pd.DataFrame(lines, columns=["method", *BUDGETS])
+    return pd.DataFrame(lines, columns=["method", *tables.columns_of("budgets")])
 
 
 def moments(tau: float) -> pd.DataFrame:
@@ -116,23 +96,13 @@ def moments(tau: float) -> pd.DataFrame:
 
 def gradients(table: pd.DataFrame) -> Figure:
     """`moments`, a panel for each."""
-    columns = {
-        "mean of ds/dv": "slope",
-        "standard deviation of ds/dv": "slope_sd",
-        "standard deviation of s": "value_sd",
-    }
-    found = dict(list(table.groupby("method", sort=False)))
-    parts = {title: {name: of[column] for name, of in found.items()} for title, column in columns.items()}
-    return figures.over_fraction(parts, table["v"].unique(), "", 5, (2.8, 2.8))
+    wide = table.pivot_table(index="v", columns="method", sort=False)
+    names = ("mean of ds/dv", "standard deviation of ds/dv", "standard deviation of s")
+    parts = dict(zip(names, (wide[name] for name in ("slope", "slope_sd", "value_sd")), strict=True))
+    return figures.over_fraction(parts, wide.index, "", 5, (2.8, 2.8))
 
 
 # Question 3
-
-THIRDS = {
-    "zone": Col("width of the zone, 1/r − 1", 3),
-    "neighbours": Col("at an integer", under="probability of each neighbour"),
-    "whole": Col("the same with r = 1", under="probability of each neighbour"),
-}
 
 
 def thirds() -> pd.DataFrame:
@@ -143,15 +113,15 @@ def thirds() -> pd.DataFrame:
         whole = rounding.ThreeClass(method.base, 1.0, method.n)
         masses = (closed_forms.third_mass(kind) for kind in (method, whole))
         lines.append((method.label, 1 / method.r - 1, *masses))
-    return pd.DataFrame(lines, columns=["method", *THIRDS])
+    return pd.DataFrame(lines, columns=["method", *tables.columns_of("third-class")])
 
 
 def third_class(r: Sequence[float], n: Sequence[float]) -> pd.DataFrame:
-    """Probability of the third integer over the distance from the nearest one, for linear: each r at the
-    authors' best n, and each n at their best r."""
+    """Linear's third integer over the distance from the nearest one: each r and n at the other's best."""
     best, w = rounding.ThreeClass(), np.linspace(0, 0.3, 301)
-    settings = [(f"over r, at n = {best.n:g}", f"r = {value:g}", value, best.n) for value in r]
-    settings += [(f"over n, at r = {best.r:g}", f"n = {value:g}", best.r, value) for value in n]
+    over_r, over_n = f"over r, at n = {best.n:g}", f"over n, at r = {best.r:g}"
+    settings = [(over_r, f"r = {value:g}", value, best.n) for value in r]
+    settings += [(over_n, f"n = {value:g}", best.r, value) for value in n]
     parts = []
     for panel, setting, stretch, power in settings:
         method = rounding.ThreeClass(rounding.Linear(), stretch, power)
@@ -184,7 +154,116 @@ def slope_of_ssl() -> pd.DataFrame:
         "probability of the farther integer": closed_forms.wrong_class,
         "share of v with dp/dv below 0.1": closed_forms.flat_share,
     }
-    found = [
-        (a, name, 100 * of(rounding.SSL(a))) for name, of in lines.items() for a in np.geomspace(0.3, 10, 41)
-    ]
+    slopes = np.geomspace(0.3, 10, 41)
+    found = [(a, name, 100 * of(rounding.SSL(a))) for name, of in lines.items() for a in slopes]
     return pd.DataFrame(found, columns=["a", "what", "percent"])
+
+
+SSL = label("ssl")
+
+
+def at_lambda(rows: pd.DataFrame, iteration: int, what: str) -> pd.DataFrame:
+    """The rows of Kodak at the λ of the ablations, of the scope with the most different values of ``what``,
+    whole photographs if several have as many; scopes are never mixed."""
+    groups = dict(pool.scopes(pool.ablations(rows), iteration))
+    scope = max(groups, key=lambda name: (groups[name][what].nunique(), name == pool.WHOLE), default=None)
+    return groups.get(scope, rows.iloc[:0])
+
+
+# Question 8
+
+
+def parts(rows: pd.DataFrame, iteration: int) -> pd.DataFrame:
+    """The parts of the gain of each method on Kodak at λ = 0.01, means over the images that all have."""
+    names = [BASE, *(label(spec) for spec in ("ste", "uniform", *pool.GRID))]
+    chosen = at_lambda(rows[rows["configuration"].isin(names)], iteration, "configuration")
+    if BASE not in set(chosen["configuration"]) or chosen["configuration"].nunique() < 2:
+        return pd.DataFrame()
+    statistics.check_pairs(chosen, BASE)
+    means = pool.with_gap(chosen).pivot_table(
+        index="image", columns="configuration", values=["loss", "bpp", "gap"], dropna=False
+    )
+    means = means[means["loss"].notna().all(axis=1)]
+    shares = means.div(means["loss"][BASE], axis=0) * 100
+    lines = []
+    for name in palette.in_order(set(chosen["configuration"]) - {BASE}):
+        loss, rate = (shares[of, name] - shares[of, BASE] for of in ("loss", "bpp"))
+        whole = {"loss": loss, "rate": rate, "distortion": loss - rate, "gap": shares["gap", name]}
+        line = {"configuration": name, "images": len(means)}
+        lines.append(line | statistics.intervals(pd.DataFrame(whole)))
+    return pd.DataFrame(lines)
+
+
+# Question 9
+
+
+def data_sets(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rates and PSNR without refinement at λ = 0.01, and the published gains."""
+    lines: list[dict[str, Any]] = []
+    for dataset in ("kodak", "tecnick"):
+        table = reference.published(dataset)
+        base = table[(table["codec"] == "yang2020-base") & (table["quality_or_lambda"] == pool.LMBDA)].iloc[0]
+        what = f"{palette.dataset(dataset)}, published (base of Yang et al. 2020)"
+        line = {"what": what, "bpp": base["bpp"], "psnr": base["psnr_db"]}
+        lines.append(line | {"bd_rate": reference.sga_gain(table)})
+    own = pool.own(pool.ablations(rows[rows["configuration"] == BASE]))
+    for (dataset, scope), group in own.groupby(["dataset", "scope"]):
+        each = group.groupby("image")[["bpp", "psnr"]].mean()
+        line = {"what": f"{palette.dataset(dataset)}, {scope}", "images": len(each)}
+        lines.append(line | statistics.intervals(each))
+    return pd.DataFrame(lines)
+
+
+def by_image(rows: pd.DataFrame, iteration: int) -> pd.DataFrame:
+    """Images of the largest scope at the ablations' λ: bpp of the base, change of the loss by SSL (%)."""
+    found = []
+    for dataset in pool.DATASETS:
+        for scope, group in pool.scopes(pool.ablations(rows), iteration, dataset):
+            change = pool.differences(group, SSL, BASE)
+            if change is not None:
+                bpp = group[group["configuration"] == BASE].groupby("image")["bpp"].mean()
+                table = pd.DataFrame({"change": change.mean(axis=1), "bpp": bpp}).dropna().reset_index()
+                found.append(table.assign(dataset=dataset, scope=scope))
+    if not found:
+        return pd.DataFrame(columns=["dataset", "scope", "image", "bpp", "change"])
+    table = pd.concat(found, ignore_index=True)
+    return table[table["scope"] == table["scope"].mode()[0]]
+
+
+def gain_by_image(table: pd.DataFrame) -> Figure:
+    """Gain over the base by the image's rate without refinement; ``table``: `by_image`."""
+
+    def draw(axes: Axes, rows: pd.DataFrame) -> None:
+        for position, (name, group) in enumerate(rows.groupby("dataset")):
+            look = {"color": palette.colour(position), "marker": palette.MARKERS[position % 4]}
+            axes.plot(group["bpp"], group["change"], linestyle="", label=palette.dataset(name), **look)
+
+    words = {"xlabel": "bits per pixel without refinement", "ylabel": "change of the true loss (%)"}
+    return figures.panels({"": table}, draw, zero=True, **words)
+
+
+# Question 10
+
+
+def practice(rows: pd.DataFrame, iteration: int) -> pd.DataFrame:
+    """What refinement with SSL changes on Kodak, by λ, on the scope with the most λ (photographs first):
+    means, of seconds medians."""
+    groups = dict(pool.scopes(rows[rows["configuration"].isin([BASE, SSL])], iteration))
+    counts = {
+        scope: group.loc[group["configuration"] == SSL, "lmbda"].nunique() for scope, group in groups.items()
+    }
+    if not any(counts.values()):
+        return pd.DataFrame()
+    scope = max(counts, key=lambda name: (counts[name], name == pool.WHOLE))
+    statistics.check_pairs(groups[scope], BASE, ["lmbda"])
+    values = ["loss", "bpp", "psnr_8bit", "ms_ssim", "seconds"]
+    wide = groups[scope].pivot_table(index=["lmbda", "image"], columns="configuration", values=values)
+    before, after = (wide[wide["loss"].notna().all(axis=1)].xs(name, axis=1, level=1) for name in (BASE, SSL))
+    changes = (after - before).rename(columns={"psnr_8bit": "psnr"})[["psnr", "ms_ssim"]]
+    # A bit per pixel is 125 kB per megapixel.
+    each = changes.assign(kilobytes=125 * before["bpp"], refined=125 * after["bpp"])
+    by_lambda = each.assign(loss=100 * (after["loss"] / before["loss"] - 1)).groupby("lmbda")
+    seconds = after["seconds"].groupby("lmbda").median()
+    found = by_lambda.mean().assign(scope=scope, images=by_lambda.size(), seconds=seconds)
+    found["per_percent"] = (-seconds / found["loss"]).where(found["loss"] < 0)
+    return found.reset_index()[["scope", "lmbda", "images", *tables.columns_of("practice")]]

@@ -11,29 +11,10 @@ from sgaplus.codecs.series import Series, families
 from sgaplus.errors import UserError
 
 from .. import statistics
-from ..tables import Col
 
 # Races of one kind, over which a mean is taken.
 _KIND = ["codec", "codec_lmbda", "width", "height", "preset", "iterations", "reference_iterations"]
 _KIND += ["dtype", "device"]
-# How the columns of `summary` and of `load` are shown.
-SUMMARY = {
-    "images": "pictures",
-    "reference_seconds": Col("plain loop", 1, under="seconds, median"),
-    "seconds": Col("preset", 1, under="seconds, median"),
-    "ratio": Col("times as long, median [least, most]", 1),
-    "change": Col("change of the true loss, %", 2, sign=True),
-    "verdict": "true loss",
-}
-RACES = {
-    "reference_seconds": Col("plain loop", 1, under="seconds"),
-    "seconds": Col("preset", 1, under="seconds"),
-    "ratio": Col("times as long", 1),
-    "base_loss": Col("base", 4, under="true R-D loss"),
-    "reference_loss": Col("plain loop", 4, under="true R-D loss"),
-    "loss": Col("preset", 4, under="true R-D loss"),
-    "change": Col("difference, %", 2, sign=True, under="true R-D loss"),
-}
 KIND = "{iterations} iterations of {preset} against {reference_iterations} steps"
 
 
@@ -62,7 +43,7 @@ def load(folder: str | Path) -> pd.DataFrame:
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """A line for each kind of race in `load`, in order: what makes the kind, and `SUMMARY`."""
+    """A line for each kind of race in `load`, in order: what makes the kind, and the table ``race-means``."""
     groups = rows.groupby(_KIND, sort=False)
     found = groups.agg(
         reference_seconds=("reference_seconds", "median"),
@@ -77,8 +58,7 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def largest(kinds: pd.DataFrame, codecs: Series) -> pd.DataFrame:
-    """Of `summary` the kind of the largest pictures on each processor, with the codecs, or with any bundled
-    one where they are bundled."""
+    """Of `summary` the largest pictures on each processor, with the codecs, or any where they are bundled."""
     bundled = families()
     own = kinds[kinds["codec"].isin(bundled if codecs.name in bundled else [codecs.name])]
     pixels = own["width"] * own["height"]

@@ -15,7 +15,6 @@ from sgaplus.errors import UserError
 
 from .. import equal_rate, figures, palette, pool, statistics, tables
 from ..configurations import BASE
-from ..tables import Col
 
 WHOLE, CROPS = "whole", "crops"
 Curves = dict[str, pd.DataFrame]
@@ -26,9 +25,8 @@ def _own(rows: pd.DataFrame, pictures: str) -> pd.DataFrame:
         raise UserError(f"unknown pictures '{pictures}': use {WHOLE} or {CROPS}")
     chosen = pool.own(rows[rows["image"].str.contains("@") == (pictures == CROPS)])
     if not (chosen["iterations"] > 0).any():
-        raise UserError(
-            f"nothing was refined on {pictures} pictures: use {CROPS if pictures == WHOLE else WHOLE}"
-        )
+        other = CROPS if pictures == WHOLE else WHOLE
+        raise UserError(f"nothing was refined on {pictures} pictures: use {other}")
     return chosen
 
 
@@ -86,14 +84,9 @@ def _points(found: Curves) -> pd.DataFrame:
     return rows_of(found).groupby(["configuration", "lmbda"])[["bpp", "psnr"]].mean().reset_index()
 
 
-def figure(found: Curves, bands: pd.DataFrame | None = None) -> Figure:
-    """PSNR over rate, and beside it `gains` (``bands`` where they are known already), whose bands are 95 %
-    bootstrap intervals over images."""
-    return figure_at({"": (found, gains(found) if bands is None else bands)})
-
-
-def figure_at(found: Mapping[str, tuple[Curves, pd.DataFrame]]) -> Figure:
-    """`figure` of several curves, each with its `gains`, by what their titles end with."""
+def figure(found: Mapping[str, tuple[Curves, pd.DataFrame]]) -> Figure:
+    """PSNR over rate of curves, and beside it their `gains`, whose bands are 95 % bootstrap intervals over
+    images; several by what their titles end with."""
 
     def draw(axes: Axes, table: pd.DataFrame) -> None:
         if "gain" not in table:
@@ -132,8 +125,7 @@ def per_image(found: Curves, anchors: Sequence[str]) -> pd.DataFrame:
 
 
 def deltas(found: Curves, images: pd.DataFrame) -> pd.DataFrame:
-    """By anchor and configuration: points, `statistics.bd_summary` of `per_image`, and ``means_`` before the
-    entries of `statistics.bd_of_means`."""
+    """By anchor and configuration `statistics.bd_summary` of `per_image`, and ``means_…`` of the curves."""
     rows = rows_of(found)
     return pd.DataFrame(
         [
@@ -147,26 +139,21 @@ def deltas(found: Curves, images: pd.DataFrame) -> pd.DataFrame:
 
 def show_deltas(lines: pd.DataFrame, csv: str, source: pd.DataFrame) -> None:
     """Display `deltas` of curves of means, and those image by image; ``source`` are the curves' rows."""
-    rate, psnr = Col("BD-rate, %", 1, sign=True, best="min"), Col("BD-PSNR, dB", 2, sign=True, best="max")
-    group = "against {anchor}"
-    if "iteration" in lines and len(set(lines["iteration"])) > 1:
-        group += ", {iteration} iterations"
+    several = "iteration" in lines and len(set(lines["iteration"])) > 1
+    group = "against {anchor}" + ", {iteration} iterations" * several
     layout = {"group": group, "row": "configuration", "stub": "method", "source": source}
     tables.show(
         lines,
-        {"points": "λ", "means_bd_rate": rate, "means_bd_psnr": psnr},
+        "bd",
         name=f"{csv}-bd",
         caption="BD-rate and BD-PSNR of the curves of means over the images.",
         note="By pchip, over the λ that both curves have. Better: a negative BD-rate, a positive BD-PSNR.",
         **layout,
     )
-    ends = {"least": Col("least", 1, sign=True), "most": Col("greatest", 1, sign=True)}
     if lines["images"].max() > 1:
         tables.show(
             lines,
-            {"images": "images", "bd_rate": rate}
-            | {f"bd_rate_{end}": column for end, column in ends.items()}
-            | {"bd_psnr": psnr},
+            "bd-images",
             name=f"{csv}-bd-images",
             caption="BD-rate and BD-PSNR image by image.",
             folded="Means and extremes over the images",
@@ -217,8 +204,7 @@ def coverage(found: Curves, dataset: str, study: str) -> str:
 
 
 def headline(lines: pd.DataFrame, losses: pd.DataFrame, on: str, iteration: int) -> str:
-    """What refinement saves at equal quality by `deltas`, and what moves at equal λ by `losses`, on images in
-    words."""
+    """What refinement saves at equal quality by `deltas`, and what moves at equal λ by `losses`, in words."""
     against = lines[lines["anchor"] == BASE].dropna(subset=["means_bd_rate"]).sort_values("means_bd_rate")
     if against.empty:
         return "There is no BD-rate here: it needs four λ, and a PSNR that grows with the rate."

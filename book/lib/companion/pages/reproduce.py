@@ -3,42 +3,24 @@
 import pandas as pd
 
 from sgaplus.studies import reproduce, stored
-from sgaplus.studies.schema import Study
-
-from ..tables import Col
-
-COLUMNS = {
-    "shows": "gives",
-    "jobs": "jobs",
-    "rows": "rows so far",
-    "spent": Col("so far", 1, under="hours"),
-    "left": Col("left", 1, under="hours"),
-    "memory": Col("GB of memory", 0),
-}
 
 
 def studies(profile: str) -> pd.DataFrame:
-    """`COLUMNS` of each study of a profile in the order of its worth. Hours left rest on those of the stored
+    """A line for each study of a profile in the order of its worth. Hours left rest on those of the stored
     rows, or are assumed where nothing is ``measured``."""
-    found = reproduce.studies_of(profile)
+    found, lines = reproduce.studies_of(profile), []
     known = stored.tables(stored.results(found[0]))
-    kind = "cuda" if profile == "paper" else "cpu"
-    return pd.DataFrame([_line(study, profile, kind, known) for study in found])
-
-
-def _line(study: Study, profile: str, kind: str, known: dict) -> dict[str, object]:
-    state = stored.status(study, profile, kind=kind, known=known)
-    rows = stored.rows_of(stored.store_of(study, profile))
-    seconds = rows.groupby("key")["seconds"].max().sum() if len(rows) else 0.0
-    return {
-        "study": study.name,
-        "shows": ", ".join(study.shows),
-        "jobs": state.jobs,
-        "rows": len(rows),
-        "spent": seconds / 3600,
-        "left": state.minutes_left / 60,
-        "memory": state.memory or float("nan"),  # of no job
-        "measured": state.measured,
-        "devices": "; ".join(sorted(set(rows["device"]))) if len(rows) else "",
-        "command": f"sgaplus study run {study.name} --profile {profile}",
-    }
+    for study in found:
+        kind = "cuda" if profile == "paper" else "cpu"
+        state = stored.status(study, profile, kind=kind, known=known)
+        rows = stored.rows_of(stored.store_of(study, profile))
+        seconds = rows.groupby("key")["seconds"].max().sum() if len(rows) else 0.0
+        lines.append(
+            {"study": study.name, "shows": ", ".join(study.shows), "jobs": state.jobs, "rows": len(rows)}
+            | {"spent": seconds / 3600, "left": state.minutes_left / 60}
+            | {"memory": state.memory or float("nan")}  # of no job
+            | {"measured": state.measured}
+            | {"devices": "; ".join(sorted(set(rows["device"]))) if len(rows) else ""}
+            | {"command": f"sgaplus study run {study.name} --profile {profile}"}
+        )
+    return pd.DataFrame(lines)

@@ -14,47 +14,6 @@ from matplotlib.figure import Figure
 from sgaplus.errors import UserError
 
 from .. import figures, palette
-from ..tables import Col
-
-PACES = {
-    "codec": "codec",
-    "dtype": "format",
-    "jobs": Col("jobs", 0),
-    "seconds": Col("median", 2, significant=True, under="s per megapixel-iteration"),
-    "lower": Col("lower quartile", 2, significant=True, under="s per megapixel-iteration"),
-    "upper": Col("upper quartile", 2, significant=True, under="s per megapixel-iteration"),
-    "rate": Col("10⁹ multiplications per s", 1),
-}
-ESTIMATE = {
-    "gpus": Col("GPUs", 0),
-    "hours": Col("hours", 1),
-    "busy": Col("busy, %", 0),
-    "energy": Col("energy, kWh", 1),
-}
-PROTOCOL = {
-    "study": "study",
-    "jobs": Col("jobs", 0),
-    "shards": Col("shards", 0),
-    "hours": Col("hours on one GPU", 2),
-}
-SIMULATED = {
-    "workers": Col("workers", 0),
-    "seconds": Col("mean shard, s", 0),
-    "shards": Col("shards", 0),
-    "busy": Col("busy, %", 1),
-    "shards_per_second": Col("shards per second", 1),
-    "cpu": Col("ms of one core for a shard", 1),
-    "load": Col("load of the computer", 0),
-}
-MEASURED = {
-    "way": "way",
-    "wall": Col("wall-clock, s", 0),
-    "busy": Col("computing, s", 0),
-    "outside": Col("otherwise, s", 1),
-    "per_minute": Col("jobs per minute", 1),
-    "idle": Col("idle, %", 1),
-    "load": Col("load of the computer", 0),
-}
 
 
 def load(folder: Path, name: str) -> pd.DataFrame:
@@ -97,8 +56,7 @@ def by_study(protocol: pd.DataFrame, rate: float) -> pd.DataFrame:
 
 
 def measured(folder: Path) -> pd.DataFrame:
-    """The measurements here, medians over repetitions; ``outside`` are seconds in which a worker computed no
-    shard."""
+    """The measurements here, medians over repetitions; ``outside``: seconds without a shard."""
     if not (folder / "measure.csv").is_file():
         return pd.DataFrame()
     rows = load(folder, "measure")
@@ -129,6 +87,4 @@ def figure(protocol: pd.DataFrame, rate: float) -> Figure:
         axes.plot(hours["gpus"], ideal, color="0.5", linestyle="--", label="hours of one GPU, divided")
         axes.set(xscale="log", yscale="log", xlabel="GPUs")
 
-    return figures.panels(
-        {"Hours of the paper's protocol": hours}, draw, size=(5.0, 3.2), columns=1, legend=2
-    )
+    return figures.panels({"Hours of the paper's protocol": hours}, draw, size=(5.0, 3.2), legend=2)

@@ -18,7 +18,6 @@ from sgaplus.errors import UserError
 
 from .. import equal_rate, figures, palette, pool, statistics
 from ..configurations import BASE
-from ..tables import Col
 
 CODEC = ["configuration", "codec_lmbda"]
 _PLACE = ("codec_lmbda", "lmbda")  # rows and columns of heat maps
@@ -32,12 +31,12 @@ def select(
     ``others``, of another study, add codecs at their own λ on the same images."""
     if not ((rows["lmbda"] != rows["codec_lmbda"]) & (rows["configuration"] != BASE)).any():
         raise UserError("nothing was refined at another lambda than the codec's: run the study to its end")
-    table = rows
     if others is not None:
         added = pool.own(others[others["image"].isin(rows["image"])])
         added = added[added["configuration"].isin(rows["configuration"])]
-        table = pd.concat([rows, added], ignore_index=True)
-        table = table.drop_duplicates(["key", "iteration"], ignore_index=True)
+        table = pd.concat([rows, added]).drop_duplicates(["key", "iteration"], ignore_index=True)
+    else:
+        table = rows
     last = int(rows.loc[rows["read_off"], "iteration"].max())
     return statistics.at(table, last if iteration is None else iteration)
 
@@ -126,21 +125,8 @@ def _rate_of(rows: pd.DataFrame, trained: float) -> float:
     return float(own.loc[own["codec_lmbda"] == trained, "bpp"].mean())
 
 
-REACHES = {
-    "own": Col("bpp, not refined", 3),
-    "low": Col("from", 3, under="reach, bpp"),
-    "high": Col("to", 3, under="reach, bpp"),
-    "open": Col("goes on", under="reach, bpp"),
-    "low_factor": Col("from", 2, under="reach / bpp, not refined"),
-    "high_factor": Col("to", 2, under="reach / bpp, not refined"),
-    "sure_low": Col("from", 3, under="reach of the lower band, bpp"),
-    "sure_high": Col("to", 3, under="reach of the lower band, bpp"),
-    "lmbdas": Col("λ within reach"),
-}
-
-
 def reaches(rows: pd.DataFrame, curves: pd.DataFrame, tolerance: float = 0.0) -> pd.DataFrame:
-    """`REACHES`: how far each codec reaches, where it is at most ``tolerance`` dB under the family at the
+    """How far each codec reaches, where it is at most ``tolerance`` dB under the family at the
     same rate; NaN where the point of the codec's own λ falls short.
 
     The reach may go on (open) where the family or the refined codec go no further.
@@ -151,11 +137,7 @@ def reaches(rows: pd.DataFrame, curves: pd.DataFrame, tolerance: float = 0.0) ->
         at = means.set_index("lmbda")["bpp"].get(trained, own)
         low, high = _around(band, "gain", -tolerance, at)
         sure_low, sure_high = _around(band, "gain_low", -tolerance, at)
-        ends = [
-            side
-            for side, end, rate in (("below", low, band["bpp"].min()), ("above", high, band["bpp"].max()))
-            if end == rate
-        ]
+        ends = ["below"] * bool(low == band["bpp"].min()) + ["above"] * bool(high == band["bpp"].max())
         within = [f"{value:g}" for value in sorted(means.loc[means["bpp"].between(low, high), "lmbda"])]
         found.append(
             {"configuration": name, "codec_lmbda": trained, "images": refined["image"].nunique(), "own": own}
@@ -167,8 +149,7 @@ def reaches(rows: pd.DataFrame, curves: pd.DataFrame, tolerance: float = 0.0) ->
 
 
 def _around(band: pd.DataFrame, column: str, least: float, at: float) -> tuple[float, float]:
-    """Ends of the connected rates at which a column is no less, around the one nearest to ``at``; NaN if that
-    is not."""
+    """Ends of the connected rates at which a column is no less, around the rate nearest to ``at``, or NaN."""
     fits = (band[column] >= least).to_numpy()
     position = int(np.abs(np.log(band["bpp"] / at)).argmin()) if len(band) else 0
     if not len(band) or not fits[position]:
@@ -176,14 +157,6 @@ def _around(band: pd.DataFrame, column: str, least: float, at: float) -> tuple[f
     runs = np.cumsum(np.diff(fits, prepend=fits[0]))
     rates = band.loc[runs == runs[position], "bpp"]
     return float(rates.iloc[0]), float(rates.iloc[-1])
-
-
-_CHANGE = "change of the loss from the codec trained for that λ, %"
-MISMATCHES = {
-    "configuration": "method",
-    "matched": Col("treated likewise", 2, sign=True, under=_CHANGE),
-    "unrefined": Col("not refined", 2, sign=True, under=_CHANGE),
-}
 
 
 def mismatches(rows: pd.DataFrame) -> pd.DataFrame:
@@ -205,9 +178,8 @@ def mismatches(rows: pd.DataFrame) -> pd.DataFrame:
                     sides = [target.assign(configuration="target"), group.assign(configuration="moved")]
                     # Two codecs are what is compared.
                     change = statistics.paired(pd.concat(sides), "loss", "target", exempt=["codec_sha256"])
-                    line |= statistics.intervals(
-                        change.set_index("image")[["change"]].set_axis([column], axis=1)
-                    )
+                    values = change.set_index("image")["change"]
+                    line |= statistics.intervals(values.to_frame(column))
             if len(line) > 4:
                 found.append(line)
     return pd.DataFrame(found)
@@ -217,20 +189,11 @@ def price_figure(table: pd.DataFrame) -> Figure:
     """`mismatches` of codecs that are treated likewise: a panel per configuration, one scale of colours."""
     table = table.dropna(subset=["matched"])
     style = {"vmin": table["matched"].min(), "vmax": table["matched"].max()}
-    return figures.panels(
-        palette.parts(table),
-        lambda axes, part: figures.heat_map(axes, part, *_PLACE, "matched", "+.0f", **style),
-        size=(4.2, 2.4),
-        columns=2,
-        **_AXES,
-    )
 
+    def draw(axes: Axes, part: pd.DataFrame) -> None:
+        figures.heat_map(axes, part, *_PLACE, "matched", "+.0f", **style)
 
-RIVALS = {
-    "lmbda": Col("λ of the loss"),
-    "change": Col("change of the true loss, %", 2, sign=True),
-    "verdict": "verdict",
-}
+    return figures.panels(palette.parts(table), draw, size=(4.2, 2.4), columns=2, **_AXES)
 
 
 def rivals(rows: pd.DataFrame, name: str, reference: str) -> pd.DataFrame:
@@ -244,9 +207,8 @@ def rivals_figure(table: pd.DataFrame) -> Figure:
     most, texts = table["change"].abs().max(), table["change"].map("{:+.1f}".format)
     texts = texts.where(table["verdict"].isin(["lower", "higher"]), "(" + texts + ")")
     style = {"texts": "text", "cmap": "RdBu_r", "vmin": -most, "vmax": most}
-    return figures.panels(
-        {"": table.assign(text=texts)},
-        lambda axes, part: figures.heat_map(axes, part, *_PLACE, "change", "+.1f", **style),
-        size=(7.5, 2.2),
-        **_AXES,
-    )
+
+    def draw(axes: Axes, part: pd.DataFrame) -> None:
+        figures.heat_map(axes, part, *_PLACE, "change", "+.1f", **style)
+
+    return figures.panels({"": table.assign(text=texts)}, draw, size=(7.5, 2.2), **_AXES)

@@ -19,43 +19,8 @@ from sgaplus.bench.measurement import Settings
 from sgaplus.errors import UserError
 
 from .. import figures, palette
-from ..tables import Col
 
 _RANDOM = "random weights"
-# How the columns of `load` and `compiled` are shown.
-TIMES = {
-    "batch_size": "pictures at a time",
-    "format": "format",
-    "reference_ms": Col("plain loop", 3, significant=True, under="step of a picture, ms"),
-    "ours_ms": Col("this package", 3, significant=True, under="step of a picture, ms"),
-    "ratio": Col("median [all pairs]", 2, under="times as fast"),
-    "ratio_true_loss": Col("with true loss", 2, under="times as fast"),
-    "bound": Col("convolutions alone, times as fast as this package", 2),
-}
-DETAILS = {
-    "batch_size": "pictures at a time",
-    "format": "format",
-    "per_megapixel": Col("s per megapixel", 3, significant=True),
-    "reference_mib": Col("plain loop", 0, under="peak memory, MiB"),
-    "ours_mib": Col("this package", 0, under="peak memory, MiB"),
-    "percent": Col("convolutions alone, % of the step", 0),
-    "gflops": Col("step", 0, under="GFLOP/s"),
-    "ceiling_gflops": Col("convolutions", 0, under="GFLOP/s"),
-}
-COMPILED = {
-    "batch_size": "pictures at a time",
-    "dtype": "format",
-    "gain": Col("times as fast", 2),
-    "compile": Col("time to compile, s", 0),
-    "pays": Col("pays off after steps", 0),
-}
-INSTRUCTIONS = {
-    "threads": Col("threads", 0),
-    "float32, times": Col("float32", 2, under="times as fast as the plain loop"),
-    "bfloat16, times": Col("bfloat16", 2, under="times as fast as the plain loop"),
-    "auto": "auto picks",
-    "lost, %": Col("auto is slower by, %", 1),
-}
 
 
 def instruction_sets(folder: Path) -> pd.DataFrame:
@@ -63,18 +28,17 @@ def instruction_sets(folder: Path) -> pd.DataFrame:
 
     A processor of another file counts as another one. Empty where nothing is stored.
     """
-    stored = [measurement.read(path) for path in sorted(folder.glob("*.json"))]
     by_processor: dict[str, list[measurement.Measurement]] = {}
-    for found in stored:
+    for path in sorted(folder.glob("*.json")):
+        found = measurement.read(path)
         s = found.summary
         what = f"{s['device'].rpartition(',')[0]}; N = {s['N']}, M = {s['M']}; {s['width']} × {s['height']}"
         by_processor.setdefault(what, []).append(found)
-    tables = [instructions.compared(found).assign(processor=what) for what, found in by_processor.items()]
-    if not tables:
+    if not by_processor:
         return pd.DataFrame()
-    table = pd.concat(tables, ignore_index=True)
+    tables = [instructions.compared(found).assign(processor=what) for what, found in by_processor.items()]
     order = {known.name: i for i, known in enumerate(instructions.KNOWN)}
-    table = table.assign(order=table["instructions"].map(order))
+    table = pd.concat(tables).assign(order=lambda table: table["instructions"].map(order))
     return table.sort_values(["processor", "order", "threads"], ignore_index=True)
 
 
@@ -82,7 +46,7 @@ def load(folder: str | Path, command: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The measurements in ``folder``, files that ``sgaplus bench --out ….json`` (``command``) has written.
 
     Returns:
-        One line per file: the summary of `measurement.Measurement`, and what `TIMES` and `DETAILS` show.
+        One line per file: the summary of `measurement.Measurement`, and what the tables ``step-speed…`` show.
         ``ratio_true_loss`` is the ratio if our loop, too, computed the true loss at every step. And one line
         per pair, with ``file``.
     """
@@ -196,12 +160,10 @@ def commands(rows: pd.DataFrame, folder: str | Path) -> str:
     lines = []
     for row in rows.to_dict("records"):
         given = {f.name: row[f.name] for f in fields(Settings)} | {"device": row["device_type"]}
-        by_quality = not pd.isna(row["quality"])
+        by_quality, untrained = not pd.isna(row["quality"]), row["codec"] == _RANDOM
         given["quality"] = int(row["quality"]) if by_quality else None
-        if by_quality or row["codec"] == _RANDOM:
-            given["lmbda"] = None
-        if row["codec"] == _RANDOM:
-            given["codec"] = None
+        given["lmbda"] = None if by_quality or untrained else row["lmbda"]
+        given["codec"] = None if untrained else row["codec"]
         out = (Path(folder) / row["file"]).as_posix()
         lines.append(shlex.join(["sgaplus", "bench", *Settings(**given).arguments(), "--out", out]))
     return "\n".join(lines)

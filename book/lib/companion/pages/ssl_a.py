@@ -10,7 +10,6 @@ from sgaplus.errors import UserError
 from sgaplus.rounding import Atanh, Cosine, Linear
 
 from .. import closed_forms, figures
-from ..tables import Col
 from . import descent, grids
 
 
@@ -34,18 +33,9 @@ def over_a(rows: pd.DataFrame, reference: float, iterations: Sequence[int]) -> p
     return pd.concat(tables, ignore_index=True)
 
 
-OPTIMA = {
-    "best": Col("best a"),
-    "first": Col("at the smallest a", 2, sign=True, under="true loss above that of the best, %"),
-    "last": Col("at the largest a", 2, sign=True, under="true loss above that of the best, %"),
-    "interior": "interior?",
-    "alike": "not significantly different from the best",
-}
-
-
 def optima(rows: pd.DataFrame, iterations: Sequence[int]) -> pd.DataFrame:
-    """By iteration `OPTIMA`, where the optimum is interior if both ends are worse by intervals that exclude
-    zero; and good, the set of the best a and of those not significantly different."""
+    """By iteration the best a, the ends of the grid, whether the optimum is interior (both ends are worse by
+    intervals that exclude zero), and good, the a that are not significantly different from the best."""
     lines = []
     for iteration in iterations:
         table = grids.summary(_grid(rows, iteration), "a").set_index("a")

@@ -1,5 +1,6 @@
 """The page on three-class rounding against two-class rounding (paper, Figure B.5; claim 5)."""
 
+import itertools
 import json
 from collections.abc import Sequence
 
@@ -18,11 +19,8 @@ _BASES = {Linear: "linear", Cosine: "cosine", SSL: "SSL"}
 
 def _methods(rows: pd.DataFrame) -> dict[str, Method]:
     """The rounding methods of refined rows by their configuration."""
-    refined = rows[rows["iterations"] > 0].drop_duplicates("configuration")
-    return {
-        name: rounding.parse(json.loads(text))
-        for name, text in zip(refined["configuration"], refined["method"], strict=True)
-    }
+    refined = rows[rows["iterations"] > 0].drop_duplicates("configuration").set_index("configuration")
+    return {name: rounding.parse(json.loads(text)) for name, text in refined["method"].items()}
 
 
 def pairs(rows: pd.DataFrame) -> list[tuple[str, str, str]]:
@@ -32,9 +30,8 @@ def pairs(rows: pd.DataFrame) -> list[tuple[str, str, str]]:
     found = [
         (function, two, three)
         for base, function in _BASES.items()
-        for three in names
+        for three, two in itertools.product(names, names)
         if isinstance(methods[three], ThreeClass) and isinstance(methods[three].base, base)
-        for two in names
         if isinstance(methods[two], base)
     ]
     if not found:

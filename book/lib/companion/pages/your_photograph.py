@@ -17,8 +17,7 @@ _OF_TERMINALS = ("FORCE_COLOR", "CLICOLOR_FORCE", "CLICOLOR", "TTY_COMPATIBLE", 
 
 @dataclass(frozen=True)
 class Ran:
-    """A command, what it wrote, and what it took: seconds by the clock and of all threads together
-    (``processor``), the most memory."""
+    """A command, what it wrote, its seconds by the clock and of all threads (``processor``), peak memory."""
 
     command: str
     output: str
@@ -60,3 +59,23 @@ def run(command: str, folder: Path) -> Ran:
     unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
     processor = usage.ru_utime + usage.ru_stime
     return Ran(command, output, seconds, processor, usage.ru_maxrss * unit / 1e9)
+
+
+def buttons() -> str:
+    """HTML of links that open this page in Colab (the copy beside the published book, which installs the
+    pinned packages first) and in Binder (as ``binder/`` says). Empty outside a workflow of the forge that
+    publishes the book: elsewhere nobody knows where the repository is."""
+    repository, edition = (
+        os.environ.get(name, "").strip("/") for name in ("GITHUB_REPOSITORY", "SGAPLUS_BOOK_URL")
+    )
+    if not (repository and edition):
+        return ""
+    copy = f"blob/gh-pages/{edition.rsplit('/', 1)[-1]}/your-photograph.ipynb"
+    commit = os.environ.get("SGAPLUS_BOOK_COMMIT", "HEAD")
+    template = f"{commit}?labpath=notebooks%2Fyour_photograph.ipynb"
+    where = {
+        "Open in Colab": f"https://colab.research.google.com/github/{repository}/{copy}",
+        "Open in Binder": f"https://mybinder.org/v2/gh/{repository}/{template}",
+    }
+    links = " ".join(f'<a href="{html.escape(url)}">{name}</a>' for name, url in where.items())
+    return f'<p class="launch">{links}</p>'
