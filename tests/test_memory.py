@@ -1,6 +1,8 @@
 """What large photographs take in memory: peaks of what PyTorch allocates, and what is gone when it counts."""
 
 import itertools
+import subprocess
+import sys
 import weakref
 from collections.abc import Callable
 
@@ -64,3 +66,29 @@ def test_coding_in_strips_takes_less_and_gives_the_same(name, error, monkeypatch
     found = coder.parameters_of(written, z_hat)
     torch.testing.assert_close(found, whole, rtol=0, atol=error)
     assert peak_bytes(lambda: coder.parameters_of(written, z_hat)) < 0.6 * without_strips
+
+
+_KEPT = """
+import torch
+from sgaplus import hardware
+
+def resident():
+    return 1024 * next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmRSS"))
+
+assert hardware.keep_freed_memory()
+kept = []
+for pixels in (hardware.LARGE_IMAGE, hardware.LARGE_IMAGE + 1, hardware.LARGE_IMAGE):
+    hardware.suit_memory(pixels)
+    hardware.release_freed_memory()
+    before = resident()
+    torch.ones(2**24)
+    kept.append(resident() - before >= 2**25)
+print(kept)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the allocator is glibc's")
+def test_large_tensors_are_kept_for_small_images_alone():
+    done = subprocess.run([sys.executable, "-c", _KEPT], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[True, False, True]\n", "")
