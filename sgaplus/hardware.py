@@ -17,7 +17,7 @@ from torch import Tensor
 from .errors import UserError
 
 # mallopt's parameters, from glibc's malloc.h.
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -2, -3, -4
 # Pixels of an image, 2048 × 2048. Larger ones are computed in parts, so that they fit in memory.
 LARGE_IMAGE = 2**22
 
@@ -46,8 +46,23 @@ def release_freed_memory() -> None:
 
     Tensors of such an image differ so much in size that a freed one's place seldom fits the next.
     """
-    if keep_freed_memory.cache_info().currsize and keep_freed_memory():
+    if _keeps_freed_memory():
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def _keeps_freed_memory() -> bool:
+    return bool(keep_freed_memory.cache_info().currsize) and keep_freed_memory()
+
+
+def suit_memory(pixels: int) -> None:
+    """For an image of so many pixels, let `keep_freed_memory` keep tensors of 32 MiB and more, or not.
+
+    Those of a large image are returned as soon as they are freed.
+    """
+    if _keeps_freed_memory():
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, 2**25)
+        mallopt(_M_MMAP_MAX, 2**16 if pixels > LARGE_IMAGE else 0)
 
 
 def resolve_device(device: str | torch.device = "auto") -> torch.device:

@@ -37,7 +37,7 @@ from ..codecs.models import Latents, latent_channels
 from ..codecs.order import Decoding, Found, Group, drive
 from ..errors import SystemFault, UserError
 from . import rans
-from .exact import exact
+from .exact import exact, in_strips
 from .rans import factorized, gaussian
 
 Progress = Callable[[int, int], None]
@@ -101,7 +101,7 @@ def coder_of(codec: Codec) -> Coder:
         bottleneck, z_step = decoding.bottleneck, decoding.z_step
     plain = type(model) in _FACTORIZED + _HYPERPRIOR
     if decoding is not None:
-        h_s = copy.deepcopy(decoding.h_s).cpu().double() if plain else exact(decoding.h_s)
+        h_s = in_strips(copy.deepcopy(decoding.h_s).cpu().double()) if plain else exact(decoding.h_s)
         networks = {name: exact(network) for name, network in decoding.networks.items()}
         decoding = replace(decoding, h_s=h_s, networks=networks)
     return Coder(
@@ -126,13 +126,15 @@ def tables_of(coder: Coder, group: Group) -> np.ndarray:
         raise UserError(rans.BROKEN)
     scales, _ = gaussian()
     # As CompressAI's build_indexes: how many scales but the last are below.
-    indexes = torch.bucketize(group.scales.clamp_min(coder.scale_bound).contiguous(), scales[:-1])
+    bounded = group.scales.clamp_min(coder.scale_bound).contiguous()
+    indexes = torch.bucketize(bounded, scales[:-1], out_int32=True)
     return indexes.flatten().numpy().astype(np.uint16)
 
 
 def _whole(symbols: Tensor) -> np.ndarray:
+    """The nearest integers, flat; ``symbols`` are overwritten."""
     # The clamp keeps what is far too large from wrapping around; `rans.encode` refuses it.
-    return symbols.round().clamp(-(2**30), 2**30).flatten().numpy().astype(np.int64)
+    return symbols.round_().clamp_(-(2**30), 2**30).flatten().numpy().astype(np.int32)
 
 
 def _floating(symbols: np.ndarray, shape: tuple[int, ...]) -> Tensor:
@@ -169,7 +171,7 @@ def encode_latents(
     names = ("y",) if coder.decoding is None else ("y", "z")
     if set(latents) != set(names):
         raise UserError(f"this codec has the latents {', '.join(names)}, not {', '.join(latents)}")
-    values = {name: latents[name].detach().cpu().double() for name in names}
+    values = {name: latents[name].detach().cpu() for name in names}
     for name, value in values.items():
         if not value.isfinite().all():
             raise UserError(f"latent {name} holds values that are not finite")

@@ -14,12 +14,56 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..codecs import strips
 from ..errors import UserError
+
+# Values of the windows of its input that a convolution in float64 copies at a time: 256 MiB.
+WINDOWS = 2**25
 
 _SUMS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 # They compute with single numbers, or move them.
 _PLAIN = (nn.Identity, nn.LeakyReLU, nn.PixelShuffle, nn.ReLU)
 _MANTISSA = 53
+
+
+class _InStrips(nn.Module):
+    """A convolution in float64, of large inputs strip by strip.
+
+    PyTorch first copies all windows of an input, which of a large photograph are gigabytes.
+    """
+
+    def __init__(self, layer: Any):
+        super().__init__()
+        self.layer = layer
+        kernel, step = layer.kernel_size[0], layer.stride[0]
+        up = isinstance(layer, nn.ConvTranspose2d)
+        usual = (up or step == 1) and layer.dilation[0] == 1 and layer.padding_mode == "zeros"
+        usual = usual and layer.padding not in ("same", "valid")
+        kept = usual and kernel + layer.output_padding[0] * up == step + 2 * layer.padding[0]
+        # Rows of the output for one of the input; None where there are more at the ends, or fewer.
+        self.step = step if kept else None
+        self.margin = -(-(kernel - 1) // step)
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        most = max(WINDOWS // (len(x) * width * self.layer.weight[0].numel()) - 2 * self.margin, 1)
+        if self.step is None or height <= most:
+            return self.layer(x)
+        joined: Tensor | None = None
+        for strip in strips.cut(2, height, most, self.margin):
+            part = strip.trimmed(self.layer(strip.wide(x)), self.step)
+            if joined is None:
+                joined = part.new_empty(*part.shape[:2], height * self.step, part.shape[3])
+            strip.own(joined, self.step).copy_(part)
+        assert joined is not None
+        return joined
+
+
+def in_strips(network: nn.Module) -> nn.Module:
+    """``network``, its convolutions changed so that they take little memory of large inputs."""
+    for name, child in network.named_children():
+        setattr(network, name, in_strips(child))
+    return _InStrips(network) if isinstance(network, nn.Conv2d | nn.ConvTranspose2d) else network
 
 
 class _Exact(nn.Module):
@@ -32,9 +76,9 @@ class _Exact(nn.Module):
         self.bits = (_MANTISSA - (weight.numel() // outputs - 1).bit_length()) // 2
         bias = torch.zeros(outputs) if layer.bias is None else layer.bias.detach()
         self.bias = bias.double().reshape((-1,) if isinstance(layer, nn.Linear) else (-1, 1, 1))
-        self.layer = layer
-        self.layer.weight = nn.Parameter(_rounded(weight, self.bits), requires_grad=False)
-        self.layer.bias = None
+        layer.weight = nn.Parameter(_rounded(weight, self.bits), requires_grad=False)
+        layer.bias = None
+        self.layer = in_strips(layer)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(_rounded(x, self.bits)) + self.bias

@@ -103,9 +103,10 @@ def _refined(codec: Codec, image: Tensor, name: str, plan: Plan, **settings: Any
     bitstream.check(codec)
     with terminal.counting("refining") as progress:
         run = refine_images(codec, [image], plan, names=[name], progress=progress, **settings)
+    best, latents = run.best.iloc[0], run.latents[0]
+    del run  # and with it the reconstruction, which is as large as the photograph
     with terminal.counting("encoding") as progress:
-        data = bitstream.encode(codec, run.latents[0], image.shape[1:], progress=progress)
-    best = run.best.iloc[0]
+        data = bitstream.encode(codec, latents, image.shape[1:], progress=progress)
     bpp = 8 * len(data) / (image.shape[1] * image.shape[2])
     return data, [_size_and_quality(data, bpp, best["bpp"], best["psnr_8bit"])]
 

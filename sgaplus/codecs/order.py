@@ -75,18 +75,36 @@ class Decoding:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What driving a decoding order gives, each (B, C, h, w).
+    """What driving a decoding order gives.
 
     Attributes:
-        y_hat: the values on their grids.
-        shown: what the synthesis gets.
-        means, scales: of the groups.
+        shown: what the synthesis gets, (B, C, h, w).
+        groups: each with its symbols.
     """
 
-    y_hat: Tensor
     shown: Tensor
-    means: Tensor
-    scales: Tensor
+    groups: list[tuple[Group, Tensor]]
+
+    def _joined(self, part: Callable[[Group, Tensor], Tensor]) -> Tensor:
+        whole = torch.empty_like(self.shown)
+        for group, symbols in self.groups:
+            whole[slice(None), *group.where] = part(group, symbols)
+        return whole
+
+    @property
+    def y_hat(self) -> Tensor:
+        """The values on their grids, (B, C, h, w)."""
+        return self._joined(lambda group, symbols: symbols + group.means)
+
+    @property
+    def means(self) -> Tensor:
+        """Of the groups, (B, C, h, w)."""
+        return self._joined(lambda group, _: group.means)
+
+    @property
+    def scales(self) -> Tensor:
+        """Of the groups, (B, C, h, w)."""
+        return self._joined(lambda group, _: group.scales)
 
 
 def drive(groups: Groups, symbols: Callable[[Group], Tensor]) -> Found:
@@ -99,13 +117,7 @@ def drive(groups: Groups, symbols: Callable[[Group], Tensor]) -> Found:
         try:
             group = groups.send(answer)
         except StopIteration as end:
-            shown = end.value
-            break
-    y_hat, means, scales = (torch.empty_like(shown) for _ in range(3))
-    for group, answer in found:
-        where = (slice(None), *group.where)
-        y_hat[where], means[where], scales[where] = answer + group.means, group.means, group.scales
-    return Found(y_hat, shown, means, scales)
+            return Found(end.value, found)
 
 
 @torch.no_grad()

@@ -77,7 +77,12 @@ def of(name: str, network: nn.Module, x: Tensor) -> list[Strip]:
         return []
     dim, length, across = (2, height, width) if height >= width else (3, width, height)
     room = STRIP_PIXELS // (len(x) * across * PIXELS**2) - 2 * margin
-    count = -(-length // max(room, 2 * margin, 1))
+    return cut(dim, length, max(room, 2 * margin, 1), margin)
+
+
+def cut(dim: int, length: int, most: int, margin: int) -> list[Strip]:
+    """Strips of at most ``most`` positions, about equally long, of a side of ``length``."""
+    count = -(-length // most)
     edges = [round(i * length / count) for i in range(count + 1)]
     return [
         Strip(dim, begin, end, max(0, begin - margin), min(length, end + margin))

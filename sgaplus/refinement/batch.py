@@ -119,6 +119,7 @@ class Batch:
     @torch.no_grad()
     def true(self) -> tuple[pd.DataFrame, Latents, Tensor]:
         """One row per image after hard rounding, the hard latents, the reconstruction."""
+        self.tangent = None  # as large as three y; the next step has a new one
         decoded = self.exact.decode(self.latents, hard)
         x_hat = objective.crop(decoded.x_hat, self.x.shape[-2:])
         bpp = {name: bits.double() / self.pixels for name, bits in decoded.bits.items()}

@@ -21,8 +21,10 @@ _REACH = 0.1
 
 def signs(like: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
     """Independent signs ±1 of the shape of ``like`` (B, …), each image's from its own generator."""
-    drawn = [torch.randint(0, 2, like.shape[1:], generator=g, device=like.device) for g in generators]
-    return torch.stack(drawn).to(like.dtype).mul_(2).sub_(1)
+    drawn = torch.empty(like.shape, dtype=like.dtype, device=like.device)
+    for each, generator in zip(drawn, generators, strict=True):
+        each.random_(0, 2, generator=generator)
+    return drawn.mul_(2).sub_(1)
 
 
 @dataclass(eq=False)
@@ -104,8 +106,8 @@ def _product(
     """Jᵀ√w r with random signs r: its square has the mean Σₚ wₚ (∂x̂ₚ/∂ŷᵢ)²."""
     probe = signs(x_hat, generators)
     if weights is not None:
-        probe = probe * weights.sqrt()
-    (product,) = torch.autograd.grad((x_hat * probe).sum(), y_hat, retain_graph=True)
+        probe.mul_(weights.sqrt())
+    (product,) = torch.autograd.grad(x_hat, y_hat, probe, retain_graph=True)
     return product
 
 

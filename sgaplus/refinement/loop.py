@@ -63,7 +63,6 @@ def _optimise(
             done = t + part / parts
             tau = plan.temperature(done, iterations)
             optimizer.param_groups[0]["lr"] = plan.lr(done, iterations)
-            optimizer.zero_grad(set_to_none=True)
             with hardware.full_float32(batch.x.device):
                 loss = batch.inner_loss(tau) if part else batch.relaxed_loss(tau)
                 loss.sum().backward()
@@ -71,6 +70,7 @@ def _optimise(
             if not part:  # what is broken in the tangent, is so in every inner step
                 batch.broken_steps += broken
             optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         yield t + 1, loss.detach().clone(), tau  # graphs on CUDA overwrite it in the next step
 
 

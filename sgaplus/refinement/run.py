@@ -27,7 +27,7 @@ from ..codecs.checkpoints import content_hash
 from ..codecs.codec import Codec, codec_of
 from ..codecs.models import Latents
 from ..errors import UserError
-from ..hardware import channels_last, undisturbed
+from ..hardware import channels_last, suit_memory, undisturbed
 from ..parsing import number, whole
 from ..plans import Plan
 from ..rounding import Method
@@ -191,6 +191,7 @@ def refine(
     written: dict[tuple[str, int], bytes] = {}
 
     def run(group: list[int]) -> tuple[pd.DataFrame, Best, bool]:
+        suit_memory(images[group[0]][0].numel())
         x = channels_last(torch.stack([images[i] for i in group]).to(codec.device))  # as x̂ is
         with torch.no_grad():
             exact = codec.to(codec.device, "float32")

@@ -173,7 +173,8 @@ def _decode(codec: Networks, latents: Latents, quantise: Quantiser) -> Decoded:
     if quantise is hard:
         decoding = _decoding(model)
         found = rounded(decoding.groups(decoding.networks, side), y)
-        values, scales, centred = found.y_hat, found.scales, found.y_hat - found.means
+        values, scales = found.y_hat, found.scales
+        centred = values - found.means
     else:
         _, origin = _parameters(codec, _Y, root, y, side)
         y_hat = moved(quantise(y - origin, "y"), origin)

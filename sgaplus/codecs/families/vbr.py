@@ -211,7 +211,8 @@ def _settle_context(codec: Networks, parameters: Tensor, y: Tensor, quantise: Qu
     scale = model.rate.scale
     if quantise is hard:
         found = order.rounded(_groups(order.wavefronts)(_autoregressive_networks(model), parameters), y)
-        return found.y_hat, found.y_hat - found.means, found.scales, found.shown
+        y_hat = found.y_hat
+        return y_hat, y_hat - found.means, found.scales, found.shown
 
     # What is added to the context for its scale, (1, 2M, 1, 1).
     of_scale = model.scale_to_context(torch.full((1, 1), scale, device=y.device))[..., None, None]
