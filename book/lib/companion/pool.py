@@ -144,6 +144,13 @@ def scopes(rows: pd.DataFrame, iteration: int, dataset: str = "kodak") -> Iterat
     yield from at(own(rows[rows["dataset"] == dataset]), iteration).groupby("scope")
 
 
+def _runs(rows: pd.DataFrame, iteration: int) -> Iterator[pd.DataFrame]:
+    """The rows of each scope of Kodak at one iteration, apart for runs of each length: settings are compared
+    in runs alike, as on the page of their study."""
+    for _, alike in rows.groupby("iterations"):
+        yield from (group for _, group in scopes(alike, iteration))
+
+
 def _widest(tables: Iterable[pd.DataFrame], columns: int) -> pd.DataFrame | None:
     """The table of the most columns among scopes, which are never mixed; None where none has enough."""
     whole = [table for table in tables if len(table.columns) >= columns and len(table)]
@@ -164,7 +171,7 @@ def temperature_grid(rows: pd.DataFrame, iteration: int) -> pd.DataFrame | None:
         return schedule == replace(published.temperature, tau_max=row["tau_max"])
 
     tables = []
-    for _, group in scopes(ablations(rows), iteration):
+    for group in _runs(ablations(rows), iteration):
         group = group[group["method"].isin(names) & (group["rate"] == published.lr.value)]
         group = group.assign(name=group["method"].map(names))
         table = group[np.array([*map(of_grid, group.to_dict("records"))], dtype=bool)]
@@ -177,7 +184,7 @@ def temperature_grid(rows: pd.DataFrame, iteration: int) -> pd.DataFrame | None:
 def slopes(rows: pd.DataFrame, iteration: int) -> pd.DataFrame | None:
     """True losses of SSL over a, otherwise as published: (images, a); None for fewer than three a."""
     tables = []
-    for _, group in scopes(ablations(rows[rows["family"] == "ssl"]), iteration):
+    for group in _runs(ablations(rows[rows["family"] == "ssl"]), iteration):
         published = group["a"].map(lambda a: label(f"ssl:a={a}"))
         group = group[group["configuration"] == published]
         tables.append(_complete(group.pivot_table(index="image", columns="a", values="loss")))
