@@ -42,9 +42,8 @@ $(READY): requirements.lock pyproject.toml
 	  || { echo 'sgaplus $(WHICH); $(VENV) has another one: remove it and run make again.' >&2; exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip
 	@echo 'Installing the pinned packages into $(VENV), once …'
-	@$(BIN)/python -m pip install --quiet --no-compile -r requirements.lock \
+	@$(BIN)/python -m pip install --quiet -r requirements.lock \
 	  || { echo 'The pinned packages could not be installed: is the package registry in reach?' >&2; exit 1; }
-	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true # on all cores; some files are for other Pythons
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
