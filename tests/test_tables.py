@@ -155,6 +155,7 @@ def test_what_is_no_method_has_no_methods_colour():
 
 def test_legends_have_the_books_order_and_numbers_go_from_dark_to_light():
     assert palette.in_order(["x", "atanh (SGA)", "base"]) == ["base", "atanh (SGA)", "x"]
+    assert palette.in_order(["t 500", "t 2000", "t 100²"]) == ["t 100²", "t 500", "t 2000"]
     assert palette.for_seaborn(["x", "atanh (SGA)", "base"])["hue_order"] == ["base", "atanh (SGA)", "x"]
     brightness = [sum(colour) for colour in palette.ordered([500, 25, 100]).values()]
     assert list(palette.ordered([500, 25])) == [25, 500] and brightness == sorted(brightness)

@@ -4,6 +4,7 @@ Colours of methods are Okabe and Ito's and two of Tol's, which readers with any 
 What is no method (a codec, a part of a file, a published curve) never has a method's colour.
 """
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -110,9 +111,15 @@ def for_seaborn(names: Iterable[str]) -> dict[str, Any]:
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Methods as legends and tables order them: the base, as the paper's figures have them, others."""
+    """Methods as legends and tables order them: the base, as the paper's figures have them, others by name,
+    numbers in it by their size."""
     rank = {name: position for position, name in enumerate(METHODS)}
-    return sorted(set(names), key=lambda name: (rank.get(name, len(rank)), name))
+
+    def key(name: str) -> tuple[int, list[str | int]]:
+        pieces = re.split(r"(\d+)", name)
+        return rank.get(name, len(rank)), [int(piece) if piece.isdecimal() else piece for piece in pieces]
+
+    return sorted(set(names), key=key)
 
 
 def parts(table: pd.DataFrame, by: str = "configuration") -> dict[str, pd.DataFrame]:
