@@ -57,8 +57,8 @@ book: $(READY)
 pdf: book
 	@$(BIN)/python -m companion.pdf
 
-# One process more than cores; the tests of a file stay together, as they share what they set up; tests/conftest.py
-# says why, and which files begin.
+# One process per core; the tests of a file stay together, since they share what they set up; tests/conftest.py
+# says which files begin.
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 test: $(READY)

@@ -48,12 +48,6 @@ NEEDS_COMPILER = pytest.mark.skipif(
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals, limits or programs")
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers():
-    """One more than processors: tests that start, kill or ask other processes wait for much of their time."""
-    return (os.cpu_count() or 1) + 1
-
-
 def pytest_collection_modifyitems(items):
     """Files with the most slow tests begin, so that none of them keeps the others waiting at the end."""
     slow = collections.Counter(item.path for item in items if item.get_closest_marker("slow"))
