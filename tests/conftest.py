@@ -217,6 +217,12 @@ def server(tmp_path, monkeypatch):
 
 
 @pytest.fixture(autouse=True)
+def seeded():
+    """Every test draws the same random numbers, whatever ran before it."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
 def closed_figures():
     """The figures of a test are closed after it."""
     yield

@@ -275,6 +275,7 @@ def test_photographs_errors_originals_and_a_loupe_are_chosen(opened, pairs):
     assert lens.evaluate("node => node.getBoundingClientRect().width") == 4 * 144
     view = page.locator(".view")
     view.focus()
+    page.keyboard.press("ArrowUp")  # there is room for one of the two
     before = lens.evaluate("node => node.style.transform")
     page.keyboard.press("ArrowDown")
     assert lens.evaluate("node => node.style.transform") != before
