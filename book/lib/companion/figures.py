@@ -1,6 +1,6 @@
 """Figures from tables and methods alone, by seaborn, with one look and one legend for all pages.
 
-A figure is `panels` of what one function draws: `lines`, `bands`, `points_with_means`, `heat_map`. Nothing
+A figure is `panels` of what one function draws: `lines`, `points_with_means`, `heat_map`. Nothing
 here computes a result but means over images and their intervals.
 """
 
@@ -115,38 +115,28 @@ def legend_above(figure: Figure, columns: int = 4) -> None:
 
 
 def lines(axes: Axes, rows: pd.DataFrame, x: str, y: str, by: str = "configuration") -> None:
-    """The mean of ``y`` over ``x`` with its 95 % bootstrap band over images: a line for each ``by``."""
-    looks, rows = palette.for_seaborn(rows[by]), _by_image(rows)
-    several = rows.groupby([by, x])[y].size().max() > 1
-    sns.lineplot(
-        rows, x=x, y=y, hue=by, style=by, **looks, errorbar=statistics.ends_of if several else None, ax=axes,
-        err_kws={"alpha": 0.12, "linewidth": 0}, markersize=6,
-        markevery=_every(rows.groupby(by)[x].nunique().max()),
-    )  # fmt: skip
+    """The mean of ``y`` over images at each ``x`` with the band of its interval: a line for each ``by``.
 
-
-def _by_image(rows: pd.DataFrame) -> pd.DataFrame:
-    """In the order of the images, in which `statistics.ends_of` draws them."""
-    return rows.sort_values("image") if "image" in rows else rows
-
-
-def _every(points: int) -> int:
-    """How many points share a marker: all of a few, some six of many."""
-    return 1 if points <= 12 else points // 5
-
-
-def bands(axes: Axes, table: pd.DataFrame, x: str, y: str, by: str = "configuration") -> None:
-    """Means that are known already, with bands between ``<y>_low`` and ``<y>_high``."""
-    parts = palette.parts(table.sort_values(x), by)
-    for (name, line), look in zip(parts.items(), palette.looks(parts).values(), strict=True):
-        axes.plot(line[x], line[y], **look, label=name, lw=1.8, ms=6, markevery=_every(len(line)))
-        ends = line[f"{y}_low"], line[f"{y}_high"]
-        axes.fill_between(line[x], *ends, color=look["color"], alpha=0.12, linewidth=0)
+    Rows without images, or with an interval from ``<y>_low`` to ``<y>_high``, are means already.
+    """
+    known = "image" not in rows or f"{y}_low" in rows
+    table = (rows if known else statistics.means(rows.dropna(subset=[y]), y, [by, x])).sort_values(x)
+    looks, parts = palette.for_seaborn(table[by]), palette.parts(table, by)
+    # All of a few points have their marker, some six of many.
+    points = max(map(len, parts.values()))
+    every = 1 if points <= 12 else points // 5
+    common: dict[str, Any] = {"estimator": None, "markersize": 6, "markevery": every, "ax": axes}
+    sns.lineplot(table, x=x, y=y, hue=by, style=by, **looks, **common)
+    if f"{y}_low" in table:
+        for name, line in parts.items():
+            ends = line[f"{y}_low"], line[f"{y}_high"]
+            axes.fill_between(line[x], *ends, color=looks["palette"][name], alpha=0.12, linewidth=0)
 
 
 def points_with_means(axes: Axes, rows: pd.DataFrame, value: str, by: str = "configuration") -> None:
     """Images as points, a row for each ``by``, and over them the mean with its 95 % bootstrap interval."""
-    looks, rows = palette.for_seaborn(rows[by]), _by_image(rows)
+    # In the order of the images, in which `statistics.ends_of` draws them.
+    looks, rows = palette.for_seaborn(rows[by]), rows.sort_values("image")
     order = looks["hue_order"]
     common: dict[str, Any] = {"x": value, "y": by, "hue": by, "order": order, "hue_order": order, "ax": axes}
     common["legend"] = False

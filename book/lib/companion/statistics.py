@@ -147,13 +147,19 @@ def over_seeds(rows: pd.DataFrame, columns: Sequence[str], by: Sequence[str]) ->
 
 def means(rows: pd.DataFrame, column: str, by: Sequence[str] = ("configuration",)) -> pd.DataFrame:
     """Mean over images of one column, by group, in order: ``by``, images, the column with its interval."""
-    lines = [
-        dict(zip(by, names, strict=True))
-        | {"images": group["image"].nunique()}
-        | intervals(group.set_index("image")[[column]])
-        for names, group in over_seeds(rows, [column], by).groupby(list(by), dropna=False)
-    ]
-    return pd.DataFrame(lines, columns=[*by, "images", column, f"{column}_low", f"{column}_high"])
+    table = over_seeds(rows, [column], by)
+    table["group"] = table.groupby(list(by), dropna=False).ngroup()
+    values = {group: part.set_index("image")[column] for group, part in table.groupby("group")}
+    found = table.drop_duplicates("group").set_index("group")[list(by)]
+    found["images"] = [len(values[group]) for group in found.index]
+    names = [column, f"{column}_low", f"{column}_high"]
+    found[names] = np.nan
+    # Groups of the same images are resampled together, at once.
+    images = pd.Series({group: "\n".join(one.index) for group, one in values.items()}, dtype=str)
+    for groups in images.groupby(images).groups.values():
+        samples = resampled_means(pd.DataFrame({group: values[group] for group in groups}))
+        found.loc[groups, names] = np.stack([samples[0], *ends(samples)], axis=1)
+    return found.sort_index().reset_index(drop=True)
 
 
 def seed_spread(rows: pd.DataFrame, column: str, by: Sequence[str]) -> pd.DataFrame:

@@ -57,7 +57,7 @@ def figure(table: pd.DataFrame) -> Figure:
     means = statistics.means(table, "change", ["data", "configuration", "iteration"])
 
     def draw(axes: Axes, name: str) -> None:
-        figures.bands(axes, means[means["data"] == name], "iteration", "change")
+        figures.lines(axes, means[means["data"] == name], "iteration", "change")
         axes.set(xscale="log", xlabel="iterations")
         figures.plain_numbers(axes.xaxis)
 

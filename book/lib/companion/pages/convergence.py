@@ -54,7 +54,7 @@ def figure(trace: pd.DataFrame) -> Figure:
     table = from_start(trace)
 
     def draw(axes: Axes, name: str) -> None:
-        figures.lines(axes, table.dropna(subset=[name]), "iteration", name)
+        figures.lines(axes, table, "iteration", name)
 
     return figures.panels(_PANELS, draw, size=(4.4, 3.2), columns=2, sharex=True, zero=True)
 

@@ -92,7 +92,7 @@ def figure(found: Mapping[str, tuple[Curves, pd.DataFrame]]) -> Figure:
         if "gain" not in table:
             figures.lines(axes, table, "bpp", "psnr")
         else:
-            figures.bands(axes, table, "bpp", "gain")
+            figures.lines(axes, table, "bpp", "gain")
             axes.axhline(0, color=palette.looks([BASE])[BASE]["color"], linewidth=1.4)
 
     parts = {}

@@ -56,7 +56,7 @@ def figure(table: pd.DataFrame, reference: float, relatives: pd.DataFrame) -> Fi
     table = table.fillna({"change": 0.0, "change_low": 0.0, "change_high": 0.0})
 
     def draw(axes: Axes, part: pd.DataFrame) -> None:
-        figures.bands(axes, part, "a", "change", by="when")
+        figures.lines(axes, part, "a", "change", by="when")
         axes.axhline(0, color="0.4", linewidth=0.8)
         for row in relatives[relatives["a"] > 0.99 * part["a"].min()].itertuples():
             axes.axvline(row.a, color="0.5", linewidth=1, linestyle=":")
