@@ -161,16 +161,17 @@ def with_keys(rows: pd.DataFrame) -> pd.DataFrame:
         rows[name] = rows[name].fillna(value).astype(type(value)) if name in rows else value
     number = rows.groupby(list(IDENTITY), sort=False).ngroup()
     different = rows.drop_duplicates(list(IDENTITY)).to_dict("records")
-    rows["key"] = number.map({i: _stored_job(line).key for i, line in enumerate(different)})
+    rows["key"] = number.map({i: _key(*map(line.get, IDENTITY)) for i, line in enumerate(different)})
     if "label" not in rows:
         rows["label"] = number.map({i: _label_of(line) for i, line in enumerate(different)})
     return rows
 
 
-def _stored_job(line: Mapping[Hashable, Any]) -> Job:
-    parts = {name: json.loads(line[name]) for name in ("method", "temperature", "lr")}
-    fields = {name: line[name] for name in IDENTITY} | parts
-    return Job(image="", read_offs=(), trace_every=1, **fields)
+@functools.cache
+def _key(*identity: Any) -> str:
+    stored = dict(zip(IDENTITY, identity, strict=True))
+    parts = {name: json.loads(stored[name]) for name in ("method", "temperature", "lr")}
+    return Job(image="", read_offs=(), trace_every=1, **stored | parts).key
 
 
 def _label_of(line: Mapping[Hashable, Any]) -> str:

@@ -259,7 +259,6 @@ def _read(path: Path) -> Study:
     try:
         text = path.read_text(encoding="utf-8")
         content = yaml.load(text, _Loader)
-        tree = yaml.compose(text, _Loader)
     except OSError as error:
         raise io.unreadable(path, error) from error
     except UnicodeDecodeError as error:
@@ -282,6 +281,7 @@ def _read(path: Path) -> Study:
     except TypeError as error:  # a key that is no string
         raise UserError(f"{path} does not describe a study: {error}") from error
     except ValidationError as error:
+        tree = yaml.compose(text, _Loader)
         problems = "; ".join(_sentence(tree, problem) for problem in error.errors())
         raise UserError(f"{path}: {problems}") from error
 
