@@ -4,6 +4,7 @@ A *setting* is a number in which the configurations of a method differ, and its 
 """
 
 import json
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -85,16 +86,18 @@ def kept(rows: pd.DataFrame) -> list[float]:
     return list(last.index[last >= last.index * (1 - 1e-9)])
 
 
-def heat_map(table: pd.DataFrame, setting: str, name: str) -> Figure:
-    """By how many percent the true loss of every cell of `summary` is above the method's best."""
-    table = table.fillna({"change": 0.0})
-
-    height = 0.8 + 0.45 * table["label"].nunique()
+def heat_map(tables: Mapping[str, pd.DataFrame], setting: str, name: str) -> Figure:
+    """By how many percent the true loss of every cell of `summary` is above the method's best: a panel for
+    each table under its title, all in the same colours."""
+    tables = {title: table.fillna({"change": 0.0}) for title, table in tables.items()}
+    style = {"cmap": "Oranges", "vmin": 0, "vmax": max(table["change"].max() for table in tables.values())}
+    height = 0.8 + 0.45 * max(table["label"].nunique() for table in tables.values())
     return figures.panels(
-        {"loss above that of the method's best setting (%)": table},
-        lambda axes, part: figures.heat_map(axes, part, "label", setting, "change", "+.2f", cmap="Oranges"),
+        tables,
+        lambda axes, part: figures.heat_map(axes, part, "label", setting, "change", "+.2f", **style),
         xlabel=name,
         size=(7.5, height),
+        columns=1,
     )
 
 
