@@ -34,7 +34,8 @@ class Plan:
         lr: the optimiser's learning rate.
         optimizer: a name of `optimizers.OPTIMIZERS`; every published plan has Adam.
         label: for tables and legends; by default the method in words, and what is not as published. Plans
-            that differ in it alone are equal.
+            that differ in it alone are equal, and one with other settings does not inherit it
+            (`dataclasses.replace`).
         Method and schedules may be specifications, so that ``Plan(**plan.as_dict())`` equals the plan.
 
     Raises:
@@ -47,6 +48,7 @@ class Plan:
     lr: Schedule
     optimizer: str = "adam"
     label: str = field(default="", compare=False)
+    _labelled: tuple = field(default=(), repr=False, compare=False)  # the label and the settings it is of
 
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
@@ -58,7 +60,10 @@ class Plan:
             raise UserError(f"{self.method.label} has no temperature: leave {self.temperature.short} out")
         for t, which in enumerate(("first", "last")):  # in between it only rises or only falls
             number(self.temperature(t, 1), f"the {which} temperature", high=1.0, closed=True)
-        object.__setattr__(self, "label", self.label or _label(self))
+        settings = self.as_dict()
+        inherited = self._labelled[:1] == (self.label,) and self._labelled[1] != settings
+        object.__setattr__(self, "label", (not inherited and self.label) or _label(self))
+        object.__setattr__(self, "_labelled", (self.label, settings))
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able and canonical, without the label."""
@@ -129,7 +134,7 @@ def plan(
     settings = {"temperature": temperature, "lr": lr, "optimizer": optimizer}
     given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
     if isinstance(spec, Plan):
-        return replace(spec, **given, label="") if given else spec
+        return replace(spec, **given)
     if isinstance(spec, str) and spec in PRESETS:
         if given:
             raise UserError(

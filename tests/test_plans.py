@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -120,6 +121,10 @@ def test_labels_name_what_is_not_published():
     assert plan(plan("linear", lr=0.02), lr=0.005).label == "linear"
     assert plan("fast", 100) == plan("quadratic", lr="cosine:value=0.05")
     assert plan("fast", 100).label == "fast"
+    for old in (plan("linear"), plan("fast", 100), replace(plan("linear"), label="mine")):
+        assert replace(old, lr="0.02").label == f"{old.method.label}, lr 0.02"
+        assert replace(old, lr=0.02, label="other").label == replace(old, label="other").label == "other"
+        assert replace(old, lr=old.lr).label == old.label
 
 
 def test_a_method_of_ones_own_needs_both_schedules():
