@@ -41,6 +41,13 @@ def test_there_and_back(call, photo, tmp_path):
         assert words in out
 
 
+def test_decoding_replaces_no_picture_but_its_own(call, coded, photo):
+    before = photo.read_bytes()
+    code, out, err = call("decode", "photo.sga", "-o", photo)
+    assert (code, out, photo.read_bytes()) == (2, "", before) and "use another name" in err
+    assert [call("decode", "photo.sga", "-o", "back.png")[0] for _ in range(2)] == [0, 0]
+
+
 def test_without_iterations_the_codecs_own_latents_are_written(call, coded, photo):
     codec = weights.load_codec("mshyper-s", dtype="float32")
     with torch.no_grad():

@@ -148,7 +148,7 @@ def test_a_damaged_picture_is_kept_aside_and_made_again(refine):
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        *(("1.png", content) for content in (b"", b"no picture", None)),
+        *(("1.png", content) for content in (b"", b"no picture", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", None)),
         *(("rows.csv", content) for content in (b"", b"name,value\na,1\n", b"no table \0")),
         *(("rows.parquet", content) for content in (b"", b"no table \0")),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from ..target_rate import File as TargetFile
 
 _TARGET = "Target"
+# By which `sgaplus decode` knows its own pictures.
+_MADE = {"Software": "sgaplus decode"}
 
 File = Annotated[Path, typer.Argument(help="A file that `sgaplus encode` wrote.", show_default=False)]
 
@@ -162,7 +165,7 @@ def decode(
         str, option("Number format of the decoder network: float32, bfloat16 or auto.", options.HARDWARE)
     ] = "float32",
 ) -> None:
-    """Decode a file to a photograph.
+    """Decode a file to a photograph. It replaces no picture but its own.
 
     - `sgaplus decode photo.sga -o photo.png`
     """
@@ -171,6 +174,8 @@ def decode(
     from ..data import images
 
     terminal.check_target(out, ".png")
+    if os.path.lexists(out) and images.text_of(out, "Software") != _MADE["Software"]:
+        raise UserError(f"{out} is there and not a picture of this command: use another name")
     if codec is None:
         terminal.refuse(context, "it describes a --codec, give its name too", "lmbda", "quality")
     limit = int(1e6 * number(max_megapixels, "--max-megapixels"))
@@ -183,7 +188,7 @@ def decode(
         loaded = load_codec(codec, lmbda, quality=quality, device=device, dtype=dtype)
     with terminal.counting("decoding") as progress:
         picture = bitstream.decode(content, loaded, progress=progress)
-    images.write_image(out, picture)
+    images.write_image(out, picture, _MADE)
     terminal.show(f"{out}: {picture.shape[2]}×{picture.shape[1]} pixels from {len(data)} bytes")
 
 

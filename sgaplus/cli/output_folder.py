@@ -10,14 +10,13 @@ import hashlib
 import json
 import os
 import struct
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from .. import hardware, io
@@ -284,16 +283,14 @@ def _read_record(path: Path) -> dict[str, Any] | None:
     """What a picture says of itself, None where there is no file; refuses what this command has not made."""
     if not os.path.lexists(path):
         return None
+    text = images.text_of(path, _RECORD)
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path) as picture:
-            record = json.loads(picture.info[_RECORD])
+        record = json.loads(text or "")
         return {name: record[name] for name in ("settings", "image_sha256", "rows")}
-    except (UnidentifiedImageError, Image.DecompressionBombError, KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError):
         raise UserError(
             f"{path} is there and not a picture of this command, which does not replace it: use another --out"
         ) from None
-    except OSError as error:
-        raise io.unreadable(path, error) from error
 
 
 def _differing(before: Settings, now: Settings) -> Iterator[str]:

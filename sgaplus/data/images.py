@@ -102,6 +102,21 @@ def stored_size(path: Path) -> tuple[int, int]:
         return image.height, image.width
 
 
+def text_of(path: Path, keyword: str) -> str | None:
+    """What a picture says of itself under a keyword (`write_image`); None where it says nothing, or is none.
+
+    Raises:
+        UserError, SystemFault: the system does not let us read it.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as picture:
+            return picture.info.get(keyword)
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        if isinstance(error, OSError) and error.errno:  # the system's, not Pillow's
+            raise io.unreadable(path, error) from error
+        return None
+
+
 def _decoded(path: Path, notes: list[str], stretch: bool) -> np.ndarray:
     with Image.open(path) as image:
         if 0 in image.size:
