@@ -65,6 +65,19 @@ def test_checkpoints_in_a_folder(tmp_path):
     assert load_codec(tmp_path / "own", 0.02, device="cpu").name == "own"
 
 
+@pytest.mark.parametrize("write", [write_codec, write_network])
+def test_the_folder_of_a_training_run_is_a_series(tmp_path, write):
+    """Beside the published weights lies what the run goes on from; and systems leave files behind."""
+    path = write(tmp_path / "trained")
+    for name in (f"{path.stem}.pt", "mshyper-s_family.pt", f"._{path.name}"):
+        (path.parent / name).touch()
+    found = series(path.parent)
+    assert found.lmbdas == series(path).lmbdas
+    assert found.member(0.01).sha256 == series(path).member(0.01).sha256
+    if write is write_network:
+        assert found.member(0.007).sha256 == series(path).member(0.007).sha256
+
+
 def test_a_list_of_checkpoints(tmp_path, monkeypatch):
     (tmp_path / "own").mkdir()
     low, high = (

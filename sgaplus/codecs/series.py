@@ -192,7 +192,7 @@ def _named(spec: str | Path, lmbda: float | None, folder: Path) -> Series:
     if found and found["name"] in zoo.ZOO:
         return _of_zoo(name, found["name"], found["metric"] or "mse", found["qualities"])
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES and file.is_file())
+        files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES and _counts(file))
         if not files:
             raise UserError(f"there is no checkpoint in {path}: they end in {', '.join(SUFFIXES)}")
         return _of_checkpoints(dict.fromkeys(files), path)
@@ -205,6 +205,12 @@ def _named(spec: str | Path, lmbda: float | None, folder: Path) -> Series:
         f"unknown codec '{name}': use {', '.join(known) or 'none'} (bundled), {', '.join(zoo.ZOO)} (zoo), "
         "or the path of a checkpoint or of a folder of them"
     )
+
+
+def _counts(file: Path) -> bool:
+    """Whether a file in a folder is one of its checkpoints: none that `sgaplus train` has to go on from."""
+    goes_on = file.with_suffix(".safetensors").is_file() or file.stem.endswith("_family")
+    return file.is_file() and not file.name.startswith(".") and not (file.suffix == ".pt" and goes_on)
 
 
 def families() -> dict[str, list[bundled.Card]]:
@@ -292,7 +298,8 @@ def _of_checkpoints(paths: Mapping[Path, Any], whole: Path | None = None) -> Ser
                 raise UserError(f"{where[lmbda]} and {path} are both of lambda {lmbda:g}: leave one out")
             members[lmbda], where[lmbda] = _of_file(name, path, lmbda), path
     spec = str(whole) if whole else ",".join(f"{path}={lmbda:g}" for lmbda, path in where.items())
-    return Series(name, spec, tuple(members[lmbda] for lmbda in sorted(members)))
+    at = (lambda lmbda: _of_file(name, first, lmbda)) if len(paths) == 1 and gains.lmbdas_of(first) else None
+    return Series(name, spec, tuple(members[lmbda] for lmbda in sorted(members)), at)
 
 
 def _of_variable(path: Path, lmbdas: Sequence[float]) -> Series:
