@@ -29,6 +29,9 @@ def refine(images=X, **changes):
 ACCEPTED = {
     "a codec by its path": lambda: sgaplus.load_codec(Path("mshyper-s")),
     "lambda as a word": lambda: sgaplus.load_codec("mshyper-s", "0.01"),
+    "a computed lambda": lambda: sgaplus.load_codec("mshyper-s", 0.1**2),
+    "lambda of single precision": lambda: sgaplus.load_codec("mshyper-s", np.float32(0.01)),
+    "a file's lambda": lambda: {0.01: 1}[sgaplus.bitstream.info(DATA)["lmbda"]],
     "a dtype of torch": lambda: sgaplus.load_codec("mshyper-s", dtype=torch.float32),
     "a device of torch": lambda: sgaplus.load_codec("mshyper-s", device=torch.device("cpu")),
     "whole latents": lambda: sgaplus.encode(CODEC, {name: v.round() for name, v in LATENTS.items()}),

@@ -248,7 +248,7 @@ def test_files_of_variable_rates(variable_zoo):
         (ZOO, {"quality": 9}, "no mbt2018-mean of quality 9 for mse: it has 1 to 8"),
         (ZOO, {"quality": 1, "metric": "vmaf"}, "for vmaf: it has weights for mse and ms-ssim"),
         (ZOO, {"quality": 1, "lmbda": 0.01}, r"quality 1 was trained with lambda 0\.0018, not 0\.01"),
-        (ZOO, {"lmbda": 0.01}, "give quality=1"),
+        (ZOO, {"lmbda": 0.01}, r"no codec of lambda 0\.01: choose one of 0\.0018"),
         (VARIABLE, {"scale": 0.3, "quality": 2}, "once"),
         (VARIABLE, {"scale": 0.3, "lmbda": 0.01}, "once"),
         (VARIABLE, {"scale": 0}, "the scale"),

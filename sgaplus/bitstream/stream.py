@@ -140,8 +140,8 @@ def info(data: bytes) -> dict[str, Any]:
     """The header of a file; its codec is not needed.
 
     Returns:
-        version, codec (empty for a checkpoint), lmbda, weights (first digits of their SHA-256), height, width
-        (pixels), bytes (of all), header_bytes, z_bytes, y_bytes, bpp.
+        version, codec (empty for a checkpoint), lmbda (six digits), weights (first digits of their SHA-256),
+        height, width (pixels), bytes (of all), header_bytes, z_bytes, y_bytes, bpp.
 
     Raises:
         UserError: the file is damaged.
@@ -150,7 +150,7 @@ def info(data: bytes) -> dict[str, Any]:
     return {
         "version": content.version,
         "codec": content.name,
-        "lmbda": content.lmbda,
+        "lmbda": float(f"{content.lmbda:.6g}"),
         "weights": content.weights.hex(),
         "height": content.height,
         "width": content.width,

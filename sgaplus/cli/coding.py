@@ -201,7 +201,7 @@ def info(file: File) -> None:
     from .. import bitstream
 
     found = bitstream.info(_read(file))
-    terminal.show(f"codec: {found['codec'] or 'a checkpoint'}, λ = {found['lmbda']:.6g}")
+    terminal.show(f"codec: {found['codec'] or 'a checkpoint'}, λ = {found['lmbda']:g}")
     terminal.show(f"weights: SHA-256 {found['weights']}…")
     terminal.show(f"photograph: {found['width']}×{found['height']} pixels")
     terminal.show(

@@ -107,13 +107,13 @@ class Series:
         return tuple(member.lmbda for member in self.members)
 
     def member(self, lmbda: float) -> Member:
-        """The member of this λ.
+        """The member of this λ, of which six digits count, as in a file's header.
 
         Raises:
             UserError: there is none.
         """
         for member in self.members:
-            if member.lmbda == lmbda:
+            if f"{member.lmbda:.6g}" == f"{lmbda:.6g}":
                 return member
         if self.at:
             return self.at(lmbda)

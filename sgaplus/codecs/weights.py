@@ -105,14 +105,14 @@ def _of_quality(found: Series, quality: int) -> Series:
 
 
 def _chosen(found: Series, lmbda: float | None, quality: int | None) -> Member:
-    if quality is not None and lmbda not in (None, *found.lmbdas):
+    if quality is not None and lmbda is not None and f"{lmbda:.6g}" != f"{found.lmbdas[0]:.6g}":
         raise UserError(
             f"{found.name} of quality {quality} was trained with lambda {found.lmbdas[0]:g}, not {lmbda:g}: "
             "give the quality alone, and lmbda to the refinement"
         )
     if len(found.members) == 1 and lmbda is None:
         return found.members[0]
-    if found.members[0].quality and lmbda not in found.lmbdas and (lmbda is None or not found.at):
+    if found.members[0].quality and lmbda is None:
         last = found.members[-1].quality
         raise UserError(f"{found.name} comes from the zoo in several qualities: give quality=1 … {last}")
     return found.member(DEFAULT_LMBDA if lmbda is None else lmbda)
