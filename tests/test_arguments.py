@@ -120,3 +120,12 @@ def test_refused_in_one_sentence(name, tmp_path, monkeypatch):
     message = str(refused.value)
     assert 10 < len(message) < 300 and "\n" not in message
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_picture_that_no_file_holds_is_refused_before_any_work(monkeypatch):
+    monkeypatch.setattr(Codec, "analyse", None)
+    wide = torch.zeros(3, 1, 65536)
+    with pytest.raises(UserError, match="1 to 65535 pixels a side"):
+        refine(wide, streams=True)
+    with pytest.raises(UserError, match="1 to 65535 pixels a side"):
+        target_rate.encode_to(CODEC, wide, bpp=1)

@@ -22,6 +22,7 @@ them as ``[[y], [z]]`` with the shape that `Container.shape` gives (see `coder` 
 import math
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..errors import UserError
@@ -103,6 +104,13 @@ class Container:
         return f"{name}, λ = {self.lmbda:.6g}, weights {self.weights.hex()}…"
 
 
+def check_size(size: Sequence[int]) -> None:
+    """Refuse a photograph's height and width that the format cannot say."""
+    for side in size:
+        if not 1 <= side <= MAX_SIDE:
+            raise UserError(f"a file holds photographs of 1 to {MAX_SIDE} pixels a side, not {side}: crop it")
+
+
 def pack(container: Container) -> bytes:
     """The bytes of a file.
 
@@ -111,9 +119,7 @@ def pack(container: Container) -> bytes:
     """
     codes = {name: code for code, name in NAMES.items()}
     size = container.height, container.width
-    for side in size:
-        if not 1 <= side <= MAX_SIDE:
-            raise UserError(f"a file holds photographs of 1 to {MAX_SIDE} pixels a side, not {side}: crop it")
+    check_size(size)
     code = codes.get(container.name, 0)
     head = _FIELDS.pack(MAGIC, container.version, code, container.lmbda, container.weights, *size)
     for string in (container.z, container.y):

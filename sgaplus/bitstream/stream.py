@@ -24,14 +24,16 @@ from .coder import Progress, coder_of, decode_latents, encode_latents
 from .container import MAX_PIXELS, Container
 
 
-def check(codec: Codec) -> None:
-    """Make sure, before any work is done, that latents of ``codec`` can be written.
+def check(codec: Codec, *images: Tensor) -> None:
+    """Make sure, before any work is done, that latents of ``codec`` for ``images`` (3, H, W) can be written.
 
     Raises:
         UserError: they cannot.
     """
     codec.once(coder_of)
     _identity(codec)
+    for image in images:
+        container.check_size(image.shape[1:])
 
 
 @undisturbed()

@@ -103,7 +103,7 @@ def _refined(codec: Codec, image: Tensor, name: str, plan: Plan, **settings: Any
     from .. import bitstream
     from ..refinement import refine as refine_images
 
-    bitstream.check(codec)
+    bitstream.check(codec, image)
     with terminal.counting("refining") as progress:
         run = refine_images(codec, [image], plan, names=[name], progress=progress, **settings)
     best, latents = run.best.iloc[0], run.latents[0]

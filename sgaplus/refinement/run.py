@@ -178,7 +178,7 @@ def refine(
     batch_size = batch_size if batch_size is None else whole(batch_size, "batch_size", 1)
     chosen = plans.plan(plan, iterations)
     if streams:
-        bitstream.check(codec)
+        bitstream.check(codec, *images)
     marks = {0, iterations, *wanted}
     every = trace_every or max(1, iterations // 20)
     evaluate = marks | set(range(every, iterations + 1, every))

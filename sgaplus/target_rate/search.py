@@ -213,7 +213,7 @@ def encode_to(
     chosen_plan = plans.plan(plan, iterations)
     codecs = sorted(codecs, key=lambda codec: codec.lmbda)
     for codec in codecs:
-        bitstream.check(codec)
+        bitstream.check(codec, image)
     (weighed,) = each_of(distortion, [image], codecs[0].metric)
     wanted = target(image.shape[-2] * image.shape[-1], bpp=bpp, psnr=psnr, max_bytes=max_bytes)
     missing = [_missing(codec, image, wanted) for codec in codecs]
