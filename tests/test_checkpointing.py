@@ -79,6 +79,16 @@ def test_one_of_something_else_is_not_taken(codec, images, tmp_path):
     assert run(codec, images[::-1], "ssl", Checkpoints(tmp_path, 60), 1)[1] == [1]
 
 
+def test_none_is_taken_for_a_function_of_ones_own(codec, images, tmp_path):
+    def mse(x_hat, x):
+        return (x_hat - x).square().mean((1, 2, 3))
+
+    settings = {"lmbda": 0.01}
+    run(codec, images, "ssl", Checkpoints(tmp_path, 0), 4, **settings)
+    checkpoints = Checkpoints(tmp_path, 0)
+    assert run(codec, images, "ssl", checkpoints, 1, distortion=mse, **settings)[1] == [1]
+
+
 def test_one_of_other_weights_is_not_taken_where_the_codec_does_not_name_them(images, tmp_path):
     for seed in (0, 1):
         codec = Codec("mine", 0.01, freeze(untrained(seed=seed)), sha256="")

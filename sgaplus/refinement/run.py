@@ -224,7 +224,7 @@ def refine(
                 write()
 
         keeper = None
-        known = joint.function is None or joint.spec in distortions.NAMED
+        known = joint.function in (None, distortions.MS_SSIM.function)
         if checkpoints is not None and known and not stopped:
             path = checkpoints.of(
                 algorithm=ALGORITHM,
