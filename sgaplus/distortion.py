@@ -22,6 +22,9 @@ from .parsing import number, whole
 
 Function = Callable[[Tensor, Tensor], Tensor]
 
+# The largest weight of a region.
+HEAVIEST = 1e6
+
 # λ of qualities 1 to 8 of CompressAI's zoo.
 LAMBDAS = {
     "mse": (0.0018, 0.0035, 0.0067, 0.0130, 0.0250, 0.0483, 0.0932, 0.1800),
@@ -78,13 +81,19 @@ class Distortion:
         return value
 
     def check(self, x_hat: Tensor, x: Tensor) -> None:
-        """Refuse a function that gives no finite number of these images, or no gradient that is."""
+        """Refuse a function that changes these images, or gives no finite number, or no gradient that is."""
         if self.function is None:
             return
         with torch.enable_grad():
             leaf = x_hat.detach().requires_grad_()
-            value = self._value(self.function, leaf, x)
-            gradient = torch.autograd.grad(value.sum(), leaf)[0] if value.requires_grad else None
+            given = leaf.clone(), x
+            versions = [each._version for each in given]
+            value = self._value(self.function, *given)
+            if versions != [each._version for each in given]:
+                raise UserError(f"the distortion {self.spec} changes its arguments: compute with copies")
+            gradient = None
+            if value.requires_grad:
+                (gradient,) = torch.autograd.grad(value.sum(), leaf, allow_unused=True)
         if gradient is None:
             raise UserError(
                 f"the distortion {self.spec} has no gradient: compute it by operations of PyTorch, of the"
@@ -122,25 +131,26 @@ def lambda_in(metric: str, lmbda: float, trained: str) -> float:
 
 
 def regions(
-    size: tuple[int, int], boxes: Iterable[Sequence[int]], *, inside: float = 8.0, outside: float = 1.0
+    size: Sequence[int], boxes: Iterable[Sequence[int]], *, inside: float = 8.0, outside: float = 1.0
 ) -> Tensor:
     """A map of weights (H, W) in which regions of interest count more than the rest.
 
     Args:
-        size: height and width of the image.
+        size: height and width of the image, or its shape.
         boxes: each (left, top, width, height) in pixels.
+        inside, outside: at most `HEAVIEST`.
 
     Raises:
-        UserError: a box is empty or reaches out of the image, or a weight is negative.
+        UserError: a box is empty or reaches out of the image, or a weight is out of range.
     """
-    height, width = size
-    inside = number(inside, "the weight inside", closed=True)
-    weights = torch.full((height, width), number(outside, "the weight outside", closed=True))
+    height, width = size[-2:]
+    inside = number(inside, "the weight inside", high=HEAVIEST, closed=True)
+    weights = torch.full((height, width), number(outside, "the weight outside", high=HEAVIEST, closed=True))
     for box in boxes:
-        values = [whole(value, "a region's place or side in pixels") for value in box]
+        values = tuple(box) if isinstance(box, Iterable) else (box,)
         if len(values) != 4:
-            raise UserError(f"a region is left, top, width and height in pixels, not {tuple(box)}")
-        left, top, across, down = values
+            raise UserError(f"a region is left, top, width and height in pixels, not {values}")
+        left, top, across, down = (whole(value, "a region's place or side in pixels") for value in values)
         if across < 1 or down < 1 or left < 0 or top < 0 or left + across > width or top + down > height:
             raise UserError(
                 f"the region {left},{top},{across},{down} (left, top, width, height) is empty or reaches out"
@@ -191,10 +201,11 @@ def _weighted(weights: Any, image: Tensor) -> Distortion:
         weights = weights.mean(0)
     if tuple(weights.shape) != size:
         raise UserError(f"a map of weights must have the image's size {size}, not {tuple(weights.shape)}")
-    if not weights.isfinite().all() or (weights < 0).any() or not weights.any():
-        raise UserError("weights of pixels must be finite and not negative, and not all zero")
+    normal = weights / weights.mean()
+    if (weights < 0).any() or not normal.isfinite().all() or not normal.any():
+        raise UserError("weights of pixels must not be negative or all zero, and have a finite sum")
     digest = hashlib.sha256(weights.contiguous().numpy().tobytes()).hexdigest()[:16]
-    return replace(MSE, spec=f"mse:weights={digest}", weights=(weights / weights.mean())[None, None])
+    return replace(MSE, spec=f"mse:weights={digest}", weights=normal[None, None])
 
 
 def together(distortions: Sequence[Distortion], device: torch.device) -> Distortion:

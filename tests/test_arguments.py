@@ -58,6 +58,7 @@ ACCEPTED = {
     "lambda of the loss as a word": lambda: metrics.rd_loss("0.01", torch.tensor(0.1), torch.tensor(1.0)),
     "curves as arrays": lambda: metrics.bd_rate(np.array(POINTS), torch.tensor(POINTS)),
     "a region with a weight of zero": lambda: distortion.regions((9, 9), [(0, 0, 2, 2)], outside=0),
+    "regions as an array": lambda: distortion.regions(X.shape, np.array([[0, 0, 2, 2]])),
     "a limit as a word": lambda: list_images("sample", limit="2"),
     "a limit of 2.0": lambda: list_images("sample", limit=2.0),
     "a crop as a word": lambda: list_images("sample", crop="64"),
@@ -71,6 +72,9 @@ REFUSED = {
     "a bundled codec for another metric": lambda: sgaplus.load_codec("mshyper-s", metric="ms-ssim"),
     "a huge lambda": lambda: refine(lmbda=10**400),
     "a region with a negative weight": lambda: distortion.regions((9, 9), [(0, 0, 2, 2)], outside=-1),
+    "a region with a weight that float32 cannot hold": lambda: distortion.regions(
+        (9, 9), [(0, 0, 2, 2)], inside=1e300
+    ),
     "half a pixel": lambda: distortion.regions((9, 9), [(0.5, 0, 2, 2)]),
     "a region in words": lambda: distortion.regions((9, 9), ["1,2,3,4"]),
     "a target for no codec": lambda: target_rate.encode_to("mshyper-s", X, bpp=1),

@@ -136,11 +136,15 @@ def test_a_target_with_a_region(codec):
         (-torch.ones(64, 64), ["negative"]),
         (torch.zeros(64, 64), ["zero"]),
         (torch.full((64, 64), torch.nan), ["finite"]),
+        (torch.full((64, 64), 3e38), ["finite sum"]),
         ([torch.ones(64, 64)] * 2, ["2 maps", "1 image"]),
         (lambda x_hat, x: (x_hat - x).mean(), [r"\(1,\)", r"\(\)"]),
         (lambda x_hat, x: 3.0, ["float"]),
         (lambda x_hat, x: (x_hat - x).detach().mean((1, 2, 3)), ["gradient"]),
         (lambda x_hat, x: (x_hat - x).mean((1, 2, 3)) / 0, ["finite"]),
+        (lambda x_hat, x: x.clone().requires_grad_().mean((1, 2, 3)), ["gradient"]),
+        (lambda x_hat, x: x_hat.sub_(x).square().mean((1, 2, 3)), ["copies"]),
+        (lambda x_hat, x: x.sub_(x_hat.detach()).add(x_hat).mean((1, 2, 3)), ["copies"]),
     ],
 )
 def test_distortions_that_are_refused(codec, given, facts):
@@ -166,7 +170,7 @@ def test_a_function_needs_a_lambda(codec):
         refine(codec, [picture(64, 64)], "ssl", distortion=absolute, iterations=2)
 
 
-@pytest.mark.parametrize("box", [(0, 0, 0, 5), (-1, 0, 5, 5), (90, 0, 11, 5), (0, 60, 5, 5), (1, 2, 3)])
+@pytest.mark.parametrize("box", [(0, 0, 0, 5), (-1, 0, 5, 5), (90, 0, 11, 5), (0, 60, 5, 5), (1, 2, 3), 16])
 def test_regions_beyond_the_image_are_refused(box):
     with pytest.raises(UserError, match="pixels"):
         distortion.regions((64, 100), [box])
@@ -190,7 +194,8 @@ def test_the_commands_take_regions_and_maps(bundled, tmp_path, command):
         (["--weights", str(bright), "--roi", "0,0,9,9"], "one of them"),
         (["--roi", "0,0,9"], "LEFT,TOP,WIDTH,HEIGHT"),
         (["--roi", "60,0,9,9"], "64×64"),
-        (["--roi", "0,0,9,9", "--roi-weight", "-1"], "of at least 0, not -1"),
+        (["--roi", "0,0,9,9", "--roi-weight", "-1"], "of at least 0"),
+        (["--roi", "0,0,9,9", "--roi-weight", "1e300"], "--roi-weight"),
         (["--roi", "0,0,9,9", "--distortion", "ms-ssim"], "--distortion"),
         (["--distortion", "lpips"], "lpips"),
         (["--distortion", "ms-ssim"], "161"),

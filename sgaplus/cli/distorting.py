@@ -72,7 +72,7 @@ def chosen(
         brightness = images.read_image(weights)
         content = hashlib.sha256(brightness.numpy().tobytes()).hexdigest()[:16]
         return Chosen(f"mse, weights {content}", "mse", lambda photographs: [brightness] * len(photographs))
-    factor = number(factor, "--roi-weight", closed=True)
+    factor = number(factor, "--roi-weight", high=distortion.HEAVIEST, closed=True)
     boxes = [_box(text) for text in roi or ()]
     words = "; ".join(",".join(map(str, box)) for box in boxes)
 
