@@ -32,6 +32,7 @@ ACCEPTED = {
     "a computed lambda": lambda: sgaplus.load_codec("mshyper-s", 0.1**2),
     "lambda of single precision": lambda: sgaplus.load_codec("mshyper-s", np.float32(0.01)),
     "a file's lambda": lambda: {0.01: 1}[sgaplus.bitstream.info(DATA)["lmbda"]],
+    "a codec in words": lambda: {torch.bfloat16: 1}[Codec("x", "0.01", CODEC.model, "", "bfloat16").dtype],
     "a dtype of torch": lambda: sgaplus.load_codec("mshyper-s", dtype=torch.float32),
     "a device of torch": lambda: sgaplus.load_codec("mshyper-s", device=torch.device("cpu")),
     "whole latents": lambda: sgaplus.encode(CODEC, {name: v.round() for name, v in LATENTS.items()}),
@@ -66,6 +67,11 @@ ACCEPTED = {
 }
 
 REFUSED = {
+    "a model in DataParallel": lambda: Codec("x", 0.01, torch.nn.DataParallel(CODEC.model), ""),
+    "a compiled model": lambda: Codec("x", 0.01, torch.compile(CODEC.model), ""),
+    "a model of half precision": lambda: Codec("x", 0.01, untrained().half(), ""),
+    "a codec of no lambda": lambda: Codec("x", float("nan"), CODEC.model, ""),
+    "a codec of double precision": lambda: Codec("x", 0.01, CODEC.model, "", torch.float64),
     "no codec": lambda: sgaplus.load_codec(None),
     "a codec twice": lambda: sgaplus.load_codec(CODEC),
     "a codec by number": lambda: sgaplus.load_codec(3),

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from .. import hardware
 from ..errors import UserError
+from ..parsing import number
 from . import strips
 from .bits import note_bounds
 from .families import FAMILIES
@@ -41,9 +42,13 @@ class Codec:
         model: the CompressAI model.
         sha256: its identity in files and tables: of the weights' file for a codec that is bundled or
             downloaded, of the weights themselves (`checkpoints.content_hash`) for a checkpoint.
-        dtype: number format of the convolutions (`torch.bfloat16` or `torch.float32`).
+        dtype: number format of the convolutions, `torch.bfloat16` or `torch.float32`; also its name.
         card: what is known about its training.
         also: further hashes by which files may name it.
+
+    Raises:
+        UserError: the model's class is not registered, its weights are of half precision, or λ or the number
+            format is none.
     """
 
     name: str
@@ -61,10 +66,19 @@ class Codec:
     def __post_init__(self) -> None:
         if type(self.model) not in FAMILIES:
             name = type(self.model).__name__
+            for inner in ("module", "_orig_mod"):  # of DataParallel and torch.compile
+                if hasattr(self.model, inner):
+                    raise UserError(f"{name} wraps a model: give the model itself, model.{inner}")
             raise UserError(
                 f"models of type {name} cannot be refined yet: register the class with"
                 f" sgaplus.codecs.register({name}, family), as sgaplus.codecs.families describes"
             )
+        if short := {p.dtype for p in self.model.parameters()} & {torch.float16, torch.bfloat16}:
+            raise UserError(
+                f"the model holds {short.pop()}, where float32 is needed: load its checkpoint again"
+            )
+        object.__setattr__(self, "lmbda", number(self.lmbda, "lambda"))
+        object.__setattr__(self, "dtype", hardware.resolve_dtype(self.dtype, self.device))
         FAMILIES[type(self.model)].prepare(self.model, self.lmbda)
         note_bounds(self.model)
         # `dataclasses.replace` passes it on, to another model too.
