@@ -6,6 +6,7 @@ import functools
 import glob
 import hashlib
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -94,7 +95,8 @@ def user_path(path: str | Path) -> Path:
 
 def printable(name: str | Path) -> str:
     """A file's name for tables and messages: bytes that are no UTF-8 are written as ``\\xe9``."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    encoded = str(name).encode("utf-8", sys.getfilesystemencodeerrors())
+    return encoded.decode("utf-8", "backslashreplace")
 
 
 @contextlib.contextmanager

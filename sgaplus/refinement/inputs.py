@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from .. import io
 from ..data.images import as_samples
 from ..errors import UserError
 from ..parsing import whole
@@ -44,7 +45,7 @@ def names_of(names: Any, count: int) -> list[str]:
     if names is None:
         return [f"image-{i}" for i in range(count)]
     single = isinstance(names, str | Path) or not isinstance(names, Iterable)
-    names = [str(name) for name in ([names] if single else names)]
+    names = [io.printable(str(name)) for name in ([names] if single else names)]
     if len(names) != count:
         raise UserError(f"{len(names)} names were given for {count} images")
     if len(set(names)) < count:
