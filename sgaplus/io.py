@@ -65,13 +65,13 @@ def set_aside(path: str | Path, why: str = "damaged") -> Path:
 
 
 def path_of(value: object, what: str = "a file") -> Path:
-    """``value`` as a path.
+    """``value`` as a path, see `user_path`.
 
     Raises:
         UserError: it is something else; ``what`` names it in the message.
     """
     if isinstance(value, str | os.PathLike):
-        return Path(value)
+        return user_path(Path(value))
     raise UserError(f"{what} is given by its path, not by {type(value).__name__}")
 
 

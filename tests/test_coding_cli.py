@@ -13,7 +13,7 @@ from sgaplus.codecs import bundled as shipped
 from sgaplus.codecs import weights
 from sgaplus.data import images
 from sgaplus.refinement import refine
-from tests.conftest import assert_refused, write_codec
+from tests.conftest import POSIX, assert_refused, write_codec
 
 
 @pytest.fixture
@@ -39,6 +39,16 @@ def test_there_and_back(call, photo, tmp_path):
     found = bitstream.info(data)
     for words in ("mshyper-s, λ = 0.01", "70×66", f"{len(data)} (32 header", f"{found['bpp']:.4f} bpp"):
         assert words in out
+
+
+@POSIX
+def test_a_tilde_that_no_shell_expands_is_a_home_folder(call, photo, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    code, _, err = call("encode", photo, "--out=~/photo.sga", "--iterations", 0)
+    assert code == 0, err
+    assert call("decode", "~/photo.sga", "-o", "~/photo.png")[0] == 0
+    assert images.read_image("~/photo.png").shape == (3, 66, 70)
+    assert list(Path().iterdir()) == []
 
 
 def test_decoding_replaces_no_picture_but_its_own(call, coded, photo):

@@ -153,6 +153,8 @@ def _in_plain_words(error: UnicodeError) -> tuple[str, int]:
 
 def _outcome(app: typer.Typer, arguments: Sequence[str] | None) -> tuple[str, int]:
     try:
+        if os.name != "nt":  # there click itself expands the words, as no shell does
+            arguments = [_at_home(word) for word in (sys.argv[1:] if arguments is None else arguments)]
         code = app(args=arguments, standalone_mode=False, prog_name="sgaplus") or 0
     except (KeyboardInterrupt, typer.Abort):
         return _STOPPED, 2
@@ -172,6 +174,12 @@ def _outcome(app: typer.Typer, arguments: Sequence[str] | None) -> tuple[str, in
         what = f"unexpected {type(error).__name__} ({first_line(error)})"
         return f"{what}: set SGAPLUS_TRACEBACK=1 to see where it comes from, and please report it", 1
     return (_STOPPED, 2) if code == _INTERRUPTED else ("", code)
+
+
+def _at_home(word: str) -> str:
+    """``~`` at the start of a path is a home folder, which no shell says of it in ``--out=~/refined``."""
+    option, equals, path = word.partition("=") if word.startswith("-") else ("", "", word)
+    return f"{option}{equals}{io.user_path(path)}" if path.startswith("~") else word
 
 
 def check_target(out: Path, suffix: str) -> None:

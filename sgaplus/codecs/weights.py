@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import io
 from ..errors import UserError
 from ..parsing import number, whole
 from . import bundled, zoo
@@ -83,8 +84,8 @@ def _lambda_at(name: Spec, scale: float, others: tuple[float | None, int | None]
     weights: Mapping[str, Tensor] = {}
     if str(name) in zoo.VARIABLE:
         weights = checkpoints.read(zoo.fetch(str(name), 1))
-    elif isinstance(name, str | Path) and Path(name).is_file():
-        weights = checkpoints.read(Path(name))
+    elif isinstance(name, str | Path) and io.user_path(name).is_file():
+        weights = checkpoints.read(io.user_path(name))
     if "Gain" not in weights:
         known = ", ".join(zoo.VARIABLE)
         raise UserError(f"{name} has no scale, which only codecs of variable rate have ({known})")
