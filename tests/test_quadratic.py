@@ -7,7 +7,6 @@ from sgaplus import plans, refine, rounding
 from sgaplus.codecs.codec import Codec
 from sgaplus.refinement.batch import Batch
 from sgaplus.refinement.curvature import Curvature
-from tests.conftest import NEEDS_COMPILER
 from tests.test_refinement import picture
 
 TAU = 0.7
@@ -85,8 +84,8 @@ def test_an_iteration_has_one_synthesis(linear_codec, monkeypatch):
 
 
 @pytest.mark.slow
-@NEEDS_COMPILER
-def test_compiled_steps_are_those_of_the_operators(linear_codec):
+def test_compiled_steps_are_those_of_the_operators(linear_codec, traced_alone):
+    """`tests.test_objective` has the real compiler."""
     runs = [
         refine(linear_codec, [picture(60, 50)], "quadratic:inner=2", iterations=3, trace_every=1, compiled=c)
         for c in (True, False)
