@@ -4,18 +4,16 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-import psutil
+from tests import forked
 
-ROOT = Path(__file__).parents[1]
-QUIET = {
-    "DASK_LOGGING__DISTRIBUTED": "error",
+SETTINGS = {
     "DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE": "False",
     "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "100",
+    "DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD": "forkserver",
 }
 
 
@@ -26,7 +24,7 @@ def free_port() -> int:
 
 
 class Farm:
-    """A scheduler and two workers with nannies.
+    """A scheduler and two workers, the second with a nanny.
 
     Args:
         folder: for what they write; the moods of `tests.moods` are there too.
@@ -36,48 +34,40 @@ class Farm:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.port = folder, free_port()
         self.address = f"tcp://127.0.0.1:{self.port}"
-        self.processes: dict[str, subprocess.Popen] = {}
+        self.processes: dict[str, BaseProcess] = {}
         self.names = ["scheduler", "worker-0", "worker-1"]
         for name in self.names:
             self.start(name)
 
     def start(self, name: str) -> None:
         if name == "scheduler":
-            command = ["scheduler", "--host", "127.0.0.1", "--port", str(self.port), "--no-dashboard"]
+            command = ["scheduler", "--host", "127.0.0.1", "--port", self.port]
         else:
-            command = ["worker", self.address, "--name", name, "--nthreads", "1", "--no-dashboard"]
-            command += ["--local-directory", str(self.folder), "--preload", "tests.moods"]
-        environment = os.environ | QUIET
-        environment |= {"OMP_NUM_THREADS": "1", "SGAPLUS_MOODS": str(self.folder)}
-        environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), environment.get("PYTHONPATH", "")])
-        with (self.folder / f"{name}.log").open("ab") as log:
-            self.processes[name] = subprocess.Popen(
-                [sys.executable, "-W", "ignore", "-m", "dask", *command],
-                cwd=ROOT,
-                env=environment,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+            command = ["worker", self.address, "--name", name, "--nthreads", 1, "--preload", "tests.moods"]
+            command += ["--local-directory", self.folder]
+            command += ["--preload-nanny", forked.IMPORTED] if name == "worker-1" else ["--no-nanny"]
+        environment = SETTINGS | {"SGAPLUS_MOODS": str(self.folder)}
+        log = self.folder / f"{name}.log"
+        self.processes[name] = forked.start("dask", *command, "--no-dashboard", log=log, **environment)
 
-    def supervise(self) -> None:
+    def supervise(self, *names: str) -> None:
         """Start again what has ended."""
-        for name, process in list(self.processes.items()):
-            if process.poll() is not None:
+        for name in names or self.names:
+            if not self.processes[name].is_alive():
                 self.start(name)
 
     def kill(self, name: str) -> None:
         """kill -9 the scheduler, or the process of a worker that computes but not its nanny."""
-        with contextlib.suppress(psutil.NoSuchProcess):
-            parent = psutil.Process(self.processes[name].pid)
-            computing = [p for p in parent.children(recursive=True) if "spawn_main" in " ".join(p.cmdline())]
-            [parent, *computing][-1].kill()
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError, ValueError):
+            worker = self.folder / f"pid-{name}"
+            pid = self.processes[name].pid if name == "scheduler" else int(worker.read_text())
+            os.kill(pid, signal.SIGKILL)
 
     def close(self) -> None:
         for process in self.processes.values():
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            process.join()
 
     # Moods
 

@@ -17,7 +17,8 @@ import pandas as pd
 from sgaplus.studies.execution import cluster
 from sgaplus.studies.running import run
 from sgaplus.studies.schema import load_study
-from tests.farm import ROOT, Farm
+from tests.farm import Farm
+from tests.forked import ROOT
 from tests.test_cluster import content, write
 
 GRID = {"methods": ["base", "ssl", "atanh", "linear", "cosine", "fast"], "iterations": 60, "seeds": [0, 1, 2]}

@@ -12,6 +12,7 @@ def dask_setup(worker):
     from sgaplus.studies.execution import cluster, shards
 
     refine, identity = shards.refine, cluster.identity
+    (FOLDER / f"pid-{worker.name}").write_text(str(os.getpid()))
     limit_files(None)
 
     def another():

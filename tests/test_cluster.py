@@ -5,10 +5,9 @@ import copy
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pandas as pd
@@ -18,11 +17,13 @@ from distributed import LocalCluster
 
 from sgaplus.errors import SystemFault, UserError
 from sgaplus.studies import planning
-from sgaplus.studies.execution import cluster
+from sgaplus.studies.execution import cluster, shards
 from sgaplus.studies.running import run
 from sgaplus.studies.schema import load_study
+from sgaplus.studies.stored import status
+from tests import forked
 from tests.conftest import POSIX, untrained
-from tests.farm import ROOT, Farm, free_port
+from tests.farm import Farm, free_port
 from tests.test_checkpoints import write_checkpoint
 from tests.test_studies import GRID, TINY, write_study
 
@@ -145,6 +146,7 @@ def test_workers_that_are_killed_or_hang_are_started_again(farm, study, undistur
     farm.release()
     monkeypatch.setattr(cluster.Cluster, "patience", 1.0)
     while psutil.pid_exists(held["worker-1"]):
+        farm.supervise("worker-0")
         time.sleep(0.05)
     monkeypatch.undo()
     assert background.result() == 0
@@ -170,8 +172,8 @@ def test_two_runs_share_a_study_and_a_cluster_with_a_slow_worker(farm, study, un
     farm.held()
     background = started(study, root, farm.address, log=logs[1])
     farm.release()
-    _, errors = other.communicate()
-    assert other.returncode == 0, errors
+    other.join()
+    assert other.exitcode == 0, root.with_suffix(".log").read_text()
     background.result()  # what the other one computes may be missing by now
     lines = [json.loads(line) for log in logs for line in log.read_text(encoding="utf-8").splitlines()]
     assert len(lines) == len({line["key"] for line in lines}) == JOBS, "no job is computed twice"
@@ -198,17 +200,9 @@ def test_a_folder_that_is_not_shared(farm, study, undisturbed, tmp_path):
     assert any("send their rows back" in what for what in background.said)
 
 
-def client(path: Path, root: Path, *options: str) -> subprocess.Popen:
-    command = [sys.executable, "-W", "ignore", "-m", "sgaplus", "study", "run", str(path), "--device", "cpu"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [*command, "--results", str(root), *options],
-        cwd=ROOT,
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+def client(path: Path, root: Path, *options: str) -> BaseProcess:
+    command = ["study", "run", path, "--device", "cpu", "--results", root, *options]
+    return forked.start("sgaplus", *command, log=root.with_suffix(".log"))
 
 
 def test_a_client_that_is_killed_goes_on(farm, study, undisturbed, tmp_path):
@@ -217,7 +211,7 @@ def test_a_client_that_is_killed_goes_on(farm, study, undisturbed, tmp_path):
     process = client(undisturbed[0], tmp_path, "--scheduler", farm.address)
     farm.held(2)
     process.kill()
-    process.communicate()
+    process.join()
     farm.release()
     jobs = tmp_path / "tiny" / "cpu" / "jobs"
     until = time.monotonic() + 120
@@ -229,13 +223,14 @@ def test_a_client_that_is_killed_goes_on(farm, study, undisturbed, tmp_path):
 
 
 def test_a_scheduler_that_is_killed_and_comes_back(undisturbed, study, farm, tmp_path):
+    """With one of its workers."""
     farm.mood("hold")
     background = started(study, tmp_path, farm.address)
     farm.held(2)
     farm.kill("scheduler")
     farm.release()
     while not background.done():
-        farm.supervise()
+        farm.supervise("scheduler", "worker-0")
         time.sleep(0.05)
     assert background.result() == 0
     assert_undisturbed(tmp_path, undisturbed)
@@ -260,18 +255,25 @@ def test_workers_without_the_weights_say_so(farm, tmp_path):
     assert started(study, tmp_path / "results", farm.address).result() == 0
 
 
-def test_a_cluster_of_this_computer_that_is_killed_as_a_whole(undisturbed, study, tmp_path):
+def test_a_cluster_of_this_computer_that_is_killed_as_a_whole(undisturbed, study, tmp_path, monkeypatch):
+    """What it has stored is not computed again, and what it left half-written goes."""
     process = client(undisturbed[0], tmp_path, "--workers", "1")
     jobs = tmp_path / "tiny" / "cpu" / "jobs"
     while not list(jobs.glob("[!.]*.parquet")):
-        assert process.poll() is None, process.communicate()
+        assert process.is_alive(), tmp_path.with_suffix(".log").read_text()
         time.sleep(0.01)
     children = psutil.Process(process.pid).children(recursive=True)
     process.kill()
-    process.communicate()
+    process.join()
     gone, alive = psutil.wait_procs(children, timeout=30)
     assert gone and not alive, "its workers end with it"
+    (jobs / ".half-written.parquet").write_bytes(b"PAR1")
+    stored = len(list(jobs.glob("[!.]*.parquet")))
+    assert status(study, "cpu", root=tmp_path).stored == stored
+    refine, counts = shards.refine, []
+    monkeypatch.setattr(shards, "refine", lambda *a, **k: counts.append(len(a[1])) or refine(*a, **k))
     assert run(study, "cpu", device="cpu", root=tmp_path) == 0
+    assert sum(counts) == JOBS - stored < JOBS
     assert_undisturbed(tmp_path, undisturbed)
 
 

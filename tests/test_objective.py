@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.slow, NEEDS_COMPILER]
 
 @pytest.fixture(scope="module")
 def small_codec():
-    """A layer of each kind once, since every one of them has kernels of its own, which take long to compile."""
+    """A layer of each kind once, since every one of them has kernels of its own to compile."""
     model = untrained()
     torch.manual_seed(1)
     model.g_s = nn.Sequential(nn.ConvTranspose2d(12, 3, 16, stride=16), GDN(3, inverse=True))

@@ -3,11 +3,6 @@
 import collections
 import copy
 import functools
-import signal
-import subprocess
-import sys
-import textwrap
-import time
 from pathlib import Path
 
 import pandas as pd
@@ -28,7 +23,7 @@ from sgaplus.studies import planning, schema, stored
 from sgaplus.studies.execution import shards
 from sgaplus.studies.running import run
 from sgaplus.studies.schema import load_studies, load_study
-from tests.conftest import POSIX, untrained, write_codec
+from tests.conftest import untrained, write_codec
 from tests.test_checkpoints import write_checkpoint
 from tests.test_store import assert_same_rows, keys
 
@@ -623,62 +618,3 @@ def test_a_job_of_two_grids_keeps_the_iterations_of_both(tmp_path, bundled):
     tasks = planning.plan(of_grids(tmp_path, *grids), "cpu")
     assert len(tasks) == 9
     assert {tuple(sorted(task.job.evaluated)) for task in tasks if task.job.iterations} == {(0, 1, 2, 3, 4)}
-
-
-# Processes
-
-PROGRAM = textwrap.dedent("""
-    import sys, time
-    from pathlib import Path
-    import torch
-    from sgaplus.codecs import bundled as shipped
-    from sgaplus.studies import running
-    from sgaplus.studies.execution import shards
-    from sgaplus.studies.schema import load_study
-
-    torch.set_num_threads(1)
-    folder, bundled = Path(sys.argv[1]), Path(sys.argv[2])
-    shipped.bundled_folder = lambda: bundled
-    refine, calls = shards.refine, []
-
-    def once(*arguments, **settings):
-        while calls:
-            time.sleep(0.01)
-        calls.append(1)
-        return refine(*arguments, **settings)
-
-    shards.refine = once
-    running.run(load_study(folder / "tiny.yaml"), "cpu", device="cpu", root=folder / "results")
-    """)
-
-
-@POSIX
-@pytest.mark.slow
-def test_a_killed_run_goes_on_without_losing_or_doubling_a_row(tmp_path, bundled, monkeypatch):
-    """A real process, killed from outside when it has stored something and waits for ever."""
-    study = tiny(tmp_path, methods=["ssl", "atanh", "linear", "cosine"])
-    jobs = tmp_path / "results" / "tiny" / "cpu" / "jobs"
-    command = [sys.executable, "-W", "ignore", "-c", PROGRAM, str(tmp_path), str(bundled)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    process = subprocess.Popen(command, cwd=ROOT, text=True, **pipes)
-    while not list(jobs.glob("[!.]*.parquet")):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    _, errors = process.communicate()
-    assert process.returncode == -signal.SIGKILL, errors
-    survivors = {path: path.read_bytes() for path in jobs.glob("[!.]*.parquet")}
-    assert 0 < len(survivors) < 12
-    (jobs / ".half-written.parquet").write_bytes(b"PAR1")
-    found = stored.status(study, "cpu", root=tmp_path / "results")
-    assert found.stored == len(survivors)
-    before = Store(jobs.parent).load()
-    refine, counts = shards.refine, []
-    monkeypatch.setattr(shards, "refine", lambda *a, **k: counts.append(len(a[1])) or refine(*a, **k))
-    assert run(study, "cpu", device="cpu", root=tmp_path / "results") == 0
-    assert sum(counts) == 12 - len(survivors), "what was stored is not computed again"
-    table = stored.stored_rows(study, "cpu", tmp_path / "results")
-    assert set(table["key"]) == {task.job.key for task in planning.plan(study, "cpu")}
-    assert not table.duplicated(["key", "iteration"]).any()
-    assert_same_rows(table[table["key"].isin(before["key"])], before)
-    assert files_in(tmp_path / "results") == ["rows.parquet"]
