@@ -8,7 +8,6 @@ number. Results are those of the CPU to the last digit.
 import torch
 from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
 
 NAME = "elsewhere"
 DEVICE = torch.device("privateuseone", 0)
@@ -51,25 +50,35 @@ class Mode(TorchDispatchMode):
         return _computed(function, args, kwargs or {})
 
 
-def _inner(value):
-    return value.inner if isinstance(value, Elsewhere) else value
+def _mapped(function, value):
+    """``value`` with ``function`` of each of its tensors."""
+    if isinstance(value, torch.Tensor):
+        return function(value)
+    if isinstance(value, tuple | list):
+        return type(value)([_mapped(function, one) for one in value])
+    return value
 
 
 def _computed(function, args, kwargs):
-    tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
-    here = any(isinstance(tensor, Elsewhere) for tensor in tensors)
-    if here and function is not _copy and any(t.ndim for t in tensors if not isinstance(t, Elsewhere)):
+    there, here = [], []
+
+    def inner(value):
+        (there if isinstance(value, Elsewhere) else here).append(value)
+        return value.inner if isinstance(value, Elsewhere) else value
+
+    inputs = _mapped(inner, args), {name: _mapped(inner, value) for name, value in kwargs.items()}
+    if there and function is not _copy and any(value.ndim for value in here):
         raise RuntimeError(f"{function}: tensors on two devices")
     device = kwargs.get("device")
     if device is not None:
-        kwargs = kwargs | {"device": _CPU}
-    found = function(*tree_map(_inner, args), **tree_map(_inner, kwargs))
+        inputs[1]["device"] = _CPU
+    found = function(*inputs[0], **inputs[1])
     if function is _number:
         return found
-    if function._schema.is_mutable and isinstance(args[0], torch.Tensor) and found is _inner(args[0]):
+    if function._schema.is_mutable and isinstance(args[0], torch.Tensor) and found is inner(args[0]):
         return args[0]
-    if here if device is None else device.type == DEVICE.type:
-        return tree_map(lambda one: Elsewhere(one) if isinstance(one, torch.Tensor) else one, found)
+    if there if device is None else device.type == DEVICE.type:
+        return _mapped(Elsewhere, found)
     return found
 
 

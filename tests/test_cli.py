@@ -4,10 +4,8 @@ import errno
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pandas as pd
@@ -21,7 +19,7 @@ from sgaplus.cli import terminal
 from sgaplus.codecs import zoo
 from sgaplus.data import datasets, images
 from sgaplus.data.datasets import ImageFile
-from tests.conftest import POSIX, assert_refused, write_codec, write_photo
+from tests.conftest import assert_refused, write_codec, write_photo
 
 ROOT = Path(__file__).parents[1]
 
@@ -393,40 +391,3 @@ def test_file_names_are_no_markup(capsys):
         ["[red]x", "1.0"],
         ["–", "–"],
     ]
-
-
-# A process of its own
-
-
-@POSIX
-@pytest.mark.slow
-def test_ctrl_c_in_the_middle_of_a_refinement(tmp_path, photo):
-    """Also that ``python -m sgaplus`` is the command line."""
-    path = write_codec(tmp_path / "codec", "own")
-    (tmp_path / "here").mkdir()
-    # A process inherits that SIGINT is ignored, as it is for a shell's background jobs, but no handler.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        command = [sys.executable, "-m", "sgaplus", "refine", photo, "--codec", path, "--lmbda", "0.01"]
-        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        streams |= {"env": os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}}
-        command += ["--iterations", "10000000"]
-        with subprocess.Popen(command, cwd=tmp_path / "here", **streams) as running:
-            assert running.stderr.readline() == "refining 1 photograph\n"
-            time.sleep(1)
-            assert running.poll() is None
-            running.send_signal(signal.SIGINT)
-            out, err = running.communicate(timeout=60)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert (running.returncode, out) == (2, "")
-    assert err.splitlines()[-2:] == [
-        "0 of 1 are done: the same command continues",
-        "error: stopped: no file was left half-written",
-    ]
-    # The best so far, unless there was no time for a step.
-    written = {path.name for path in (tmp_path / "here").rglob("*.*")}
-    assert written in ({"photo.interrupted.png", "rows.csv"}, set())
-    if written:
-        [rows] = (tmp_path / "here").rglob("rows.csv")
-        assert 0 < pd.read_csv(rows)["iteration"].max() < 10**7

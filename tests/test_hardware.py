@@ -1,7 +1,5 @@
 """Names of devices and formats, and what is said of the machine."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +7,8 @@ import torch
 
 from sgaplus import hardware
 from sgaplus.errors import UserError
+from tests import forked
+from tests.conftest import POSIX
 
 CPU = torch.device("cpu")
 
@@ -99,9 +99,10 @@ def test_float32_is_float32_on_a_gpu(monkeypatch, allowed):
         assert (cudnn.allow_tf32, cudnn.conv.fp32_precision) == (allowed, before)
 
 
+@POSIX
 @pytest.mark.slow
-def test_refinement_files_and_the_dial_work_on_another_device():
-    options = ("-q", "-p", "no:cacheprovider")
-    command = [sys.executable, "-m", "pytest", *options, Path(__file__).with_name("other_device.py")]
-    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
+def test_refinement_files_and_the_dial_work_on_another_device(tmp_path):
+    log, tests = tmp_path / "log", Path(__file__).with_name("other_device.py")
+    process = forked.start("pytest", "-q", "-p", "no:cacheprovider", tests, log=log)
+    process.join()
+    assert process.exitcode == 0, log.read_text()

@@ -2,9 +2,10 @@
 
 import collections
 import os
+import random
 import re
-import subprocess
-import sys
+import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,9 @@ from PIL import Image
 import sgaplus
 from sgaplus import refinement
 from sgaplus.data import images
-from tests.conftest import write_photo
+from tests import forked
+from tests.conftest import POSIX, write_photo
 
-ROOT = Path(__file__).parents[1]
 # How often the run is killed at a random moment; SGAPLUS_KILLS=50 is the thorough test.
 KILLS = int(os.environ.get("SGAPLUS_KILLS", "2"))
 
@@ -259,51 +260,6 @@ def test_paths_with_spaces_and_other_letters(refine):
     assert "Grüße λ 1" in out
 
 
-# Killed at any moment. One process imports everything, and its children are the runs.
-KILLER = """
-import os, random, signal, sys, time
-from pathlib import Path
-from sgaplus import cli, refinement
-from sgaplus.cli import output_folder
-from sgaplus.codecs import weights
-
-def start(folder):
-    if child := os.fork():
-        return child
-    log = os.open(f"{folder}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    try:
-        cli.main([*sys.argv[2:], "--out", folder])
-    except SystemExit as end:
-        sys.stdout.flush()
-        os._exit(end.code)
-    os._exit(99)
-
-def state(folder):
-    files = Path(folder).glob("[!.]*.png")
-    return {path.name: [path.stat().st_ino, path.stat().st_mtime_ns] for path in files}
-
-began = time.monotonic()
-assert os.waitpid(start("undisturbed"), 0)[1] == 0
-took = time.monotonic() - began
-random.seed(0)
-for index in range(int(sys.argv[1])):
-    folder = f"killed-{index}"
-    child = start(folder)
-    time.sleep(random.uniform(0, took))
-    os.kill(child, [signal.SIGKILL, signal.SIGINT][index % 2])
-    os.waitpid(child, 0)
-    done = state(folder)
-    for leftover in Path(folder).glob(".*"):
-        os.utime(leftover, (1, 1))  # as if it were older
-    assert os.waitpid(start(folder), 0)[1] == 0, Path(f"{folder}.log").read_text()
-    after = state(folder)
-    # An interrupted picture is taken up again.
-    assert all(after[name] == value for name, value in done.items() if ".interrupted." not in name), folder
-"""
-
-
 @pytest.mark.slow
 def test_ctrl_c_keeps_the_best_so_far(refine, monkeypatch):
     ordinary = refinement.refine
@@ -336,29 +292,64 @@ def test_ctrl_c_keeps_the_best_so_far(refine, monkeypatch):
     assert rows.to_dict() == {"0": [0, 2], "1": [0, 2]}
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
+def pictures(folder):
+    files = folder.glob("[!.]*.png")
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
+
+
+@POSIX
 @pytest.mark.slow
 def test_kills_at_random_moments_lose_nothing(tmp_path, bundled):
+    """Also that ``python -m sgaplus`` is the command line, and that Ctrl-C ends it with a sentence."""
     for index in range(4):
         write_photo(tmp_path / "photographs" / f"{index}.png", (64, 64 + 6 * (index % 2)), seed=index)
     weights = bundled / "mshyper-s_lambda0.01.safetensors"
     arguments = ["refine", "photographs", "--codec", weights, "--lmbda", 0.01, "--iterations", 6]
     arguments += ["--dtype", "float32"]
-    command = [sys.executable, "-c", KILLER, str(KILLS), *map(str, arguments)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    undisturbed = tmp_path / "undisturbed"
+
+    def start(folder):
+        """A run that has begun."""
+        log = folder.with_suffix(".log")
+        log.unlink(missing_ok=True)
+        process = forked.start("sgaplus", *arguments, "--out", folder, log=log, folder=tmp_path)
+        while process.is_alive() and not (log.exists() and log.read_text()):
+            time.sleep(0.005)
+        return process, log
+
+    def completed(folder):
+        process, log = start(folder)
+        began = time.monotonic()
+        process.join()
+        assert process.exitcode == 0, log.read_text()
+        return log.read_text(), time.monotonic() - began
+
+    undisturbed, moments = tmp_path / "undisturbed", random.Random(0)
+    _, took = completed(undisturbed)
     expected = table(undisturbed / "rows.csv").drop(columns="seconds")
     assert len(expected) == 8
-    for index in range(KILLS):
-        folder, log = tmp_path / f"killed-{index}", (tmp_path / f"killed-{index}.log").read_text()
+    for number in range(KILLS):
+        folder, kind = tmp_path / f"killed-{number}", (signal.SIGKILL, signal.SIGINT)[number % 2]
+        process, log = start(folder)
+        time.sleep(moments.uniform(0, took))
+        os.kill(process.pid, kind)
+        process.join()
+        said = log.read_text()
+        if process.exitcode == 2:
+            assert kind == signal.SIGINT and said.endswith("error: stopped: no file was left half-written\n")
+        else:
+            assert process.exitcode in (0, -signal.SIGKILL), said
+        done = pictures(folder)
+        for leftover in folder.glob(".*"):
+            os.utime(leftover, (1, 1))  # as if it were older
+        said += completed(folder)[0]
+        after = pictures(folder)
+        # An interrupted picture is taken up again.
+        assert all(after[name] == value for name, value in done.items() if ".interrupted." not in name)
         assert names(folder) == names(undisturbed)
         for path in undisturbed.glob("*.png"):
             with Image.open(path) as one, Image.open(folder / path.name) as other:
                 assert np.array_equal(np.asarray(one), np.asarray(other)), path.name
         found = table(folder / "rows.csv").drop(columns="seconds")
         pd.testing.assert_frame_equal(found, expected, check_exact=True)
-        assert "Traceback" not in log
-        said = collections.Counter(re.findall(r"^\d of \d: (\d)$", log, re.MULTILINE))
-        assert set(said.values()) <= {1}, "refined twice"
+        times = collections.Counter(re.findall(r"^\d of \d: (\d)$", said, re.MULTILINE))
+        assert "Traceback" not in said and set(times.values()) <= {1}, "refined twice"
