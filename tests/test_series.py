@@ -124,6 +124,7 @@ def test_a_list_may_be_longer_than_a_files_name(tmp_path, monkeypatch):
         ("mbt2018-maen", ["unknown codec 'mbt2018-maen'", ZOO, "mshyper-s"]),
         ([], ["list of paths"]),
         ({}, ["at least one checkpoint"]),
+        ({1: 0.01}, ["by its path"]),
         (3, ["by a word or a path"]),
         (["a.pth=0.01", "nowhere.pth=0.02"], ["nowhere.pth"]),
         (["a.pth=0.01", "b.pth=0.01"], ["a.pth", "b.pth", "lambda 0.01"]),

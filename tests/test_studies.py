@@ -157,6 +157,7 @@ def test_the_paper_s_grids_are_complete(planned):
         ({"temperatures": ["constant:value=3"]}, "first temperature"),
         ({"read_offs": [5]}, "read-off 5 is beyond the 4 iterations"),
         ({"iterations": 2.5}, "iterations.*valid integer"),
+        ({"train_lmbdas": 0.01}, "train_lmbdas.*valid list"),
         ({"crop": 32}, "greater than or equal to 64"),
         ({"seeds": [-1]}, "greater than or equal to 0"),
         ({"streams": "yes"}, r"grids.0.streams\): .*valid boolean"),
@@ -169,6 +170,7 @@ def test_a_wrong_grid_is_refused_with_its_place(tmp_path, change, message):
     with pytest.raises(UserError, match=message) as error:
         tiny(tmp_path, **change)
     assert str(error.value).startswith(str(tmp_path / "tiny.yaml"))
+    assert str(error.value).count("line ") == 1
 
 
 def test_the_line_is_the_one_that_is_wrong(tmp_path):
@@ -198,7 +200,7 @@ def test_files_are_kept_of_whole_photographs_under_the_methods_of_figure_4(plann
     ("text", "message"),
     [
         ("", "does not describe a study"),
-        ("title: [", "is not valid YAML"),
+        *((text, "is not valid YAML") for text in ("title: [", "title: 2024-13-45", "title: !!int x")),
         ("name: x\ntitle: y", "leave the key 'name' out"),
         ("title: x\nshows: [y]", "profiles.*required"),
         ("title: x\nshows: [y]\nprofiles: {gpu: {}}", "'paper' or 'cpu'"),

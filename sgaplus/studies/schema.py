@@ -261,11 +261,9 @@ def _read(path: Path) -> Study:
         content = yaml.load(text, _Loader)
     except OSError as error:
         raise io.unreadable(path, error) from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # such as of a day that there is not
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} does not describe a study: it needs title, shows and profiles")
@@ -282,14 +280,22 @@ def _read(path: Path) -> Study:
         raise UserError(f"{path} does not describe a study: {error}") from error
     except ValidationError as error:
         tree = yaml.compose(text, _Loader)
-        problems = "; ".join(_sentence(tree, problem) for problem in error.errors())
+        problems = "; ".join(_sentence(tree, problem) for problem in _innermost(error.errors()))
         raise UserError(f"{path}: {problems}") from error
+
+
+def _innermost(problems: Sequence[Any]) -> list[Any]:
+    """Without those of lists that are too short only because something in them is wrong."""
+    places = [problem["loc"] for problem in problems]
+    return [p for p in problems if not any(p["loc"] == place[: len(p["loc"])] != place for place in places)]
 
 
 def _sentence(tree: Any, problem: Any) -> str:
     """One problem with its place, such as ``line 12 (profiles.cpu.codec): unknown codec …``."""
     loc = problem["loc"]
-    reason = problem["ctx"]["error"] if problem["type"] == "value_error" else problem["msg"]
+    reason = problem["msg"].replace("tuple", "list").replace("Tuple", "List")
+    if problem["type"] == "value_error":
+        reason = problem["ctx"]["error"]
     if problem["type"] == "extra_forbidden":
         reason = f"there is no setting '{loc[-1]}': remove it or mend its spelling"
     where = ".".join(map(str, loc))
