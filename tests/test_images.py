@@ -95,9 +95,19 @@ def test_other_kinds_of_pictures_are_converted_with_a_note(tmp_path, name):
 def test_deep_colour_is_read_with_eight_bits(tmp_path):
     deep = RNG.integers(0, 65536, (7, 5, 3), dtype=np.uint16)
     tifffile.imwrite(tmp_path / "deep.tif", deep, photometric="rgb")
-    with pytest.warns(ImageNote, match="16-bit colour is read with 8 bits"):
-        x = read_image(tmp_path / "deep.tif")
-    assert (x - torch.from_numpy(deep / 65535).permute(2, 0, 1)).abs().max() < 1 / 255
+    (tmp_path / "deep.ppm").write_bytes(b"P6 5 7 65535\n" + deep.astype(">u2").tobytes())
+    for name in ("deep.tif", "deep.ppm"):
+        with pytest.warns(ImageNote, match="16-bit colour is read with 8 bits"):
+            x = read_image(tmp_path / name)
+        assert (x - torch.from_numpy(deep / 65535).permute(2, 0, 1)).abs().max() < 1 / 255
+
+
+def test_transparency_of_deep_grey_is_laid_on_white(tmp_path):
+    deep = np.array([[1000, 2000, 60000]], np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png", transparency=2000)
+    with pytest.warns(ImageNote, match="transparency is laid on white"):
+        x = read_image(tmp_path / "deep.png")
+    assert torch.equal(x[0, 0], torch.tensor([1000 / 65535, 1.0, 60000 / 65535]))
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "webp"])

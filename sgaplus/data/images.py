@@ -7,6 +7,7 @@ an ICC profile is followed as a viewer follows it.
 
 import contextlib
 import logging
+import re
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
@@ -122,6 +123,8 @@ def _decoded(path: Path, notes: list[str], stretch: bool) -> np.ndarray:
         if 0 in image.size:
             raise UserError(f"{path} has no pixels ({image.width}×{image.height}): give another image")
         raw = str([tile[3] for tile in image.tile])
+        # A PPM says its largest value there.
+        deep_colour = ";16" in raw or any(int(n) > 255 for n in re.findall(r"'RGB', (\d+)", raw))
         # Pillow scales a PGM of any depth to 16 bits, but leaves integers from a TIFF as they are.
         deep_grey = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
         if (frames := getattr(image, "n_frames", 1)) > 1:
@@ -134,13 +137,16 @@ def _decoded(path: Path, notes: list[str], stretch: bool) -> np.ndarray:
     if turned:
         notes.append("it is turned upright as its EXIF orientation says")
     if deep_grey:
-        grey = _deep_grey(
-            np.asarray(upright, dtype=np.float64), 4095 if "I;12" in raw else 65535, stretch, notes
-        )
-        return np.repeat(colour.deep_grey_to_srgb(grey, stated, notes)[..., None], 3, axis=2)
+        samples = np.asarray(upright, dtype=np.float64)
+        grey = _deep_grey(samples, 4095 if "I;12" in raw else 65535, stretch, notes)
+        grey = colour.deep_grey_to_srgb(grey, stated, notes)
+        if (transparent := samples == upright.info.get("transparency")).any():
+            notes.append("transparency is laid on white")
+            grey = np.where(transparent, 1.0, grey)
+        return np.repeat(grey[..., None], 3, axis=2)
     if upright.mode in ("I", "F"):
         raise UserError(f"{path} holds samples without a known white level: save it with 8 or 16 bits")
-    if ";16" in raw:
+    if deep_colour:
         notes.append("16-bit colour is read with 8 bits")
     return np.asarray(_to_rgb(upright, stated, notes), dtype=np.float32) / 255
 
