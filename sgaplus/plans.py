@@ -13,7 +13,7 @@ from typing import Any
 from . import rounding, schedules
 from .errors import UserError
 from .optimizers import OPTIMIZERS
-from .parsing import number
+from .parsing import number, whole
 from .rounding import Method
 from .schedules import Constant, Cosine, Exponential, ExponentialTo, Schedule
 
@@ -142,7 +142,7 @@ def plan(
             )
         if iterations is None:
             raise UserError(f"the preset '{spec}' depends on the number of iterations: give it too")
-        return PRESETS[spec](iterations)
+        return PRESETS[spec](whole(iterations, "iterations", 0))
     if isinstance(spec, str) and spec.partition(":")[0].strip() not in rounding.METHODS:
         known = ", ".join((*PRESETS, *rounding.METHODS))
         raise UserError(f"unknown method or preset {spec!r}: use one of {known}")

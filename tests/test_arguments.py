@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import sgaplus
-from sgaplus import distortion, metrics, target_rate
+from sgaplus import distortion, metrics, plans, target_rate
 from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.data.datasets import list_images
 from sgaplus.errors import UserError
@@ -109,6 +109,8 @@ REFUSED = {
     "no curves": lambda: metrics.bd_rate(None, None),
     "numbers for curves": lambda: metrics.bd_psnr((1, 2), (1, 2)),
     "progress as a number": lambda: refine(progress=3),
+    "a folder for checkpoints": lambda: refine(checkpoints="folder"),
+    "iterations of a preset in words": lambda: plans.plan("fast", "many"),
     "a class for a plan": lambda: refine(plan=sgaplus.rounding.SSL),
     "files for images": lambda: refine(list_images("sample")),
     "Pillow's image": lambda: refine(Image.new("RGB", (64, 64))),

@@ -174,6 +174,8 @@ def refine(
     wanted = read_offs_of(read_offs, iterations)
     if progress is not None and not callable(progress):
         raise UserError(f"progress is a function of two numbers, not {progress!r}")
+    if checkpoints is not None and not isinstance(checkpoints, Checkpoints):
+        raise UserError(f"checkpoints are Checkpoints(folder, seconds), not {checkpoints!r:.80}")
     trace_every = trace_every if trace_every is None else whole(trace_every, "trace_every", 1)
     batch_size = batch_size if batch_size is None else whole(batch_size, "batch_size", 1)
     chosen = plans.plan(plan, iterations)

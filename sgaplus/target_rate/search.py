@@ -203,7 +203,7 @@ def encode_to(
         UserError: the target is out of their reach (``max_bytes``: below it), or an argument is out
             of range.
     """
-    codecs = [codec_of(codec) for codec in ([codecs] if isinstance(codecs, Codec) else codecs)]
+    codecs = [codec_of(codec) for codec in ([codecs] if isinstance(codecs, Codec | str) else codecs)]
     if not codecs:
         raise UserError("a target needs at least one codec")
     image, *others = images_of(image)
