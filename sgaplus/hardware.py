@@ -97,16 +97,11 @@ def cpu_flags() -> frozenset[str]:
         return frozenset()
 
 
-def cpu_has_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 matrices in hardware (AVX-512 BF16, AMX or Arm BF16)."""
-    return bool(cpu_flags() & {"avx512_bf16", "amx_bf16", "bf16"})
-
-
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether ``device`` multiplies bfloat16 matrices in hardware."""
+    """Whether ``device`` multiplies bfloat16 matrices in hardware (AVX-512 BF16, AMX or Arm BF16)."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return cpu_has_bfloat16()
+    return bool(cpu_flags() & {"avx512_bf16", "amx_bf16", "bf16"})
 
 
 @functools.cache
@@ -116,7 +111,7 @@ def cpu_is_faster_in_bfloat16() -> bool:
     Instructions for it do not say so: with AVX-512 BF16 but without matrix tiles, some processors are twice
     as fast and others slower.
     """
-    if not cpu_has_bfloat16():
+    if not has_bfloat16(torch.device("cpu")):
         return False
     seconds = {dtype: _seconds_of_a_convolution(dtype) for dtype in (torch.bfloat16, torch.float32)}
     return seconds[torch.bfloat16] < 0.9 * seconds[torch.float32]

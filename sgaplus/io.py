@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
@@ -64,17 +65,6 @@ def set_aside(path: str | Path, why: str = "damaged") -> Path:
     return path.rename(aside)
 
 
-def path_of(value: object, what: str = "a file") -> Path:
-    """``value`` as a path, see `user_path`.
-
-    Raises:
-        UserError: it is something else; ``what`` names it in the message.
-    """
-    if isinstance(value, str | os.PathLike):
-        return user_path(Path(value))
-    raise UserError(f"{what} is given by its path, not by {type(value).__name__}")
-
-
 def cache_folder() -> Path:
     """The user's cache folder of this package; a temporary one for a user who has no home."""
     try:
@@ -84,8 +74,14 @@ def cache_folder() -> Path:
         return Path(tempfile.gettempdir()) / f"sgaplus-{user}"
 
 
-def user_path(path: str | Path) -> Path:
-    """A path as a user writes it: ``~`` at its start is a home folder, unless a file is called so."""
+def user_path(path: Any, what: str = "a file") -> Path:
+    """A path as a user writes it: ``~`` at its start is a home folder, unless a file is called so.
+
+    Raises:
+        UserError: it is no path; ``what`` names it in the message.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise UserError(f"{what} is given by its path, not by {type(path).__name__}")
     path = Path(path)
     try:
         return path if os.path.lexists(path) else path.expanduser()

@@ -57,9 +57,7 @@ class DeterministicAnnealing(Atanh):
     """Baseline A4 of arXiv 2006.04240, Table 1: softmax(f/τ) of atanh in place of a sample (τ once)."""
 
     name, label = "da", "deterministic annealing"
-
-    def noise_shape(self, shape: tuple[int, ...]) -> None:
-        return None
+    noise_shape = Method.noise_shape
 
     def relax(self, v: Tensor, tau: float | Tensor = 1.0, noise: Tensor | None = None) -> Tensor:
         return self.choice(v, tau).mean
@@ -150,6 +148,7 @@ class Quadratic(SSL):
     """
 
     name = "quadratic"
+    noise_shape, relax = DeterministicAnnealing.noise_shape, DeterministicAnnealing.relax
     a: float = 1.6
     c: float = 0.3
     inner: int = 3
@@ -169,12 +168,6 @@ class Quadratic(SSL):
 
     def of(self, name: str) -> Method:
         return self if name == "y" else _OF_Z
-
-    def noise_shape(self, shape: tuple[int, ...]) -> None:
-        return None
-
-    def relax(self, v: Tensor, tau: float | Tensor = 1.0, noise: Tensor | None = None) -> Tensor:
-        return self.choice(v, tau).mean
 
     def quantise(self, v: Tensor, name: str, tau: float | Tensor, noise: Tensor | None) -> Tensor | Choice:
         return self.choice(v, tau) if name == "y" else _OF_Z.relax(v, 1.0, noise)

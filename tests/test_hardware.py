@@ -51,7 +51,7 @@ def test_devices_that_are_not_here(monkeypatch, device, message):
 )
 def test_bfloat16_is_chosen_where_it_is_measured_to_be_faster(monkeypatch, supported, seconds, expected):
     """Processors that have it may still be slower in it."""
-    monkeypatch.setattr(hardware, "cpu_has_bfloat16", lambda: supported)
+    monkeypatch.setattr(hardware, "has_bfloat16", lambda device: supported)
     times = {torch.float32: 1.0, torch.bfloat16: seconds}
     monkeypatch.setattr(hardware, "_seconds_of_a_convolution", times.__getitem__)
     assert hardware.cpu_is_faster_in_bfloat16.__wrapped__() is expected

@@ -89,6 +89,8 @@ def test_unknown_codecs(bundled):
         load_codec("mshyper-s", quality=3)
     with pytest.raises(UserError, match=r"mshyper-s has no scale.*mbt2018-mean-vbr"):
         load_codec("mshyper-s", scale=0.3)
+    with pytest.raises(UserError, match=r"mbt2018-mean has no scale.*mbt2018-mean-vbr"):
+        load_codec("mbt2018-mean", scale=0.3)
 
 
 @pytest.mark.slow

@@ -66,12 +66,10 @@ class Codec:
     def __post_init__(self) -> None:
         if type(self.model) not in FAMILIES:
             name = type(self.model).__name__
-            for inner in ("module", "_orig_mod"):  # of DataParallel and torch.compile
-                if hasattr(self.model, inner):
-                    raise UserError(f"{name} wraps a model: give the model itself, model.{inner}")
             raise UserError(
-                f"models of type {name} cannot be refined yet: register the class with"
-                f" sgaplus.codecs.register({name}, family), as sgaplus.codecs.families describes"
+                f"models of type {name} cannot be refined yet: give the model itself where this one wraps it"
+                f" (model.module), or register the class with sgaplus.codecs.register({name}, family), as"
+                " sgaplus.codecs.families describes"
             )
         if short := {p.dtype for p in self.model.parameters()} & {torch.float16, torch.bfloat16}:
             raise UserError(

@@ -168,7 +168,7 @@ def series(spec: Spec | Series, lmbda: float | None = None, folder: Path | None 
         return spec
     folder = Path() if folder is None else folder
     if isinstance(spec, Mapping):
-        return _of_checkpoints({folder / io.path_of(path): value for path, value in spec.items()})
+        return _of_checkpoints({folder / io.user_path(path): value for path, value in spec.items()})
     if isinstance(spec, str) and "=" in spec and not os.path.lexists(folder / spec):
         spec = spec.split(",")
     if isinstance(spec, str | Path):

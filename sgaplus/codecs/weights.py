@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import io
 from ..errors import UserError
 from ..parsing import number, whole
 from . import bundled, zoo
 from .series import Member, Series, Spec, families, series
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from .codec import Codec
 
 # Of a bundled family where none is named: that of the paper's ablations.
@@ -78,18 +73,14 @@ def _lambda_at(name: Spec, scale: float, others: tuple[float | None, int | None]
     """λ of a codec of variable rate at a scale."""
     if others != (None, None):
         raise UserError("the rate is given once: by a scale, by lambda or by a quality")
-    from . import checkpoints
     from .families import vbr
 
-    weights: Mapping[str, Tensor] = {}
-    if str(name) in zoo.VARIABLE:
-        weights = checkpoints.read(zoo.fetch(str(name), 1))
-    elif isinstance(name, str | Path) and io.user_path(name).is_file():
-        weights = checkpoints.read(io.user_path(name))
-    if "Gain" not in weights:
+    member = series(name).members[0]
+    fixed = member.quality is not None and member.name not in zoo.VARIABLE  # and not worth a download
+    if fixed or not vbr.is_variable(model := member.load("cpu").model):
         known = ", ".join(zoo.VARIABLE)
         raise UserError(f"{name} has no scale, which only codecs of variable rate have ({known})")
-    return vbr.lmbda_at(weights["Gain"], scale)
+    return vbr.lmbda_at(model.Gain, scale)
 
 
 def _of_quality(found: Series, quality: int) -> Series:

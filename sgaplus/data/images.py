@@ -84,7 +84,7 @@ def read_image(path: str | Path, *, stretch: bool = False) -> Tensor:
             Pillow's limit against decompression bombs, or has samples without a known white level.
         SystemFault: the disk fails, or too many files are open.
     """
-    path = io.path_of(path, "an image to read")
+    path = io.user_path(path, "an image to read")
     notes: list[str] = []
     with _pillow_errors(path):
         pixels = _decoded(path, notes, stretch)
@@ -309,7 +309,7 @@ def write_image(path: str | Path, x: Tensor, texts: Mapping[str, str] | None = N
             folder cannot be written to.
         SystemFault: the disk is full or fails.
     """
-    path = io.path_of(path, "an image to write")
+    path = io.user_path(path, "an image to write")
     if path.suffix.lower() != ".png":
         raise UserError(f"cannot write {path}: images are written as PNG, so use a name that ends in .png")
     x = as_samples(x)

@@ -171,11 +171,7 @@ def keep(store: Store, root: Path, result: Result) -> None:
 
 
 def _refined(
-    codec: Codec,
-    tasks: Sequence[Task],
-    order: Order,
-    tell: Tell,
-    checkpoints: Checkpoints | None,
+    codec: Codec, tasks: Sequence[Task], order: Order, tell: Tell, checkpoints: Checkpoints | None
 ) -> tuple[list[Result], list[Failure]]:
     first = tasks[0]
     try:
