@@ -137,6 +137,12 @@ def atomic(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write(path: str | Path, content: str | bytes | memoryview) -> None:
+    """Write a file, text as UTF-8, whole or not at all; errors are those of `atomic`."""
+    with atomic(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
 def check_folder(folder: str | Path) -> None:
     """Make sure, before any work is done, that results can be written into ``folder``; nothing is created.
 

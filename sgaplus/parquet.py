@@ -24,8 +24,7 @@ def write(path: Path, frame: pd.DataFrame) -> None:
     table = pa.Table.from_pandas(frame, preserve_index=False)
     buffer = memory.BytesIO()
     pq.write_table(table.replace_schema_metadata({_HASH: _content(table)}), buffer, compression="zstd")
-    with io.atomic(path) as temporary:
-        temporary.write_bytes(buffer.getbuffer())
+    io.write(path, buffer.getbuffer())
 
 
 def read(path: Path) -> pd.DataFrame:

@@ -133,8 +133,7 @@ def write(measurement: Measurement, path: str | Path) -> None:
     """Write a measurement as JSON; errors are those of `io.atomic`."""
     content = {"summary": measurement.summary, "pairs": measurement.table.to_dict("records")}
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    with io.atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    io.write(path, text)
 
 
 def read(path: str | Path) -> Measurement:

@@ -198,8 +198,7 @@ def run(
         added = pd.DataFrame([line | provenance(codec.device) | {"threads": torch.get_num_threads()}])
         table = read(path) if path.exists() else table  # another process may have added its own
         table = pd.concat([table, added], ignore_index=True) if len(table) else added
-        with io.atomic(path) as temporary:
-            table.to_csv(temporary, index=False)
+        io.write(path, table.to_csv(index=False))
     chosen = {tuple(line[name] for name in IDENTITY) for line in wanted}
     own = [key in chosen for key in table[IDENTITY].itertuples(index=False, name=None)]
     return table[own].reset_index(drop=True)

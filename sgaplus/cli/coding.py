@@ -90,8 +90,7 @@ def encode(
         loaded = load_codec(codec, lmbda, quality=quality, device=device, dtype=dtype)
         missed = ""
         data, lines = _refined(loaded, image, photo.stem, plan, **settings)
-    with io.atomic(out) as temporary:
-        temporary.write_bytes(data)
+    io.write(out, data)
     for line in lines:
         terminal.show(f"{out}: {line}")
     if missed:

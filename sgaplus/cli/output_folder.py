@@ -169,9 +169,8 @@ class Folder:
         stored = self.stored_table()
         others = stored[~stored["image"].isin(new["image"])]
         table = pd.concat([new, others], ignore_index=True) if len(others) else new
-        with io.atomic(self.table) as temporary:
-            write = table.to_parquet if self.table.suffix == ".parquet" else table.to_csv
-            write(temporary, index=False)
+        content = table.to_parquet if self.table.suffix == ".parquet" else table.to_csv
+        io.write(self.table, content(index=False))
         return new
 
 

@@ -145,12 +145,10 @@ def save_network(
         The weights' path.
     """
     path = folder / f"{stem(name, lmbdas)}.safetensors"
-    with io.atomic(path) as temporary:
-        temporary.write_bytes(serialise(dict(weights)))
+    io.write(path, serialise(dict(weights)))
     content = {"name": name, "lmbdas": list(lmbdas), "architecture": "mbt2018-mean", "N": N, "M": M}
     content |= {"sha256": io.sha256(path), "training": training, "kodak": list(kodak)}
-    with io.atomic(path.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    io.write(path.with_suffix(".json"), json.dumps(content, indent=2) + "\n")
     return path
 
 

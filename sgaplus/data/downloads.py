@@ -102,9 +102,7 @@ def _record(name: str) -> None:
     known, lock = published(name), folder_of(name) / LOCK
     sums = {path.name: io.sha256(path) for path in present(name) if path.name not in known}
     if sums and sums != read_sums(lock):
-        with io.atomic(lock) as temporary:
-            lines = [f"{digest}  {file}\n" for file, digest in sums.items()]
-            temporary.write_text("".join(lines), encoding="utf-8")
+        io.write(lock, "".join(f"{digest}  {file}\n" for file, digest in sums.items()))
         note(
             f"{len(sums)} images of {name} have no published checksum: those of this first download are "
             f"recorded in {lock} and hold from now on"

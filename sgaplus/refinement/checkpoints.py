@@ -55,8 +55,8 @@ class Checkpoints:
         """Write a state whole or not at all; a disk that is full costs the checkpoint, not the refinement."""
         content = BytesIO()
         torch.save(state, content)  # in a file it has an exception of its own for a full disk
-        with contextlib.suppress(SystemFault, UserError), io.atomic(path) as temporary:
-            temporary.write_bytes(content.getbuffer())
+        with contextlib.suppress(SystemFault, UserError):
+            io.write(path, content.getbuffer())
         self._last = time.monotonic()
 
     def load(self, path: Path) -> dict[str, Any] | None:

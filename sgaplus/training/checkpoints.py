@@ -17,11 +17,10 @@ _KEEP = "restore it from a copy, or rename it to start anew"
 
 
 def write(path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint; the old one stays until the new one is complete. Errors are of `io.atomic`."""
+    """Write a checkpoint; the old one stays until the new one is complete. Errors are of `io.write`."""
     content = BytesIO()
     torch.save(state, content)
-    with io.atomic(path) as temporary:
-        temporary.write_bytes(content.getbuffer())
+    io.write(path, content.getbuffer())
 
 
 def read(path: Path) -> tuple[dict[str, Any], Recipe]:

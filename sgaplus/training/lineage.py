@@ -84,6 +84,5 @@ def _read_curve(path: Path) -> list[dict[str, float]]:
 def write_curve(path: Path, rows: Sequence[dict[str, float]]) -> None:
     """Write a training curve, with columns of held-out photographs where a row has them."""
     columns = [*CURVE, *(key for key in HELD_OUT if any(key in row for row in rows))]
-    with io.atomic(path) as temporary:
-        table = pd.DataFrame(rows, columns=columns)
-        table.to_csv(temporary, index=False, float_format="%.7g", lineterminator="\n")
+    table = pd.DataFrame(rows, columns=columns)
+    io.write(path, table.to_csv(index=False, float_format="%.7g", lineterminator="\n"))

@@ -165,8 +165,7 @@ def keep(store: Store, root: Path, result: Result) -> None:
     if result.rows is None:
         return
     if result.stream is not None:
-        with io.atomic(root / result.stream) as temporary:
-            temporary.write_bytes(result.data)
+        io.write(root / result.stream, result.data)
     store.put(result.job, result.rows)
 
 
