@@ -21,6 +21,9 @@ PACKAGE = Path(__file__).parent
 # The repository of an editable install; elsewhere nothing of the kind.
 CHECKOUT = PACKAGE.parent
 
+# How pandas reads tables of photographs, which may be called NA; numbers keep every bit.
+CSV: dict[str, Any] = {"keep_default_na": False, "na_values": [""], "float_precision": "round_trip"}
+
 _HOUR = 3600
 _FULL = "the disk is full, free some space and run again"
 _OPEN = "too many files are open, close other programs or raise the limit (ulimit -n)"

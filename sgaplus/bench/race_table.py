@@ -24,13 +24,7 @@ def read(path: str | Path) -> pd.DataFrame:
         SystemFault: the disk fails, or too many files are open.
     """
     try:
-        table = pd.read_csv(
-            path,
-            dtype=dict.fromkeys(_TEXTS, str),  # a photograph may be called 007, or NA
-            keep_default_na=False,
-            na_values=[""],
-            float_precision="round_trip",
-        )
+        table = pd.read_csv(path, dtype=dict.fromkeys(_TEXTS, str), **io.CSV)
         missing = [name for name in COLUMNS if name not in table]
     except OSError as error:
         raise io.unreadable(path, error) from error

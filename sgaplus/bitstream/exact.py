@@ -49,14 +49,8 @@ class _InStrips(nn.Module):
         most = max(WINDOWS // (len(x) * width * self.layer.weight[0].numel()) - 2 * self.margin, 1)
         if self.step is None or height <= most:
             return self.layer(x)
-        joined: Tensor | None = None
-        for strip in strips.cut(2, height, most, self.margin):
-            part = strip.trimmed(self.layer(strip.wide(x)), self.step)
-            if joined is None:
-                joined = part.new_empty(*part.shape[:2], height * self.step, part.shape[3])
-            strip.own(joined, self.step).copy_(part)
-        assert joined is not None
-        return joined
+        cut = strips.cut(2, height, most, self.margin)
+        return strips.join(cut, self.layer, x, (1, self.step), torch.contiguous_format)
 
 
 def in_strips(network: nn.Module) -> nn.Module:

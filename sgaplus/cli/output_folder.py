@@ -30,9 +30,8 @@ from . import terminal
 
 # Names of the text in a PNG with a picture's record, and of the table's column that tells settings apart.
 _RECORD, _SETTINGS = "sgaplus", "settings"
-# A photograph may be called 007, or NA; numbers keep every bit.
-_CSV: dict[str, Any] = {"keep_default_na": False, "na_values": [""], "float_precision": "round_trip"}
-_CSV["dtype"] = dict.fromkeys(("image", "method", "codec", _SETTINGS), str)
+# A photograph may be called 007.
+_CSV = io.CSV | {"dtype": dict.fromkeys(("image", "method", "codec", _SETTINGS), str)}
 # Endings of the table.
 SUFFIXES = (".csv", ".parquet")
 

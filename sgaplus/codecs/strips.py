@@ -90,8 +90,23 @@ def cut(dim: int, length: int, most: int, margin: int) -> list[Strip]:
     ]
 
 
+def join(
+    strips: Sequence[Strip], network: Network, x: Tensor, steps: tuple[int, int], layout: torch.memory_format
+) -> Tensor:
+    """What ``network`` makes of ``x`` in these strips; ``steps``: how wide a position is before and then."""
+    (step, step_out), joined = steps, torch.empty(0)
+    for strip in strips:
+        part = strip.trimmed(network(strip.wide(x, step)), step_out)
+        if not joined.numel():
+            sides = list(part.shape)
+            sides[strip.dim] = x.shape[strip.dim] // step * step_out
+            joined = torch.empty(sides, dtype=part.dtype, device=part.device, memory_format=layout)
+        strip.own(joined, step_out).copy_(part)
+    return joined
+
+
 def run(name: str, strips: Sequence[Strip], network: Network, x: Tensor) -> Tensor:
-    """What ``network`` makes of ``x`` in these strips, joined."""
+    """As `join`, for a network of this name and with gradients."""
     return _InStrips.apply(x, name, strips, network)
 
 
@@ -102,17 +117,8 @@ class _InStrips(torch.autograd.Function):
     def forward(ctx, x: Tensor, name: str, strips: Sequence[Strip], network: Network) -> Tensor:
         ctx.save_for_backward(x)
         ctx.how = name, strips, network
-        step, step_out = NETWORKS[name]
-        sides = [side // step * step_out for side in x.shape[-2:]]
-        joined: Tensor | None = None
-        for strip in strips:
-            part = strip.trimmed(network(strip.wide(x, step)), step_out)
-            if joined is None:
-                joined = part.new_empty(*part.shape[:2], *sides).contiguous(memory_format=torch.channels_last)
-            strip.own(joined, step_out).copy_(part)
-        del part
+        joined = join(strips, network, x, NETWORKS[name], torch.channels_last)
         hardware.release_freed_memory()
-        assert joined is not None
         return joined
 
     @staticmethod
