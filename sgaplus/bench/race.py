@@ -62,20 +62,10 @@ def plan_text(preset: str, iterations: int) -> str:
 
 
 def _identity(codec: Codec, image: ImageFile, settings: Settings) -> dict[str, Any]:
-    values = (
-        codec.name,
-        codec.lmbda,
-        codec.sha256,
-        image.sha256,
-        METHOD.spec,
-        settings.reference_iterations,
-        settings.preset,
-        plan_text(settings.preset, settings.iterations),
-        settings.iterations,
-        codec.format,
-        hardware.describe(codec.device),
-        settings.seed,
-    )
+    plain = METHOD.spec, settings.reference_iterations
+    preset = settings.preset, plan_text(settings.preset, settings.iterations), settings.iterations
+    where = codec.format, hardware.describe(codec.device)
+    values = codec.name, codec.lmbda, codec.sha256, image.sha256, *plain, *preset, *where, settings.seed
     return dict(zip(IDENTITY, values, strict=True))
 
 

@@ -149,15 +149,10 @@ def info(data: bytes) -> dict[str, Any]:
         UserError: the file is damaged.
     """
     content = container.unpack(data)
-    return {
-        "version": content.version,
-        "codec": content.name,
-        "lmbda": float(f"{content.lmbda:.6g}"),
-        "weights": content.weights.hex(),
-        "height": content.height,
-        "width": content.width,
-        "bytes": len(data),
-        "header_bytes": content.header_bytes,
+    said = {"version": content.version, "codec": content.name, "lmbda": float(f"{content.lmbda:.6g}")}
+    said |= {"weights": content.weights.hex(), "height": content.height, "width": content.width}
+    said |= {"bytes": len(data), "header_bytes": content.header_bytes}
+    return said | {
         "z_bytes": len(content.z),
         "y_bytes": len(content.y),
         "bpp": 8 * len(data) / content.pixels,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -139,16 +139,9 @@ def train(
             bar.update(task, completed=step)
             terminal.say(f"step {step}  {_progress(rows)}")
 
+        told: dict[str, Any] = {"report": report, "report_every": report_every, "minutes": minutes}
         held_out = list(photographs.held_out.values())
-        runs.train(
-            run,
-            photographs.training,
-            checkpoint,
-            report=report,
-            held_out=held_out,
-            report_every=report_every,
-            minutes=minutes,
-        )
+        runs.train(run, photographs.training, checkpoint, held_out=held_out, **told)
     story = f"{len(photographs.training)} photographs of {photos.resolve().name}"
     path = publishing.publish(run, out, story, _kodak())
     for card in bundled.read_cards(path.with_suffix(".json")):

@@ -74,17 +74,10 @@ def read_cards(path: Path) -> list[Card]:
         lmbdas, points = content.pop("lmbdas", None), content.pop("kodak")
         if lmbdas is None:
             lmbdas, points = [content.pop("lmbda")], [points]
-        weights, file = path.with_suffix(".safetensors"), content.pop("sha256")
+        file = content.pop("sha256")
+        content |= {"lmbdas": tuple(lmbdas), "path": path.with_suffix(".safetensors"), "file_sha256": file}
         return [
-            Card(
-                lmbda=lmbda,
-                lmbdas=tuple(lmbdas),
-                sha256=_identity(file, lmbda, lmbdas),
-                kodak=point,
-                path=weights,
-                file_sha256=file,
-                **content,
-            )
+            Card(lmbda=lmbda, sha256=_identity(file, lmbda, lmbdas), kodak=point, **content)
             for lmbda, point in zip(lmbdas, points or [{} for _ in lmbdas], strict=True)
         ]
     except OSError as error:
@@ -152,13 +145,8 @@ def save_network(
     return path
 
 
-def reload(card: Card) -> Codec:
-    """`load` with the card as it is today."""
-    return load(_at(read_cards(card.path.with_suffix(".json")), card.lmbda))
-
-
 def load(card: Card) -> Codec:
-    """The codec of a card.
+    """The codec of a card as it is today.
 
     Raises:
         UserError: its weights are damaged.
@@ -168,6 +156,7 @@ def load(card: Card) -> Codec:
     from .codec import Codec, freeze
 
     path = card.path
+    card = _at(read_cards(path.with_suffix(".json")), card.lmbda)
     if not path.is_file():
         raise SystemFault(f"{path} is missing: install sgaplus again")
     found = io.sha256(path)

@@ -228,7 +228,7 @@ def _of_card(card: bundled.Card) -> Member:
     return Member(
         card.name,
         card.lmbda,
-        _load=lambda: bundled.reload(card),
+        _load=lambda: bundled.load(card),
         _sha256=lambda: card.sha256,
         _size=lambda: card.path.stat().st_size if card.path.is_file() else None,
         _effort=lambda: _effort_of(card.architecture, card.N, card.M),

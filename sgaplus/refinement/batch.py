@@ -95,7 +95,8 @@ class Batch:
         total = self.distortion.total(x_hat, self.x)
         if method.inner:
             curvature = self.curvature(
-                x_hat, decoded.y_hat, self.generators, self.distortion, self.x, self._synthesise
+                *(x_hat, decoded.y_hat, self.generators, self.distortion, self.x),
+                lambda y_hat: objective.crop(self.exact.synthesise(y_hat), self.x.shape[-2:]),
             )
             assert self.curvature.coupling is not None
             self.tangent = Tangent.of(total, decoded.y_hat, curvature, self.curvature.coupling, keep=True)
@@ -111,10 +112,6 @@ class Batch:
         assert curvature is not None and tangent is not None
         arguments = self.plan.method, self.latents, tau, noise, self.x, self.lmbda, curvature
         return of(self.codec, *arguments, self.distortion, tangent)
-
-    def _synthesise(self, y_hat: Tensor) -> Tensor:
-        """x̂ of the original pixels, in float32."""
-        return objective.crop(self.exact.synthesise(y_hat), self.x.shape[-2:])
 
     @torch.no_grad()
     def true(self) -> tuple[pd.DataFrame, Latents, Tensor]:

@@ -73,10 +73,6 @@ def image_seed(seed: int, image: Tensor) -> int:
     return int.from_bytes(digest.digest()) >> 1
 
 
-def _digest(tensor: Tensor | None) -> str:
-    return "" if tensor is None else hashlib.sha256(tensor.cpu().contiguous().numpy().tobytes()).hexdigest()
-
-
 def batches(images: Sequence[Tensor], size: int) -> list[list[int]]:
     """Indices of images that are refined together: one shape, at most ``size`` of them."""
     by_shape: dict[tuple[int, ...], list[int]] = {}
@@ -234,7 +230,7 @@ def refine(
                 format=(codec.format, codec.device.type, compiled),
                 images=[(names[i], image_seed(seed, images[i])) for i in group],
                 plan=chosen.as_dict(),
-                loss=(lmbda, joint.spec, _digest(joint.weights)),
+                loss=(lmbda, [each[i].spec for i in group]),
                 iterations=(iterations, sorted(evaluate), streams and sorted(marks)),
             )
             keeper = Keeper(checkpoints, path, files)
