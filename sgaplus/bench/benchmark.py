@@ -19,7 +19,7 @@ import platform
 import tempfile
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 from unittest.mock import patch
 
@@ -84,17 +84,10 @@ def time_to_compile(codec: Codec, images: list[Tensor]) -> float:
     return seconds[0] - seconds[1]
 
 
-@dataclass(eq=False)
-class _Clock:
-    """A `Progress` that reads the clock after certain steps."""
-
-    device: torch.device
-    marks: tuple[int, ...]
-    times: list[float] = field(default_factory=list)
-
-    def __call__(self, done: int, total: int) -> None:
-        if done in self.marks:
-            self.times.append(now(self.device))
+def _clock(device: torch.device, *marks: int) -> tuple[Progress, list[float]]:
+    """A `Progress` that reads the clock after certain steps, and what it reads."""
+    times: list[float] = []
+    return lambda done, total: times.extend([now(device)] if done in marks else []), times
 
 
 def _refine(
@@ -117,10 +110,9 @@ def _refine(
 def _time_ours(codec: Codec, images: list[Tensor], settings: Settings) -> tuple[float, float]:
     """Seconds of one step on one image, and of one true loss: by how much the step that has it is longer."""
     last = settings.warmup + settings.steps
-    marks = tuple(len(images) * t for t in (settings.warmup, last, last + 1))
-    clock = _Clock(codec.device, marks)
+    clock, times = _clock(codec.device, *(len(images) * t for t in (settings.warmup, last, last + 1)))
     _refine(codec, images, last + 1, clock, settings.compiled)
-    begun, ended, evaluated = clock.times
+    begun, ended, evaluated = times
     step = (ended - begun) / settings.steps
     return step / len(images), (evaluated - ended - step) / len(images)
 
@@ -129,9 +121,9 @@ def _time_reference(model: MeanScaleHyperprior, image: Tensor, lmbda: float, set
     """Seconds of one step of the plain loop."""
     device = next(model.parameters()).device
     last = settings.warmup + settings.steps
-    clock = _Clock(device, (settings.warmup, last))
+    clock, times = _clock(device, settings.warmup, last)
     reference_refine(model, image[None].to(device), lmbda, last, METHOD.a, progress=clock)
-    begun, ended = clock.times
+    begun, ended = times
     return (ended - begun) / settings.steps
 
 
@@ -245,7 +237,7 @@ def run(settings: Settings, progress: Progress | None = None) -> Measurement:
         "device_type": device.type,
         "bfloat16_hardware": hardware.has_bfloat16(device),
         "threads": torch.get_num_threads(),
-        "instructions": instructions.current(),
+        "instructions": os.environ.get(instructions.LIMIT, ""),
         "auto": str(hardware.resolve_dtype("auto", device)).removeprefix("torch."),
         **provenance(device),
     }

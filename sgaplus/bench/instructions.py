@@ -19,7 +19,9 @@ from .. import hardware
 from ..errors import SystemFault, UserError
 from .measurement import Measurement, Settings, read
 
-_ONEDNN, _ATEN, _NAME = "ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "SGAPLUS_BENCH_INSTRUCTIONS"
+_ONEDNN, _ATEN = "ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY"
+# The set that a process is limited to, by its name.
+LIMIT = "SGAPLUS_BENCH_INSTRUCTIONS"
 FORMATS = ("float32", "bfloat16")
 
 
@@ -35,7 +37,7 @@ class InstructionSet:
     @property
     def environment(self) -> dict[str, str]:
         """The variables that limit a process to them."""
-        return {_ONEDNN: self.onednn, _ATEN: self.aten, _NAME: self.name}
+        return {_ONEDNN: self.onednn, _ATEN: self.aten, LIMIT: self.name}
 
 
 # From the newest to the oldest.
@@ -50,11 +52,6 @@ KNOWN = (
 def available() -> list[InstructionSet]:
     """Those of this processor; none where it is no x86, or the system does not say."""
     return [known for known in KNOWN if known.flag in hardware.cpu_flags()]
-
-
-def current() -> str:
-    """The name of those that this process is limited to, or "" without a limit."""
-    return os.environ.get(_NAME, "")
 
 
 def measure(
