@@ -190,7 +190,7 @@ def find_codec(data: bytes | Container, *, fetch: bool = False) -> Codec:
     other = "use another version of sgaplus, or " if content.name in families() else ""
     raise UserError(
         f"the file was written with {content.codec}, which is not bundled here: {other}give its weights' file"
-        " and λ (--codec, --lmbda)"
+        " (--codec)"
     )
 
 

@@ -149,8 +149,8 @@ def decode(
     codec: Annotated[
         str | None,
         option(
-            "Default: the codec named in the header, as are its λ and quality. Needed for a checkpoint or a"
-            " codec not downloaded yet.",
+            "Default: the codec named in the header. Needed for a checkpoint, whose λ is that of the header,"
+            " or a codec not downloaded yet.",
             options.CODEC,
         ),
     ] = None,
@@ -184,6 +184,8 @@ def decode(
     if codec is None or same:
         loaded = bitstream.find_codec(content, fetch=same).to(device, dtype)
     else:
+        if lmbda is None and os.path.lexists(io.user_path(codec)):  # checkpoints need not say it
+            lmbda = float(f"{content.lmbda:.6g}")
         loaded = load_codec(codec, lmbda, quality=quality, device=device, dtype=dtype)
     with terminal.counting("decoding") as progress:
         picture = bitstream.decode(content, loaded, progress=progress)
