@@ -91,7 +91,7 @@ def train(
 
     - `sgaplus train photographs --out trained --lmbda 0.01`
     - `sgaplus train photographs --out trained --lmbda 0.005 --lmbda 0.01 --lmbda 0.02`
-    - `sgaplus refine photo.png --codec trained/mshyper-s_lambda0.01.safetensors --lmbda 0.01`
+    - `sgaplus refine photo.png --codec trained`
     """
     from ..codecs import bundled
     from ..training import checkpoints, crops, publishing
