@@ -7,6 +7,7 @@ import io
 import zipfile
 from contextlib import nullcontext
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import numpy as np
@@ -302,6 +303,14 @@ def test_who_gives_up_waiting_leaves_the_lock_to_its_owner(tmp_path, server, mon
     with pytest.raises(KeyboardInterrupt):
         downloads.download(f"{server.url}/a.bin", tmp_path / "a.bin", None, "try later")
     assert locks[0].exists()
+
+
+def test_a_server_whose_headers_are_wrong_is_named(server, tmp_path, monkeypatch):
+    (server.folder / "a.bin").write_bytes(b"content")
+    send = BaseHTTPRequestHandler.send_header
+    monkeypatch.setattr(BaseHTTPRequestHandler, "send_header", lambda self, key, _: send(self, key, "many"))
+    with pytest.raises(SystemFault, match=r"127.0.0.1 .*broke off during a\.bin: try later"):
+        downloads.download(f"{server.url}/a.bin", tmp_path / "a.bin", None, "try later")
 
 
 def test_other_files_and_damage_after_the_first_fetch_are_kept_aside(tecnick):

@@ -153,7 +153,7 @@ def download(url: str, path: Path, digest: str | None, remedy: str, progress: bo
     except requests.HTTPError as error:
         answer = f"{error.response.status_code} {error.response.reason}"
         raise SystemFault(f"{host} refuses {name} ({answer}): {remedy}") from error
-    except requests.RequestException as error:
+    except (requests.RequestException, ValueError) as error:  # the latter of headers that are wrong
         raise SystemFault(f"{host} cannot be reached or broke off during {name}: {remedy}") from error
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
