@@ -149,7 +149,7 @@ def test_every_instruction_set_is_a_process_of_its_own(processor, tmp_path, monk
 
     def run(command, env, **_):
         name = Path(command[command.index("--out") + 1]).name
-        given = {"dtype": command[command.index("--dtype") + 1], "instructions": env[instructions._NAME]}
+        given = {"dtype": command[command.index("--dtype") + 1], "instructions": env[instructions.LIMIT]}
         given |= {"threads": int(env["OMP_NUM_THREADS"]), "auto": "bfloat16", "pairs": 3, "warmup": 4}
         calls.append((env["ONEDNN_MAX_CPU_ISA"], env["ATEN_CPU_CAPABILITY"], *list(given.values())[:3:2]))
         ours = (0.25,) if given["dtype"] == "bfloat16" else (0.2,)

@@ -59,8 +59,8 @@ def test_what_is_missing_is_named_with_its_command():
         8: {""},
         9: {"kodak", "tecnick"},
     }
-    # The reduced study of rate and distortion has 2000 iterations, that of the temperature has not.
-    for claim, profiles in ((ledger[0], ["cpu"] * 6), (ledger[2], ["cpu", "paper"])):
+    # The reduced study of rate and distortion has 2000 iterations, that of CLIC has not.
+    for claim, profiles in ((ledger[0], ["cpu"] * 6), (ledger[5], ["cpu"] * 6 + ["paper"] * 2)):
         named = [finding.note.strip("`").split()[-1] for finding in claim.conditions]
         assert sorted(named) == profiles
 
