@@ -6,6 +6,7 @@ Where the variable ``CI`` is ``true``, a test that is skipped fails, unless `EXP
 import collections
 import contextlib
 import functools
+import gc
 import os
 import re
 import shutil
@@ -31,6 +32,9 @@ from sgaplus.training.gains import Gains
 
 from .moods import limit_files
 from .served import Server
+
+# Garbage in cycles is rare; to look for it as often as usual takes a tenth of the time.
+gc.set_threshold(100_000, 20, 20)
 
 WIDTHS = 8, 12
 

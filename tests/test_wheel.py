@@ -29,15 +29,17 @@ ROOT = Path(__file__).parents[1]
 # What a user of the installed package relies on; runs where neither the checkout nor a test is in reach.
 LOOK = """
 import json, sys, sgaplus
+from sgaplus import cli
 from sgaplus.data import sources
 from sgaplus.codecs import bundled as shipped
 json.dump({
     "package": sgaplus.__file__,
-    "version": sgaplus.__version__,
     "models": str(shipped.bundled_folder()),
     "cards": [card.path.stem for card in shipped.cards()],
     "kodak": len(sources.published("kodak")),
 }, sys.stdout)
+print()
+cli.main()
 """
 
 
@@ -132,25 +134,24 @@ def call(python, tmp_path):
     return run
 
 
-def test_the_installed_package_is_the_wheels(call, python):
-    found = json.loads(call(python.name, "-W", "ignore", "-c", LOOK))
+def test_the_installed_package_refines_a_photograph(call, python, tmp_path):
+    """With its own code, codecs and tables, and by the installed command."""
+    Image.fromarray(skimage.data.astronaut()[:128, 128:288]).save(tmp_path / "photo.png")
+    options = ["--lmbda", "0.01", "--iterations", "5", "--device", "cpu"]
+    found = json.loads(
+        call(python.name, "-W", "ignore", "-c", LOOK, "refine", "photo.png", *options).splitlines()[0]
+    )
     package = Path(found.pop("package")).parent
     assert python.parents[1] in package.parents
     assert found == {
-        "version": sgaplus.__version__,
         "models": str(package / "_models"),
         "cards": [card.path.stem for card in shipped.cards(ROOT / "data/models")],
         "kodak": 24,
     }
-
-
-def test_the_installed_command_refines_a_photograph(call, tmp_path):
-    Image.fromarray(skimage.data.astronaut()[:128, 128:288]).save(tmp_path / "photo.png")
-    options = ["--lmbda", "0.01", "--iterations", "5", "--device", "cpu"]
-    call("sgaplus", "refine", "photo.png", *options)
     rows = pd.read_csv(tmp_path / "refined/rows.csv")
     assert rows["image"].tolist() == ["photo", "photo"]
     assert rows["iteration"].tolist() == [0, 5]
     assert rows["loss"].iloc[1] <= rows["loss"].iloc[0]
     with Image.open(tmp_path / "refined/photo.png") as written:
         assert (written.mode, written.size) == ("RGB", (160, 128))
+    assert call("sgaplus", "--version") == f"sgaplus {sgaplus.__version__}\n"
