@@ -15,7 +15,7 @@ from pybtex.style.labels import BaseLabelStyle
 from sphinx import addnodes
 from sphinx.util.docutils import SphinxDirective
 
-from companion import citation, paper_map
+from companion import citation
 
 _GLOSSARY = "glossary"
 # Terms whose first mention on a page becomes a link; the others are also ordinary words.
@@ -48,6 +48,9 @@ class PaperMap(SphinxDirective):
     has_content = True
 
     def run(self) -> list[nodes.Node]:
+        # Not at the top: importing it takes as long as a small book does.
+        from companion import paper_map
+
         root = Path(self.env.srcdir).parent
         items = paper_map.read("\n".join(self.content))
         for item in items:
