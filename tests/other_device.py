@@ -77,10 +77,10 @@ def test_refinement_for_other_distortions(distortion, device):
 
 def test_files_and_the_dial(device, images):
     codec = codec_of("mbt2018-mean")
-    wanted = target_rate.encode_to(codec, images[0], max_bytes=270, iterations=10)
+    wanted = target_rate.encode_to(codec, images[0], max_bytes=270, iterations=4)
     with elsewhere.Mode():
         moved = codec.to(device)
-        found = target_rate.encode_to(moved, images[0], max_bytes=270, iterations=10)
+        found = target_rate.encode_to(moved, images[0], max_bytes=270, iterations=4)
         assert found.file.data == wanted.file.data
         x_hat = bitstream.decode(found.file.data, moved)
     assert torch.equal(x_hat.cpu(), bitstream.decode(wanted.file.data, codec))
