@@ -61,7 +61,7 @@ pdf: book
 # says which files begin.
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-# Before Python 3.12 it makes the tests take 15 to 50 % longer.
+# Before Python 3.12 it makes the tests take much longer.
 COVERAGE = $(shell $(BIN)/python -c 'import sys; print("--cov --cov-report=term" * (sys.version_info >= (3, 12)))')
 
 test: $(READY)

@@ -33,7 +33,7 @@ from sgaplus.training.gains import Gains
 from .moods import limit_files
 from .served import Server
 
-# Garbage in cycles is rare; to look for it as often as usual takes a tenth of the time.
+# Garbage in cycles is rare, and to look for it as often as usual takes time.
 gc.set_threshold(100_000, 20, 20)
 
 WIDTHS = 8, 12
