@@ -141,13 +141,16 @@ def test_a_mean_over_lambda_does_not_hide_a_lambda_on_the_other_side():
 def test_the_lead_is_given_with_better_temperatures_and_more_iterations():
     jobs = levels({"ssl": 1.1, "atanh": 1.0}) + levels({"ssl": 0.99, "atanh": 1.0}, iterations=(2000,))
     grid = {"atanh": 0.4, "linear": 0.01, "cosine": 0.1, "ssl": 0.2}
-    found = lead.table(table(jobs + temperatures(grid, iterations=(500,))))
+    late = temperatures(grid | {"ssl": -0.02}, iterations=(2000,))
+    found = lead.table(table(jobs + temperatures(grid, iterations=(500,)) + late))
     assert found.set_index(["settings", "iteration"])["change"].to_dict() == pytest.approx(
         {
             ("published settings", 500): 10,
             ("published settings", 2000): -1,
             ("each at its best τ_max", 500): 0,
             ("SSL as published, atanh at its best τ_max", 500): 10,
+            ("each at its best τ_max", 2000): -2,
+            ("SSL as published, atanh at its best τ_max", 2000): -1,
         }
     )
     text = lead.short(found)

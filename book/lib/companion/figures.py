@@ -125,8 +125,8 @@ def lines(axes: Axes, rows: pd.DataFrame, x: str, y: str, by: str = "configurati
     # All of a few points have their marker, some six of many.
     points = max(map(len, parts.values()))
     every = 1 if points <= 12 else points // 5
-    common: dict[str, Any] = {"estimator": None, "markersize": 6, "markevery": every, "ax": axes}
-    sns.lineplot(table, x=x, y=y, hue=by, style=by, **looks, **common)
+    marks: dict[str, Any] = {"markersize": 6, "markeredgewidth": 0, "markevery": every}
+    sns.lineplot(table, x=x, y=y, hue=by, style=by, **looks, **marks, estimator=None, ax=axes)
     if f"{y}_low" in table:
         for name, line in parts.items():
             ends = line[f"{y}_low"], line[f"{y}_high"]

@@ -38,14 +38,16 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
             change = pool.differences(group, SSL, ATANH)
             if change is not None and len(change) > 1:
                 add("published settings", iteration, dataset, scope, change.iloc[:, 0])
-    grid = pool.temperature_grid(rows, 500)
-    if grid is not None:
+    for iteration in (500, 2000):
+        grid = pool.temperature_grid(rows, iteration)
+        if grid is None:
+            continue
         best = {name: grid[name].mean().idxmin() for name in (ATANH, SSL)}
         taus = {"each at its best τ_max": best[SSL]}
         taus["SSL as published, atanh at its best τ_max"] = max(grid[SSL].columns)
         for settings, tau in taus.items():
             change = 100 * (grid[SSL][tau] / grid[ATANH][best[ATANH]] - 1)
-            add(settings, 500, "kodak", pool.scope_of(grid.index[0]), change)
+            add(settings, iteration, "kodak", pool.scope_of(grid.index[0]), change)
     columns = ["settings", "iteration", "data", "lmbda", "images", "change", "change_low", "change_high"]
     return statistics.with_verdicts(pd.DataFrame(found, columns=columns))
 
