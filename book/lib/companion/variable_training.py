@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 from compressai.models import MeanScaleHyperpriorVbr
+from pytorch_optimizer import SOAP
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -25,7 +26,6 @@ from sgaplus.codecs.layers import replace_gdn
 from sgaplus.distortion import LAMBDAS
 from sgaplus.training.crops import generator_for, read_photographs, sample_crops
 from sgaplus.training.objective import losses
-from sgaplus.training.run import soap
 
 REFERENCE, LR, WARMUP, COOLING = 0.01, 1e-3, 100, 0.6
 # What stays as it is.
@@ -56,7 +56,14 @@ def train(
     """Train for a time; the number of steps. ``photographs`` are uint8, (3, H, W)."""
     codec = Codec("mshyper-s-vbr", REFERENCE, model, "", dtype)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = soap(trained, LR)
+    optimizer = SOAP(
+        trained,
+        lr=LR,
+        betas=(0.95, 0.95),
+        weight_decay=0.0,
+        precondition_frequency=20,
+        max_precondition_dim=256,
+    )
     average = [value.detach().clone() for value in trained]
     begun, step = time.perf_counter(), 0
     while (part := (time.perf_counter() - begun) / seconds) < 1:
