@@ -35,6 +35,7 @@ from ..errors import SystemFault, UserError
 from . import checkpoints
 from .crops import generator_for, sample_crops
 from .gains import Gains
+from .graphs import Graph
 from .lineage import UNTRAINED, Lineage
 from .objective import centres, family_losses, losses, plain_codec, rd_point
 from .recipes import Recipe
@@ -53,7 +54,8 @@ def optimiser(model: torch.nn.Module, gains: Gains | None, lr: float) -> torch.o
     orthogonal, as matrices of output channels by all that enters them, with the root mean square that Adam's
     has (Liu et al., arXiv 2502.16982); biases, gains and the factorised prior are left to Adam.
     """
-    filters, others = [], []
+    filters: list[Tensor] = []
+    others: list[Tensor] = []
     for name, value in model.named_parameters():
         if value.requires_grad:
             (filters if value.ndim == 4 or name.endswith("gamma") else others).append(value)
@@ -88,6 +90,7 @@ class Run:
     seconds: float = 0.0
     log: list[dict[str, float]] = field(default_factory=list)
     average: list[Tensor] = field(default_factory=list)
+    _graph: Graph | None = field(init=False, default=None, repr=False)
 
     def __post_init__(self) -> None:
         self.average = [value.detach().clone() for value in self.parameters()]
@@ -194,22 +197,19 @@ class Run:
         family = recipe.family if self.gains else (recipe.lmbda,)
         lmbdas = [family[index] for index in served]
         x = sample_crops(photographs, recipe.crop, recipe.batch * len(served), generator)
-        noise = generator if device.type == "cpu" else generator_for(recipe.seed, self.step, device)
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.gains:
-            of_image = torch.tensor([[v] * recipe.batch for v in lmbdas], device=device).flatten()
-            numbers = torch.tensor([[i] * recipe.batch for i in served], device=device).flatten()
-            found = family_losses(self.codec, self.gains, x, of_image, numbers, noise)
+        given = x, torch.tensor(served, device=device), torch.tensor(lmbdas, device=device)
+        if device.type == "cpu":
+            self.optimizer.zero_grad(set_to_none=True)
+            of_lmbda = self._differentiate(*given, generator)
         else:
-            found = losses(self.codec, x, recipe.lmbda, noise)
-        of_lmbda = found.unflatten(1, (len(served), recipe.batch)).mean(2)
-        weights = torch.tensor([math.sqrt(recipe.lmbda / v) / len(served) for v in lmbdas], device=device)
-        (of_lmbda[0] * weights).sum().backward()
+            if self._graph is None:
+                self._graph = Graph(self._differentiate, given, self.parameters())
+            of_lmbda = self._graph(given, generator_for(recipe.seed, self.step, device).initial_seed())
         groups = self.optimizer.param_groups
         trained = [value for group in groups for value in group["params"]]
         norm = torch.nn.utils.clip_grad_norm_(trained, recipe.clip)
         # One transfer, which waits for a GPU.
-        table = torch.cat([of_lmbda.detach(), norm.expand(1, len(served))]).tolist()
+        table = torch.cat([of_lmbda, norm.expand(1, len(served))]).tolist()
         if not all(math.isfinite(value) for value in (*table[0], *table[3])):
             raise SystemFault(
                 f"the loss or its gradient is not finite at step {self.step}: start anew with a lower"
@@ -227,6 +227,25 @@ class Run:
             {"lmbda": lmbda, "loss": loss, "bpp": bpp, "psnr": -10 * math.log10(max(mse, 1e-12))}
             for lmbda, loss, bpp, mse, _ in zip(lmbdas, *table, strict=True)
         ]
+
+    def _differentiate(self, x: Tensor, served: Tensor, lmbdas: Tensor, noise: torch.Generator) -> Tensor:
+        """The mean loss, bpp and MSE of each λ, (3, served), and the gradients of what is trained.
+
+        Args:
+            x: the crops (B, 3, H, W), those of one λ after those of another.
+            served, lmbdas: the numbers of these λ in the family, and their values.
+        """
+        batch = self.recipe.batch
+        of_image = lmbdas.repeat_interleave(batch)
+        if self.gains:
+            numbers = served.repeat_interleave(batch)
+            found = family_losses(self.codec, self.gains, x, of_image, numbers, noise)
+        else:
+            found = losses(self.codec, x, self.recipe.lmbda, noise)
+        of_lmbda = found.unflatten(1, (len(served), batch)).mean(2)
+        weights = (self.recipe.lmbda / lmbdas).sqrt() / len(served)
+        (of_lmbda[0] * weights).sum().backward()
+        return of_lmbda.detach()
 
     @torch.no_grad()
     def averaged(self) -> tuple[MeanScaleHyperprior, Gains | None]:
