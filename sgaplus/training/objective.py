@@ -38,7 +38,7 @@ def family_losses(
     """
     model = codec.model
     gain_y, gain_synthesis, gain_z = (
-        gain[served].exp()[:, :, None, None] for gain in (gains.y, gains.synthesis, gains.z)
+        gain.index_select(0, served).exp()[:, :, None, None] for gain in (gains.y, gains.synthesis, gains.z)
     )
     features = codec.run("g_a", x)
     z = codec.run("h_a", features) * gain_z

@@ -236,9 +236,8 @@ class Run:
             served, lmbdas: the numbers of these λ in the family, and their values.
         """
         batch = self.recipe.batch
-        of_image = lmbdas.repeat_interleave(batch)
+        of_image, numbers = (values[:, None].expand(-1, batch).flatten() for values in (lmbdas, served))
         if self.gains:
-            numbers = served.repeat_interleave(batch)
             found = family_losses(self.codec, self.gains, x, of_image, numbers, noise)
         else:
             found = losses(self.codec, x, self.recipe.lmbda, noise)
