@@ -76,7 +76,7 @@ def test_a_published_codec_loads_with_a_card_that_tells_its_story(tmp_path, monk
     card = card_of(path)
     assert card["sha256"] == io.sha256(path)
     assert (card["N"], card["M"], card["architecture"]) == (8, 12, "mbt2018-mean")
-    assert (card["training"]["data"], card["training"]["optimizer"]) == ("2 made-up images", "Muon")
+    assert (card["training"]["data"], card["training"]["optimizer"]) == ("2 made-up images", "SOAP")
     (stage,) = card["training"]["stages"]
     assert Recipe(**stage.pop("recipe")) == TINY
     assert stage == {"start": "", "seconds": 12, "steps": 6, "last": rows(6, 0.02), "dtype": "float32"} | {

@@ -60,7 +60,7 @@ def train(
             _STEPS,
         ),
     ] = None,
-    lr: Annotated[float, option("Learning rate of the optimiser Muon between them.", _STEPS)] = 2e-3,
+    lr: Annotated[float, option("Learning rate of the optimiser SOAP between them.", _STEPS)] = 1e-3,
     crop: Annotated[int, option("Side of the random crops in pixels, a multiple of 64.", _STEPS)] = 256,
     batch: Annotated[int, option("Crops per step; for a family, per λ.", _STEPS)] = 2,
     per_step: Annotated[int, option("Number of λ of a family in one step.", _STEPS)] = 2,

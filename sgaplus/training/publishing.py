@@ -63,7 +63,7 @@ def publish(run: Run, folder: Path, note: str, kodak: Sequence[Tensor] = ()) -> 
     # The Kodak points are those of the published numbers.
     codecs = (plain_codec(recipe, lmbda, at(weights, lmbda), run.codec.device) for lmbda in lmbdas)
     points = [rd_point(codec, kodak) for codec in codecs] if kodak else []
-    training = {"data": note, "optimizer": "Muon", "stages": _stages(run, note)}
+    training = {"data": note, "optimizer": "SOAP", "stages": _stages(run, note)}
     path = save_network(
         weights,
         folder,

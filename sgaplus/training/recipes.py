@@ -35,7 +35,7 @@ class Recipe:
         steps: optimiser steps in all; may be raised on resuming while the cool-down has not begun.
         cooldown: the last steps, over which the learning rate falls linearly to zero.
         warmup: the first steps, over which it rises linearly.
-        lr: Muon's learning rate between the two.
+        lr: SOAP's learning rate between the two.
         crop, batch: pixels per side and number of the random crops of one step and λ. At 128 pixels ẑ is
             2 × 2 and the hyperprior never sees a position away from the border, so that the rate of whole
             photographs drifts away from that of the crops.
@@ -55,7 +55,7 @@ class Recipe:
     steps: int = 30_000
     cooldown: int = 9_000
     warmup: int = 200
-    lr: float = 2e-3
+    lr: float = 1e-3
     crop: int = 256
     batch: int = 2
     clip: float = 1.0

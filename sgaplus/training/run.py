@@ -1,9 +1,9 @@
 """The recipe for base codecs: rate-distortion training that survives a kill at any point.
 
 Loss: L(λ) = λ·255²·MSE + bpp with additive uniform noise for quantisation (Ballé et al., arXiv
-1802.01436; Minnen et al., arXiv 1809.02736). The optimiser is Muon (Jordan et al. 2024), whose steps are
-worth several times Adam's on this problem. The learning rate is warmed up, held, and brought linearly to zero
-over the last part, so that a run can be prolonged until its cool-down begins.
+1802.01436; Minnen et al., arXiv 1809.02736). The optimiser is SOAP (Vyas et al., arXiv 2409.11321), whose
+second-order steps are worth several times Adam's on this problem. The learning rate is warmed up, held, and
+brought linearly to zero over the last part, so that a run can be prolonged until its cool-down begins.
 
 Several λ are trained together as one network with gains that fold away afterwards (`gains`); a few further
 steps per λ, each from the folded weights, then make a codec of its own of each.
@@ -24,7 +24,6 @@ from typing import Any
 
 import torch
 from compressai.models import MeanScaleHyperprior
-from pytorch_optimizer import Muon
 from torch import Tensor
 
 from .. import hardware
@@ -39,31 +38,13 @@ from .graphs import Graph
 from .lineage import UNTRAINED, Lineage
 from .objective import centres, family_losses, losses, plain_codec, rd_point
 from .recipes import Recipe
+from .soap import SOAP
 
 _MEANS = ("loss", "bpp", "psnr")
 
 
 def _parameters(model: torch.nn.Module, gains: Gains | None) -> list[Tensor]:
     return [*model.parameters(), *(gains.parameters() if gains else ())]
-
-
-def optimiser(model: torch.nn.Module, gains: Gains | None, lr: float) -> torch.optim.Optimizer:
-    """The optimiser of all training, at this learning rate.
-
-    Of the filters of a convolution and of the weights γ of a divisive normalisation it makes the update
-    orthogonal, as matrices of output channels by all that enters them, with the root mean square that Adam's
-    has (Liu et al., arXiv 2502.16982); biases, gains and the factorised prior are left to Adam.
-    """
-    filters: list[Tensor] = []
-    others: list[Tensor] = []
-    for name, value in model.named_parameters():
-        if value.requires_grad:
-            (filters if value.ndim == 4 or name.endswith("gamma") else others).append(value)
-    groups = [
-        {"params": filters, "lr": lr, "use_muon": True, "use_adjusted_lr": True},
-        {"params": [*others, *(gains.parameters() if gains else ())], "lr": lr, "use_muon": False},
-    ]
-    return Muon(groups, adamw_betas=(0.9, 0.99))
 
 
 @dataclass
@@ -122,7 +103,8 @@ class Run:
         model.to(resolved, memory_format=torch.channels_last)
         codec = Codec(recipe.name, recipe.lmbda, model, "", hardware.resolve_dtype(dtype, resolved))
         gains = Gains(recipe.family, recipe.lmbda, recipe.N, recipe.M).to(resolved) if recipe.family else None
-        return cls(recipe, codec, gains, optimiser(model, gains, recipe.lr), lineage)
+        trained = [p for p in _parameters(model, gains) if p.requires_grad]
+        return cls(recipe, codec, gains, SOAP(trained, recipe.lr), lineage)
 
     def save(self, path: Path) -> None:
         """Write a checkpoint; the old one stays until the new one is complete.
@@ -205,9 +187,8 @@ class Run:
             if self._graph is None:
                 self._graph = Graph(self._differentiate, given, self.parameters())
             of_lmbda = self._graph(given, generator_for(recipe.seed, self.step, device).initial_seed())
-        groups = self.optimizer.param_groups
-        trained = [value for group in groups for value in group["params"]]
-        norm = torch.nn.utils.clip_grad_norm_(trained, recipe.clip)
+        (group,) = self.optimizer.param_groups
+        norm = torch.nn.utils.clip_grad_norm_(group["params"], recipe.clip)
         # One transfer, which waits for a GPU.
         table = torch.cat([of_lmbda, norm.expand(1, len(served))]).tolist()
         if not all(math.isfinite(value) for value in (*table[0], *table[3])):
@@ -215,8 +196,7 @@ class Run:
                 f"the loss or its gradient is not finite at step {self.step}: start anew with a lower"
                 " learning rate"
             )
-        for group in groups:
-            group["lr"] = recipe.learning_rate(self.step)
+        group["lr"] = recipe.learning_rate(self.step)
         self.optimizer.step()
         self.step += 1
         share = (1 - recipe.average) / (1 - recipe.average**self.step)
