@@ -4,6 +4,7 @@ The rows of a job (one per evaluated iteration) are one Parquet file; files can 
 ones. A job is stored completely or not at all, so that a run killed at any point resumes where it was.
 """
 
+import time
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from .errors import UserError
 from .jobs import Job, as_asked, joined
 
 _JOBS = "jobs"  # the folder of single jobs
-# How often to look again while files vanish.
-_PATIENCE = 10
+# Seconds between two looks while files vanish. Another process that packs a thousand jobs removes their files
+# for a second or more.
+_PATIENCE = (0.01, 0.1, 0.5, 1.0, 2.0, 4.0, 8.0)
 _OF_FILES: dict[str, Any] = {"real_bytes": "float64", "real_bpp": "float64", "stream": "str"}
 
 
@@ -56,11 +58,11 @@ class Store:
             UserError: a file may not be read, or its rows are none of jobs.
             SystemFault: a file is damaged, or the disk fails.
         """
-        for _ in range(_PATIENCE):
+        for pause in _PATIENCE:
             try:
                 return _rows(self._files())
             except FileNotFoundError:  # another process packs them
-                continue
+                time.sleep(pause)
         raise UserError("the stored rows change all the time: wait until the other runs have ended")
 
     def singles(self, keys: Iterable[str]) -> pd.DataFrame:

@@ -13,6 +13,7 @@ import torch
 import sgaplus
 from companion import unplanned
 from sgaplus import jobs, plans
+from sgaplus import store as module
 from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.data import datasets, images
 from sgaplus.errors import SystemFault, UserError
@@ -134,6 +135,26 @@ def test_rows_of_an_older_algorithm_stay_but_are_not_shown(tmp_path, codec, phot
     shown = unplanned.rows(store)
     found = shown.groupby("image")["algorithm"].unique().map(list)
     assert found.to_dict() == {"p0": [2], "p1": [2], "p2": [1]}
+
+
+def test_rows_are_waited_for_while_another_process_packs_many(tmp_path, codec, photographs, monkeypatch):
+    store, looks, waited = Store(tmp_path), [], []
+    run(store, codec, photographs[:1])
+    read = module._rows
+
+    def vanishing(files):
+        looks.append(len(files))
+        if len(looks) < 5:
+            raise FileNotFoundError
+        return read(files)
+
+    monkeypatch.setattr(module, "_rows", vanishing)
+    monkeypatch.setattr(module.time, "sleep", waited.append)
+    assert len(keys(store)) == 1
+    assert len(waited) == 4 and sum(waited) > 1
+    monkeypatch.setattr(module, "_rows", lambda files: vanishing(looks.clear() or files))
+    with pytest.raises(UserError, match="change all the time: wait until the other runs have ended"):
+        store.load()
 
 
 def test_rows_that_another_process_packs_meanwhile_are_found(tmp_path, codec, photographs, monkeypatch):
