@@ -17,9 +17,8 @@ from .errors import UserError
 from .jobs import Job, as_asked, joined
 
 _JOBS = "jobs"  # the folder of single jobs
-# Seconds between two looks while files vanish. Another process that packs a thousand jobs removes their files
-# for a second or more.
-_PATIENCE = (0.01, 0.1, 0.5, 1.0, 2.0, 4.0, 8.0)
+# Seconds before each look, while another process packs many jobs and removes their files one by one.
+_PATIENCE = (0.0, 0.01, 0.1, 0.5, 1.0, 2.0, 4.0, 8.0)
 _OF_FILES: dict[str, Any] = {"real_bytes": "float64", "real_bpp": "float64", "stream": "str"}
 
 
@@ -59,10 +58,11 @@ class Store:
             SystemFault: a file is damaged, or the disk fails.
         """
         for pause in _PATIENCE:
+            time.sleep(pause)
             try:
                 return _rows(self._files())
             except FileNotFoundError:  # another process packs them
-                time.sleep(pause)
+                continue
         raise UserError("the stored rows change all the time: wait until the other runs have ended")
 
     def singles(self, keys: Iterable[str]) -> pd.DataFrame:

@@ -13,11 +13,10 @@ import torch
 import sgaplus
 from companion import unplanned
 from sgaplus import jobs, plans
-from sgaplus import store as module
 from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.data import datasets, images
 from sgaplus.errors import SystemFault, UserError
-from sgaplus.store import Store
+from sgaplus.store import Store, _rows
 from tests.test_codecs import untrained
 from tests.test_refinement import picture
 
@@ -138,21 +137,20 @@ def test_rows_of_an_older_algorithm_stay_but_are_not_shown(tmp_path, codec, phot
 
 
 def test_rows_are_waited_for_while_another_process_packs_many(tmp_path, codec, photographs, monkeypatch):
-    store, looks, waited = Store(tmp_path), [], []
+    """For two seconds, on a clock that the waiting moves."""
+    store, clock = Store(tmp_path), [0.0]
     run(store, codec, photographs[:1])
-    read = module._rows
 
     def vanishing(files):
-        looks.append(len(files))
-        if len(looks) < 5:
+        if clock[0] < gone:
             raise FileNotFoundError
-        return read(files)
+        return _rows(files)
 
-    monkeypatch.setattr(module, "_rows", vanishing)
-    monkeypatch.setattr(module.time, "sleep", waited.append)
+    monkeypatch.setattr("sgaplus.store._rows", vanishing)
+    monkeypatch.setattr("sgaplus.store.time.sleep", lambda seconds: clock.append(clock.pop() + seconds))
+    gone = 2.0
     assert len(keys(store)) == 1
-    assert len(waited) == 4 and sum(waited) > 1
-    monkeypatch.setattr(module, "_rows", lambda files: vanishing(looks.clear() or files))
+    gone = 3600.0
     with pytest.raises(UserError, match="change all the time: wait until the other runs have ended"):
         store.load()
 

@@ -324,6 +324,7 @@ BROKEN = {"something": torch.zeros(1)}
         *((_with(**{part: BROKEN}), "damaged or no checkpoint") for part in ("model", "gains", "optimizer")),
         *((_with(**{part: BROKEN}), "damaged or no checkpoint") for part in ("average", "lineage")),
         (_with(recipe=dataclasses.asdict(FAMILY) | {"colour": 1}), "another version of sgaplus .*colour"),
+        (_with(optimizer={"state": {}, "param_groups": [{"betas": (0.95, 0.95)}]}), "version .*optimiser"),
     ],
 )
 def test_a_checkpoint_that_does_not_fit_is_kept(path, damage, message):

@@ -14,6 +14,7 @@ from ..errors import UserError, first_line
 from .recipes import Recipe
 
 _KEEP = "restore it from a copy, or rename it to start anew"
+_ELSEWHERE = "go on with that version, or rename it to start anew"
 
 
 def write(path: Path, state: dict[str, Any]) -> None:
@@ -41,9 +42,22 @@ def read(path: Path) -> tuple[dict[str, Any], Recipe]:
             return state, Recipe(**recipe)
     differing = ", ".join(sorted(recipe.keys() ^ {field.name for field in fields(Recipe)}))
     raise UserError(
-        f"{path} was made by another version of sgaplus (its recipe differs in {differing}): go on with that"
-        " version, or rename it to start anew"
+        f"{path} was made by another version of sgaplus (its recipe differs in {differing}): {_ELSEWHERE}"
     )
+
+
+def check_optimiser(path: Path, state: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
+    """Look whether the state's optimiser is of this version.
+
+    Raises:
+        UserError: it has other settings.
+    """
+    with damage_of(path):
+        groups = [set(group) for group in state["optimizer"]["param_groups"]]
+    if groups != [set(group) for group in optimizer.param_groups]:
+        raise UserError(
+            f"{path} was made by another version of sgaplus (with another optimiser): {_ELSEWHERE}"
+        )
 
 
 @contextlib.contextmanager

@@ -1,7 +1,6 @@
 """A training step's gradients as one CUDA graph.
 
-The networks are small, so that launching a step's kernels one by one takes a CPU several times as long as a
-large GPU takes to compute them.
+The networks are small, so that a large GPU waits for a CPU that launches a step's kernels one by one.
 """
 
 from collections.abc import Callable, Sequence

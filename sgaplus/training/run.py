@@ -153,6 +153,7 @@ class Run:
                 f"{path} is at step {state['step']}: its cool-down has begun, the schedule cannot change"
             )
         run = cls.start(recipe, device, dtype)
+        checkpoints.check_optimiser(path, state, run.optimizer)
         with checkpoints.damage_of(path), torch.no_grad():
             run.lineage = Lineage(**state["lineage"])
             run.codec.model.load_state_dict(state["model"])
