@@ -45,7 +45,7 @@ def test_a_kernel_s_positions_are_one_direction():
     """Its filters are those of a matrix with as many columns as the kernel has positions."""
     generator = torch.Generator().manual_seed(2)
     start = torch.randn(4, 3, 2, 2, generator=generator)
-    whole, flat = torch.nn.Parameter(start.clone()), torch.nn.Parameter(start.flatten(2))
+    whole, flat = torch.nn.Parameter(start.clone()), torch.nn.Parameter(start.flatten(2).clone())
     optimizers = [SOAP([p], lr=0.1, every=5) for p in (whole, flat)]
     for _ in range(30):
         whole.grad = torch.randn(4, 3, 2, 2, generator=generator)
