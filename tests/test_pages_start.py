@@ -32,7 +32,8 @@ def test_a_strip_has_a_tile_for_each_claim_with_its_verdicts_in_words():
 def test_a_study_has_a_line_with_its_command_rows_and_hours(monkeypatch):
     monkeypatch.setattr("sgaplus.studies.reproduce.studies_of", lambda _: [load_study("rd")])
     [rd] = reproduce.studies("cpu").to_dict("records")
-    assert rd["command"] == "sgaplus study run rd --profile cpu" and rd["rows"] > 1000 and rd["spent"] > 1
+    assert rd["command"] == "sgaplus study run rd --profile cpu" and rd["rows"] > 1000
+    assert rd["spent"] > 0.1
     assert rd["left"] > 0 or pd.isna(rd["memory"])
 
 

@@ -16,6 +16,7 @@ from sgaplus import bitstream, hardware, io, metrics, plans, rounding
 from sgaplus.codecs.series import series
 from sgaplus.codecs.weights import load_codec
 from sgaplus.data import datasets
+from sgaplus.data.sources import published
 from sgaplus.distortion import LAMBDAS
 from sgaplus.errors import SystemFault, UserError
 from sgaplus.store import Store
@@ -73,10 +74,9 @@ def stand_ins(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("photographs")
     for number in range(24):
         Image.new("RGB", (768, 512), (number, 0, 0)).save(folder / f"kodim{number + 1:02}.png")
-    clic = load_study("clic").profiles["cpu"].grids[0].images
     (folder / "clic2025").mkdir()
-    for number, name in enumerate([*clic, *(f"other{n}" for n in range(23 - len(clic)))]):
-        Image.new("RGB", (2048, 1365), (number, 1, 0)).save(folder / "clic2025" / f"{name}.png")
+    for number, name in enumerate(published("clic2025")):
+        Image.new("RGB", (2048, 1365), (number, 1, 0)).save(folder / "clic2025" / name)
     return folder
 
 

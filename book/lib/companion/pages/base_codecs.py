@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from bjontegaard.interpolation import interpolate
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -129,34 +128,31 @@ def looks(families: Sequence[str]) -> dict[str, dict]:
 
 
 def training(log: pd.DataFrame) -> Figure:
-    """Training loss in `families.training_log`, a running mean over 25 entries within a stage: a panel for
-    each family, a line for each λ."""
+    """How far the losses in `families.training_log`, with the network's name, lie above those of the end, as
+    means over 2500 steps: a row for each network, over crops and over hours, from the first stage whose crops
+    are known; a line for each λ, points for held-out photographs."""
+    log = log.dropna(subset=["crops"])
     if log.empty:
         raise UserError(
             "no training curve lies beside the weights of the bundled codecs: restore data/models"
         )
-    colours = palette.ordered(log["lmbda"])
-    means = log.groupby(["family", "lmbda", "stage"])["loss"].rolling(25, min_periods=1, center=True)
-    log = log.assign(mean=means.mean().droplevel([0, 1, 2]), thousands=log["step"] / 1000)
+    colours, block = palette.ordered(log["lmbda"]), (log["step"] // 2500).rename("block")
+    log = log.groupby(["network", "stage", "lmbda", block], sort=False, as_index=False).mean()
+    for loss in ("loss", "held_out_loss"):
+        log[loss] = 100 * (log[loss] / log.groupby(["network", "lmbda"])[loss].transform("last") - 1)
+    log = log.assign(crops=log["crops"] / 1000, hours=log["seconds"] / 3600)
 
-    def draw(axes: Axes, rows: pd.DataFrame) -> None:
-        for name, colour in colours.items():
-            axes.plot([], [], color=colour, label=f"λ = {name:g}")
-        sns.lineplot(
-            rows, x="thousands", y="mean", hue="lmbda", palette=colours, units=rows["stage"], estimator=None,
-            legend=False, linewidth=1.6, ax=axes,
-        )  # fmt: skip
-        starts = rows.groupby("stage")["thousands"].min()
-        # Stages that begin within the width of a label share it.
-        near = (starts.diff() > 0.03 * rows["thousands"].max()).cumsum()
-        for _, group in starts.groupby(near):
-            text, at = ", ".join(map(str, group.index)), (group.iloc[0], 1)
-            axes.annotate(text, at, (3, -3), ("data", "axes fraction"), "offset points", va="top")
-        for start in starts:
-            axes.axvline(start, color="0.6", linewidth=0.8, zorder=0)
-        axes.set(yscale="log")
-        figures.plain_numbers(axes.yaxis)
+    def draw(axes: Axes, part: tuple[str, str, pd.DataFrame]) -> None:
+        x, label, rows = part
+        for lmbda, colour in colours.items():
+            axes.plot([], [], color=colour, label=f"λ = {lmbda:g}")
+        for (_, lmbda), line in rows.groupby(["stage", "lmbda"]):
+            axes.plot(line[x], line["loss"], color=colours[lmbda])
+            axes.plot(line[x], line["held_out_loss"], "o", color=colours[lmbda], markersize=4)
+        axes.plot([], [], "o", color="0.4", markersize=4, label="held-out photographs")
+        axes.set(xlabel=label, ylim=(-2, 35))
 
-    parts = dict(iter(log.groupby("family")))
-    names = {"xlabel": "optimiser steps (thousands)", "ylabel": "training loss"}
-    return figures.panels(parts, draw, **names, size=(7.5, 3.4), columns=1)
+    parts = {}
+    for name, rows in log.groupby("network", sort=False):
+        parts |= {name: ("crops", "crops (thousands)", rows), f"{name} ": ("hours", "hours", rows)}
+    return figures.panels(parts, draw, ylabel="above the end, %", size=(3.4, 2.2), columns=2, zero=True)
