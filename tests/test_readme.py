@@ -40,7 +40,7 @@ def test_the_preset_reaches_a_lower_loss_in_fewer_iterations():
         rows = rows[rows["image"].str.fullmatch(r"kodim\d\d") & rows["method"].str.contains(f'"{method}"')]
         rows = rows[(rows["iterations"] == int(iterations)) & (rows["iteration"] == int(iterations))]
         losses.append(rows.groupby("codec_lmbda")["loss"].mean())
-    [but] = re.findall(r"at each of seven λ but the lowest, ([\d.]+)", PROSE)
+    [but] = re.findall(r"at each of seven λ but the lowest, (\d\.\d+)", PROSE)
     lower = losses[0] < losses[1]
     assert len(lower) == 7 and list(lower.index[~lower]) == [float(but)] == [lower.index.min()]
 
