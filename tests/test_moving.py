@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from companion import closed_forms, equal_bytes, moving
 from sgaplus import rounding
@@ -313,3 +314,9 @@ def test_stored_files_are_of_equal_size_and_as_good_as_their_rows_say():
                 assert psnr == pytest.approx(pair.about[f"{side}_psnr_8bit"], abs=0.02)
     size = sum(path.stat().st_size for path in STORED.parent.iterdir())
     assert size < 1.5e6
+
+
+def test_the_picture_of_the_readme_is_of_the_stored_files():
+    rows = json.loads(STORED.read_text())
+    with Image.open(Path(__file__).parents[1] / "book/images/result.png") as picture:
+        assert json.loads(picture.text["Source"]) in rows

@@ -29,7 +29,7 @@ from sgaplus.data.images import to_uint8
 from sgaplus.errors import UserError
 from sgaplus.studies.stored import results
 
-from . import parameters
+from . import figures, parameters
 
 # Of the codecs of a series the one with the nearest λ.
 LMBDA, ITERATIONS, DTYPE = 0.0025, 100, "bfloat16"
@@ -150,9 +150,29 @@ def load(codecs: Series, names: list[str] | None = None, root: str | Path | None
     return found
 
 
+def picture(pair: Pair, path: str | Path, side: int = 160) -> None:
+    """Write a square around the `Pair.centre` of a photograph whose original is there, before and after, as
+    the README shows it; its PNG text ``Source`` is the pair's line of ``rows.json``."""
+    assert pair.original is not None
+    height, width = pair.original.shape[1:]
+    x, y = pair.centre
+    left, top = (min(max(at - side // 2, 0), end - side) for at, end in ((x, width), (y, height)))
+    shown = {"original": pair.original}
+    for name, title in ((BASE, "codec, not refined"), (REFINED, "refined")):
+        size, psnr = pair.about[f"{name}_bytes"], pair.about[f"{name}_psnr_8bit"]
+        shown[f"{title}\n{size:,} bytes, {psnr:.2f} dB"] = pair.pictures[name]
+    squares = [(name, seen[:, top : top + side, left : left + side] / 255) for name, seen in shown.items()]
+    figure = figures.pictures(squares, columns=3, side=4)
+    figure.savefig(path, dpi=150, bbox_inches="tight", metadata={"Source": json.dumps(pair.about)})
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=compute.__doc__)
     parser.add_argument("codec", nargs="?", default="mshyper-s", type=series_of)
     parser.add_argument("--results", help="folder of the results")
+    parser.add_argument("--picture", help="only draw the README's picture of the stored files")
     given = parser.parse_args()
-    compute(given.codec, given.results)
+    if given.picture:
+        picture(*load(given.codec, ["chelsea"], given.results), given.picture)
+    else:
+        compute(given.codec, given.results)
