@@ -70,7 +70,8 @@ def number(value: Any, digits: int | None = None, sign: bool = False, significan
         form = f",.{digits}f"
     else:
         form = f",.{digits}f"
-    return f"{value:{'+' if sign else ''}z{form}}".replace("-", "−")
+    # The sign of what rounds to zero says on which side of it an interval ends.
+    return f"{value + 0.0:{'+' if sign else 'z'}{form}}".replace("-", "−")
 
 
 def _texts(frame: pd.DataFrame, name: str, column: Col) -> list[str]:

@@ -48,8 +48,8 @@ def training_log(card: Card) -> pd.DataFrame:
 
 
 def overview() -> pd.DataFrame:
-    """One row per bundled codec: its network and that one's size, the card's Kodak point, steps and hours of
-    all training of the network."""
+    """One row per bundled codec: its network and that one's size, the card's Kodak point, steps, hours and
+    crops of all training of the network, as in `training_log`."""
     rows = []
     for network, members in networks().items():
         path = members[0].path
@@ -62,7 +62,7 @@ def overview() -> pd.DataFrame:
             {"network": network, "family": card.name, "lmbda": card.lmbda, "N": card.N, "M": card.M}
             | {"parameters": size, "bytes": len(data)}
             | {key: card.kodak.get(key, np.nan) for key in ("images", "bpp", "psnr", "loss")}
-            | {"steps": log["step"].max(), "hours": log["seconds"].max() / 3600}
+            | {"steps": log["step"].max(), "hours": log["seconds"].max() / 3600, "crops": log["crops"].max()}
             for card in members
         ]
     if not rows:

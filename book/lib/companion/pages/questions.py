@@ -247,7 +247,7 @@ def gain_by_image(table: pd.DataFrame) -> Figure:
 
 def practice(rows: pd.DataFrame, iteration: int) -> pd.DataFrame:
     """What refinement with SSL changes on Kodak, by λ, on the scope with the most λ (photographs first):
-    means, of seconds medians."""
+    means, of seconds medians; and the places where it was computed."""
     groups = dict(pool.scopes(rows[rows["configuration"].isin([BASE, SSL])], iteration))
     counts = {
         scope: group.loc[group["configuration"] == SSL, "lmbda"].nunique() for scope, group in groups.items()
@@ -266,4 +266,6 @@ def practice(rows: pd.DataFrame, iteration: int) -> pd.DataFrame:
     seconds = after["seconds"].groupby("lmbda").median()
     found = by_lambda.mean().assign(scope=scope, images=by_lambda.size(), seconds=seconds)
     found["per_percent"] = (-seconds / found["loss"]).where(found["loss"] < 0)
-    return found.reset_index()[["scope", "lmbda", "images", *tables.columns_of("practice")]]
+    here = groups[scope]
+    found["places"] = " and ".join(sorted(here.loc[here["configuration"] == SSL, "device"].unique()))
+    return found.reset_index()[["scope", "lmbda", "images", "places", *tables.columns_of("practice")]]
