@@ -2,7 +2,8 @@
 
 import json
 import math
-from dataclasses import replace
+import pickle
+from dataclasses import fields, replace
 
 import pytest
 
@@ -125,6 +126,9 @@ def test_labels_name_what_is_not_published():
         assert replace(old, lr="0.02").label == f"{old.method.label}, lr 0.02"
         assert replace(old, lr=0.02, label="other").label == replace(old, label="other").label == "other"
         assert replace(old, lr=old.lr).label == old.label
+    copied = pickle.loads(pickle.dumps(plan("fast", 100)))
+    assert copied.label == "fast" and replace(copied, lr=0.02).label != "fast"
+    assert [field.name for field in fields(Plan)] == ["method", "temperature", "lr", "optimizer", "label"]
 
 
 def test_a_method_of_ones_own_needs_both_schedules():
