@@ -295,6 +295,19 @@ def test_training_ends_in_a_codec_that_refines(call, photographs, photo, monkeyp
 
 
 @pytest.mark.slow
+def test_minutes_say_when_they_come_too_late(call, photographs):
+    """An instant holds one step, and one of cool-down."""
+    without_end = [*TINY[:8], "--warmup", 1, *TINY[-4:]]
+    command, instant = ["train", photographs, "--out", "trained"], ["--minutes", 1e-9]
+    assert call(*command, *without_end, "--steps", 2, "--cooldown", 0)[0] == 0
+    code, _, err = call(*command, *without_end, *instant)
+    assert code == 0 and "at step 2\n" in err and "\nstep 4 " in err and "cool-down" not in err
+    code, _, err = call(*command, *without_end, "--minutes", 60)
+    assert code == 0 and re.search(r"note: .*has begun and ends with step 4,.*another --out", err)
+    assert "at step 4\n" in err and "\nstep " not in err
+
+
+@pytest.mark.slow
 def test_training_says_what_it_holds_out_and_evaluates_it(call, photographs):
     write_photo(photographs / "z.png", (90, 80), seed=9)
     code, _, err = call("train", photographs, "--out", "other", *TINY, "--holdout", 1)
