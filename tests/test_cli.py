@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 
 import sgaplus
 from sgaplus import cli
@@ -62,6 +63,18 @@ for arguments, expected in CALLS:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("shown", [False, True])
+def test_a_bar_is_shown_on_a_terminal_alone(monkeypatch, capsys, shown):
+    """A log may have colours, which is what these variables are for."""
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setattr(terminal, "_err", Console(stderr=True))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: shown)
+    with terminal.counting("measuring") as progress:
+        progress(1, 2)
+    assert ("measuring" in capsys.readouterr().err) == shown
 
 
 # Refining
