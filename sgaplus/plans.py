@@ -17,6 +17,8 @@ from .parsing import number, whole
 from .rounding import Method
 from .schedules import Constant, Cosine, Exponential, ExponentialTo, Schedule
 
+# Of a refinement. Those that have a row are listed before it begins.
+MOST_ITERATIONS = 10**6
 # The label of a codec without refinement.
 BASE = "base"
 # The methods that do not look at the temperature, and what stands in its place.
@@ -148,7 +150,7 @@ def plan(
             )
         if iterations is None:
             raise UserError(f"the preset '{spec}' depends on the number of iterations: give it too")
-        return PRESETS[spec](whole(iterations, "iterations", 0))
+        return PRESETS[spec](whole(iterations, "iterations", 0, MOST_ITERATIONS))
     if isinstance(spec, str) and spec.partition(":")[0].strip() not in rounding.METHODS:
         known = ", ".join((*PRESETS, *rounding.METHODS))
         raise UserError(f"unknown method or preset {spec!r}: use one of {known}")

@@ -158,6 +158,7 @@ def test_every_number_of_iterations_has_a_plan(name, budget):
     ("arguments", "message"),
     [
         ({"spec": "best"}, "unknown method or preset 'best': use one of fast, ste"),
+        ({"spec": "fast", "iterations": 10**400}, "iterations must be .* at most 1000000"),
         ({"spec": {"method": "sslx"}}, "unknown method"),
         ({"spec": "fast"}, "'fast' depends on the number of iterations"),
         ({"spec": "fast", "iterations": 9, "temperature": "0.5"}, "leave out temperature"),
