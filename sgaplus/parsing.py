@@ -52,6 +52,11 @@ def whole(value: Any, what: str, low: float = -math.inf, high: float = math.inf)
     return result
 
 
+def six_digits(lmbda: float) -> float:
+    """λ as it tells codecs apart: that of a file's header is a float32, of which six digits count."""
+    return float(f"{lmbda:.6g}")
+
+
 @dataclass(frozen=True)
 class Named:
     """What has a plain specification: a name and numbers, as a dictionary or as a string."""
