@@ -191,16 +191,22 @@ def each_of(value: Any, images: Sequence[Tensor], default: str = "mse") -> list[
         value = Distortion(getattr(value, "__qualname__", type(value).__name__), function=value)
     if value is MS_SSIM and (small := min(min(image.shape[-2:]) for image in images)) < metrics.MS_SSIM_SIDE:
         raise UserError(f"MS-SSIM needs at least {metrics.MS_SSIM_SIDE} pixels a side, and one has {small}")
+    for image in images if value.weights is not None else ():
+        _check_shape(value.weights, (1, 1, *image.shape[-2:]))
     return [value] * len(images)
+
+
+def _check_shape(weights: Any, wanted: tuple[int, ...]) -> None:
+    shape = tuple(weights.shape) if isinstance(weights, Tensor) else type(weights).__name__
+    if shape != wanted:
+        raise UserError(f"a map of weights must have the image's size, as a tensor {wanted}, not {shape}")
 
 
 def _weighted(weights: Any, image: Tensor) -> Distortion:
     weights = as_samples(weights, "a map of weights").detach().float().cpu()
-    size = tuple(image.shape[-2:])
     if weights.ndim == 3 and len(weights) == 3:  # a greyscale image
         weights = weights.mean(0)
-    if tuple(weights.shape) != size:
-        raise UserError(f"a map of weights must have the image's size {size}, not {tuple(weights.shape)}")
+    _check_shape(weights, tuple(image.shape[-2:]))
     normal = weights / weights.mean()
     if (weights < 0).any() or not normal.isfinite().all() or not normal.any():
         raise UserError("weights of pixels must not be negative or all zero, and have a finite sum")

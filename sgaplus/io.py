@@ -25,6 +25,8 @@ CHECKOUT = PACKAGE.parent
 CSV: dict[str, Any] = {"keep_default_na": False, "na_values": [""], "float_precision": "round_trip"}
 
 _HOUR = 3600
+# Bytes of a file's name.
+_LONGEST_NAME = 255
 _FULL = "the disk is full, free some space and run again"
 _OPEN = "too many files are open, close other programs or raise the limit (ulimit -n)"
 # What is not the user's fault although it happens on opening a file. No word about the file's content: it may
@@ -50,6 +52,14 @@ def unreadable(path: str | Path, error: OSError) -> UserError | SystemFault:
     return kind(f"{path} cannot be read: {reason(error)}")
 
 
+def beside(path: Path, ending: str) -> Path:
+    """The path with ``ending`` after its name, of which as much is left as makes a name that systems take."""
+    name = path.name
+    while len(os.fsencode(name + ending)) > _LONGEST_NAME:
+        name = name[:-1]
+    return path.with_name(name + ending)
+
+
 def set_aside(path: str | Path, why: str = "damaged") -> Path:
     """Rename a file, so that another can take its place and nothing of it is lost; the new path.
 
@@ -60,11 +70,11 @@ def set_aside(path: str | Path, why: str = "damaged") -> Path:
         OSError: the folder cannot be written to.
     """
     path = Path(path)
-    aside = path.with_name(f"{path.name}.{why}")
+    aside = beside(path, f".{why}")
     count = 1
     while os.path.lexists(aside):
         count += 1
-        aside = path.with_name(f"{path.name}.{why}-{count}")
+        aside = beside(path, f".{why}-{count}")
     return path.rename(aside)
 
 

@@ -31,11 +31,11 @@ def number(value: Any, what: str, low: float = 0.0, high: float = math.inf, *, c
     return result
 
 
-def whole(value: Any, what: str, low: int | None = None) -> int:
-    """``value`` as a whole number of at least ``low``: an integer, or 2.0 or "2" for 2.
+def whole(value: Any, what: str, low: float = -math.inf, high: float = math.inf) -> int:
+    """``value`` as a whole number in [low, high]: an integer, or 2.0 or "2" for 2.
 
     Raises:
-        UserError: it is no whole number, or a smaller one; ``what`` names it in the message.
+        UserError: it is no whole number, or not in the range; ``what`` names it in the message.
     """
     try:
         if isinstance(value, bool | np.bool_):
@@ -45,10 +45,16 @@ def whole(value: Any, what: str, low: int | None = None) -> int:
         result = int(exact) if exact == int(exact) else None
     except (TypeError, ValueError, OverflowError):
         result = None
-    if result is None or (low is not None and result < low):
-        least = "" if low is None else f" of at least {low}"
-        raise UserError(f"{what} must be a whole number{least}, not {value!r:.80}")
+    if result is None or not low <= result <= high:
+        least = f" of at least {low}" if math.isfinite(low) else ""
+        most = f" and at most {high}" if math.isfinite(high) else ""
+        raise UserError(f"{what} must be a whole number{least}{most}, not {value!r:.80}")
     return result
+
+
+def six_digits(lmbda: float) -> float:
+    """λ as it tells codecs apart: that of a file's header is a float32, of which six digits count."""
+    return float(f"{lmbda:.6g}")
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,19 @@ from .parsing import number, whole
 from .rounding import Method
 from .schedules import Constant, Cosine, Exponential, ExponentialTo, Schedule
 
+# Of a refinement. Those that have a row are listed before it begins.
+MOST_ITERATIONS = 10**6
 # The label of a codec without refinement.
 BASE = "base"
 # The methods that do not look at the temperature, and what stands in its place.
 WITHOUT_TEMPERATURE = (rounding.StraightThrough, rounding.UniformNoise, rounding.MAP)
 _NONE = Constant(1.0)
+
+
+class _Label(str):
+    """A plan's label, with the settings that it is of."""
+
+    settings: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,7 @@ class Plan:
         lr: the optimiser's learning rate.
         optimizer: a name of `optimizers.OPTIMIZERS`; every published plan has Adam.
         label: for tables and legends; by default the method in words, and what is not as published. Plans
-            that differ in it alone are equal, and one with other settings does not inherit it
+            that differ in it alone are equal, and one with other settings does not take it from another
             (`dataclasses.replace`).
         Method and schedules may be specifications, so that ``Plan(**plan.as_dict())`` equals the plan.
 
@@ -48,7 +56,6 @@ class Plan:
     lr: Schedule
     optimizer: str = "adam"
     label: str = field(default="", compare=False)
-    _labelled: tuple = field(default=(), repr=False, compare=False)  # the label and the settings it is of
 
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
@@ -61,9 +68,10 @@ class Plan:
         for t, which in enumerate(("first", "last")):  # in between it only rises or only falls
             number(self.temperature(t, 1), f"the {which} temperature", high=1.0, closed=True)
         settings = self.as_dict()
-        inherited = self._labelled[:1] == (self.label,) and self._labelled[1] != settings
-        object.__setattr__(self, "label", (not inherited and self.label) or _label(self))
-        object.__setattr__(self, "_labelled", (self.label, settings))
+        fits = self.label and getattr(self.label, "settings", settings) == settings
+        label = _Label(self.label if fits else _label(self))
+        label.settings = settings
+        object.__setattr__(self, "label", label)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able and canonical, without the label."""
@@ -142,7 +150,7 @@ def plan(
             )
         if iterations is None:
             raise UserError(f"the preset '{spec}' depends on the number of iterations: give it too")
-        return PRESETS[spec](whole(iterations, "iterations", 0))
+        return PRESETS[spec](whole(iterations, "iterations", 0, MOST_ITERATIONS))
     if isinstance(spec, str) and spec.partition(":")[0].strip() not in rounding.METHODS:
         known = ", ".join((*PRESETS, *rounding.METHODS))
         raise UserError(f"unknown method or preset {spec!r}: use one of {known}")

@@ -177,6 +177,10 @@ class Quadratic(SSL):
 _BEST_STRETCH = {Linear: (0.98, 1.5), Cosine: (0.98, 2.0), SSL: (1.4 / 1.5, 1.5)}
 
 
+class _Best(float):
+    """A base's best value, in whose place another base takes its own."""
+
+
 @dataclass(frozen=True)
 class ThreeClass(Method):
     """SGA+ three-class rounding: ⌊v⌉ − 1, ⌊v⌉, ⌊v⌉ + 1 with log-probabilities n·log f(r·|v − class|).
@@ -190,29 +194,33 @@ class ThreeClass(Method):
         r: stretches f, so that the third class gets mass, in (0, 1]; 1 is two-class rounding (cosine: with
             n = 2).
         n: sharpens f, in (0, 1e6].
-        Both are the authors' best for the base unless given.
+        Both are the authors' best for the base unless given, with another base (`dataclasses.replace`) too.
     """
 
     name = "three-class"
     base: Linear | Cosine | SSL = Linear()
     r: float = None  # type: ignore[assignment]  # `__post_init__` puts the base's best value
     n: float = None  # type: ignore[assignment]
+    _stretch = (1.0, 1.0)  # r and n as plain numbers, as every PyTorch can compile them
 
     def __post_init__(self) -> None:
         if type(self.base) not in _BEST_STRETCH:
             known = ", ".join(cls.name for cls in _BEST_STRETCH)
             raise UserError(f"three-class rounding needs a base among {known}, not {self.base!r}")
-        best_r, best_n = _BEST_STRETCH[type(self.base)]
-        r, n = (best if value is None else value for value, best in ((self.r, best_r), (self.n, best_n)))
-        object.__setattr__(self, "r", number(r, "three-class r", high=1.0))
-        object.__setattr__(self, "n", number(n, "three-class n", high=_SHARPEST))
+        for name, best, high in zip("rn", _BEST_STRETCH[type(self.base)], (1.0, _SHARPEST), strict=True):
+            given = getattr(self, name)
+            ours = given is None or isinstance(given, _Best)
+            value = _Best(best) if ours else number(given, f"three-class {name}", high=high)
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "_stretch", (float(self.r), float(self.n)))
 
     @property
     def label(self) -> str:
         return f"{self.base.label}, three-class (r = {self.r:.4g}, n = {self.n:.4g})"
 
     def as_dict(self) -> dict[str, Any]:
-        return {self.kind: self.name, "base": self.base.name, **asdict(self.base), "r": self.r, "n": self.n}
+        r, n = self._stretch
+        return {self.kind: self.name, "base": self.base.name, **asdict(self.base), "r": r, "n": n}
 
     def noise_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return (*shape, 3)
@@ -223,20 +231,21 @@ class ThreeClass(Method):
 
     def _split(self, v: Tensor) -> tuple[Tensor, Tensor]:
         """⌊v⌉ and log f of the three classes, (3, ...): whole planes are faster than triples."""
-        near = torch.floor(v + 0.5)
+        near, (r, _) = torch.floor(v + 0.5), self._stretch
         w = v - near
-        u = torch.stack([1 + w, w.abs(), 1 - w]).mul(self.r).clamp(self.base.clip, 1 - self.base.clip)
+        u = torch.stack([1 + w, w.abs(), 1 - w]).mul(r).clamp(self.base.clip, 1 - self.base.clip)
         return near, self.base.log_kernel(u)
 
     def log_probabilities(self, v: Tensor, tau: float | Tensor = 1.0) -> Tensor:
-        return F.log_softmax(self._split(v)[1] * (self.n / temperature(tau)), 0).movedim(0, -1)
+        _, n = self._stretch
+        return F.log_softmax(self._split(v)[1] * (n / temperature(tau)), 0).movedim(0, -1)
 
     def relax(self, v: Tensor, tau: float | Tensor = 1.0, noise: Tensor | None = None) -> Tensor:
         uniform = self._checked(noise, v).clamp(_UNIFORM_CLIP, 1 - _UNIFORM_CLIP)
         minus_gumbel = uniform.log_().neg_().log_().movedim(-1, 0)
-        tau = temperature(tau)
+        tau, (_, n) = temperature(tau), self._stretch
         near, log_f = self._split(v)
-        weights = torch.softmax(log_f.mul(self.n / (tau * tau)).sub_(minus_gumbel.div_(tau)), 0)
+        weights = torch.softmax(log_f.mul(n / (tau * tau)).sub_(minus_gumbel.div_(tau)), 0)
         return near + (weights[2] - weights[0])
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 
 import sgaplus
 from sgaplus import cli
@@ -62,6 +63,18 @@ for arguments, expected in CALLS:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("shown", [False, True])
+def test_a_bar_is_shown_on_a_terminal_alone(monkeypatch, capsys, shown):
+    """A log may have colours, which is what these variables are for."""
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setattr(terminal, "_err", Console(stderr=True))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: shown)
+    with terminal.counting("measuring") as progress:
+        progress(1, 2)
+    assert ("measuring" in capsys.readouterr().err) == shown
 
 
 # Refining
@@ -292,6 +305,19 @@ def test_training_ends_in_a_codec_that_refines(call, photographs, photo, monkeyp
         f"λ = 0.01 on Kodak, mean over 2 images without refinement: {point['bpp']:.4f} bpp, "
         f"PSNR {point['psnr']:.2f} dB, loss {point['loss']:.4f}"
     )
+
+
+@pytest.mark.slow
+def test_minutes_say_when_they_come_too_late(call, photographs):
+    """An instant holds one step, and one of cool-down."""
+    without_end = [*TINY[:8], "--warmup", 1, *TINY[-4:]]
+    command, instant = ["train", photographs, "--out", "trained"], ["--minutes", 1e-9]
+    assert call(*command, *without_end, "--steps", 2, "--cooldown", 0)[0] == 0
+    code, _, err = call(*command, *without_end, *instant)
+    assert code == 0 and "at step 2\n" in err and "\nstep 4 " in err and "cool-down" not in err
+    code, _, err = call(*command, *without_end, "--minutes", 60)
+    assert code == 0 and re.search(r"note: .*has begun and ends with step 4,.*another --out", err)
+    assert "at step 4\n" in err and "\nstep " not in err
 
 
 @pytest.mark.slow

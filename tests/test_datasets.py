@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import sys
 import zipfile
 from contextlib import nullcontext
 from dataclasses import replace
@@ -404,15 +405,24 @@ def test_a_wrong_archive_leaves_nothing(tecnick, server, content, reason):
     assert contents(tecnick) == {}
 
 
-def test_the_second_address_is_tried(tecnick, server, monkeypatch, capsys):
+def test_the_second_address_is_tried(tecnick, server, monkeypatch):
     urls = (f"{server.url}/gone.zip", f"{server.url}/images.zip")
     source = replace(sources.SOURCES["tecnick"], urls=urls, digests=("md5:" + "0" * 32, None))
     monkeypatch.setitem(sources.SOURCES, "tecnick", source)
     with pytest.warns(ImageNote):
-        fetch("tecnick", progress=True)
+        fetch("tecnick", progress=False)
     assert server.asked == ["/gone.zip", "/images.zip"]
     assert len(list_images("tecnick")) == 3
-    assert "100%" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["kodak", "tecnick"])
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_bar_is_shown_on_a_terminal_alone(name, terminal, request, monkeypatch, capsys):
+    request.getfixturevalue(name)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    with pytest.warns(ImageNote) if name == "tecnick" else nullcontext():
+        fetch(name)
+    assert ("100%" in capsys.readouterr().err) == terminal
 
 
 def test_status(kodak):

@@ -1,7 +1,9 @@
 """Other distortions than the MSE: their losses by independent formulas, their curvature, what is refused."""
 
+import dataclasses
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from pytorch_msssim import ms_ssim
@@ -25,6 +27,10 @@ def weights(height, width):
     return torch.rand(height, width, generator=torch.Generator().manual_seed(7))
 
 
+def made(weights):
+    return dataclasses.replace(distortion.MSE, spec="made", weights=weights)
+
+
 def test_losses_are_those_of_independent_formulas(codec):
     x = picture(170, 180)
     w = weights(170, 180)
@@ -34,6 +40,7 @@ def test_losses_are_those_of_independent_formulas(codec):
         "absolute": lambda a, b: (a - b).abs().mean().item(),
     }
     given = {"ms-ssim": "ms-ssim", "weights": w, "absolute": absolute}
+    expected["made"], given["made"] = expected["weights"], made((w / w.mean())[None, None])
     for name, formula in expected.items():
         run = refine(codec, [x], "fast", distortion=given[name], lmbda=3.0, iterations=6)
         row = run.best.iloc[0]
@@ -133,6 +140,9 @@ def test_a_target_with_a_region(codec):
         (3, ["int"]),
         ("ms-ssim", ["161", "64"]),
         (torch.ones(64, 63), [r"\(64, 64\)", r"\(64, 63\)"]),
+        (made(torch.ones(1, 1, 64, 63)), [r"\(1, 1, 64, 64\)", r"\(1, 1, 64, 63\)"]),
+        (made(torch.ones(2, 1, 64, 64)), [r"\(2, 1, 64, 64\)"]),
+        (made(np.ones((1, 1, 64, 64))), ["ndarray"]),
         (-torch.ones(64, 64), ["negative"]),
         (torch.zeros(64, 64), ["zero"]),
         (torch.full((64, 64), torch.nan), ["finite"]),

@@ -258,6 +258,10 @@ def test_a_name_as_long_as_the_system_allows(tmp_path):
     with io.atomic(path) as temporary:
         temporary.write_bytes(b"whole")
     assert path.read_bytes() == b"whole"
+    aside = io.set_aside(path)
+    assert aside.read_bytes() == b"whole" and aside.name == f"{'é' * 123}.damaged"
+    path.write_bytes(b"other")
+    assert io.set_aside(path).name == f"{'é' * 122}.damaged-2" and aside.read_bytes() == b"whole"
 
 
 def test_what_a_killed_process_left_goes_when_the_file_is_written_again(tmp_path):

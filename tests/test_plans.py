@@ -2,7 +2,8 @@
 
 import json
 import math
-from dataclasses import replace
+import pickle
+from dataclasses import fields, replace
 
 import pytest
 
@@ -125,6 +126,9 @@ def test_labels_name_what_is_not_published():
         assert replace(old, lr="0.02").label == f"{old.method.label}, lr 0.02"
         assert replace(old, lr=0.02, label="other").label == replace(old, label="other").label == "other"
         assert replace(old, lr=old.lr).label == old.label
+    copied = pickle.loads(pickle.dumps(plan("fast", 100)))
+    assert copied.label == "fast" and replace(copied, lr=0.02).label != "fast"
+    assert [field.name for field in fields(Plan)] == ["method", "temperature", "lr", "optimizer", "label"]
 
 
 def test_a_method_of_ones_own_needs_both_schedules():
@@ -154,6 +158,7 @@ def test_every_number_of_iterations_has_a_plan(name, budget):
     ("arguments", "message"),
     [
         ({"spec": "best"}, "unknown method or preset 'best': use one of fast, ste"),
+        ({"spec": "fast", "iterations": 10**400}, "iterations must be .* at most 1000000"),
         ({"spec": {"method": "sslx"}}, "unknown method"),
         ({"spec": "fast"}, "'fast' depends on the number of iterations"),
         ({"spec": "fast", "iterations": 9, "temperature": "0.5"}, "leave out temperature"),

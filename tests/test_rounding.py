@@ -2,6 +2,8 @@
 
 import json
 import math
+import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -289,6 +291,11 @@ def test_specifications():
     wanted = {"method": "three-class", "base": "ssl", "a": 1.4, "r": 1.4 / 1.5, "n": 1.5}
     assert ThreeClass(SSL(1.4)).as_dict() == wanted
     assert (ThreeClass(Cosine()).r, ThreeClass(Cosine()).n) == (0.98, 2.0)
+    for base in (Linear(), Cosine(), SSL(3)):
+        for method in (ThreeClass(Cosine()), pickle.loads(pickle.dumps(ThreeClass()))):
+            assert replace(method, base=base) == ThreeClass(base)
+            assert replace(replace(method, r=0.7), base=base) == ThreeClass(base, r=0.7)
+        assert {type(value) for value in ThreeClass(base).as_dict().values()} == {str, float}
     labels = [method.label for method in ALL]
     assert len(set(labels)) == len(labels) and "SSL (a = 2.3)" in labels
 

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import struct
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from sgaplus.codecs.series import is_outdated, series
 from sgaplus.codecs.weights import listing, load_codec
 from sgaplus.distortion import LAMBDAS
 from sgaplus.errors import UserError
+from sgaplus.parsing import six_digits
 from tests import test_models
 from tests.conftest import untrained, write_codec, write_network
 from tests.test_checkpoints import write_checkpoint
@@ -51,6 +53,12 @@ def test_a_series_of_the_zoo(no_zoo, spec, qualities, metric):
     assert [member.lmbda for member in found.members] == [LAMBDAS[metric][q - 1] for q in qualities]
     assert [member.sha256 for member in found.members] == [""] * len(qualities)
     assert f"`sgaplus codecs fetch {spec}`" in found.need()
+
+
+@pytest.mark.parametrize("lmbda", [*LAMBDAS["mse"], *LAMBDAS["ms-ssim"], 0.0123456, 123456.0])
+def test_six_digits_of_a_lambda_survive_a_files_header(lmbda):
+    (stored,) = struct.unpack(">f", struct.pack(">f", lmbda))
+    assert six_digits(stored) == six_digits(lmbda * (1 + 1e-9)) == lmbda
 
 
 def test_checkpoints_in_a_folder(tmp_path):

@@ -18,7 +18,7 @@ from ..codecs.models import Latents
 from ..codecs.series import families, series
 from ..errors import UserError
 from ..hardware import undisturbed
-from ..parsing import whole
+from ..parsing import six_digits, whole
 from . import container
 from .coder import Progress, coder_of, decode_latents, encode_latents
 from .container import MAX_PIXELS, Container
@@ -149,7 +149,7 @@ def info(data: bytes) -> dict[str, Any]:
         UserError: the file is damaged.
     """
     content = container.unpack(data)
-    said = {"version": content.version, "codec": content.name, "lmbda": float(f"{content.lmbda:.6g}")}
+    said = {"version": content.version, "codec": content.name, "lmbda": six_digits(content.lmbda)}
     said |= {"weights": content.weights.hex(), "height": content.height, "width": content.width}
     said |= {"bytes": len(data), "header_bytes": content.header_bytes}
     return said | {
@@ -175,7 +175,7 @@ def find_codec(data: bytes | Container, *, fetch: bool = False) -> Codec:
     if content.name in families():
         member = None
         with contextlib.suppress(UserError):  # the family has no such λ
-            member = series(content.name).member(float(f"{content.lmbda:.6g}"))
+            member = series(content.name).member(six_digits(content.lmbda))
         if member and member.sha256.startswith(content.weights.hex()):
             return member.load(dtype="float32")
     for name in zoo.ZOO:
@@ -202,7 +202,7 @@ def _downloadable(content: Container, name: str, quality: int, metric: str, fetc
             f" is not downloaded yet: give its name to download it (--codec {name})"
         )
     if name in zoo.VARIABLE:
-        return weights.load_codec(name, float(f"{content.lmbda:.6g}"), dtype="float32")
+        return weights.load_codec(name, six_digits(content.lmbda), dtype="float32")
     return weights.load_codec(name, quality=quality, metric=metric, dtype="float32")
 
 

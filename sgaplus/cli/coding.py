@@ -10,7 +10,7 @@ import typer
 
 from .. import io
 from ..errors import SystemFault, UserError
-from ..parsing import number
+from ..parsing import number, six_digits
 from . import distorting, options, terminal
 from .terminal import app, option
 
@@ -185,7 +185,7 @@ def decode(
         loaded = bitstream.find_codec(content, fetch=same).to(device, dtype)
     else:
         if lmbda is None and os.path.lexists(io.user_path(codec)):  # checkpoints need not say it
-            lmbda = float(f"{content.lmbda:.6g}")
+            lmbda = six_digits(content.lmbda)
         loaded = load_codec(codec, lmbda, quality=quality, device=device, dtype=dtype)
     with terminal.counting("decoding") as progress:
         picture = bitstream.decode(content, loaded, progress=progress)

@@ -129,7 +129,7 @@ class Folder:
         }
         text = json.dumps(content)
         target = self.target(photograph.image)
-        partial = target.with_name(f"{photograph.image.name}.interrupted.png")
+        partial = io.beside(self.path / photograph.image.name, ".interrupted.png")
         if not self.interrupted(rows):
             images.write_image(target, picture, {_RECORD: text})
             with contextlib.suppress(UserError):

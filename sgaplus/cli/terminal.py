@@ -75,7 +75,8 @@ def table(frame: pd.DataFrame, **formats: str) -> Table:
 def bar(description: str) -> Progress:
     """A progress bar on standard error, gone when it is done; nothing where that is no terminal."""
     columns = (TextColumn(description), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=_err, transient=True, disable=not _err.is_interactive)
+    shown = _err.is_interactive and _err.file.isatty()  # FORCE_COLOR alone makes a file interactive
+    return Progress(*columns, console=_err, transient=True, disable=not shown)
 
 
 @contextlib.contextmanager

@@ -120,8 +120,14 @@ def train(
     weights, checkpoint = out / f"{stem}.safetensors", out / f"{f'{name}_family' if family else stem}.pt"
     if checkpoint.is_file():
         if minutes is not None:
-            _, begun = checkpoints.read(checkpoint)
-            recipe = replace(recipe, steps=begun.steps, cooldown=begun.cooldown)
+            state, begun = checkpoints.read(checkpoint)
+            if state["step"] > begun.steps - begun.cooldown:
+                recipe = replace(recipe, steps=begun.steps, cooldown=begun.cooldown)
+                terminal.note(
+                    f"the cool-down of {checkpoint} has begun and ends with step {begun.steps}, whatever"
+                    " --minutes says: to train for longer, start from its weights, with --start and another"
+                    " --out"
+                )
         run = runs.Run.resume(checkpoint, recipe, device, dtype)
         if start and start.name != run.lineage.start:
             raise UserError(f"{checkpoint} did not start from {start.name}: use another --out")

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .. import io
 from ..errors import SystemFault, UserError
+from ..parsing import six_digits
 from . import gains
 
 if TYPE_CHECKING:
@@ -105,8 +106,8 @@ def between(family: Sequence[Card], lmbda: float) -> Card:
 
 def _at(network: Sequence[Card], lmbda: float) -> Card:
     """A network's card at a λ."""
-    trained = {f"{card.lmbda:.6g}": card for card in network}
-    if found := trained.get(f"{lmbda:.6g}"):
+    trained = {six_digits(card.lmbda): card for card in network}
+    if found := trained.get(six_digits(lmbda)):
         return found
     card = network[0]
     return replace(card, lmbda=lmbda, sha256=_identity(card.file_sha256, lmbda, card.lmbdas), kodak={})

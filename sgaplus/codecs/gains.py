@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import UserError
+from ..parsing import six_digits
 
 # Names in a network file: its λ (K,) in float64, and the log gains (K, channels) in float32.
 PREFIX = "gains."
@@ -84,7 +85,7 @@ def at(weights: Mapping[str, Tensor], lmbda: float) -> dict[str, Tensor]:
     """
     if LMBDA not in weights:
         return dict(weights)
-    lmbdas, lmbda = _checked(weights), float(f"{lmbda:.6g}")
+    lmbdas, lmbda = _checked(weights), six_digits(lmbda)
     if not lmbdas[0] / 2 <= lmbda <= lmbdas[-1] * 2:
         raise UserError(f"there is no lambda {lmbda:g}: choose one from {lmbdas[0]:g} to {lmbdas[-1]:g}")
     low, high, part = _place(lmbdas, lmbda)

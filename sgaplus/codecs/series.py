@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from .. import io
 from ..distortion import LAMBDAS
 from ..errors import UserError
-from ..parsing import number
+from ..parsing import number, six_digits
 from . import bundled, gains, zoo
 
 # CompressAI takes seconds to import: what needs it is imported when a codec or a checkpoint is used.
@@ -113,7 +113,7 @@ class Series:
             UserError: there is none.
         """
         for member in self.members:
-            if f"{member.lmbda:.6g}" == f"{lmbda:.6g}":
+            if six_digits(member.lmbda) == six_digits(lmbda):
                 return member
         if self.at:
             return self.at(lmbda)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
-from ..parsing import number, whole
+from ..parsing import number, six_digits, whole
 from . import bundled, zoo
 from .series import Member, Series, Spec, families, series
 
@@ -97,7 +97,7 @@ def _of_quality(found: Series, quality: int) -> Series:
 
 
 def _chosen(found: Series, lmbda: float | None, quality: int | None) -> Member:
-    if quality is not None and lmbda is not None and f"{lmbda:.6g}" != f"{found.lmbdas[0]:.6g}":
+    if quality is not None and lmbda is not None and six_digits(lmbda) != six_digits(found.lmbdas[0]):
         raise UserError(
             f"{found.name} of quality {quality} was trained with lambda {found.lmbdas[0]:g}, not {lmbda:g}: "
             "give the quality alone, and lmbda to the refinement"

@@ -33,7 +33,7 @@ def fetch(name: str, progress: bool = True) -> Path:
     network, and stays there.
 
     Args:
-        progress: show a bar on standard error.
+        progress: show a bar on standard error, where that is a terminal.
 
     Raises:
         UserError: there is no such data set, or its folder cannot be written to.
@@ -56,7 +56,7 @@ def fetch(name: str, progress: bool = True) -> Path:
 def _fetch_files(name: str, progress: bool) -> None:
     source, folder = SOURCES[name], folder_of(name)
     remedy = f"run it again to go on, or download the images by hand from {source.home} into {folder}"
-    for file, digest in tqdm(published(name).items(), name, unit="image", disable=not progress):
+    for file, digest in tqdm(published(name).items(), name, unit="image", disable=None if progress else True):
         download(source.urls[0].format(file=file), folder / file, digest, remedy)
 
 
@@ -124,7 +124,7 @@ def download(url: str, path: Path, digest: str | None, remedy: str, progress: bo
         digest: ``algorithm:hex``, a bare SHA-256, or None: then a file that is there is taken as it is. Of a
             checksum of which not all is known, the first digits.
         remedy: what the user can do, the end of every error message.
-        progress: show a bar on standard error.
+        progress: show a bar on standard error, where that is a terminal.
 
     Raises:
         UserError: the folder cannot be written to.
@@ -190,7 +190,7 @@ def _bring(url: str, part: Path, progress: bool) -> None:
         settings = {"total": total, "initial": start, "unit": "B", "unit_scale": True}
         if not goes_on:
             part.unlink(missing_ok=True)
-        with part.open("ab") as file, tqdm(**settings, disable=not progress) as bar:
+        with part.open("ab") as file, tqdm(**settings, disable=None if progress else True) as bar:
             for block in answer.iter_content(_BLOCK):
                 file.write(block)
                 bar.update(len(block))

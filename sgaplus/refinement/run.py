@@ -166,7 +166,7 @@ def refine(
     names = names_of(names, len(images))
     each = distortions.each_of(distortion, images, codec.metric)
     lmbda = lambda_of(codec, lmbda, each[0].metric)
-    iterations, seed = whole(iterations, "iterations", 0), whole(seed, "seed")
+    iterations, seed = whole(iterations, "iterations", 0, plans.MOST_ITERATIONS), whole(seed, "seed")
     wanted = read_offs_of(read_offs, iterations)
     if progress is not None and not callable(progress):
         raise UserError(f"progress is a function of two numbers, not {progress!r}")

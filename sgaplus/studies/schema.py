@@ -74,7 +74,8 @@ def _different(values: tuple) -> tuple:
 
 _Different = AfterValidator(_different)
 _Text = Annotated[str, Field(min_length=1)]
-_Whole = Annotated[int, Field(ge=0, strict=True)]
+_Whole = Annotated[int, Field(ge=0, lt=2**63, strict=True)]  # as columns of rows hold
+_Iterations = Annotated[int, Field(ge=1, le=plans.MOST_ITERATIONS, strict=True)]
 _Codec = Annotated[Any, BeforeValidator(_codec)]
 _Lambda = Annotated[float, BeforeValidator(lambda value: number(value, "lambda"))]
 _Method = Annotated[str, AfterValidator(_method)]
@@ -110,16 +111,16 @@ class Grid(_Strict):
     codec: _Codec = None
     dataset: Annotated[str, AfterValidator(lambda value: _among(value, NAMES, "data set"))]
     images: Annotated[tuple[_Text, ...], Field(min_length=1), _Different] | None = None
-    crop: Annotated[int, Field(ge=64, strict=True)] | None = None
+    crop: Annotated[int, Field(ge=64, le=65535, strict=True)] | None = None
     methods: Annotated[tuple[_Method, ...], Field(min_length=1), _Different]
     temperatures: Annotated[tuple[_Schedule, ...], _Different] = ()
     lrs: Annotated[tuple[_Schedule, ...], _Different] = ()
     train_lmbdas: Annotated[tuple[_Lambda, ...], Field(min_length=1), _Different]
     test_lmbdas: Annotated[tuple[_Lambda, ...], _Different] = ()
     distortions: Annotated[tuple[Literal["mse", "ms-ssim"], ...], Field(min_length=1), _Different] = ("mse",)
-    iterations: Annotated[int, Field(ge=1, strict=True)]
+    iterations: _Iterations
     read_offs: Annotated[tuple[_Whole, ...], _Different] = ()
-    trace_every: Annotated[int, Field(ge=1, strict=True)]
+    trace_every: _Iterations
     seeds: Annotated[tuple[_Whole, ...], Field(min_length=1), _Different] = (0,)
     streams: Annotated[bool, Field(strict=True)] = False
 

@@ -9,7 +9,7 @@ import torch
 from compressai.models import MeanScaleHyperprior
 
 from ..errors import UserError
-from ..parsing import number, whole
+from ..parsing import number, six_digits, whole
 
 
 def middle(family: Sequence[float]) -> float:
@@ -78,7 +78,7 @@ class Recipe:
             whole(getattr(self, name), name, 0)
         if not 0 <= self.average < 1:
             raise UserError(f"the decay of the average must be at least 0 and below 1, not {self.average}")
-        if len({f"{lmbda:g}" for lmbda in self.family}) < len(self.family):
+        if len(set(map(six_digits, self.family))) < len(self.family):
             raise UserError("the lambda of a family must differ: give each one once")
         if self.crop < 64 or self.crop % 64:
             raise UserError(f"the crop must be a multiple of 64 pixels, not {self.crop}")

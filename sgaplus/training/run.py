@@ -150,7 +150,8 @@ class Run:
             stored.steps - stored.cooldown, recipe.steps - recipe.cooldown
         ):
             raise UserError(
-                f"{path} is at step {state['step']}: its cool-down has begun, the schedule cannot change"
+                f"{path} is at step {state['step']}, its cool-down has begun, the schedule cannot change: go"
+                " on with the one that it has, or start a new run from its weights"
             )
         run = cls.start(recipe, device, dtype)
         checkpoints.check_optimiser(path, state, run.optimizer)

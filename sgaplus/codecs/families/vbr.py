@@ -33,6 +33,7 @@ from torch import Tensor, nn
 
 from ...distortion import LAMBDAS
 from ...errors import UserError
+from ...parsing import six_digits
 from .. import order
 from ..bits import bound_of, factorized_bits, gaussian_bits
 from ..choice import Choice, mean, moved
@@ -83,7 +84,7 @@ def lmbda_at(gains: Tensor, scale: float) -> float:
     Raises:
         UserError: these gains do not rise.
     """
-    return float(f"{_interpolate(scale, _gains(gains), LAMBDAS['mse'], 2.0):.6g}")
+    return six_digits(_interpolate(scale, _gains(gains), LAMBDAS["mse"], 2.0))
 
 
 def set_rate(model: Any, lmbda: float) -> None:
@@ -92,7 +93,7 @@ def set_rate(model: Any, lmbda: float) -> None:
     Raises:
         UserError: its gains do not rise.
     """
-    lmbda = float(f"{lmbda:.6g}")
+    lmbda = six_digits(lmbda)
     scale = torch.tensor(_interpolate(lmbda, LAMBDAS["mse"], _gains(model.Gain), 0.5))  # float32, as a gain
     z_step = 1.0
     if model.vr_entbttlnck:
@@ -108,7 +109,7 @@ def set_rate(model: Any, lmbda: float) -> None:
 def _prepare(model: Any, lmbda: float) -> None:
     if not hasattr(model, "rate"):
         set_rate(model, lmbda)
-    if model.rate.lmbda != float(f"{lmbda:.6g}"):
+    if model.rate.lmbda != six_digits(lmbda):
         raise UserError(f"the model has the rate of λ = {model.rate.lmbda:g}, not {lmbda:g}: load it again")
 
 
