@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 import sgaplus
+from companion import statistics
 from sgaplus.studies import stored
 from tests.conftest import write_photo
 
@@ -34,15 +35,36 @@ def test_the_preset_reaches_a_lower_loss_in_fewer_iterations():
         r"method, iterations=(\d+).*\n.*iterations=(\d+)\)  # a preset; reaches a lower loss than that",
         README,
     )
-    losses = []
+    parts = []
     for study, method, iterations in (("fast", "quadratic", said[1]), ("rd", "ssl", said[0])):
         rows = stored.stored_rows(study, "cpu")
         rows = rows[rows["image"].str.fullmatch(r"kodim\d\d") & rows["method"].str.contains(f'"{method}"')]
         rows = rows[(rows["iterations"] == int(iterations)) & (rows["iteration"] == int(iterations))]
-        losses.append(rows.groupby("codec_lmbda")["loss"].mean())
-    [but] = re.findall(r"at each of seven λ but the lowest, (\d\.\d+)", PROSE)
-    lower = losses[0] < losses[1]
-    assert len(lower) == 7 and list(lower.index[~lower]) == [float(but)] == [lower.index.min()]
+        parts.append(rows.assign(configuration=study))
+    found = statistics.paired_means(pd.concat(parts), "loss", "rd", ["lmbda"]).set_index("lmbda")
+    [(lower, alike, percent, higher)] = re.findall(
+        r"from λ = ([\d.]+) on, one that is not significantly different at ([\d.]+), and a (\d) % higher"
+        r" one at (\d\.\d+)",
+        PROSE,
+    )
+    assert len(found) == 7 and (found["images"] == 24).all()
+    assert (found.loc[float(lower) :, "verdict"] == "lower").all()
+    assert found.loc[float(alike), "verdict"] == "not significantly different"
+    assert found.loc[float(higher), "verdict"] == "higher" and len(found.loc[float(lower) :]) == 5
+    assert round(found.loc[float(higher), "change"]) == int(percent)
+
+
+def test_the_files_grow_at_as_many_lambda_as_the_stored_rows_say():
+    rows = stored.stored_rows("rd", "cpu")
+    rows = rows[rows["image"].str.fullmatch(r"kodim\d\d")]
+    base, refined = (
+        rows[rows["method"].str.contains(name) & (rows["iteration"] == at)]
+        .groupby("codec_lmbda")["bpp"]
+        .mean()
+        for name, at in (('"map"', 0), ('"ssl"', 500))
+    )
+    [said] = re.findall(r"at three of (\w+) λ the files even grow", PROSE)
+    assert said == "seven" and len(base) == 7 and (refined > base).sum() == 3
 
 
 def test_the_preset_is_as_much_sooner_as_the_stored_races_say():
