@@ -123,7 +123,9 @@ def status(item: Item) -> tuple[str, str]:
     if rows.empty:
         return "not run", f"sgaplus study run {item.study}"
     scopes = rows.groupby("scope")["image"].nunique()
-    scope = pool.WHOLE if pool.WHOLE in scopes else scopes.idxmax()
+    crops = scopes.drop(pool.WHOLE, errors="ignore")
+    cropped = crops.size and (pool.WHOLE not in scopes or "crops" in (item.at or ""))
+    scope = crops.idxmax() if cropped else pool.WHOLE
     kind = "photograph" if scope == pool.WHOLE else "crop"
     most = rows.loc[rows["scope"] == scope, "iteration"].max()
     names = " and ".join(palette.dataset(name) for name in sorted(rows["dataset"].unique()))
