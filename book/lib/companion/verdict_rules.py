@@ -13,6 +13,7 @@ import torch
 import yaml
 
 from sgaplus import rounding
+from sgaplus.codecs.bundled import cards
 from sgaplus.studies.schema import load_study
 
 from . import closed_forms, palette, pool, reference, statistics
@@ -348,15 +349,21 @@ def _bd_rates(
 
 
 def _with_the_rate(rows: pd.DataFrame, profile: str) -> list[Finding]:
-    tables: dict[str, tuple[int, pd.DataFrame]] = {}
+    """The ends of each network: between two networks a difference is one of training and width too."""
+    networks = {(card.name, card.lmbda): str(card.lmbdas) for card in cards()}
+    tables: dict[tuple[str, float], tuple[int, pd.DataFrame]] = {}
     for iteration in READ_OFFS:
         for scope, group in pool.scopes(rows[rows["configuration"].isin([BASE, ATANH])], iteration):
             table = pool.differences(group, ATANH, BASE)
-            if table is not None and len(table.columns) > 1:
-                tables[scope] = iteration, table
+            if table is None:
+                continue
+            of = [networks.get((group["codec"].iloc[0], lmbda), "") for lmbda in table]
+            for _, part in table.T.groupby(of):
+                if len(part) > 1:
+                    tables[scope, part.index[0]] = iteration, part.T
     found = []
-    for scope, (iteration, table) in sorted(tables.items()):
-        low, high = table.columns[0], table.columns[-1]
+    for (scope, low), (iteration, table) in sorted(tables.items()):
+        high = table.columns[-1]
         text = (
             f"change of the true loss against the base, at λ = {high:g} − at λ = {low:g}, {iteration}"
             f" iterations (Kodak, {scope})"

@@ -180,19 +180,21 @@ def describe_ledger(ledger: Sequence[Claim]) -> str:
 def describe_few(ledger: Sequence[Claim]) -> str:
     """How many of the decided conditions intervals for few images (`statistics.few`) would leave decided."""
     decided = [
-        finding
+        (claim.number, finding)
         for claim in ledger
         for finding in claim.conditions
         if finding.outcome in (Verdict.HOLDS, Verdict.CONTRADICTED) and finding.low * finding.high > 0
     ]
     if not decided:
         return ""
-    few = {finding.images: statistics.few(finding.images) for finding in decided}
-    wider = [f.value + few[f.images][1] * ((f.low if f.value > 0 else f.high) - f.value) for f in decided]
-    stay = sum(end * finding.value > 0 for end, finding in zip(wider, decided, strict=True))
+    few = {finding.images: statistics.few(finding.images) for _, finding in decided}
+    wider = [f.value + few[f.images][1] * ((f.low if f.value > 0 else f.high) - f.value) for _, f in decided]
+    fall = [pair for end, pair in zip(wider, decided, strict=True) if end * pair[1].value <= 0]
+    named = "; ".join(f"of claim {number}, {finding.what}" for number, finding in fall)
     covered = ", ".join(f"{100 * few[n][0]:.0f} % with {n}" for n in sorted(few))
     return (
         f"A percentile bootstrap over few images is too narrow: of normal differences its 95 %"
-        f" interval covers {covered} images. With every interval widened as Student's t does, {stay} of the"
-        f" {len(decided)} conditions that an interval decides would stay decided."
+        f" interval covers {covered} images. With every interval widened as Student's t does,"
+        f" {len(decided) - len(fall)} of the {len(decided)} conditions that an interval decides would stay"
+        f" decided{named and f' (not: {named})'}."
     )
