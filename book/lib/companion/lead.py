@@ -44,7 +44,8 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
             continue
         best = {name: grid[name].mean().idxmin() for name in (ATANH, SSL)}
         taus = {"each at its best τ_max": best[SSL]}
-        taus["SSL as published, atanh at its best τ_max"] = max(grid[SSL].columns)
+        if best[SSL] != max(grid[SSL].columns):
+            taus["SSL as published, atanh at its best τ_max"] = max(grid[SSL].columns)
         for settings, tau in taus.items():
             change = 100 * (grid[SSL][tau] / grid[ATANH][best[ATANH]] - 1)
             add(settings, iteration, "kodak", pool.scope_of(grid.index[0]), change)
