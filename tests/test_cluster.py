@@ -52,6 +52,12 @@ def write(folder: Path, **changes) -> Path:
     return write_study(folder, content)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def left_open(request):
+    """Dask leaves sockets to processes that were killed; Python finds some of them during later tests."""
+    request.config.addinivalue_line("filterwarnings", "ignore:unclosed:ResourceWarning")
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """The study's file and the results of a run in this process."""

@@ -196,8 +196,9 @@ def test_relaxed_latents_get_right_gradients(codec, images):
         with torch.no_grad():
             ends = [losses({**latents, name: leaf + side * step * direction})[part] for side in (1, -1)]
         expected = (gradient.double() * direction).sum().item()
-        # The networks are in float32: their rounding hides small parts of a slope.
-        noise = torch.finfo(torch.float32).eps * ends[0].item() / (2 * step)
+        # The networks are in float32: their rounding, a few units in the last place on some processors, hides
+        # small parts of a slope.
+        noise = 4 * torch.finfo(torch.float32).eps * ends[0].item() / (2 * step)
         assert (ends[0] - ends[1]).item() / (2 * step) == pytest.approx(expected, rel=0.05, abs=noise)
 
 
