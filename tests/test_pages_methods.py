@@ -101,6 +101,8 @@ def test_three_classes_are_held_against_ssl_of_the_same_sharpness(classes):
     assert ssl["ssl"].tolist() == [1.6, 3] and (ssl["change"] > 0).all()
     assert linear["between"].all() and not ssl["between"].any()
     assert linear["a"].tolist() == [1.5, 1.5]
+    between = table.groupby("three")["between"].first()
+    assert three_class.named(between) == f"1 ({LINEAR[1]})" and three_class.named(between & False) == "none"
     other = over_a.assign(codec_sha256="another")
     assert three_class.against_sharpness(rows, other, 100).empty
 

@@ -97,6 +97,11 @@ def against_sharpness(rows: pd.DataFrame, slopes: pd.DataFrame, iteration: int) 
     return pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)
 
 
+def named(which: pd.Series) -> str:
+    """How many of a series are true, and their names."""
+    return f"{which.sum()} ({'; '.join(which.index[which])})" if which.any() else "none"
+
+
 def _changes(rows: pd.DataFrame, reference: str, by: Sequence[str] = ()) -> pd.DataFrame:
     table = statistics.paired_means(rows, "loss", reference, by)
     return table.rename(columns={"configuration": "three"})
