@@ -24,6 +24,8 @@ from sgaplus.errors import SystemFault
 from sgaplus.hardware import channels_last
 from sgaplus.jobs import provenance
 
+from .statistics import paired_means
+
 PASSES = "none", "backward", "forward"
 IMAGES = [f"kodim{number:02}" for number in range(1, 25, 3)]
 GRID = [(lmbda, *how) for lmbda in (0.0025, 0.04) for how in (("fast", 50), ("ssl", 200))]
@@ -98,6 +100,14 @@ def losses() -> pd.DataFrame:
                 found.append(last.assign(iterations=iterations, **provenance(codec.device)))
                 print(lmbda, method, which, file.name, last["loss"].item(), flush=True)
     return pd.concat(found, ignore_index=True)
+
+
+def changes(rows: pd.DataFrame) -> pd.DataFrame:
+    """`companion.statistics.paired_means` of the true loss against a loop without 8 bits, percent."""
+    table = paired_means(
+        rows.assign(configuration=rows["pass"]), "loss", "none", ["lmbda", "method", "iterations"]
+    )
+    return table.rename(columns={"configuration": "pass"})
 
 
 def seconds() -> pd.DataFrame:

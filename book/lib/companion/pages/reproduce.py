@@ -14,13 +14,19 @@ def studies(profile: str) -> pd.DataFrame:
         kind = "cuda" if profile == "paper" else "cpu"
         state = stored.status(study, profile, kind=kind, known=known)
         rows = stored.rows_of(stored.store_of(study, profile))
-        seconds = rows.groupby("key")["seconds"].max().sum() if len(rows) else 0.0
+        spent = _hours(rows) if len(rows) else pd.Series(dtype=float)
         lines.append(
             {"study": study.name, "shows": ", ".join(study.shows), "jobs": state.jobs, "rows": len(rows)}
-            | {"spent": seconds / 3600, "left": state.minutes_left / 60}
+            | {"spent": spent.sum(), "left": state.minutes_left / 60}
             | {"memory": state.memory or float("nan")}  # of no job
             | {"measured": state.measured}
-            | {"devices": "; ".join(sorted(set(rows["device"]))) if len(rows) else ""}
+            | {"devices": "; ".join(f"{device} {hours:.2f}" for device, hours in spent.items())}
             | {"command": f"sgaplus study run {study.name} --profile {profile}"}
         )
     return pd.DataFrame(lines)
+
+
+def _hours(rows: pd.DataFrame) -> pd.Series:
+    """What the jobs of rows took on each device."""
+    jobs = rows.groupby("key").agg({"seconds": "max", "device": "first"})
+    return jobs.groupby("device")["seconds"].sum() / 3600
