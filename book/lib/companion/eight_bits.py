@@ -1,4 +1,4 @@
-"""8-bit numbers in the synthesis: ``python -m companion.eight_bits LOSSES.csv SECONDS.csv``
+"""8-bit numbers in the synthesis: ``python -m companion.eight_bits SECONDS.csv LOSSES.csv``
 
 Many processors without bfloat16 multiply 8-bit integers fast. Here the convolutions of g_s compute with
 numbers that are rounded as for these: weights by output channel, activations or gradients by tensor. They
@@ -157,5 +157,5 @@ def _took(function: Callable[[], object]) -> float:
 
 if __name__ == "__main__":
     hardware.keep_freed_memory()
-    for path, table in zip(sys.argv[1:], (losses, seconds), strict=True):
+    for path, table in zip(sys.argv[1:], (seconds, losses), strict=True):
         table().to_csv(Path(path), index=False)
