@@ -20,10 +20,16 @@ def studies(profile: str) -> pd.DataFrame:
             | {"spent": spent.sum(), "left": state.minutes_left / 60}
             | {"memory": state.memory or float("nan")}  # of no job
             | {"measured": state.measured}
-            | {"devices": "; ".join(f"{device} {hours:.2f}" for device, hours in spent.items())}
+            | {"devices": spent.to_dict()}
             | {"command": f"sgaplus study run {study.name} --profile {profile}"}
         )
     return pd.DataFrame(lines)
+
+
+def by_device(table: pd.DataFrame) -> str:
+    """The hours that the studies of a table took on each device, in words."""
+    hours = pd.DataFrame(table["devices"].tolist()).sum()
+    return "; ".join(f"{device}: {spent:.1f}" for device, spent in hours.items()) or "none"
 
 
 def _hours(rows: pd.DataFrame) -> pd.Series:

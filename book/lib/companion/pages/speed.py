@@ -119,7 +119,10 @@ def figure(rows: pd.DataFrame, pairs: pd.DataFrame) -> Figure:
             errorbar=("pi", 100), err_kws={"linewidth": 1, "color": "0.2"}, ax=axes,
         )  # fmt: skip
         texts = [f"{r.ratio:.2f}× [{r.ratio_low:.2f}, {r.ratio_high:.2f}]" for r in group.itertuples()]
-        axes.bar_label(axes.containers[1], texts, padding=12, fontsize="small")
+        ends = own[own["kind"] == "this package"].groupby("label")["seconds"].max()
+        for bar, label, text in zip(axes.containers[1], order, texts, strict=True):
+            where = ends[label], bar.get_y() + bar.get_height() / 2
+            axes.annotate(text, where, (6, 0), textcoords="offset points", va="center", fontsize="small")
         axes.tick_params(axis="y", labelsize="small")
         axes.margins(x=0.15)
 
