@@ -57,7 +57,7 @@ def test_a_line_per_file_and_per_pair(tmp_path):
     rows, pairs = speed.load(tmp_path, "run")
     assert rows["file"].tolist() == ["c.json", "b.json", "a.json"], "processors first, float32 first"
     assert rows["place"].tolist() == ["a processor; N = 128, M = 192"] * 2 + ["a GPU; N = 128, M = 192"]
-    assert rows["way"].tolist()[1:] == ["bfloat16, 1 picture at a time", "bfloat16, 24 pictures at a time"]
+    assert rows["way"].tolist()[1:] == ["bfloat16", "bfloat16, 24 pictures at a time"]
     assert rows["megapixels"].tolist() == [1.0] * 3
     assert rows["ratio"].tolist() == [4.0] * 3
     assert rows["ratio_true_loss"].tolist() == [2.0] * 3, "1 s against 0.25 s and as much for the true loss"

@@ -59,7 +59,7 @@ def load(folder: str | Path, command: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     pairs = pd.concat([found.table.assign(file=name) for name, found in stored.items()], ignore_index=True)
     codec = (rows["codec"] + ", ").where(rows["codec"] != _RANDOM, "")
     compiled = rows["compiled"].map({True: ", compiled", False: ""})
-    counts = rows["batch_size"].map(lambda count: f", {count} picture{'s' * (count > 1)} at a time")
+    counts = rows["batch_size"].map(lambda count: f", {count} pictures at a time" * (count > 1))
     n, m, width, height = (rows[name].astype(str) for name in ("N", "M", "width", "height"))
     rows = rows.assign(
         place=rows["device"] + "; " + codec + "N = " + n + ", M = " + m,
@@ -126,7 +126,9 @@ def figure(rows: pd.DataFrame, pairs: pd.DataFrame) -> Figure:
         axes.tick_params(axis="y", labelsize="small")
         axes.margins(x=0.15)
 
-    parts = {place.replace("; ", "\n", 1): part for place, part in rows.groupby("place", sort=False)}
+    # A processor's name has a line of its own, so that it fits a phone.
+    broken = rows["place"].str.replace(r", (?=\d+ thread)|; ", "\n", n=1, regex=True)
+    parts = dict(list(rows.groupby(broken, sort=False)))
     heights = [1 + len(part) for part in parts.values()]
     share = {"height_ratios": heights, "size": (7.5, 0.58 * sum(heights) / len(heights)), "columns": 1}
     return figures.panels(parts, draw, xlabel="seconds of a step per megapixel", legend=3, **share)
