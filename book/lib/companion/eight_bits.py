@@ -49,14 +49,8 @@ class _Convolution(torch.autograd.Function):
         ctx.layer, ctx.which, weight = layer, which, layer.weight
         if which == "forward":
             x, weight = _near(x), _near(weight, 1)
-        return F.conv_transpose2d(
-            x,
-            weight,
-            layer.bias,
-            layer.stride,
-            layer.padding,
-            layer.output_padding,
-        )
+        form = layer.stride, layer.padding, layer.output_padding
+        return F.conv_transpose2d(x, weight, layer.bias, *form)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
