@@ -18,6 +18,8 @@ from .errors import UserError
 
 # mallopt's parameters, from glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -2, -3, -4
+# madvise's advice, from Linux's mman.h, and the bytes of address space that are taken for it beforehand.
+_MADV_HUGEPAGE, _RESERVED = 14, 3 * 2**29
 # Pixels of an image, 2048 × 2048. Larger ones are computed in parts, so that they fit in memory.
 LARGE_IMAGE = 2**22
 
@@ -28,17 +30,30 @@ def keep_freed_memory() -> bool:
 
     glibc maps every block above 128 KiB afresh and unmaps it when freed, so that each activation of
     a network costs one page fault per 4 KiB again and again. On a virtual machine that was as much
-    time as all convolutions together. The process holds on to its memory, see `release_freed_memory`.
+    time as all convolutions together. The process holds on to its memory, see `release_freed_memory`, and
+    asks for pages of 2 MiB, whose addresses a processor finds sooner.
 
     Returns:
         Whether the allocator is glibc's and took the settings. Elsewhere nothing is changed.
     """
     if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
         return False
-    mallopt = ctypes.CDLL(None).mallopt
+    library = ctypes.CDLL(None)
     settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 2**27))
-    taken = [mallopt(name, value) for name, value in settings]
+    taken = [library.mallopt(name, value) for name, value in settings]
+    _use_huge_pages(library)
     return all(taken)
+
+
+def _use_huge_pages(library: Any) -> None:
+    """Advise them for the heap, which grows first: of what is added later the kernel knows no advice."""
+    library.malloc.restype = ctypes.c_void_p
+    library.free(ctypes.c_void_p(library.malloc(ctypes.c_size_t(_RESERVED))))
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines():
+            if line.endswith("[heap]"):
+                first, last = (int(address, 16) for address in line.split()[0].split("-"))
+                library.madvise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), _MADV_HUGEPAGE)
 
 
 def release_freed_memory() -> None:

@@ -4,7 +4,9 @@ import weakref
 
 import pytest
 import torch
+import torch.nn.functional as F
 from compressai.layers import GDN
+from torch import nn
 
 from sgaplus import hardware, metrics, refine
 from sgaplus.codecs import strips
@@ -48,6 +50,43 @@ def test_a_fixed_network_computes_the_same_without_a_copy_of_its_convolutions():
     x = torch.rand(2, 3, 6, 5)
     torch.testing.assert_close(copied(x), original(x), rtol=1e-6, atol=0)
     assert copied[0].weight.data_ptr() == original[0].weight.data_ptr()
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "more", "channels"),
+    [(5, 2, 2, 1, 3), (3, 2, 1, 1, 4), (4, 2, 1, 0, 3), (2, 2, 0, 0, 3), (8, 4, 2, 0, 1), (5, 4, 1, 1, 1)],
+)
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_thin_transposed_convolution_is_one_convolution_of_phases(
+    kernel, stride, padding, more, channels, bias, monkeypatch
+):
+    layer = nn.ConvTranspose2d(7, channels, kernel, stride, padding, more, bias=bias).double()
+    copied = fixed(layer.requires_grad_(False), torch.float64)
+    x = torch.randn(2, 7, 5, 6, dtype=torch.float64, requires_grad=True)
+    expected = layer(x)
+    grad = torch.randn_like(expected)
+    expected_grad = torch.autograd.grad(expected, x, grad)
+    monkeypatch.setattr(F, "conv_transpose2d", lambda *arguments: pytest.fail("it was transposed"))
+    found = copied(x)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(torch.autograd.grad(found, x, grad), expected_grad, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.ConvTranspose2d(4, 5, 5, 2, 2, 1),
+        nn.ConvTranspose2d(4, 3, 5, 2, 2),
+        nn.ConvTranspose2d(4, 3, 5, 1, 2),
+        nn.ConvTranspose2d(4, 4, 5, 2, 2, 1, groups=2),
+        nn.ConvTranspose2d(4, 3, 3, 2, 2, 1, dilation=2),
+        nn.ConvTranspose2d(4, 3, (5, 3), 2, (2, 1), 1),
+    ],
+    ids=["wide", "smaller", "no stride", "groups", "dilated", "not square"],
+)
+def test_another_transposed_convolution_stays_as_it_is(layer):
+    copied = fixed(layer.requires_grad_(False), torch.float32)
+    assert type(copied) is nn.ConvTranspose2d and copied.weight.data_ptr() == layer.weight.data_ptr()
 
 
 def test_a_fixed_network_in_bfloat16_computes_what_autocast_does_and_leaves_the_original_alone():
