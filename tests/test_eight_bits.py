@@ -43,5 +43,5 @@ def test_true_losses_are_exact(codec, tmp_path):
     kinds = [type(layer) for layer in changed.model.g_s]
     assert nn.ConvTranspose2d not in kinds and kinds.count(eight_bits.EightBits) == 4
     plain, other = (refine(c, [photo], iterations=3, trace_every=3) for c in (codec, changed))
-    assert plain.rows["loss"][0] == other.rows["loss"][0]
+    assert plain.rows["loss"][0] == pytest.approx(other.rows["loss"][0], rel=1e-8)  # sums of another order
     assert plain.trace["method_loss"].iloc[-1] != other.trace["method_loss"].iloc[-1]

@@ -9,9 +9,10 @@ from compressai.layers import GDN
 from torch import nn
 
 from sgaplus import hardware, metrics, refine
-from sgaplus.codecs import strips
+from sgaplus.codecs import convolutions, strips
 from sgaplus.codecs.checkpoints import REFINABLE
 from sgaplus.codecs.codec import Codec, freeze
+from sgaplus.codecs.convolutions import KeptLayout, cheaper
 from sgaplus.codecs.layers import DivisiveNorm, fixed, replace_gdn
 from tests.conftest import untrained as hyperprior
 from tests.test_models import untrained
@@ -49,7 +50,7 @@ def test_a_fixed_network_computes_the_same_without_a_copy_of_its_convolutions():
     copied = fixed(original, torch.float32)
     x = torch.rand(2, 3, 6, 5)
     torch.testing.assert_close(copied(x), original(x), rtol=1e-6, atol=0)
-    assert copied[0].weight.data_ptr() == original[0].weight.data_ptr()
+    assert copied[0].layer.weight.data_ptr() == original[0].weight.data_ptr()
 
 
 @pytest.mark.parametrize(
@@ -72,21 +73,58 @@ def test_a_thin_transposed_convolution_is_one_convolution_of_phases(
     torch.testing.assert_close(torch.autograd.grad(found, x, grad), expected_grad, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize(
-    "layer",
-    [
-        nn.ConvTranspose2d(4, 5, 5, 2, 2, 1),
-        nn.ConvTranspose2d(4, 3, 5, 2, 2),
-        nn.ConvTranspose2d(4, 3, 5, 1, 2),
-        nn.ConvTranspose2d(4, 4, 5, 2, 2, 1, groups=2),
-        nn.ConvTranspose2d(4, 3, 3, 2, 2, 1, dilation=2),
-        nn.ConvTranspose2d(4, 3, (5, 3), 2, (2, 1), 1),
-    ],
-    ids=["wide", "smaller", "no stride", "groups", "dilated", "not square"],
-)
-def test_another_transposed_convolution_stays_as_it_is(layer):
-    copied = fixed(layer.requires_grad_(False), torch.float32)
-    assert type(copied) is nn.ConvTranspose2d and copied.weight.data_ptr() == layer.weight.data_ptr()
+KEPT = [
+    nn.ConvTranspose2d(4, 5, 5, 2, 2, 1),
+    nn.ConvTranspose2d(4, 3, 5, 2, 2, bias=False),
+    nn.ConvTranspose2d(4, 3, 5, 1, 2),
+    nn.ConvTranspose2d(4, 3, 3, 2, 2, 1, dilation=2),
+    nn.ConvTranspose2d(4, 3, (5, 3), 2, (2, 1), 1),
+    nn.Conv2d(4, 7, 3, padding=1),
+    nn.Conv2d(4, 7, 5, 2, 2, bias=False),
+    nn.Conv2d(4, 7, (3, 5), (1, 3), (0, 2)),
+    nn.Conv2d(4, 7, 3, 2, dilation=2),
+]
+
+
+@pytest.mark.parametrize("dtype", filter(convolutions.lays_out, (torch.float32, torch.bfloat16)))
+@pytest.mark.parametrize("layer", KEPT, ids=repr)
+def test_a_convolution_that_keeps_its_layout_computes_the_same(layer, dtype):
+    copied = fixed(layer, dtype)
+    assert type(copied) is KeptLayout
+    for size in ((9, 12), (10, 7), (9, 12)):
+        x = torch.randn(2, 4, *size).to(dtype).requires_grad_()
+        expected = copied.layer(x)
+        grad = torch.randn_like(expected)
+        found = copied(x)
+        torch.testing.assert_close(found, expected)
+        gradients = (torch.autograd.grad(value, x, grad) for value in (found, expected))
+        torch.testing.assert_close(*gradients)
+
+
+def test_weights_are_laid_out_once_for_a_shape(monkeypatch):
+    copied = fixed(nn.Conv2d(4, 7, 3, padding=1).requires_grad_(False), torch.float32)
+    made = []
+    monkeypatch.setattr(copied, "_made", lambda shape, *how: made.append(tuple(shape)) or torch.clone)
+    for size in (6, 6, 8, 8):
+        x = torch.rand(1, 4, size, size, requires_grad=True)
+        copied(x).sum().backward()
+    assert made == 2 * [(1, 4, 6, 6)] + 2 * [(1, 4, 8, 8)]  # forward and backward
+
+
+def test_other_convolutions_stay_as_they_are(monkeypatch):
+    class Own(nn.Conv2d):
+        pass
+
+    convolution = nn.Conv2d(4, 7, 3)
+    others = [nn.Conv2d(4, 4, 3, groups=2), Own(4, 7, 3), nn.Conv2d(4, 7, 3, padding="same")]
+    others += [
+        nn.Conv2d(4, 7, 3, padding_mode="reflect"),
+        nn.Conv2d(4, 7, 3).double(),
+        convolution.to("meta"),
+    ]
+    assert [cheaper(layer) for layer in others] == others
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert type(cheaper(nn.Conv2d(4, 7, 3))) is nn.Conv2d
 
 
 def test_a_fixed_network_in_bfloat16_computes_what_autocast_does_and_leaves_the_original_alone():

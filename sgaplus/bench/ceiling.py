@@ -4,8 +4,9 @@ The convolutions are recorded while the program runs, then each is timed alone w
 format and memory layout on random values. PyTorch's profiler says in which part of a step the time goes.
 """
 
+import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +15,27 @@ from torch import Tensor
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import flop_registry, register_flop_formula
 
 from ..hardware import now
 
-_CONVOLUTIONS = (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default)
+_CONVOLUTIONS = {torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default}
+
+if torch.backends.mkldnn.is_available():  # those of `codecs.convolutions.KeptLayout`
+    _kept = torch.ops.mkldnn._convolution_pointwise
+    _kept_transposed = torch.ops.mkldnn._convolution_transpose_pointwise
+    _CONVOLUTIONS |= {_kept.default, _kept_transposed.default}
+
+    @register_flop_formula(_kept)
+    def _flops(
+        x: Sequence[int], weight: Sequence[int], *how: Any, out_shape: Sequence[int], **kw: Any
+    ) -> int:
+        return 2 * x[0] * math.prod(weight) * math.prod(out_shape[2:])
+
+    @register_flop_formula(_kept_transposed)
+    def _flops_transposed(x: Sequence[int], weight: Sequence[int], *how: Any, **kw: Any) -> int:
+        return 2 * x[0] * math.prod(weight) * math.prod(x[2:])
+
 
 # What the name of an operator, or of one that called it, contains; the first that fits counts. Copies that a
 # convolution makes of its arguments are the convolution's.
@@ -66,6 +83,8 @@ class Convolution:
 
 
 def _form(argument: Any) -> Any:
+    if isinstance(argument, Tensor) and argument.is_mkldnn:
+        return argument  # weights in oneDNN's own order, which has no strides
     if isinstance(argument, Tensor):
         return _Form(tuple(argument.shape), argument.stride(), argument.dtype)
     return tuple(argument) if isinstance(argument, list) else argument

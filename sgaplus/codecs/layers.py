@@ -1,5 +1,4 @@
-"""Layers that cost less: divisive normalisation with a closed-form backward pass, weights cast once, thin
-transposed convolutions by phases.
+"""Layers that cost less: divisive normalisation with a closed-form backward pass, weights cast once.
 
 CompressAI's GDN is right but keeps four activations per layer and multiplies through each of them
 in the backward pass. Written out by hand the same function keeps two. Nothing is computed in place: on
@@ -14,8 +13,7 @@ from compressai.layers import GDN
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_weight
 
-# Channels that a matrix tile, or a vector of 512 bits, has room for.
-_THIN = 16
+from .convolutions import cheaper
 
 
 class _DivisiveNorm(torch.autograd.Function):
@@ -87,64 +85,6 @@ class _FixedDivisiveNorm(nn.Module):
         return _DivisiveNorm.apply(x, self.gamma, self.beta, self.inverse)
 
 
-class _ByPhases(torch.autograd.Function):
-    """A transposed convolution of stride s as a convolution with s² times the channels, which interlace.
-
-    Its backward pass is the convolution with the original weights.
-    """
-
-    @staticmethod
-    def forward(
-        ctx, x: Tensor, phases: Tensor, bias: Tensor | None, weight: Tensor, stride: int, padding: int
-    ) -> Tensor:
-        ctx.save_for_backward(weight)
-        ctx.how = stride, padding
-        return F.pixel_shuffle(F.conv2d(x, phases, bias, padding=phases.shape[-1] // 2), stride)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        (weight,) = ctx.saved_tensors
-        return F.conv2d(grad, weight, None, *ctx.how), None, None, None, None, None
-
-
-class _ThinDeconvolution(nn.Module):
-    """A transposed convolution with few channels to give, such as the colours, on a CPU; weights are fixed.
-
-    oneDNN takes two to three times as long for it as for its phases, of which x̂'s pixels (sq + a, sr + b)
-    for all q and r are one.
-    """
-
-    def __init__(self, layer: nn.ConvTranspose2d, dtype: torch.dtype):
-        super().__init__()
-        weight = layer.weight.detach()
-        self.stride, self.padding = layer.stride[0], int(layer.padding[0])
-        # What an impulse in the middle of each channel becomes has all weights, each at its phase.
-        channels, reach = len(weight), (self.stride + self.padding - 1) // self.stride
-        side = 2 * reach + 1
-        impulses = weight.new_zeros(channels, channels, side, side)
-        impulses[:, :, reach, reach] = torch.eye(channels)
-        more = layer.output_padding[0]
-        answers = F.conv_transpose2d(impulses, weight, None, self.stride, self.padding, more)
-        answers = F.pixel_unshuffle(answers, self.stride)
-        self.register_buffer("phases", answers.transpose(0, 1).flip(2, 3).contiguous().to(dtype))
-        self.register_buffer("weight", weight.to(dtype))
-        bias = None if layer.bias is None else layer.bias.detach().repeat_interleave(self.stride**2).to(dtype)
-        self.register_buffer("bias", bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return _ByPhases.apply(x, self.phases, self.bias, self.weight, self.stride, self.padding)
-
-
-def _is_thin(layer: nn.ConvTranspose2d) -> bool:
-    """Whether `_ThinDeconvolution` stands for it; what it gives is ``stride`` times as high and wide."""
-    sides = layer.kernel_size, layer.stride, layer.padding, layer.output_padding
-    (kernel, stride, padding, more), across = ([int(side[i]) for side in sides] for i in (0, 1))
-    square = [kernel, stride, padding, more] == across
-    plain = layer.groups == 1 and layer.dilation == (1, 1) and layer.weight.device.type == "cpu"
-    whole = stride > 1 and stride + 2 * padding == kernel + more
-    return square and plain and whole and layer.out_channels * stride**2 <= _THIN
-
-
 def replace_gdn(module: nn.Module) -> nn.Module:
     """Replace every GDN below ``module`` in place; the state dict's names and values stay."""
     for name, child in module.named_children():
@@ -161,13 +101,13 @@ def fixed(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     Weights that are of that format already are shared.
     """
     replaced: dict[int, object] = {}
-    for module in network.modules():
-        if isinstance(module, DivisiveNorm):
-            replaced[id(module)] = _FixedDivisiveNorm(module, dtype)
-        elif isinstance(module, nn.ConvTranspose2d) and _is_thin(module):
-            replaced[id(module)] = _ThinDeconvolution(module, dtype)
     for parameter in network.parameters():
         replaced[id(parameter)] = nn.Parameter(parameter.detach().to(dtype), requires_grad=False)
     for buffer in network.buffers():
         replaced[id(buffer)] = buffer.to(dtype if buffer.is_floating_point() else buffer.dtype)
+    for module in network.modules():
+        if isinstance(module, DivisiveNorm):
+            replaced[id(module)] = _FixedDivisiveNorm(module, dtype)
+        elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            replaced[id(module)] = cheaper(copy.deepcopy(module, replaced))
     return copy.deepcopy(network, replaced)

@@ -60,15 +60,16 @@ class _Convolution(torch.autograd.Function):
         return F.conv2d(grad, weight, None, ctx.layer.stride, ctx.layer.padding), None, None
 
 
-class EightBits(nn.Module):
+class EightBits(nn.ConvTranspose2d):
     """A layer of g_s in one pass (of `PASSES`) of the loop; true losses, without gradients, are exact."""
 
     def __init__(self, layer: nn.ConvTranspose2d, which: str):
-        super().__init__()
-        self.layer, self.which = layer, which
+        sides = layer.kernel_size, layer.stride, layer.padding, layer.output_padding
+        super().__init__(layer.in_channels, layer.out_channels, *sides)
+        self.weight, self.bias, self.which = layer.weight, layer.bias, which
 
     def forward(self, x: Tensor) -> Tensor:
-        return _Convolution.apply(x, self.layer, self.which if torch.is_grad_enabled() else "none")
+        return _Convolution.apply(x, self, self.which if torch.is_grad_enabled() else "none")
 
 
 def in_eight_bits(codec: Codec, which: str) -> Codec:
