@@ -86,7 +86,7 @@ KEPT = [
 ]
 
 
-@pytest.mark.parametrize("dtype", filter(convolutions.lays_out, (torch.float32, torch.bfloat16)))
+@pytest.mark.parametrize("dtype", [*filter(convolutions.lays_out, (torch.float32, torch.bfloat16))])
 @pytest.mark.parametrize("layer", KEPT, ids=repr)
 def test_a_convolution_that_keeps_its_layout_computes_the_same(layer, dtype):
     copied = fixed(layer, dtype)

@@ -11,6 +11,7 @@ from sgaplus.codecs.series import Series, families
 from sgaplus.errors import UserError
 
 from .. import statistics
+from . import speed
 
 # Races of one kind, over which a mean is taken.
 _KIND = ["codec", "codec_lmbda", "width", "height", "preset", "iterations", "reference_iterations"]
@@ -19,7 +20,8 @@ KIND = "{iterations} iterations of {preset} against {reference_iterations} steps
 
 
 def load(folder: str | Path) -> pd.DataFrame:
-    """All races in the tables (.csv) of ``folder``; an upright photograph counts as a lying one."""
+    """All races in the tables (.csv) of ``folder``; an upright photograph counts as a lying one, and devices
+    are named as by `speed.with_instructions`."""
     paths = sorted(path for path in Path(folder).glob("*.csv") if not path.name.startswith("."))
     if not paths:
         raise UserError(f"{folder} holds no races: run `sgaplus race kodak --out {folder}/races.csv`")
@@ -39,6 +41,7 @@ def load(folder: str | Path) -> pd.DataFrame:
             )
     sides = rows[["width", "height"]]
     rows = rows.assign(width=sides.max(axis=1), height=sides.min(axis=1))
+    rows["device"] = speed.with_instructions(rows["device"])
     return rows.sort_values(["reference_iterations", "iterations", "image"], ignore_index=True)
 
 

@@ -18,7 +18,7 @@ from sgaplus.bench import instructions, measurement
 from sgaplus.bench.measurement import Settings
 from sgaplus.errors import UserError
 
-from .. import figures, palette
+from .. import figures, palette, provenance
 
 _RANDOM = "random weights"
 
@@ -42,6 +42,27 @@ def instruction_sets(folder: Path) -> pd.DataFrame:
     return table.sort_values(["processor", "order", "threads"], ignore_index=True)
 
 
+def with_instructions(devices: pd.Series, folder: Path | None = None) -> pd.Series:
+    """Devices, such as "Xeon, 1 thread", with the newest instructions of the processor in brackets.
+
+    Args:
+        folder: of `instruction_sets`, the checkout's own where None; a processor of none of them stays as it
+            is.
+    """
+    ages = {known.name: age for age, known in enumerate(instructions.KNOWN)}
+    found: dict[str, list[str]] = {}
+    for path in (folder or provenance.folder(None, "step-speed") / "instructions").glob("*.json"):
+        summary = measurement.read(path).summary
+        found.setdefault(summary["device"].rpartition(",")[0], []).append(summary["instructions"])
+    newest = {name: min(sets, key=ages.__getitem__) for name, sets in found.items()}
+
+    def named(device: str) -> str:
+        name, comma, threads = device.rpartition(",")
+        return f"{name} ({newest[name]}){comma}{threads}" if name in newest else device
+
+    return devices.map(named)
+
+
 def load(folder: str | Path, command: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The measurements in ``folder``, files that ``sgaplus bench --out ….json`` (``command``) has written.
 
@@ -62,7 +83,13 @@ def load(folder: str | Path, command: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     counts = rows["batch_size"].map(lambda count: f", {count} pictures at a time" * (count > 1))
     n, m, width, height = (rows[name].astype(str) for name in ("N", "M", "width", "height"))
     rows = rows.assign(
-        place=rows["device"] + "; " + codec + "N = " + n + ", M = " + m,
+        place=with_instructions(rows["device"], Path(folder) / "instructions")
+        + "; "
+        + codec
+        + "N = "
+        + n
+        + ", M = "
+        + m,
         way=rows["dtype"] + counts + compiled,
         format=rows["dtype"] + compiled,
         pictures=width + " × " + height,
