@@ -1,4 +1,4 @@
-from . import distortion, metrics, rounding, schedules
+from . import distortion, hardware, metrics, rounding, schedules
 from .bitstream import decode, encode, info
 from .codecs.codec import Codec
 from .codecs.weights import load_codec
@@ -19,6 +19,7 @@ __all__ = [
     "decode",
     "distortion",
     "encode",
+    "hardware",
     "info",
     "load_codec",
     "metrics",
