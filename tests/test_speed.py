@@ -64,6 +64,16 @@ def test_a_line_per_file_and_per_pair(tmp_path):
     assert pairs.groupby("file")["ours_seconds"].apply(list)["a.json"] == [0.2, 0.25, 0.3]
 
 
+def test_a_processor_is_named_with_its_newest_instructions(tmp_path):
+    limited = tmp_path / "instructions"
+    for device, name in (("old, 1 thread", "AVX2"), ("new, 1 thread", "AVX2"), ("new, 2 threads", "AMX")):
+        write_measurement(tmp_path, f"{device} {name}", device=device, dtype=name)
+        write_measurement(limited, f"{device} {name}", device=device, instructions=name)
+    places = speed.load(tmp_path, "run")[0]["place"].str.partition(";")[0]
+    assert set(places) == {"old (AVX2), 1 thread", "new (AMX), 1 thread", "new (AMX), 2 threads"}
+    assert speed.with_instructions(pd.Series(["newer, 1 thread"]), limited).tolist() == ["newer, 1 thread"]
+
+
 def test_a_true_loss_does_not_save_time():
     """Its time is a difference of two, which noise can turn below 0."""
     pair = {"file": "a", "reference_seconds": 1.0, "ours_seconds": 0.25, "true_loss_seconds": -0.1}
