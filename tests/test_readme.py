@@ -69,8 +69,8 @@ def test_the_files_grow_at_as_many_lambda_as_the_stored_rows_say():
 
 def test_the_preset_is_as_much_sooner_as_the_stored_races_say():
     [said] = re.findall(
-        r"A plain loop takes (\d+) to (\d+) times as long .* AMD EPYC without matrix tiles, and (\d+) to (\d+)"
-        r" times on one of an Intel Xeon with them",
+        r"A plain loop takes (\d+) to (\d+) times as long .* AMD EPYC without matrix tiles, and"
+        r" (\d+) to (\d+) times on one of an Intel Xeon with them",
         PROSE,
     )
     races = pd.read_csv(ROOT / "data/results/race/photographs.csv")
