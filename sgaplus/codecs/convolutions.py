@@ -1,8 +1,8 @@
 """Convolutions of fixed weights that cost less on a CPU; values and gradients are those of PyTorch's.
 
-Weights that oneDNN has laid out are kept. PyTorch does this anew in every call, which takes half to three
-quarters of the time where activations are small, as in a hyper-synthesis. And a transposed convolution with
-few channels to give, such as the colours, goes by its phases.
+Weights that oneDNN has laid out are kept. PyTorch does this anew in every call, which on an Intel Xeon takes
+half to three quarters of the time where activations are small, as in a hyper-synthesis. And a transposed
+convolution with few channels to give, such as the colours, goes by its phases.
 """
 
 from collections.abc import Callable, Sequence
@@ -70,8 +70,8 @@ class _Interlaced(torch.autograd.Function):
 class ByPhases(nn.Module):
     """A transposed convolution with few channels to give.
 
-    oneDNN takes two to three times as long for it as for its phases, of which x̂'s pixels (sq + a, sr + b)
-    for all q and r are one.
+    On an Intel Xeon oneDNN takes two to three times as long for it as for its phases, of which the pixels
+    (sq + a, sr + b) for all q and r are one.
     """
 
     def __init__(self, layer: nn.ConvTranspose2d):

@@ -79,17 +79,12 @@ def load(folder: str | Path, command: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     rows = rows.rename(columns={"ratio_min": "ratio_low", "ratio_max": "ratio_high"})
     pairs = pd.concat([found.table.assign(file=name) for name, found in stored.items()], ignore_index=True)
     codec = (rows["codec"] + ", ").where(rows["codec"] != _RANDOM, "")
+    processors = with_instructions(rows["device"], Path(folder) / "instructions")
     compiled = rows["compiled"].map({True: ", compiled", False: ""})
     counts = rows["batch_size"].map(lambda count: f", {count} pictures at a time" * (count > 1))
     n, m, width, height = (rows[name].astype(str) for name in ("N", "M", "width", "height"))
     rows = rows.assign(
-        place=with_instructions(rows["device"], Path(folder) / "instructions")
-        + "; "
-        + codec
-        + "N = "
-        + n
-        + ", M = "
-        + m,
+        place=processors + "; " + codec + "N = " + n + ", M = " + m,
         way=rows["dtype"] + counts + compiled,
         format=rows["dtype"] + compiled,
         pictures=width + " × " + height,
