@@ -33,10 +33,12 @@ class ChannelSOAP(torch.optim.Optimizer):
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is not None:
-                    p -= group["lr"] * self._direction(p.grad.flatten(2), self.state[p], group).view_as(p)
+                    # positions by channels, as latents lie in memory
+                    step = self._direction(p.grad.flatten(2).mT, self.state[p], group)
+                    p.sub_(step.mT.unflatten(2, p.shape[2:]), alpha=group["lr"])
 
     def _direction(self, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:
-        second = gradient @ gradient.mT
+        second = gradient.mT @ gradient
         if not state:
             state |= {"t": 0, "m": torch.zeros_like(gradient), "v": torch.zeros_like(gradient)}
             state |= {"second": second, "basis": _eigenvectors(second)}
@@ -44,16 +46,16 @@ class ChannelSOAP(torch.optim.Optimizer):
             state["second"].lerp_(second, 1 - group["basis_beta"])
             if state["t"] < 4 or state["t"] % group["every"] == 0:
                 basis = _eigenvectors(state["second"])
+                turn = state["basis"].mT @ basis
                 # Variances along the new axes, those along the old ones taken for uncorrelated.
-                state["v"] = (basis.mT @ state["basis"]).square() @ state["v"]
-                state["basis"] = basis
+                state |= {"m": state["m"] @ turn, "v": state["v"] @ turn.square(), "basis": basis}
         state["t"] += 1
-        (beta1, beta2), t, basis = group["betas"], state["t"], state["basis"]
-        state["m"].lerp_(gradient, 1 - beta1)
-        state["v"].lerp_((basis.mT @ gradient).square(), 1 - beta2)
-        m = basis.mT @ state["m"] / (1 - beta1**t)
-        v = state["v"] / (1 - beta2**t)
-        return basis @ (m / (v.sqrt() + group["eps"]))
+        (beta1, beta2), t = group["betas"], state["t"]
+        turned = gradient @ state["basis"]
+        state["m"].lerp_(turned, 1 - beta1)
+        state["v"].lerp_(turned.square_(), 1 - beta2)
+        spread = (state["v"] / (1 - beta2**t)).sqrt_().add_(group["eps"])
+        return (state["m"] / spread.mul_(1 - beta1**t)) @ state["basis"].mT
 
 
 def _eigenvectors(second: Tensor) -> Tensor:

@@ -129,7 +129,7 @@ class TwoClass(Method):
         raise NotImplementedError
 
     def _split(self, v: Tensor) -> tuple[Tensor, Tensor]:
-        low = torch.floor(v)
+        low = torch.floor(v.detach())  # its gradient is zero everywhere
         # A clamp whose backward pass has no comparisons, which are slow on a CPU.
         return low, self.log_odds(F.hardtanh(v - low, self.clip, 1 - self.clip))
 

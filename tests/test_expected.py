@@ -176,6 +176,31 @@ def test_gaussian_values_and_gradients_are_those_of_compressai():
     assert grad_scales[at_bound].eq(0).any() and grad_scales[at_bound].ne(0).any()
 
 
+def test_expected_gaussian_bits_at_the_bounds_are_the_mean_of_both_values():
+    torch.manual_seed(0)
+    conditional = GaussianConditional(None).double()
+    low = (4 * torch.randn(3, 4, 5, 6, dtype=torch.float64)).floor().requires_grad_()
+    p = torch.rand(3, 4, 5, 6, dtype=torch.float64).requires_grad_()
+    scales = (2 * torch.rand(3, 4, 5, 6, dtype=torch.float64)).requires_grad_()
+    weights = torch.tensor([1.0, 2.0, -0.5], dtype=torch.float64)
+
+    def each(v, weight):
+        """Of every value by itself, so that each can be weighted."""
+        flat = (part.reshape(-1, 1, 1, 1) for part in (v, scales))
+        return gaussian_bits(conditional, *flat).reshape(v.shape) * weight
+
+    results = []
+    for bits in (
+        (each(low, 1 - p) + each(low + 1, p)).sum((1, 2, 3)),
+        gaussian_bits(conditional, Choice(low, p), scales),
+    ):
+        results.append([bits, *torch.autograd.grad(bits, (low, p, scales), weights)])
+    for expected, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected)
+    at_bound = scales < float(conditional.lower_bound_scale.bound)
+    assert at_bound.any() and results[1][3][at_bound].ne(0).any()
+
+
 @pytest.mark.parametrize("distance", [0.0, 5.0, 30.0, 1e4])
 def test_gaussian_gradients_are_finite_however_far_the_value_is(distance):
     conditional = GaussianConditional(None)

@@ -6,7 +6,6 @@ Of choices between two integers these are the expected bits, (1 − p) bits(low)
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -98,7 +97,8 @@ def factorized_bits(
         likelihood = (upper - lower).reshape(channels, batch, *z.shape[2:]).transpose(0, 1)
         return bits_of(likelihood, bound_of(bottleneck.likelihood_lower_bound))
 
-    return _of_each_image(z, bits)
+    values = torch.lerp(bits(z.low), bits(z.low + 1), z.p) if isinstance(z, Choice) else bits(z)
+    return values.sum((1, 2, 3))
 
 
 def gaussian_bits(conditional: nn.Module, v: Tensor | Choice, scales: Tensor) -> Tensor:
@@ -107,14 +107,11 @@ def gaussian_bits(conditional: nn.Module, v: Tensor | Choice, scales: Tensor) ->
     Args:
         scales: σ, bounded from below as by CompressAI: there a gradient passes that would raise it.
     """
-    scale_bound = bound_of(conditional.lower_bound_scale)
-    bound = bound_of(conditional.likelihood_lower_bound)
-    return _of_each_image(v, lambda v: _GaussianBits.apply(v, scales, scale_bound, bound))
-
-
-def _of_each_image(v: Tensor | Choice, bits: Callable[[Tensor], Tensor]) -> Tensor:
-    """The sum (B,) of the values' (expected) bits, where ``bits`` gives those of each value."""
-    values = torch.lerp(bits(v.low), bits(v.low + 1), v.p) if isinstance(v, Choice) else bits(v)
+    bounds = bound_of(conditional.lower_bound_scale), bound_of(conditional.likelihood_lower_bound)
+    if isinstance(v, Choice):
+        values = _ExpectedGaussianBits.apply(v.low, v.p, scales, *bounds)
+    else:
+        values = _GaussianBits.apply(v, scales, *bounds)
     return values.sum((1, 2, 3))
 
 
@@ -153,3 +150,48 @@ class _GaussianBits(torch.autograd.Function):
             below = (scale_bound - scales).sign().clamp_min(0)
             grad_scales = torch.addcmul(grad_scales, grad_scales.relu(), below, value=-1)
         return grad_v, grad_scales, None, None
+
+
+class _ExpectedGaussianBits(torch.autograd.Function):
+    """(1 − p) bits(low) + p bits(low + 1), each as `_GaussianBits` has them, at little more than one's cost.
+
+    The two values share an end, and of their gradients most. With m = |low + ½| the value nearer to the mean
+    lies between the ends m − 1 and m, the further one between m and m + 1; which of them is low + 1 is the
+    sign's to say.
+    """
+
+    @staticmethod
+    def forward(ctx, low: Tensor, p: Tensor, scales: Tensor, scale_bound: float, bound: float) -> Tensor:
+        inverse = scales.clamp_min(scale_bound).reciprocal_().mul_(math.sqrt(0.5))
+        between = low + 0.5
+        sign, middle = torch.ones_like(between).copysign_(between), between.abs_()
+        ends = [(middle + k).mul_(inverse).clamp_max_(_FAR) for k in (-1.0, 0.0, 1.0)]
+        tails = [_erfc(end) for end in ends]
+        likelihoods = [(tails[i] - tails[i + 1]).mul_(0.5) for i in (0, 1)]
+        near, far = (bits_of(likelihood, bound) for likelihood in likelihoods)
+        more, p_far = far.sub_(near), (p - 0.5).mul_(sign).add_(0.5)
+        ctx.save_for_backward(scales, inverse, sign, p_far, more, *ends, *likelihoods)
+        ctx.bounds = scale_bound, bound
+        return torch.addcmul(near, more, p_far)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        scales, inverse, sign, p_far, more, *ends, near, far = ctx.saved_tensors
+        scale_bound, bound = ctx.bounds
+        factor = inverse * (grad / (math.sqrt(math.pi) * math.log(2)))
+        factor_far = factor * p_far
+        factor_near = factor.sub_(factor_far).div_(F.threshold(near, bound, math.inf))
+        factor_far.div_(F.threshold(far, bound, math.inf))
+        at = [end.square().neg_().exp_() for end in ends]
+        grad_low = grad_scales = None
+        if ctx.needs_input_grad[0]:
+            grad_low = torch.addcmul((at[0] - at[1]).mul_(factor_near), at[1] - at[2], factor_far).mul_(sign)
+        if ctx.needs_input_grad[2]:
+            weighted = [density.mul_(end) for density, end in zip(at, ends, strict=True)]
+            of_near = (weighted[1] - weighted[0]).mul_(factor_near)
+            of_far = (weighted[2] - weighted[1]).mul_(factor_far)
+            below = (scale_bound - scales).sign_().clamp_min_(0)
+            grad_scales = of_near + of_far
+            # each value's gradient meets the scales' bound by itself
+            grad_scales.addcmul_(of_near.relu_().add_(of_far.relu_()), below, value=-1).mul_(math.sqrt(2))
+        return grad_low, (grad * sign).mul_(more), grad_scales, None, None

@@ -80,10 +80,24 @@ class Tangent:
 
     def __call__(self, y_hat: Tensor) -> Tensor:
         """(B,)."""
-        delta = y_hat - self.at
-        scaled = self.root * delta
-        bent = torch.einsum("bcd,bdhw->bchw", self.coupling, scaled)
-        return self.value + (delta * self.slope + scaled * bent).sum((1, 2, 3))
+        return self.value + _Bent.apply(y_hat, self.at, self.slope, self.root, self.coupling)
+
+
+class _Bent(torch.autograd.Function):
+    """⟨g, δ⟩ + ⟨δ, Kδ⟩ of each image, where K = √κ R √κ is symmetric: its gradient is g + 2 Kδ."""
+
+    @staticmethod
+    def forward(ctx, y_hat: Tensor, at: Tensor, slope: Tensor, root: Tensor, coupling: Tensor) -> Tensor:
+        delta = y_hat - at
+        bend = torch.einsum("bcd,bdhw->bchw", coupling, root * delta).mul_(root)
+        slope = slope + bend
+        ctx.save_for_backward(slope + bend)
+        return delta.mul_(slope).sum((1, 2, 3))
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (slope,) = ctx.saved_tensors
+        return slope * grad[:, None, None, None], None, None, None, None
 
 
 def crop(x_hat: Tensor, size: Sequence[int]) -> Tensor:
