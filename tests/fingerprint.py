@@ -31,8 +31,8 @@ from tests.conftest import untrained
 TABLE = Path(__file__).with_name("fingerprint.json")
 STEPS = 5
 # Largest differences that pass, relative to the largest value of a line. Processors and threads round in
-# other places, which moves parts by 2e-7, refinements in float32 by 1e-5, and in bfloat16 losses by 1e-5 (5e-4
-# with AVX2, where PyTorch computes it without oneDNN) and latents by 7 %.
+# other places, which moves parts by 2e-7, refinements in float32 by 1e-5, and in bfloat16 losses by 1e-5 (by
+# 5e-4 with AVX2, where oneDNN does not know that format) and latents by 7 %.
 TOLERANCES = {"part": 1e-5, "float32": 1e-4, "bfloat16, losses": 1e-3, "bfloat16, moves": 0.2}
 
 Lines = dict[str, list[float]]
