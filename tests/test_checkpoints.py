@@ -22,7 +22,6 @@ from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.codecs.series import series
 from sgaplus.codecs.weights import load_codec
 from sgaplus.errors import SystemFault, UserError
-from sgaplus.training import publishing
 from tests import test_models
 from tests.conftest import WIDTHS, untrained
 
@@ -96,14 +95,6 @@ def test_the_usual_one_of_several_state_dicts_is_taken(tmp_path):
     assert_same_parameters(codec, dict(untrained().named_parameters()))
     with pytest.raises(UserError, match=r"several state dicts \(ema, last\)"):
         load_codec(write_checkpoint(tmp_path / "two.pt", {"ema": other, "last": ours}), 0.02)
-
-
-def test_a_safetensors_checkpoint(tmp_path):
-    content = publishing.publishable(untrained())
-    path = write_checkpoint(tmp_path / "own.safetensors", content)
-    assert_same_parameters(load_codec(path, 0.02), content)
-    with pytest.raises(UserError, match="does not say which lambda"):
-        load_codec(path)
 
 
 def test_checkpoints_with_older_names(tmp_path):

@@ -18,7 +18,7 @@ from sgaplus.codecs import checkpoints, weights, zoo
 from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.codecs.models import hard
 from sgaplus.errors import UserError
-from tests.conftest import untrained, write_codec
+from tests.conftest import untrained
 from tests.test_container import sealed
 
 SHA256 = "0123456789abcdef" * 4
@@ -149,17 +149,6 @@ def test_a_photograph_of_any_size(codec, size):
 
 
 # Which codec
-
-
-@pytest.mark.slow
-def test_a_files_codec_is_found_by_its_weights(bundled, no_zoo):
-    write_codec(bundled, lmbda=0.02, seed=1)
-    image = picture(64, 64)
-    for lmbda in (0.01, 0.02):
-        codec = weights.load_codec("mshyper-s", lmbda, device="cpu", dtype="float32")
-        data = bitstream.encode(codec, hard_latents(codec, image))
-        assert bitstream.find_codec(data).sha256 == codec.sha256
-        torch.testing.assert_close(bitstream.decode(data), bitstream.decode(data, codec), rtol=0, atol=1e-4)
 
 
 def rewritten(codec: Codec, name: str, lmbda: float, sha256: str = SHA256) -> bytes:

@@ -79,17 +79,6 @@ def test_an_image_of_no_data_set_is_refused():
         pool.with_scope(pd.DataFrame({"image": ["nowhere"]}))
 
 
-def test_crops_and_whole_photographs_are_scopes_of_their_own():
-    rows = pool.with_scope(pd.DataFrame({"image": ["kodim01", "kodim01@256", "RGB_OR_1200x1200_007@512"]}))
-    assert rows["dataset"].tolist() == ["kodak", "kodak", "tecnick"]
-    assert len(set(rows["scope"])) == 3 and rows["scope"].iloc[0] == pool.WHOLE
-
-
-def test_claims_are_about_codecs_at_their_own_lambda():
-    rows = pd.DataFrame({"lmbda": [0.01, 0.01], "codec_lmbda": [0.01, 0.02]})
-    assert len(pool.own(rows)) == 1
-
-
 @pytest.fixture(scope="module", autouse=True)
 def few_resamples():
     with pytest.MonkeyPatch.context() as patch:

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from companion import variable_training
 from companion.configurations import BASE
@@ -161,7 +162,7 @@ def test_a_codec_of_variable_rate_is_trained_from_one_of_one_rate(tmp_path):
     model = variable_training.start(weights)
     photo = torch.randint(0, 255, (3, 80, 96), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     steps = variable_training.train(model, [photo], 0.5, torch.float32, crop=64)
-    variable_training.save(model, tmp_path / "own.safetensors")
+    save_file(publishing.publishable(model, variable_training.WHOLE), tmp_path / "own.safetensors")
     found = series(tmp_path / "own.safetensors")
     codecs = [found.member(lmbda).load("cpu", "float32") for lmbda in (0.005, 0.02)]
     assert steps > 0 and found.lmbdas == distortion.LAMBDAS["mse"]

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import itertools
 import math
 import sys
 
@@ -356,31 +357,27 @@ def test_a_stopped_refinement_has_the_best_so_far(codec):
         refine(codec, images, **arguments)
 
 
-def test_ctrl_c_in_the_last_look_at_an_image_is_heard(codec, monkeypatch):
-    true, looks = loop.Batch.true, []
+def interrupted(function):
+    """``function``, in whose second call somebody presses Ctrl-C."""
+    calls = itertools.count(1)
 
-    def interrupted(batch):
-        looks.append(batch)
-        if len(looks) == 2:
+    def called(*arguments):
+        if next(calls) == 2:
             raise KeyboardInterrupt
-        return true(batch)
+        return function(*arguments)
 
-    monkeypatch.setattr(loop.Batch, "true", interrupted)
+    return called
+
+
+def test_ctrl_c_in_the_last_look_at_an_image_is_heard(codec, monkeypatch):
+    monkeypatch.setattr(loop.Batch, "true", interrupted(loop.Batch.true))
     images = [picture(64, 64, seed) for seed in range(2)]
     run = refine(codec, images, iterations=2, trace_every=2, stoppable=True, batch_size=1)
     assert run.stopped and run.rows.groupby("image")["iteration"].apply(list).tolist() == [[0, 2], [0]]
 
 
 def test_ctrl_c_while_the_best_is_noted_leaves_it_whole(codec, monkeypatch):
-    where, calls = torch.where, []
-
-    def interrupted(*arguments):
-        calls.append(arguments)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return where(*arguments)
-
-    monkeypatch.setattr(torch, "where", interrupted)
+    monkeypatch.setattr(torch, "where", interrupted(torch.where))
     run = refine(codec, [picture(64, 64)], iterations=4, trace_every=2, stoppable=True)
     found = codec.decode({name: value[None] for name, value in run.latents[0].items()})
     bpp = found.all_bits.item() / 64**2
@@ -403,17 +400,9 @@ def test_a_stopped_refinement_has_the_file_of_its_last_row(codec, trace_every):
 
 
 def test_steps_before_an_interrupted_look_count_once(codec, monkeypatch):
-    clock, true = iter(range(100)), loop.Batch.true
-    looks = []
-
-    def interrupted(batch):
-        looks.append(batch)
-        if len(looks) == 2:
-            raise KeyboardInterrupt
-        return true(batch)
-
+    clock = itertools.count()
     monkeypatch.setattr(hardware, "now", lambda device: next(clock))
-    monkeypatch.setattr(loop.Batch, "true", interrupted)
+    monkeypatch.setattr(loop.Batch, "true", interrupted(loop.Batch.true))
     run = refine(codec, [picture(64, 64)], iterations=4, trace_every=2, stoppable=True)
     assert run.rows["iteration"].tolist() == [0, 2]
     assert run.rows["seconds"].tolist() == [0, next(clock) - 2]  # all but the last look

@@ -19,14 +19,16 @@ from .recipes import Recipe
 from .run import Run
 
 
-def publishable(model: torch.nn.Module) -> dict[str, Tensor]:
-    """The model's parameters: float16, the small entropy model in float32; no buffers.
+def publishable(
+    model: torch.nn.Module, whole: tuple[str, ...] = ("entropy_bottleneck",)
+) -> dict[str, Tensor]:
+    """The model's parameters: float16, those whose names begin as in ``whole`` in float32; no buffers.
 
     Buffers hold constants below float16's range (the likelihood's bound of 1e-9) and tables that
     `update` recomputes: both belong to the class, not to the weights.
     """
     parameters = {
-        name: (value if name.startswith("entropy_bottleneck") else value.half()).detach().contiguous().cpu()
+        name: (value if name.startswith(whole) else value.half()).detach().contiguous().cpu()
         for name, value in model.named_parameters()
     }
     for name, value in parameters.items():

@@ -5,10 +5,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+from sphinx.util import logging
+
 from companion.build import execute_all, load_pages
 from sgaplus.errors import SystemFault, UserError
 
 from . import files, formulas, numbers, site, words
+
+_log = logging.getLogger(__name__)
 
 
 def _execute_stale(app: Any) -> None:
@@ -16,17 +20,15 @@ def _execute_stale(app: Any) -> None:
 
     A page that fails ends the build with its message alone, not with a traceback of Sphinx around it.
     """
-    from sphinx.util import logging
-
-    root, logger = Path(app.srcdir).parent, logging.getLogger(__name__)
+    root = Path(app.srcdir).parent
     try:
         listed = {name for name in app.config.external_site_map if name.startswith("executed/")}
         wanted = {f"executed/{page.name}" for page in load_pages(root)}
         if unmatched := sorted(listed ^ wanted):
             raise UserError(f"book/pages.yml and book/_toc.yml must agree on {', '.join(unmatched)}")
-        execute_all(root, log=logger.info)
+        execute_all(root, log=_log.info)
     except (UserError, SystemFault) as error:
-        logger.error(str(error))
+        _log.error(str(error))
         raise SystemExit(2 if isinstance(error, UserError) else 1) from error
 
 
@@ -39,16 +41,12 @@ def _configure(app: Any, config: Any) -> None:
 
 def _prepare(app: Any) -> None:
     """Sphinx event ``builder-inited``, after the pages ran: number the figures, and index prose alone."""
-    from sphinx.util import logging
-
     # Sphinx looked for sources before the pages ran.
     app.env.find_files(app.config, app.builder)
     pages = [(name, Path(app.env.doc2path(name))) for name in app.config.external_site_map]
     app.book_numbers, twice = numbers.numbered((name, path) for name, path in pages if path.exists())
     if twice:
-        logging.getLogger(__name__).warning(
-            f"more than one figure has the name {', '.join(sorted(set(twice)))}"
-        )
+        _log.warning(f"more than one figure has the name {', '.join(sorted(set(twice)))}")
     app.book_words = {}
     index = app.builder.index_page
 
@@ -68,14 +66,10 @@ def _add_prose(app: Any, page: str, *context: Any) -> None:
 
 def _finish_page(app: Any, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
     """Sphinx event ``html-page-context``: numbers, files instead of data URIs, and a head."""
-    from sphinx.util import logging
-
     body, path_to = context.get("body", ""), context["pathto"]
     body, unknown = numbers.put_in(body, page, app.book_numbers, path_to)
     if unknown:
-        logging.getLogger(__name__).warning(
-            f"no figure or table is called {', '.join(unknown)}", location=page
-        )
+        _log.warning(f"no figure or table is called {', '.join(unknown)}", location=page)
     body = files.write(body, Path(app.outdir), lambda where: path_to(where, 1))
     # A list must have items: the roles of sphinxcontrib-bibtex do not go together.
     context["body"] = files.lazy(body).replace('role="doc-biblioentry"', 'role="listitem"')

@@ -5,6 +5,13 @@ import re
 from typing import Any
 from xml.etree import ElementTree as Tree
 
+from docutils import nodes
+from latex2mathml.converter import convert
+from sphinx.util import logging
+from sphinx.util.math import get_node_equation_number
+
+_log = logging.getLogger(__name__)
+
 _ALIGNED = re.compile(r"\\(begin|end)\{(?:aligned|split|gathered)\}")
 # Before these, a function such as log stands without a bracket and needs some room.
 _OPERANDS = {"mi", "mn", "msup", "msub", "msubsup", "mfrac", "msqrt", "mover"}
@@ -17,8 +24,6 @@ def mathml(formula: str, display: str = "inline") -> str:
     Raises:
         ValueError: the formula has a command that is not known, or cannot be read.
     """
-    from latex2mathml.converter import convert
-
     try:
         text = convert(_ALIGNED.sub(r"\\\1{align*}", formula.strip()), display=display)
         # Names of LaTeX's spaces are no lengths.
@@ -47,28 +52,21 @@ def _is_function(element: Tree.Element) -> bool:
 
 
 def _checked(node: Any, display: str) -> str:
-    from sphinx.util import logging
-
     try:
         return mathml(node.astext(), display)
     except ValueError as error:
-        logging.getLogger(__name__).warning(str(error), location=node)
+        _log.warning(str(error), location=node)
         return ""
 
 
 def inline(writer: Any, node: Any) -> None:
     """Sphinx's visitor of a formula inside a sentence."""
-    from docutils import nodes
-
     writer.body.append(_checked(node, "inline"))
     raise nodes.SkipNode
 
 
 def block(writer: Any, node: Any) -> None:
     """Sphinx's visitor of a formula on a line of its own."""
-    from docutils import nodes
-    from sphinx.util.math import get_node_equation_number
-
     writer.body.append(writer.starttag(node, "div", CLASS="math"))
     if node["number"]:
         writer.body.append(f'<span class="eqno">({get_node_equation_number(writer, node)})</span>')

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from docutils import nodes
+
 _UNREAD = re.compile(
     r"<(script|style|svg|code|pre)\b.*?</\1>|<details\b[^>]*class=\"(?:provenance|parameters)\".*?</details>"
     r"|<a\b[^>]*class=\"number\".*?</a>",
@@ -25,8 +27,6 @@ def of_markup(markup: str) -> str:
 
 def prose(doctree: Any) -> Any:
     """A copy of a page that the search reads: without its code cells, and with words alone of its HTML."""
-    from docutils import nodes
-
     page = doctree.deepcopy()
     for node in list(page.findall(nodes.container)):
         if "cell_input" in node["classes"] and node.parent:
@@ -44,8 +44,6 @@ def prose(doctree: Any) -> Any:
 
 def text(page: Any) -> str:
     """The sentences of `prose`, without titles and tables, on one line."""
-    from docutils import nodes
-
     kinds = (nodes.paragraph, nodes.literal_block, nodes.term)
     parts = (node.astext() for node in page.findall(lambda node: isinstance(node, kinds)))
     return " ".join(" ".join(parts).split())

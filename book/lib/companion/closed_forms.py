@@ -42,19 +42,14 @@ def end_exponent(method: TwoClass, slope=probability_slope) -> float:
     return (last - first) / float(np.log(_ENDS[1] / _ENDS[0]))
 
 
-def draws(method: TwoClass, x: Tensor, tau: float, points: int = 20_001) -> tuple[Tensor, Tensor]:
-    """Relaxed values and their derivatives by v at x = v − ⌊v⌋ (m,), over quantiles of the uniform noise, in
-    float64: (m, points) each; a mean over the last axis is an expectation."""
+def moments(method: TwoClass, x: Tensor, tau: float, points: int = 20_001) -> dict[str, np.ndarray]:
+    """Mean and standard deviation of a draw and of its derivative by v at x = v − ⌊v⌋ (m,), and its distance
+    from ⌊v⌉; (m,) each, over quantiles of the uniform noise, in float64."""
     noise = midpoints(points).expand(len(x), points).contiguous()
     v = x.detach().double()[:, None].expand_as(noise).contiguous().requires_grad_()
     values = method.relax(v, tau, noise)
     (slopes,) = torch.autograd.grad(values.sum(), v)
-    return values.detach(), slopes
-
-
-def moments(method: TwoClass, x: Tensor, tau: float, points: int = 20_001) -> dict[str, np.ndarray]:
-    """Mean and standard deviation of a draw and of its derivative, and its distance from ⌊v⌉; (m,) each."""
-    values, slopes = draws(method, x, tau, points)
+    values = values.detach()
     error = (values - torch.round(x.double())[:, None]).abs()
     found = {"value": values.mean(1), "value_sd": values.std(1, correction=0), "slope": slopes.mean(1)}
     found |= {"slope_sd": slopes.std(1, correction=0), "error": error.mean(1)}

@@ -1,6 +1,5 @@
 """Which files of the repository a page read, and what is in them now."""
 
-import functools
 import hashlib
 import os
 import sys
@@ -26,15 +25,9 @@ def digest(root: Path, name: str) -> str | None:
         if name.endswith("/"):
             names = sorted(entry.name for entry in path.iterdir() if _counts(Path(name, entry.name)))
             return hashlib.sha256("\0".join(names).encode(errors="surrogateescape")).hexdigest()
-        status = path.stat()
-        return _sha256(path, status.st_mtime_ns, status.st_size)
+        return io.sha256_once(path)
     except OSError:
         return None
-
-
-@functools.cache
-def _sha256(path: Path, changed: int, size: int) -> str:
-    return io.sha256(path)
 
 
 def _counts(path: Path) -> bool:

@@ -26,9 +26,11 @@ from sgaplus.codecs.layers import replace_gdn
 from sgaplus.distortion import LAMBDAS
 from sgaplus.training.crops import generator_for, read_photographs, sample_crops
 from sgaplus.training.objective import losses
+from sgaplus.training.publishing import publishable
 
 REFERENCE, LR, WARMUP, COOLING = 0.01, 1e-3, 100, 0.6
-# What stays as it is.
+# What is stored in float32, and what stays as it is.
+WHOLE = ("Gain", "entropy_bottleneck")
 _FIXED = ("Gain", "QuantABCD", "entropy_bottleneck.quantiles")
 
 
@@ -89,18 +91,6 @@ def train(
     return step
 
 
-def save(model: MeanScaleHyperpriorVbr, path: Path) -> None:
-    """Write the weights, those of the transforms in half precision."""
-    whole = ("Gain", "entropy_bottleneck")
-    save_file(
-        {
-            name: (value if name.startswith(whole) else value.half()).detach().contiguous()
-            for name, value in model.named_parameters()
-        },
-        path,
-    )
-
-
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -112,7 +102,7 @@ def main() -> None:
     model = start(gains.at(load_file(card.path), REFERENCE))
     photographs = read_photographs(arguments.photographs, 256, holdout=16).training
     print(train(model, photographs, 60 * arguments.minutes, torch.bfloat16), "steps")
-    save(model, arguments.out)
+    save_file(publishable(model, WHOLE), arguments.out)
 
 
 if __name__ == "__main__":
