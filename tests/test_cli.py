@@ -16,7 +16,7 @@ from rich.console import Console
 
 import sgaplus
 from sgaplus import cli
-from sgaplus.cli import terminal
+from sgaplus.cli import refining, terminal
 from sgaplus.codecs import zoo
 from sgaplus.data import datasets, images
 from sgaplus.data.datasets import ImageFile
@@ -110,6 +110,15 @@ def test_refine_writes_pictures_and_rows(call, photo):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "noted"), [(["ssl"], True), (["ssl", "--iterations", 1], False), (["fast"], False)]
+)
+def test_many_steps_are_worth_compiling(call, photo, monkeypatch, arguments, noted):
+    monkeypatch.setattr(refining, "_MANY", 2)
+    code, _, err = call("refine", photo, "--iterations", 2, "--method", *arguments)
+    assert code == 0 and ("note: there are 2 steps: --compile" in err) == noted
+
+
 def test_options_reach_the_refinement(call, photo):
     ssl = ["--method", "ssl"]
     three_class = ["--method", "three-class:base=cosine", "--refine-lmbda", 0.002, "--batch-size", 2]

@@ -82,4 +82,4 @@ def command(rows: pd.DataFrame, out: str) -> str:
             f" --iterations {one['iterations']} --reference-iterations {one['reference_iterations']} --out"
             f" {shlex.quote(out)}"
         )
-    return "; ".join(lines)
+    return "; ".join(dict.fromkeys(lines))
