@@ -40,7 +40,8 @@ def pairs(rows: pd.DataFrame) -> list[tuple[str, str, str]]:
 
 
 def select(rows: pd.DataFrame, lmbda: float) -> pd.DataFrame:
-    """The two- and three-class rows at one λ of codec and refinement, on the images on which all were run."""
+    """The two- and three-class rows at one λ of codec and refinement, on the images on which all were run; of
+    several runs the longest, so that a curve is one run."""
     here = pool.own(rows[(rows["lmbda"] == lmbda) & (rows["iterations"] > 0)])
     if here.empty:
         known = ", ".join(f"{value:g}" for value in sorted(rows["lmbda"].unique()))
@@ -51,7 +52,9 @@ def select(rows: pd.DataFrame, lmbda: float) -> pd.DataFrame:
     here = here[counts == len(names)]
     if here.empty:
         raise UserError("no image was run with two and with three classes: run the study to its end")
-    return statistics.once(here).sort_values(["image", "iteration"], kind="stable", ignore_index=True)
+    runs = here.groupby(["configuration", "image_sha256", "seed"])["iterations"]
+    here = here[here["iterations"] == runs.transform("max")]
+    return here.sort_values(["image", "iteration"], kind="stable", ignore_index=True)
 
 
 def sharpness(rows: pd.DataFrame) -> dict[str, float]:
