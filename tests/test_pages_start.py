@@ -134,6 +134,12 @@ def test_a_page_names_its_profile():
         provenance.about("no-such-study", "cpu")
 
 
+def test_runs_on_different_machines_are_named():
+    rows = pd.DataFrame({"rate": [0.005, 0.01, 0.02], "device": ["a GPU", "a CPU", "a CPU"]})
+    assert provenance.machines(rows, "rate").endswith("On a GPU: 0.005. On a CPU: 0.01; 0.02.")
+    assert provenance.machines(rows[1:], "rate") == ""
+
+
 def test_rows_that_are_not_there_say_what_computes_them(tmp_path):
     with pytest.raises(UserError, match="sgaplus study run convergence --profile cpu"):
         provenance.load("convergence", "cpu", tmp_path)

@@ -137,6 +137,21 @@ def facts(rows: pd.DataFrame | None = None) -> dict[str, str]:
     return found
 
 
+def machines(rows: pd.DataFrame, by: str) -> str:
+    """On which machine each group of rows was computed, in words; empty where all were on one.
+
+    Runs on one machine draw the same numbers, so that part of their noise cancels in a difference.
+    """
+    places = rows.groupby(by)["device"].unique().map(" and ".join)
+    groups = places.index.to_series().map("{}".format).groupby(places, sort=False).agg("; ".join)
+    if len(groups) < 2:
+        return ""
+    return (
+        "These runs are of different machines, which draw other numbers, so that a difference between them has"
+        f" more noise than its interval says. {' '.join(f'On {on}: {names}.' for on, names in groups.items())}"
+    )
+
+
 def count(number: int, noun: str) -> str:
     """A number with its noun, as in ``1 image`` or ``1,016 rows``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
