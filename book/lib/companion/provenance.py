@@ -146,9 +146,10 @@ def machines(rows: pd.DataFrame, by: str) -> str:
     groups = places.index.to_series().map("{}".format).groupby(places, sort=False).agg("; ".join)
     if len(groups) < 2:
         return ""
+    named = " ".join(f"On {place}: {names}." for place, names in groups.items())
     return (
-        "These runs are of different machines, which draw other numbers, so that a difference between them has"
-        f" more noise than its interval says. {' '.join(f'On {on}: {names}.' for on, names in groups.items())}"
+        "These runs are of different machines, which draw other numbers: a difference between them has more noise"
+        f" than its interval says. {named}"
     )
 
 
