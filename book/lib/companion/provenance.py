@@ -148,8 +148,8 @@ def machines(rows: pd.DataFrame, by: str) -> str:
         return ""
     named = " ".join(f"On {place}: {names}." for place, names in groups.items())
     return (
-        "These runs are of different machines, which draw other numbers: a difference between them has more noise"
-        f" than its interval says. {named}"
+        "These runs are of different machines, which draw other numbers: a difference between them has more"
+        f" noise than its interval says. {named}"
     )
 
 
