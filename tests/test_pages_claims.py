@@ -97,7 +97,8 @@ def findings(stored):
 
 
 def interval(line, mean, low="low", high="high"):
-    return pytest.approx((line[mean], line[low], line[high]), rel=1e-9)
+    """To more digits than are shown; two studies may have run the same job, on a GPU in other batches."""
+    return pytest.approx((line[mean], line[low], line[high]), rel=1e-6)
 
 
 @pytest.mark.slow
