@@ -22,7 +22,7 @@ from .. import io
 from ..errors import SystemFault, UserError
 
 # Raise it with the layout of what is saved.
-_LAYOUT = 3
+_LAYOUT = 4
 
 
 class Checkpoints:
