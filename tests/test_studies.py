@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 
 from companion import provenance, unplanned
-from sgaplus import bitstream, hardware, io, metrics, plans, rounding
+from sgaplus import bitstream, hardware, io, metrics, parquet, plans, rounding
 from sgaplus.codecs.series import series
 from sgaplus.codecs.weights import load_codec
 from sgaplus.data import datasets
@@ -624,3 +624,9 @@ def test_a_job_of_two_grids_keeps_the_iterations_of_both(tmp_path, bundled):
     tasks = planning.plan(of_grids(tmp_path, *grids), "cpu")
     assert len(tasks) == 9
     assert {tuple(sorted(task.job.evaluated)) for task in tasks if task.job.iterations} == {(0, 1, 2, 3, 4)}
+
+
+def test_studies_that_share_a_job_have_it_from_one_run():
+    paths = (ROOT / "data" / "results").glob("*/cpu/rows.parquet")
+    runs = pd.concat([parquet.read(path)[["key", "device", "written"]] for path in paths]).drop_duplicates()
+    assert len(runs) > 1000 and not runs["key"].duplicated().any()
