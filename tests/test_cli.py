@@ -109,7 +109,6 @@ def test_refine_writes_pictures_and_rows(call, photo):
     assert torch.equal(pixels, images.to_uint8(run.reconstructions[0]))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "noted"), [(["ssl"], True), (["ssl", "--iterations", 1], False), (["fast"], False)]
 )
@@ -119,6 +118,7 @@ def test_many_steps_are_worth_compiling(call, photo, monkeypatch, arguments, not
     assert code == 0 and ("note: there are 2 steps: --compile" in err) == noted
 
 
+@pytest.mark.slow
 def test_options_reach_the_refinement(call, photo):
     ssl = ["--method", "ssl"]
     three_class = ["--method", "three-class:base=cosine", "--refine-lmbda", 0.002, "--batch-size", 2]

@@ -97,7 +97,7 @@ def findings(stored):
 
 
 def interval(line, mean, low="low", high="high"):
-    """To more digits than are shown; two studies may have run the same job, on a GPU in other batches."""
+    """To more digits than are shown: of a longer and a shorter run a page and a claim may take one each."""
     return pytest.approx((line[mean], line[low], line[high]), rel=1e-6)
 
 

@@ -153,7 +153,7 @@ class _GaussianBits(torch.autograd.Function):
 
 
 class _ExpectedGaussianBits(torch.autograd.Function):
-    """(1 − p) bits(low) + p bits(low + 1), each as `_GaussianBits` has them, at little more than one's cost.
+    """(1 − p) bits(low) + p bits(low + 1), each as `_GaussianBits` has them, in fewer passes than two.
 
     The two values share an end, and of their gradients most. With m = |low + ½| the value nearer to the mean
     lies between the ends m − 1 and m, the further one between m and m + 1; which of them is low + 1 is the

@@ -140,7 +140,7 @@ def facts(rows: pd.DataFrame | None = None) -> dict[str, str]:
 def machines(rows: pd.DataFrame, by: str) -> str:
     """On which machine each group of rows was computed, in words; empty where all were on one.
 
-    Runs on one machine draw the same numbers, so that part of their noise cancels in a difference.
+    Runs on one machine draw and round alike, so that part of their noise cancels in a difference.
     """
     places = rows.groupby(by)["device"].unique().map(" and ".join)
     groups = places.index.to_series().map("{}".format).groupby(places, sort=False).agg("; ".join)
@@ -148,8 +148,8 @@ def machines(rows: pd.DataFrame, by: str) -> str:
         return ""
     named = " ".join(f"On {place}: {names}." for place, names in groups.items())
     return (
-        "These runs are of different machines, which draw other numbers: a difference between them has more"
-        f" noise than its interval says. {named}"
+        "These runs are of different machines, which draw or round otherwise: a difference between them has"
+        f" more noise than its interval says. {named}"
     )
 
 
