@@ -7,7 +7,7 @@ from compressai.models import MeanScaleHyperprior
 from sgaplus.codecs.checkpoints import load_parameters
 from sgaplus.codecs.codec import Codec, freeze
 from sgaplus.training.gains import Gains
-from sgaplus.training.objective import family_losses, losses
+from sgaplus.training.objective import losses
 from tests.conftest import untrained
 
 N, M, INDEX = 8, 12, 1
@@ -69,20 +69,21 @@ def assert_decoded(decoded, expected):
 
 
 @torch.no_grad()
-def test_one_pass_over_images_of_several_lambda_gives_what_each_folded_codec_gives(family):
+@pytest.mark.parametrize("mixed", [True, False])
+def test_one_pass_over_images_of_several_lambda_gives_what_each_folded_codec_gives(family, mixed):
     model, gains = family
     model, gains = model.float(), gains.float()
     served, x = torch.tensor([2, 0, 2]), some(3, 3, 64, 64).float().sigmoid()
     lmbdas = torch.tensor([0.005, 0.01, 0.02])[served]
     generator = torch.Generator()
     codec = Codec("", 0.01, freeze(model), "")
-    found = family_losses(codec, gains, x, lmbdas, served, generator.manual_seed(3))
+    found = losses(codec, x, lmbdas, generator.manual_seed(3), mixed, gains, served)
     for index in (0, 2):
         plain = MeanScaleHyperprior(N, M)
         load_parameters(plain, gains.fold(model, index))
         images = served == index
         own = Codec("", 0.01, freeze(plain), "")
-        expected = losses(own, x, lmbdas[images][0].item(), generator.manual_seed(3))
+        expected = losses(own, x, lmbdas, generator.manual_seed(3), mixed)
         torch.testing.assert_close(found[:, images], expected[:, images], rtol=1e-4, atol=1e-6)
 
 
@@ -96,3 +97,21 @@ def test_gradients_reach_the_gains_of_their_lambda_and_every_folded_weight(famil
         assert (gain.grad[[0, 2]] == 0).all()
     for name, value in model.named_parameters():
         assert (value.grad is not None) == (name in TOUCHED)
+
+
+def test_mixed_quantisation_decodes_rounded_latents_with_the_gradient_at_them():
+    model = untrained(N, M)
+    codec, x, lmbda = Codec("", 0.01, model, ""), some(2, 3, 64, 64).float().sigmoid(), torch.full((2,), 0.01)
+    noise = torch.Generator().manual_seed(3)
+    _, bpp, mse = losses(codec, x, lmbda, noise, mixed=True)
+    _, expected, with_noise = losses(codec, x, lmbda, noise.manual_seed(3), mixed=False)
+    torch.testing.assert_close(bpp, expected)
+    y, z = model.g_a(x), model.h_a(model.g_a(x))
+    means = model.h_s(z + torch.rand(z.shape, generator=noise.manual_seed(3)) - 0.5).chunk(2, 1)[1]
+    y_hat = (torch.round(y - means) + means).detach().requires_grad_()
+    expected = (model.g_s(y_hat) - x).square().mean((1, 2, 3))
+    torch.testing.assert_close(mse, expected)
+    assert (mse != with_noise).all()
+    (straight_through,) = torch.autograd.grad(mse.sum(), model.g_a[-1].bias)
+    (at_rounded,) = torch.autograd.grad(expected.sum(), y_hat)
+    torch.testing.assert_close(straight_through, at_rounded.sum((0, 2, 3)))

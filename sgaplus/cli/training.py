@@ -64,6 +64,10 @@ def train(
     crop: Annotated[int, option("Side of the random crops in pixels, a multiple of 64.", _STEPS)] = 256,
     batch: Annotated[int, option("Crops per step; for a family, per λ.", _STEPS)] = 2,
     per_step: Annotated[int, option("Number of λ of a family in one step.", _STEPS)] = 2,
+    mixed: Annotated[
+        bool,
+        option("Train the decoder on rounded latents, --no-mixed on latents with noise.", _STEPS),
+    ] = True,
     average: Annotated[
         float,
         option(

@@ -1,6 +1,8 @@
-"""The training loss L(λ) = λ·255²·MSE + bpp, with additive uniform noise in place of quantisation.
+"""The training loss L(λ) = λ·255²·MSE + bpp with mixed quantisation (Minnen and Singh, arXiv 2007.08739).
 
-What trained weights are worth is the loss after hard rounding.
+Bits are those of latents with additive uniform noise, which have a gradient; the decoder reads rounded ones,
+as it will in use, with a straight-through gradient. What trained weights are worth is the loss after hard
+rounding.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,49 +18,48 @@ from .gains import Gains
 from .recipes import Recipe
 
 
-def losses(codec: Codec, x: Tensor, lmbda: float, generator: torch.Generator) -> Tensor:
-    """Training loss, bits per pixel and mean squared error, (3, B), of the images ``x`` (B, 3, H, W).
-
-    Args:
-        generator: of the noise, on the codec's device.
-    """
-    decoded = codec.decode(codec.analyse(x), lambda v, name: v + _noise(v, generator))
-    return _losses(x, decoded.x_hat, decoded.all_bits, torch.full_like(decoded.all_bits, lmbda))
-
-
-def family_losses(
-    codec: Codec, gains: Gains, x: Tensor, lmbda: Tensor, served: Tensor, generator: torch.Generator
+def losses(
+    codec: Codec,
+    x: Tensor,
+    lmbda: Tensor,
+    generator: torch.Generator,
+    mixed: bool,
+    gains: Gains | None = None,
+    served: Tensor | None = None,
 ) -> Tensor:
-    """As `losses`, where each image has a λ of its own: all λ of a family in one pass.
+    """Training loss, bits per pixel and mean squared error, (3, B), of the images ``x`` (B, 3, H, W).
 
     The gains act on activations, as in the formulas of `gains`, which is the same as folded into weights.
 
     Args:
-        lmbda, served: λ of each image and its number in the family, (B,).
+        lmbda: of each image, (B,).
+        generator: of the noise, on the codec's device.
+        mixed: the decoder reads rounded latents y; otherwise those with noise.
+        gains, served: of a family, and the number in it of each image's λ, (B,): all λ in one pass.
     """
     model = codec.model
-    gain_y, gain_synthesis, gain_z = (
-        gain.index_select(0, served).exp()[:, :, None, None] for gain in (gains.y, gains.synthesis, gains.z)
-    )
+    if gains is None or served is None:
+        gain_y = gain_synthesis = gain_z = x.new_ones(len(x), 1, 1, 1)
+    else:
+        gain_y, gain_synthesis, gain_z = (
+            gain.index_select(0, served).exp()[:, :, None, None]
+            for gain in (gains.y, gains.synthesis, gains.z)
+        )
     features = codec.run("g_a", x)
-    z = codec.run("h_a", features) * gain_z
-    z = z + _noise(z, generator)
+    z = _noisy(codec.run("h_a", features) * gain_z, generator)
     scales, means = codec.run("h_s", z / gain_z).chunk(2, 1)
-    y = features * gain_y
-    y = y + _noise(y, generator)
-    bits_y = gaussian_bits(model.gaussian_conditional, y - means * gain_y, scales * gain_y)
+    y, means = features * gain_y, means * gain_y
+    noisy = _noisy(y, generator)
+    bits_y = gaussian_bits(model.gaussian_conditional, noisy - means, scales * gain_y)
     bits_z = factorized_bits(model.entropy_bottleneck, z, 1 / gain_z)
-    return _losses(x, codec.run("g_s", y / gain_synthesis), bits_y + bits_z, lmbda)
-
-
-def _noise(v: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.rand(v.shape, generator=generator, device=v.device) - 0.5
-
-
-def _losses(x: Tensor, x_hat: Tensor, bits: Tensor, lmbda: Tensor) -> Tensor:
-    bpp = bits / x[0, 0].numel()
-    mse = (x_hat - x).square().mean((1, 2, 3))
+    read = y + ((y - means).round() + means - y).detach() if mixed else noisy
+    bpp = (bits_y + bits_z) / x[0, 0].numel()
+    mse = (codec.run("g_s", read / gain_synthesis) - x).square().mean((1, 2, 3))
     return torch.stack([metrics.rd_loss(lmbda, mse, bpp), bpp, mse])
+
+
+def _noisy(v: Tensor, generator: torch.Generator) -> Tensor:
+    return v + (torch.rand(v.shape, generator=generator, device=v.device) - 0.5)
 
 
 def plain_codec(

@@ -43,6 +43,7 @@ class Recipe:
         per_step: how many λ of a family one step trains, drawn at random.
         seed: of the initial weights, the crops and the noise.
         holdout: number of photographs, the last ones by name, that are evaluated and never trained on.
+        mixed: the decoder is trained on rounded latents y, otherwise on latents with noise (`objective`).
         average: decay per step of the average that is evaluated and published, see `run.Run`; with 0 it is
             the last weights.
     """
@@ -62,6 +63,7 @@ class Recipe:
     per_step: int = 2
     seed: int = 0
     holdout: int = 16
+    mixed: bool = True
     average: float = 0.999
 
     def __post_init__(self) -> None:

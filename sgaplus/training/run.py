@@ -1,7 +1,7 @@
 """The recipe for base codecs: rate-distortion training that survives a kill at any point.
 
-Loss: L(λ) = λ·255²·MSE + bpp with additive uniform noise for quantisation (Ballé et al., arXiv
-1802.01436; Minnen et al., arXiv 1809.02736). The optimiser is SOAP (Vyas et al., arXiv 2409.11321), whose
+Loss: L(λ) = λ·255²·MSE + bpp, with additive uniform noise for the bits and rounded latents for the decoder
+(`objective`). The optimiser is SOAP (Vyas et al., arXiv 2409.11321), whose
 second-order steps are worth several times Adam's on this problem. The learning rate is warmed up, held, and
 brought linearly to zero over the last part, so that a run can be prolonged until its cool-down begins.
 
@@ -36,7 +36,7 @@ from .crops import generator_for, sample_crops
 from .gains import Gains
 from .graphs import Graph
 from .lineage import UNTRAINED, Lineage
-from .objective import centres, family_losses, losses, plain_codec, rd_point
+from .objective import centres, losses, plain_codec, rd_point
 from .recipes import Recipe
 from .soap import SOAP
 
@@ -219,10 +219,7 @@ class Run:
         """
         batch = self.recipe.batch
         of_image, numbers = (values[:, None].expand(-1, batch).flatten() for values in (lmbdas, served))
-        if self.gains:
-            found = family_losses(self.codec, self.gains, x, of_image, numbers, noise)
-        else:
-            found = losses(self.codec, x, self.recipe.lmbda, noise)
+        found = losses(self.codec, x, of_image, noise, self.recipe.mixed, self.gains, numbers)
         of_lmbda = found.unflatten(1, (len(served), batch)).mean(2)
         weights = (self.recipe.lmbda / lmbdas).sqrt() / len(served)
         (of_lmbda[0] * weights).sum().backward()

@@ -19,13 +19,13 @@ from pytorch_optimizer import SOAP
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from sgaplus import metrics
 from sgaplus.codecs import bundled, gains
 from sgaplus.codecs.codec import Codec
 from sgaplus.codecs.families.vbr import Rate
 from sgaplus.codecs.layers import replace_gdn
 from sgaplus.distortion import LAMBDAS
 from sgaplus.training.crops import generator_for, read_photographs, sample_crops
-from sgaplus.training.objective import losses
 from sgaplus.training.publishing import publishable
 
 REFERENCE, LR, WARMUP, COOLING = 0.01, 1e-3, 100, 0.6
@@ -74,7 +74,7 @@ def train(
         for index in torch.randperm(len(LAMBDAS["mse"]), generator=generator)[:2].tolist():
             lmbda = LAMBDAS["mse"][index]
             model.rate = Rate(lmbda, gain(lmbda), 1.0)
-            loss = losses(codec, sample_crops(photographs, crop, 4, generator), lmbda, generator)[0].mean()
+            loss = _loss(codec, sample_crops(photographs, crop, 4, generator), lmbda, generator)
             (loss * math.sqrt(REFERENCE / lmbda) / 2).backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.param_groups[0]["lr"] = LR * min(1, (step + 1) / WARMUP) * min(1, (1 - part) / COOLING)
@@ -89,6 +89,13 @@ def train(
             value.copy_(mean)
         model.entropy_bottleneck._update_quantiles()
     return step
+
+
+def _loss(codec: Codec, x: Tensor, lmbda: float, generator: torch.Generator) -> Tensor:
+    """The mean L(λ) of images (B, 3, H, W), with additive uniform noise for quantisation."""
+    decoded = codec.decode(codec.analyse(x), lambda v, _: v + torch.rand(v.shape, generator=generator) - 0.5)
+    mse = (decoded.x_hat - x).square().mean((1, 2, 3))
+    return metrics.rd_loss(lmbda, mse, decoded.all_bits / x[0, 0].numel()).mean()
 
 
 def main() -> None:
