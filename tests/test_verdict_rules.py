@@ -97,14 +97,15 @@ def test_smoothness_and_gap(ssl, gap, atanh, verdict):
 
 
 def test_smoothness_compares_methods_whose_runs_are_of_other_lengths():
-    """A run of 2000 iterations is as smooth until 500 as one of 500, whose seeds count once."""
+    """A run of 2000 iterations is as smooth until 500 as one of 500, whose seeds count once; where an image has no
+    shorter run, it counts."""
     down = {0: 1.0, 25: 0.9, 50: 0.8, 500: 0.7}
     rough = {0: 1.0, 25: 0.8, 50: 0.9, 500: 0.7}
     jobs = [
         line
         for image in KODAK
         for line in (
-            *(job(image, "ssl", down, seed=seed) for seed in (0, 1)),
+            *(job(image, "ssl", down, seed=seed) for seed in (0, 1) if image != KODAK[0]),
             job(image, "ssl", down | {2000: 0.6}),
             job(image, "atanh", rough),
             job(image, "ste", rough | {2000: 0.6}),
@@ -117,6 +118,7 @@ def test_smoothness_compares_methods_whose_runs_are_of_other_lengths():
     ]
     assert [f.what.split(" − ")[1].split(",")[0] for f in found] == ["atanh (SGA)", "STE"]
     assert [f.value for f in found] == pytest.approx([-10, -10])
+    assert [f.images for f in found] == [len(KODAK)] * 2
 
 
 def test_the_gap_is_judged_at_each_lambda():

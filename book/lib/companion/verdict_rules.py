@@ -145,8 +145,8 @@ def _upward(rows: pd.DataFrame, profile: str, iteration: int) -> list[Finding]:
     for scope, group in kodak[kodak["configuration"].isin(names)].groupby("scope"):
         if not {SSL, ATANH} <= set(group["configuration"]):
             continue
-        # Longer runs may be looked at less often, and would count a seed twice.
-        least = group.groupby(["configuration", "lmbda"])["iterations"].transform("min")
+        # Of several runs of a seed one counts, the shortest.
+        least = group.groupby(["configuration", "lmbda", "image", "seed"])["iterations"].transform("min")
         table = pool.smoothness(group[group["iterations"] == least], until=iteration)
         for other in names[1:]:
             paired = pool.differences(table, SSL, other, "upward", relative=False)
