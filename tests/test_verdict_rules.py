@@ -97,8 +97,8 @@ def test_smoothness_and_gap(ssl, gap, atanh, verdict):
 
 
 def test_smoothness_compares_methods_whose_runs_are_of_other_lengths():
-    """A run of 2000 iterations is as smooth until 500 as one of 500, whose seeds count once; where an image has no
-    shorter run, it counts."""
+    """A run of 2000 iterations is as smooth until 500 as one of 500, whose seeds count once, and counts where
+    an image has no shorter one."""
     down = {0: 1.0, 25: 0.9, 50: 0.8, 500: 0.7}
     rough = {0: 1.0, 25: 0.8, 50: 0.9, 500: 0.7}
     jobs = [
