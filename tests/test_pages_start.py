@@ -105,7 +105,7 @@ def test_a_status_says_how_many_photographs_and_iterations_are_stored():
     state, detail = paper_map.status(item(study="rd", dataset="kodak"))
     assert state == "reduced scale" and "24 photographs of Kodak, 500 iterations" in detail
     _, detail = paper_map.status(item(study="rd", dataset="kodak", family="three-class"))
-    assert "8 crops of Kodak" in detail
+    assert "24 crops of Kodak, 2000 iterations" in detail
     assert paper_map.status(item(study="tecnick"))[0] == "one photograph"
     assert paper_map.status(item())[0] == "exact"
     state, detail = paper_map.status(item(study="rd", dataset="clic"))

@@ -296,7 +296,7 @@ def test_images_of_one_size_are_refined_together(planned):
     for group in groups:
         assert len({(task.cell, task.job.iterations, task.image.size) for task in group}) == 1
         assert sum(task.megapixels for task in group) <= 768 * 512 / 1e6
-    assert {len(group) for group in groups} == {1, 2, 6}
+    assert {len(group) for group in groups} == {1, 6}
     on_gpu = planning.together(planned("convergence", "paper"), planning.Room("cuda"))
     assert {len(group) for group in on_gpu} == {24}
 
