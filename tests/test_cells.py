@@ -76,6 +76,17 @@ def test_the_drawer_has_the_rows_and_what_computed_them(shown, line):
     assert 'download="rows.csv"' in stored
 
 
+def test_a_large_table_is_compressed(shown, line):
+    rows = pd.DataFrame({"loss": np.linspace(0, 1, 120_000)})
+    cells.show(line, name="x", alt="a", caption="c", rows=rows)
+    (name, encoded) = re.search(
+        r'download="([^"]+)" href="data:application/gzip;base64,([^"]+)"', shown[0]["text/html"]
+    ).groups()
+    assert name == "x.csv.gz"
+    found = pd.read_csv(io.BytesIO(base64.b64decode(encoded)), compression="gzip")
+    assert list(found["loss"]) == pytest.approx(list(rows["loss"]))
+
+
 def test_panels_have_a_variant_for_phones(shown):
     figure = figures.panels({"one": 1, "two": 2}, lambda axes, part: axes.plot([0, part]))
     cells.show(figure, name="x", alt="a", caption="c")

@@ -41,10 +41,12 @@ def test_data_uris_become_files_which_keep_the_names_of_downloads(tmp_path):
     markup = (
         f'<img src="{uri("image/svg+xml", b"<svg/>")}"><img srcset="{uri("image/png", b"png")} 2x">'
         f'<a download="rows &amp; more.csv" href="{uri("text/csv", b"a,b")}">'
+        f'<a download="large.csv.gz" href="{uri("application/gzip", b"gz")}">'
     )
     written = files.write(markup, tmp_path, lambda where: f"../{where}")
     assert "data:" not in written
-    (csv,) = tmp_path.glob("_downloads/*/*")
+    (csv,) = tmp_path.glob("_downloads/*/*.csv")
+    assert [path.read_bytes() for path in tmp_path.glob("_downloads/*/large.csv.gz")] == [b"gz"]
     assert (csv.name, csv.read_bytes()) == ("rows & more.csv", b"a,b")
     images = {path.suffix: path.read_bytes() for path in tmp_path.glob("_images/*")}
     assert images == {".svg": b"<svg/>", ".png": b"png"}

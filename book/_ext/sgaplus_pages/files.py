@@ -8,7 +8,7 @@ import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
 
-_URI = r"data:(image/[a-z+.-]+|text/csv)((?:;[a-z0-9=-]+)*),([^\"'\s)\\]*)"
+_URI = r"data:(image/[a-z+.-]+|text/csv|application/gzip)((?:;[a-z0-9=-]+)*),([^\"'\s)\\]*)"
 _LINK = re.compile(r"<a\b[^>]*?\bhref=\\?\"" + _URI + r"\\?\"[^>]*>", re.IGNORECASE)
 _DATA = re.compile(_URI)
 _NAME = re.compile(r"\bdownload=\\?\"([^\"\\]+)\\?\"")

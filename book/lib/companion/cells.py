@@ -5,6 +5,7 @@ Jupyter and the book.
 """
 
 import base64
+import gzip
 import html
 import io
 import os
@@ -206,9 +207,12 @@ def _plain(table: str, label: str) -> str:
 
 
 def _csv(rows: Any, name: str, label: str) -> str:
-    """A link to the frame; of stored rows without the columns that `_LONG` names."""
+    """A link to the frame, compressed where it is large; of stored rows without the columns that `_LONG` names."""
     kept = rows[[column for column in rows if column not in _LONG]] if "key" in rows else rows
     content = kept.to_csv(index=False, float_format="%.9g").encode()
+    if len(content) > 1_000_000:
+        compressed = _uri("application/gzip", gzip.compress(content, mtime=0))
+        return f'<a download="{name}.csv.gz" href="{compressed}">{label} (gzip)</a>'
     return f'<a download="{name}.csv" href="{_uri("text/csv", content)}">{label}</a>'
 
 
