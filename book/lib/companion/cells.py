@@ -207,7 +207,7 @@ def _plain(table: str, label: str) -> str:
 
 
 def _csv(rows: Any, name: str, label: str) -> str:
-    """A link to the frame, compressed where it is large; of stored rows without the columns that `_LONG` names."""
+    """A link to the frame, a large one compressed; of stored rows without the columns that `_LONG` names."""
     kept = rows[[column for column in rows if column not in _LONG]] if "key" in rows else rows
     content = kept.to_csv(index=False, float_format="%.9g").encode()
     if len(content) > 1_000_000:
