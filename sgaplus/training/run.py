@@ -1,9 +1,9 @@
 """The recipe for base codecs: rate-distortion training that survives a kill at any point.
 
 Loss: L(λ) = λ·255²·MSE + bpp, with additive uniform noise for the bits and rounded latents for the decoder
-(`objective`). The optimiser is SOAP (Vyas et al., arXiv 2409.11321), whose
-second-order steps are worth several times Adam's on this problem. The learning rate is warmed up, held, and
-brought linearly to zero over the last part, so that a run can be prolonged until its cool-down begins.
+(`objective`). The optimiser is SOAP (Vyas et al., arXiv 2409.11321), whose second-order steps are worth
+several times Adam's on this problem. The learning rate is warmed up, held, and brought linearly to zero over
+the last part, so that a run can be prolonged until its cool-down begins.
 
 Several λ are trained together as one network with gains that fold away afterwards (`gains`); a few further
 steps per λ, each from the folded weights, then make a codec of its own of each.
