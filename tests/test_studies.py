@@ -630,3 +630,12 @@ def test_studies_that_share_a_job_have_it_from_one_run():
     paths = (ROOT / "data" / "results").glob("*/cpu/rows.parquet")
     runs = pd.concat([parquet.read(path)[["key", "device", "written"]] for path in paths]).drop_duplicates()
     assert len(runs) > 1000 and not runs["key"].duplicated().any()
+
+
+def test_a_mean_over_images_is_of_the_same_images_at_every_iteration():
+    paths = (ROOT / "data" / "results").glob("*/cpu/rows.parquet")
+    rows = pd.concat([parquet.read(path).assign(study=path.parts[-3]) for path in paths])
+    rows["side"] = rows["image"].str.partition("@")[2]
+    curve = ["study", "side", "codec", "codec_lmbda", "lmbda", "label", "iterations", "seed"]
+    images = rows.groupby([*curve, "iteration"])["image"].nunique()
+    assert len(images) > 1000 and (images.groupby(curve).nunique() == 1).all()
