@@ -45,7 +45,7 @@ def network(bundled):
     """The weights of a network of three λ: a stage in words, 200 steps of one λ, 300 of all."""
     path = write_network(bundled)
     stages = [stage(200, 0, 200, 0.5, family=[]) | {"data": "Ten photographs."}]
-    stages.append(stage(300, 10, 50, 2, family=[0.005, 0.01, 0.02], per_step=2))
+    stages.append(stage(300, 10, 50, 2, family=[0.005, 0.01, 0.02], per_step=2, mixed=True, average=0.99))
     edit_card(path, data="Twenty photographs.", stages=stages)
     both = [[3, 300, 30.0, lmbda, 1.0, 0.4, 30.0, 1e-3] for lmbda in (0.005, 0.01, 0.02)]
     write_log(
@@ -113,6 +113,6 @@ def test_the_command_line_takes_the_commands_as_the_recipes_say(network):
         assert words[:2] == ["sgaplus", "train"]
         given = {key.lower(): value for key, value in train.make_context("train", words[2:]).params.items()}
         assert list(given["lmbda"]) == lmbdas
-        assert given["average"] == recipe.get("average", 0.0)
+        assert (given["mixed"], given["average"]) == ((True, 0.99) if len(lmbdas) > 1 else (False, 0.0))
         for key in families._OPTIONS:
             assert key not in recipe or given[key.lower()] == recipe[key], key

@@ -16,6 +16,8 @@ PAPER_LAMBDAS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08)
 # The recipe's entries that `sgaplus train` takes by an option of the same name, beside λ.
 _OPTIONS = ("name", "N", "M", "steps", "warmup", "cooldown", "lr", "crop", "batch", "per_step", "seed")
 _OPTIONS += ("holdout", "average")
+# What recipes were before they had these entries.
+_BEFORE = {"average": 0.0, "mixed": False}
 
 
 def networks() -> dict[str, list[Card]]:
@@ -76,11 +78,13 @@ def _stages(card: Card, last: int) -> list[dict[str, Any]]:
     told = card.training.get("stages", [])
     found = []
     for number, stage in enumerate(told, last - len(told) + 1):
-        recipe = stage["recipe"]
+        recipe = _BEFORE | stage["recipe"]
         lmbdas = recipe.get("family") or [recipe["lmbda"]]
         crops = recipe["batch"] * (recipe["per_step"] if len(lmbdas) > 1 else 1)
         found.append(
-            {"data": card.training["data"], "number": number, "lmbda": lmbdas, "crops": crops} | stage
+            {"data": card.training["data"], "number": number, "lmbda": lmbdas, "crops": crops}
+            | stage
+            | {"recipe": recipe}
         )
     return found
 
@@ -119,10 +123,9 @@ def commands(table: pd.DataFrame) -> str:
             options.append(
                 f"--start {row.file}/{row.stage - 1}/{start.removesuffix('.safetensors')}.safetensors"
             )
-        # Recipes from before there were averages published the last weights.
-        recipe = {"average": 0.0, **row.recipe}
-        names = [name for name in _OPTIONS if name in recipe and (several or name != "per_step")]
-        options += [f"--{name.replace('_', '-')} {recipe[name]}" for name in names]
+        names = [name for name in _OPTIONS if name in row.recipe and (several or name != "per_step")]
+        options += [f"--{name.replace('_', '-')} {row.recipe[name]}" for name in names]
+        options += [] if row.recipe["mixed"] else ["--no-mixed"]
         planned = row.recipe["steps"]
         stopped = f", stopped after {row.steps} of {planned} steps" if row.steps < planned else ""
         width = before.recipe["N"] if before is not None else row.recipe["N"]
