@@ -295,8 +295,8 @@ def test_images_of_one_size_are_refined_together(planned):
     assert [task.job.key for group in groups for task in group] == [task.job.key for task in tasks]
     for group in groups:
         assert len({(task.cell, task.job.iterations, task.image.size) for task in group}) == 1
-        assert sum(task.megapixels for task in group) <= 768 * 512 / 1e6
-    assert {len(group) for group in groups} == {1, 6}
+        assert sum(task.megapixels for task in group) <= 1.573
+    assert {len(group) for group in groups} == {4, 24}
     on_gpu = planning.together(planned("convergence", "paper"), planning.Room("cuda"))
     assert {len(group) for group in on_gpu} == {24}
 
