@@ -27,8 +27,8 @@ _ASSUMED = {"cpu": 6e10, "cuda": 2.5e13}
 # Kilobytes per pixel and channel while refining in bfloat16, as measured on a CPU: of N = 64, 128 and 192, at
 # most.
 _KILOBYTES = 0.012
-# Pixels of images that are refined together, where memory allows: 4 photographs of Kodak on a CPU, of which a
-# step of each takes an eighth less than of one alone (`mshyper-s`, a processor with matrix tiles); 24 on a GPU.
+# Pixels of images that are refined together, where memory allows: 24 photographs of Kodak on a GPU, and on a
+# CPU 4, where each one's step takes an eighth less than alone (`mshyper-s`, a processor with matrix tiles).
 _PIXELS_TOGETHER = {"cpu": 4 * 768 * 512, "cuda": 24 * 768 * 512}
 # Of what is free, so much is counted on.
 _SHARE_OF_MEMORY = 0.8
