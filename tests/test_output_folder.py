@@ -77,7 +77,7 @@ def test_what_is_done_is_skipped(refine, monkeypatch):
     batches = asked(monkeypatch)
     code, out, err = refine("photographs")
     assert code == 0, err
-    assert batches == [["1"], ["2"]]
+    assert batches == [["1", "2"]], "small ones together"
     assert "1 are done already" in err or "1 is done already" in err
     assert snapshot()["0.png"] == first["0.png"]
     rows = table("refined/rows.csv")
@@ -85,7 +85,7 @@ def test_what_is_done_is_skipped(refine, monkeypatch):
     assert len(re.findall(r"^ *[012] ", out, re.MULTILINE)) == 6, "the table shows all of them"
     # Once more, with nothing left to do, and with another name for the table.
     code, _, err = refine("photographs", "--rows", "again.parquet")
-    assert (code, batches) == (0, [["1"], ["2"]]), err
+    assert (code, batches) == (0, [["1", "2"]]), err
     again = pd.read_parquet("refined/again.parquet")
     pd.testing.assert_frame_equal(again.drop(columns="image"), rows.drop(columns="image"), check_exact=True)
 
@@ -218,14 +218,14 @@ def test_a_disk_that_fills_up_stops_the_run(refine, monkeypatch):
 
 
 @pytest.mark.slow
-def test_photographs_are_read_one_at_a_time(refine, monkeypatch):
+def test_photographs_are_read_when_their_turn_comes(refine, monkeypatch):
     """And each one's picture is there before the next one is read."""
     there = []
     original = images.read_image
     monkeypatch.setattr(
         "sgaplus.data.datasets.read_image", lambda path: there.append(sorted(snapshot())) or original(path)
     )
-    assert refine("photographs")[0] == 0
+    assert refine("photographs", "--batch-size", 1)[0] == 0
     assert there == [[], ["0.png", "rows.csv"], ["0.png", "1.png", "rows.csv"]]
 
 
@@ -278,6 +278,7 @@ def test_ctrl_c_keeps_the_best_so_far(refine, monkeypatch, name):
         return ordinary(codec, contents, plan, progress=follow, names=names, **settings)
 
     monkeypatch.setattr(refinement, "refine", interrupted)
+    photographs += "--batch-size", 1
     code, _, said = refine(*photographs)
     assert code == 2 and f"{name} was interrupted after 1 iterations" in said and "1 of 2 are done" in said
     assert names(Path("refined")) == ["0.png", partial, "rows.csv"]

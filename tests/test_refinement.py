@@ -18,6 +18,7 @@ from sgaplus.bench.baseline import reference_refine
 from sgaplus.codecs.codec import Codec, freeze, hard
 from sgaplus.errors import SystemFault, UserError
 from sgaplus.refinement import batch as loop
+from sgaplus.refinement import batches, default_batch_size
 from tests.test_codecs import untrained
 
 
@@ -91,6 +92,14 @@ def test_the_best_latents_are_never_worse_than_the_codecs(codec):
     run = refine(codec, [picture(64, 64)], plans.plan("ssl", lr=100), iterations=5, trace_every=1)
     assert run.rows["loss"].iloc[-1] > run.rows["loss"].iloc[0]
     assert run.best["loss"].item() == run.trace["loss"].min() <= run.rows["loss"].iloc[0]
+
+
+def test_small_images_are_refined_together(codec):
+    sizes = [(256, 256)] * 8 + [(512, 768)] * 2 + [None, (2000, 3000), None]
+    assert batches(sizes, lambda pixels: default_batch_size(codec, pixels)) == [
+        *([0, 1, 2, 3, 4, 5], [6, 7], [8], [9]),
+        *([10], [12], [11]),
+    ]
 
 
 @pytest.mark.slow

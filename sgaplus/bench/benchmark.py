@@ -34,7 +34,7 @@ from ..codecs.codec import Codec, freeze
 from ..codecs.weights import load_codec
 from ..hardware import now
 from ..jobs import provenance
-from ..refinement import Progress, default_batch_size, refine
+from ..refinement import Progress, refine
 from . import instructions
 from .baseline import METHOD, plain_model, reference_refine
 from .ceiling import Convolution, Recorder, ceiling, profiler_of, shares
@@ -181,7 +181,7 @@ def run(settings: Settings, progress: Progress | None = None) -> Measurement:
     codec = _codec(settings)
     plain = plain_model(codec)
     device = codec.device
-    size = settings.batch_size or default_batch_size(codec)
+    size = settings.batch_size or (24 if device.type == "cuda" else 1)
     total = 1 + 3 * settings.pairs
     done = 0
 

@@ -25,7 +25,7 @@ from ..data import images
 from ..data.datasets import ImageFile
 from ..errors import SystemFault, UserError
 from ..plans import Plan
-from ..refinement import ALGORITHM, Run
+from ..refinement import ALGORITHM, Run, batches
 from . import terminal
 
 # Names of the text in a PNG with a picture's record, and of the table's column that tells settings apart.
@@ -209,12 +209,13 @@ def format_in(folder: Path) -> str:
 
 
 def refine_all(
-    folder: Folder, todo: Sequence[ImageFile], refine: Refine, batch_size: int
+    folder: Folder, todo: Sequence[ImageFile], refine: Refine, most: Callable[[int], int]
 ) -> Iterator[tuple[ImageFile, Rows | Exception]]:
     """Refine photographs and write each one's picture as soon as it is refined; the table is the caller's.
 
     Args:
         refine: refines a batch.
+        most: photographs of so many pixels in a batch.
 
     Yields:
         Each photograph with its rows, when its picture is written, or with why it cannot be read or refined;
@@ -224,9 +225,9 @@ def refine_all(
         UserError, SystemFault: the settings are to blame, or a picture cannot be written.
         KeyboardInterrupt: it ended the steps of a batch, of which the best so far is written.
     """
-    for batch in _batches(todo, batch_size):
+    for batch in batches([_size(image) for image in todo], most):
         read = []
-        for image in batch:
+        for image in map(todo.__getitem__, batch):
             try:
                 read.append(Photograph(image, image.sha256, image.read()))
             except (UserError, SystemFault, MemoryError) as error:
@@ -238,18 +239,12 @@ def refine_all(
                 yield photograph.image, folder.put(photograph, *result)
 
 
-def _batches(todo: Sequence[ImageFile], size: int) -> list[list[ImageFile]]:
-    """Photographs that are refined together: ``size`` of one shape, as their headers say."""
-    if size == 1:
-        return [[image] for image in todo]
-    by_shape: dict[tuple[int, int] | None, list[ImageFile]] = {}
-    for image in todo:
-        try:
-            shape = image.size
-        except (UserError, SystemFault):  # it is reported when it is read
-            shape = None
-        by_shape.setdefault(shape, []).append(image)
-    return [group[i : i + size] for group in by_shape.values() for i in range(0, len(group), size)]
+def _size(image: ImageFile) -> tuple[int, int] | None:
+    """Height and width, as the header says; None where it cannot be read, which is reported later."""
+    try:
+        return image.size
+    except (UserError, SystemFault):
+        return None
 
 
 def _refined(

@@ -1,5 +1,14 @@
 from .checkpoints import Checkpoints
-from .run import Progress, Run, default_batch_size, lambda_of, refine
+from .run import Progress, Run, batches, default_batch_size, lambda_of, refine
 
 ALGORITHM: int
-__all__ = ["ALGORITHM", "Checkpoints", "Progress", "Run", "default_batch_size", "lambda_of", "refine"]
+__all__ = [
+    "ALGORITHM",
+    "Checkpoints",
+    "Progress",
+    "Run",
+    "batches",
+    "default_batch_size",
+    "lambda_of",
+    "refine",
+]
