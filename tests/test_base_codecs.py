@@ -174,3 +174,10 @@ def test_a_codec_that_is_too_weak_for_its_lambda_is_found():
     # Then the neighbour does better at this codec's own λ.
     loss = (0.02 * 255**2 * curve["mse"] + curve["bpp"]).iloc[0].tolist()
     assert loss[3] > min(loss[2], loss[4])
+
+
+def test_the_last_stage_of_training_is_compared_with_the_one_before():
+    rows = [("a", 1, 0.01, 2.0), ("a", 2, 0.01, 1.5), ("a", 2, 0.01, 1.0), ("a", 1, 0.02, 4.0)]
+    rows += [("a", 2, 0.02, 3.0), ("b", 1, 0.01, 5.0), ("b", 2, 0.01, np.nan)]
+    log = pd.DataFrame(rows, columns=["network", "stage", "lmbda", "held_out_loss"])
+    assert base_codecs.last_stages(log) == {"a": pytest.approx((-50 - 25) / 2)}

@@ -156,3 +156,13 @@ def training(log: pd.DataFrame) -> Figure:
     for name, rows in log.groupby("network", sort=False):
         parts |= {name: ("crops", "crops (thousands)", rows), f"{name} ": ("hours", "hours", rows)}
     return figures.panels(parts, draw, ylabel="above the end, %", size=(3.4, 2.2), columns=2, zero=True)
+
+
+def last_stages(log: pd.DataFrame) -> dict[str, float]:
+    """By how many percent the last stage of training changed the held-out loss, mean over λ, of each network
+    in `training`'s log whose stage before has one too."""
+    ends = log.dropna(subset=["held_out_loss"]).groupby(["network", "lmbda", "stage"])["held_out_loss"].last()
+    changes = 100 * (ends / ends.groupby(["network", "lmbda"]).shift() - 1)
+    return (
+        changes.groupby(["network", "lmbda"]).last().dropna().groupby("network", sort=False).mean().to_dict()
+    )
