@@ -128,7 +128,7 @@ def test_what_a_profile_takes(studies):
     assert gpu.gigabytes == pytest.approx(0.39 + 0.014, abs=0.01)
     # 24 photographs of Kodak are refined together on a GPU, one on a CPU.
     cpu = reproduce.need(chosen, "paper", "cpu", studies)
-    assert gpu.memory == pytest.approx(24 * cpu.memory) and cpu.hours > 10 * gpu.hours
+    assert gpu.memory == pytest.approx(6 * cpu.memory) and cpu.hours > 10 * gpu.hours
 
 
 def test_a_dry_run_does_nothing(studies, command, monkeypatch):
