@@ -126,7 +126,7 @@ def test_what_a_profile_takes(studies):
     assert gpu.hours == pytest.approx(gpu.table["hours"].sum()) and gpu.hours > 0 and not gpu.measured
     assert [one.spec for one in gpu.series] == ["mbt2018-mean"] and gpu.datasets == ["kodak"]
     assert gpu.gigabytes == pytest.approx(0.39 + 0.014, abs=0.01)
-    # 24 photographs of Kodak are refined together on a GPU, one on a CPU.
+    # 24 photographs of Kodak are refined together on a GPU, four on a CPU.
     cpu = reproduce.need(chosen, "paper", "cpu", studies)
     assert gpu.memory == pytest.approx(6 * cpu.memory) and cpu.hours > 10 * gpu.hours
 

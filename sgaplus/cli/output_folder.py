@@ -227,7 +227,7 @@ def refine_all(
     """
     for batch in batches([_size(image) for image in todo], most):
         read = []
-        for image in map(todo.__getitem__, batch):
+        for image in (todo[index] for index in batch):
             try:
                 read.append(Photograph(image, image.sha256, image.read()))
             except (UserError, SystemFault, MemoryError) as error:
